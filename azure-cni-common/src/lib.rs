@@ -1,0 +1,2 @@
+//! Shared types and pure decisions.
+#![no_std]
