@@ -1,2 +1,26 @@
-//! Shared types and pure decisions.
+//! What the eBPF programs and the agent share: the layout of every map, and every decision about a packet.
+//!
+//! The rule of this crate: decisions are pure. They are told what was seen and what time it is, and answer what to do;
+//! none reads a packet, a map or a clock. So all of them are tested on the host, and both sides agree by construction.
 #![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod checksum;
+pub mod conntrack;
+pub mod drop_reason;
+pub mod family;
+pub mod flow;
+pub mod layout;
+pub mod next_hop;
+pub mod platform;
+#[cfg(feature = "user")]
+mod pod;
+pub mod snat;
+
+/// Number of the layout of all pinned maps, part of the path they are pinned under.
+///
+/// A change to a key, a value or the meaning of a bit takes a new number and a migration.
+pub const ABI: u32 = 1;

@@ -1,0 +1,69 @@
+//! Why a packet was dropped: a numbered table. A number, once used, always means the same.
+//!
+//! `docs/drop-reasons.md`, the operator's command and the counters are made from this table.
+
+macro_rules! drop_reasons {
+    ($($number:literal $variant:ident $name:literal $meaning:literal;)+) => {
+        /// Why a packet was dropped. The number is the index into the counters' map.
+        #[must_use]
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum DropReason {
+            $(#[doc = $meaning] $variant = $number,)+
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &[DropReason] = &[$(DropReason::$variant,)+];
+
+            /// Entries the counters' map needs: the highest number and 0, which is never counted.
+            pub const SLOTS: u32 = Self::ALL.len() as u32 + 1;
+
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
+            /// Stable name: metric label and column of the operator's command.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(DropReason::$variant => $name,)+
+                }
+            }
+
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(DropReason::$variant => $meaning,)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    1 Malformed "malformed" "A pod sent a packet whose headers are cut short or contradict each other.";
+    2 SourceNotOwned "source_not_owned" "A pod sent a packet from an address that is not its own.";
+    3 PlatformBlocked "platform_blocked" "A pod tried to reach the platform's host agent (168.63.129.16, TCP 80 or 32526), which only the VM may.";
+    4 NatPortsExhausted "nat_ports_exhausted" "No port of the NAT range was found free for this destination within the bounded search.";
+    5 FlowTableFull "flow_table_full" "The connection table is full; live flows are not evicted, so the new one was refused.";
+    6 NatTableFull "nat_table_full" "The table of translations is full; the new flow was refused.";
+    7 FragmentNotTranslated "fragment_not_translated" "A fragment was on its way to a destination that asks for source NAT, which needs the ports of the whole packet.";
+    8 IcmpNotTranslated "icmp_not_translated" "An ICMP message other than echo was on its way to a destination that asks for source NAT and belongs to no flow.";
+    9 EndpointGone "endpoint_gone" "The answer of a translated flow came for a pod that is no longer there.";
+    10 RewriteFailed "rewrite_failed" "The kernel refused to change the packet (no memory, or a header that shrank in between).";
+    11 HostPortTaken "host_port_taken" "A socket of the host uses a port of the NAT range that a pod's flow to the same destination holds.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_no_gap_and_names_are_unique() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.number() as usize, index + 1);
+            assert!(DropReason::ALL.iter().filter(|r| r.name() == reason.name()).count() == 1);
+            assert!(reason.name().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            assert!(reason.meaning().ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A flow and its one entry in the connection table.
+//!
+//! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the opener left.
+
+use crate::conntrack::{Sender, State};
+use crate::family::{Address, Be16, Ipv4};
+
+/// The addresses and ports of a packet, in its own direction.
+///
+/// ICMP echo: the identifier is the port of the side that asks, the other side's port is 0.
+/// Protocols without ports have 0 for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple<A> {
+    pub source: A,
+    pub destination: A,
+    pub source_port: Be16,
+    pub destination_port: Be16,
+    pub protocol: u8,
+}
+
+impl<A: Address> Tuple<A> {
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// Which half of a [`FlowKey`] a packet came from.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side(pub u8);
+
+impl Side {
+    pub const LOW: Self = Self(0);
+    pub const HIGH: Self = Self(1);
+}
+
+/// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Map `FLOWS4`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    pub low: A,
+    pub high: A,
+    pub low_port: Be16,
+    pub high_port: Be16,
+    pub protocol: u8,
+    pub pad: [u8; 3],
+}
+
+impl<A: Address> FlowKey<A> {
+    /// The key of the packet's flow and the side that sent the packet.
+    pub fn of(tuple: &Tuple<A>) -> (Self, Side) {
+        let source_is_low = tuple.source < tuple.destination
+            || (tuple.source == tuple.destination && tuple.source_port <= tuple.destination_port);
+        let (sorted, side) = if source_is_low { (*tuple, Side::LOW) } else { (tuple.reversed(), Side::HIGH) };
+        let key = Self {
+            low: sorted.source,
+            high: sorted.destination,
+            low_port: sorted.source_port,
+            high_port: sorted.destination_port,
+            protocol: sorted.protocol,
+            pad: [0; 3],
+        };
+        (key, side)
+    }
+
+    /// The tuple of a packet that `side` sends.
+    pub fn tuple_from(&self, side: Side) -> Tuple<A> {
+        let low = Tuple {
+            source: self.low,
+            destination: self.high,
+            source_port: self.low_port,
+            destination_port: self.high_port,
+            protocol: self.protocol,
+        };
+        if side == Side::LOW { low } else { low.reversed() }
+    }
+}
+
+/// How the packets of a flow travel between the pod and its peer, both ways.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path(pub u8);
+
+impl Path {
+    /// Straight between the pod and the uplink.
+    pub const WIRE: Self = Self(1);
+    /// Through the host's stack, because it may translate or terminate the flow; replies must pass it again.
+    pub const STACK: Self = Self(2);
+    /// Straight between two pods of this node.
+    pub const LOCAL: Self = Self(3);
+    /// A flow of the host's own sockets, tracked because it holds a port of the NAT range.
+    pub const HOST: Self = Self(4);
+}
+
+/// Whether the source of the opener's packets is translated.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nat(pub u8);
+
+impl Nat {
+    /// Not decided: the flow went up the host's stack and has not been seen on its way out.
+    pub const UNDECIDED: Self = Self(0);
+    /// The pod's address is kept.
+    pub const KEEP: Self = Self(1);
+    /// The opener's packets leave from the node's address and [`Flow::nat_port`].
+    pub const TRANSLATED: Self = Self(2);
+}
+
+/// What is remembered of a flow: the value of map `FLOWS4`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// CLOCK_MONOTONIC, nanoseconds; from then on the entry counts as absent.
+    pub expires_ns: u64,
+    /// Meaningful with [`Nat::TRANSLATED`] only.
+    pub nat_port: Be16,
+    pub state: State,
+    pub path: Path,
+    pub nat: Nat,
+    pub opener: Side,
+    pub pad: [u8; 2],
+}
+
+impl Flow {
+    pub fn opened_by(opener: Side, path: Path, nat: Nat) -> Self {
+        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, opener, pad: [0; 2] }
+    }
+
+    pub fn sender(&self, side: Side) -> Sender {
+        if side == self.opener { Sender::Opener } else { Sender::Responder }
+    }
+
+    pub fn is_live(&self, now_ns: u64) -> bool {
+        now_ns < self.expires_ns
+    }
+}
+
+const _: () = assert!(size_of::<FlowKey<Ipv4>>() == 16);
+const _: () = assert!(size_of::<Flow>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tuples() -> impl Strategy<Value = Tuple<Ipv4>> {
+        // Few values, so that equal addresses and ports come up.
+        (0u32..4, 0u32..4, 0u16..4, 0u16..4, any::<u8>()).prop_map(|(s, d, sp, dp, protocol)| Tuple {
+            source: Ipv4(s),
+            destination: Ipv4(d),
+            source_port: Be16(sp),
+            destination_port: Be16(dp),
+            protocol,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_directions_have_the_same_key(tuple in tuples()) {
+            let (key, side) = FlowKey::of(&tuple);
+            let (reverse_key, reverse_side) = FlowKey::of(&tuple.reversed());
+            prop_assert_eq!(key, reverse_key);
+            prop_assert_eq!(key.tuple_from(side), tuple);
+            // Only a packet from a socket to itself has no second side.
+            let to_itself = tuple == tuple.reversed();
+            prop_assert_eq!(side == reverse_side, to_itself);
+        }
+
+        #[test]
+        fn different_flows_have_different_keys(a in tuples(), b in tuples()) {
+            let same_flow = a == b || a == b.reversed();
+            prop_assert_eq!(FlowKey::of(&a).0 == FlowKey::of(&b).0, same_flow);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Leave for aya to hand the map types to the kernel as bytes.
+#![allow(unsafe_code)]
+
+use crate::conntrack::Timeouts;
+use crate::family::Ipv4;
+use crate::flow::{Flow, FlowKey};
+use crate::layout::{Endpoint, NatHolder, NatKey, RouteClass};
+use crate::snat::PortRange;
+
+macro_rules! pod {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            // SAFETY: `repr(C)` or transparent, made of integers only, without implicit padding (the sizes asserted
+            // beside the types are the sums of their fields): every bit pattern is a value.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+pod!(Endpoint, Flow, FlowKey<Ipv4>, Ipv4, NatHolder<Ipv4>, NatKey<Ipv4>, PortRange, RouteClass, Timeouts);
