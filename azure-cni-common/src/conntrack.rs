@@ -41,6 +41,14 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether the packet may be the first of a flow that its sender opens.
+    pub fn opens(self) -> bool {
+        match self {
+            Event::Segment(flags) => flags.opens(),
+            Event::Datagram => true,
+        }
+    }
+
     /// Whether the packet can only be an answer: it must not open a translation.
     pub fn is_certainly_a_reply(self) -> bool {
         match self {

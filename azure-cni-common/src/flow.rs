@@ -136,6 +136,15 @@ impl Flow {
         if side == self.opener { Sender::Opener } else { Sender::Responder }
     }
 
+    /// Whether the flow holds this port of the node towards its peer.
+    pub fn holds_port(&self, port: Be16) -> bool {
+        match self.nat {
+            Nat::TRANSLATED => self.nat_port == port,
+            // A socket of the host holds the port it is bound to, which is in the key.
+            _ => self.path == Path::HOST,
+        }
+    }
+
     pub fn is_live(&self, now_ns: u64) -> bool {
         now_ns < self.expires_ns
     }

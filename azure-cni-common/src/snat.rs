@@ -22,8 +22,9 @@ impl PortRange {
         self.first <= port && port <= self.last
     }
 
+    /// At least 1.
     pub const fn size(self) -> u32 {
-        self.last as u32 - self.first as u32 + 1
+        self.last.saturating_sub(self.first) as u32 + 1
     }
 }
 

@@ -1,0 +1,98 @@
+//! Loads the programs with their constants, and pins them and their maps.
+
+use std::net::Ipv4Addr;
+
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfLoader};
+use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::family::Ipv4;
+use azure_cni_common::snat::PortRange;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{DatapathError, Hook, Pins, Settings, unpin};
+
+/// The compiled programs.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("AZURE_CNI_EBPF_OBJECT"));
+
+/// What the programs know from the moment they are loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constants {
+    /// The uplink's primary address, which translated flows leave from.
+    pub node_address: Ipv4Addr,
+    pub uplink_ifindex: u32,
+    /// Bytes, IP header included.
+    pub uplink_mtu: u32,
+    pub nat_ports: PortRange,
+    pub timeouts: Timeouts,
+    /// Whether all cluster service prefixes are in the route table.
+    pub services_known: bool,
+    /// Whether rare events are logged from the kernel.
+    pub log: bool,
+}
+
+/// Calls `with` with a loader that has the constants set.
+pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -> T) -> T {
+    let node_address = Ipv4::from(constants.node_address).0;
+    let services_known = u32::from(constants.services_known);
+    let log_level = if constants.log { aya_log::Level::Info as u8 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("NODE_ADDRESS4", &node_address, true)
+        .override_global("UPLINK_IFINDEX", &constants.uplink_ifindex, true)
+        .override_global("UPLINK_MTU", &constants.uplink_mtu, true)
+        .override_global("NAT_PORTS", &constants.nat_ports, true)
+        .override_global("TIMEOUTS", &constants.timeouts, true)
+        .override_global("SERVICES_KNOWN", &services_known, true)
+        .override_global(aya_log::LEVEL, &log_level, false);
+    with(&mut loader)
+}
+
+pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), DatapathError> {
+    let mut object = loader(&settings.constants, |loader| {
+        loader
+            .default_map_pin_directory(pins.maps())
+            .map_max_entries("FLOWS4", settings.max_flows)
+            .map_max_entries("NAT4", settings.max_flows)
+            .load(OBJECT)
+    })
+    .map_err(Box::new)?;
+    for hook in Hook::ALL {
+        load_program(&mut object, hook, pins)?;
+    }
+    if settings.constants.log {
+        forward_logs(&mut object);
+    }
+    Ok(())
+}
+
+fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<(), DatapathError> {
+    let failed = |source| DatapathError::Program { name: hook.program(), source: Box::new(source) };
+    let program = object.program_mut(hook.program()).ok_or_else(|| failed(ProgramError::NotLoaded))?;
+    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    // Interfaces hold on to the program they run; the pin is what the next attachment takes.
+    let path = pins.program(hook);
+    unpin(&path)?;
+    program.pin(&path).map_err(|source| DatapathError::Pin { path, source: std::io::Error::other(source) })
+}
+
+/// Hands what the programs log to the agent's log, for as long as the agent runs.
+fn forward_logs(object: &mut Ebpf) {
+    let source = match aya_log::EbpfLogger::init(object) {
+        Ok(source) => source,
+        Err(error) => return tracing::warn!(%error, "kernel-side logging is on but its ring buffer cannot be read"),
+    };
+    // SAFETY: the logger owns the ring buffer's descriptor for as long as it lives, and always names the same one.
+    match unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) } {
+        Err(error) => tracing::warn!(%error, "kernel-side logging is on but its ring buffer cannot be polled"),
+        Ok(mut ready) => {
+            tokio::spawn(async move {
+                while let Ok(mut guard) = ready.readable_mut().await {
+                    guard.get_inner_mut().flush();
+                    guard.clear_ready();
+                }
+            });
+        }
+    }
+}

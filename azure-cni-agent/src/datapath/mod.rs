@@ -1,0 +1,145 @@
+//! The kernel side as the agent sees it: programs, links and maps. Nothing outside this module knows aya.
+//!
+//! Everything that lasts is pinned, so the data path goes on without the agent and the next agent finds it again:
+//! `<bpffs dir>/abi<N>/{maps,programs,links}`.
+
+mod attach;
+mod bpffs;
+mod load;
+mod sweep;
+mod tables;
+
+pub use attach::{AttachMode, Hook};
+pub use bpffs::BpffsError;
+pub use load::{Constants, OBJECT, loader};
+pub use sweep::SweepReport;
+pub use tables::{DropCounter, Tables};
+
+use std::path::{Path, PathBuf};
+
+use azure_cni_common::ABI;
+
+/// What went wrong at the kernel's side. None is worth an immediate retry, except where it is said.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// The object does not fit this kernel, or the process lacks CAP_BPF or CAP_NET_ADMIN.
+    #[error("loading the eBPF object: {0}")]
+    Load(#[from] Box<aya::EbpfError>),
+    /// The verifier refused a program; the source has its log.
+    #[error("eBPF program {name}: {source}")]
+    Program { name: &'static str, source: Box<aya::programs::ProgramError> },
+    #[error("eBPF map {name}: {source}")]
+    Map { name: &'static str, source: Box<aya::maps::MapError> },
+    /// The interface may have gone in between; a retry helps if it comes back.
+    #[error("attaching {hook} to {interface}: {reason}")]
+    Attach { hook: &'static str, interface: String, reason: String },
+    #[error("pin {}: {source}", path.display())]
+    Pin { path: PathBuf, source: std::io::Error },
+}
+
+/// What the programs are loaded with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// On a bpffs, or where one will be mounted.
+    pub dir: PathBuf,
+    pub constants: Constants,
+    /// Entries of the connection table, and of the table of translations.
+    pub max_flows: u32,
+    pub attach: AttachMode,
+}
+
+/// The loaded data path.
+pub struct Datapath {
+    pins: Pins,
+    mode: AttachMode,
+    tables: Tables,
+}
+
+impl Datapath {
+    /// Loads the programs; maps that are pinned already are taken over with what they hold.
+    ///
+    /// Interfaces keep running the programs of an earlier agent until they are attached again.
+    pub fn open(settings: &Settings) -> Result<Self, DatapathError> {
+        bpffs::ensure_mounted(&settings.dir)?;
+        let pins = Pins::create(&settings.dir)?;
+        load::load_programs(settings, &pins)?;
+        let tables = Tables::open(&pins)?;
+        Ok(Self { pins, mode: settings.attach, tables })
+    }
+
+    /// Attaches a program to an interface, or swaps the one that is attached there for the one loaded now.
+    pub fn attach(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+        attach::attach(&self.pins, self.mode, hook, interface)
+    }
+
+    /// Takes a program off an interface. An interface or link that is already gone is no error.
+    pub fn detach(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+        attach::detach(&self.pins, hook, interface)
+    }
+
+    /// Whether the program loaded now runs at the interface.
+    pub fn is_attached(&self, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
+        attach::is_attached(&self.pins, self.mode, hook, interface)
+    }
+
+    pub fn mode(&self) -> AttachMode {
+        self.mode
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+}
+
+/// Where things are pinned.
+#[derive(Debug, Clone)]
+pub(crate) struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    fn create(dir: &Path) -> Result<Self, DatapathError> {
+        let pins = Self { root: dir.join(format!("abi{ABI}")) };
+        for path in [pins.maps(), pins.programs(), pins.links()] {
+            std::fs::create_dir_all(&path).map_err(|source| DatapathError::Pin { path, source })?;
+        }
+        Ok(pins)
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
+    fn program(&self, hook: Hook) -> PathBuf {
+        self.programs().join(hook.program())
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    fn link(&self, hook: Hook, interface: &str) -> PathBuf {
+        // bpffs refuses names with a dot (kernel/bpf/inode.c, bpf_lookup), which an interface may have.
+        self.links().join(format!("{}-{}", interface.replace('.', "%2e"), hook.program()))
+    }
+}
+
+/// Removes a pin; one that is not there is no error.
+fn unpin(path: &Path) -> Result<(), DatapathError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DatapathError::Pin { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

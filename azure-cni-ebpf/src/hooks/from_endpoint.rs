@@ -1,0 +1,80 @@
+//! Egress of a pod: TC ingress of its host veth.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::family::{Address, V4};
+use azure_cni_common::flow::{Nat, Path};
+use azure_cni_common::next_hop;
+
+use crate::conntrack::{self, Tracking};
+use crate::endpoint;
+use crate::maps::{self, Tables};
+use crate::nat;
+use crate::packet::{Kind, Packet, Unparsed};
+use crate::rewrite::{self, End, Rewrite};
+use crate::verdict::{Verdict, finish};
+
+#[classifier]
+fn from_endpoint(ctx: TcContext) -> i32 {
+    finish(&ctx, steps::<V4>(&ctx))
+}
+
+#[inline(always)]
+fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let mut packet = match Packet::<F>::parse(ctx) {
+        Ok(packet) => packet,
+        Err(Unparsed::NotOurs) => return Ok(Verdict::Pass),
+        Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
+    };
+    endpoint::check_source(&packet)?;
+    F::check_platform(&packet.tuple)?;
+    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::Pass) };
+    // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
+    if packet.hop_limit <= 1 || packet.tuple.destination.is_group() || packet.exceeds(ctx, maps::UPLINK_MTU.load()) {
+        return Ok(Verdict::Pass);
+    }
+
+    let destination = packet.tuple.destination;
+    match conntrack::track(&packet, event) {
+        Tracking::Known(known) => match known.flow.path {
+            Path::LOCAL => to_local_pod(ctx, &mut packet, endpoint::find::<F>(destination)),
+            Path::WIRE => {
+                if known.is_opener && known.flow.nat == Nat::TRANSLATED {
+                    rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), known.flow.nat_port)?;
+                }
+                to_wire(ctx, &mut packet)
+            }
+            _ => Ok(Verdict::Pass),
+        },
+        Tracking::New(new) => {
+            let local = endpoint::find::<F>(destination);
+            if local.is_some() {
+                new.open(Path::LOCAL, Nat::KEEP)?;
+                return to_local_pod(ctx, &mut packet, local);
+            }
+            let class = F::route(destination);
+            let egress = next_hop::from_pod(class, maps::services(), event);
+            if egress.nat == Nat::TRANSLATED {
+                let port = nat::open(&new, egress.path)?;
+                rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), port)?;
+            } else {
+                new.open(egress.path, egress.nat)?;
+            }
+            if egress.path == Path::WIRE { to_wire(ctx, &mut packet) } else { Ok(Verdict::Pass) }
+        }
+    }
+}
+
+/// A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
+#[inline(always)]
+fn to_local_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: Option<u32>) -> Result<Verdict, DropReason> {
+    let Some(ifindex) = pod else { return Ok(Verdict::Pass) };
+    rewrite::decrement_hop_limit(ctx, packet)?;
+    Ok(Verdict::ToPod { ifindex })
+}
+
+#[inline(always)]
+fn to_wire<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
+    rewrite::decrement_hop_limit(ctx, packet)?;
+    Ok(Verdict::ToWire)
+}

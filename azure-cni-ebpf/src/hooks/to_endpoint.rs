@@ -1,0 +1,32 @@
+//! Ingress of a pod through the host's stack: TC egress of its host veth.
+//!
+//! What this hook adds is memory: a flow that came through the stack is answered through it. It never holds a packet back.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::family::V4;
+use azure_cni_common::flow::{Nat, Path};
+
+use crate::conntrack::{self, Tracking};
+use crate::endpoint;
+use crate::maps::Tables;
+use crate::packet::{Headers, Kind, Packet};
+use crate::verdict::{Verdict, finish};
+
+#[classifier]
+fn to_endpoint(ctx: TcContext) -> i32 {
+    finish(&ctx, steps::<V4>(&ctx))
+}
+
+#[inline(always)]
+fn steps<F: Headers + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Ok(packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::Pass) };
+    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::Pass) };
+    if endpoint::find::<F>(packet.tuple.destination) != Some(packet.ifindex) {
+        return Ok(Verdict::Pass);
+    }
+    if let Tracking::New(new) = conntrack::track(&packet, event) {
+        new.open(Path::STACK, Nat::KEEP)?;
+    }
+    Ok(Verdict::Pass)
+}

@@ -1,0 +1,51 @@
+//! What becomes of a packet, and the one place where that turns into a TC code and is counted.
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer},
+    programs::TcContext,
+};
+use aya_log_ebpf::warn;
+use azure_cni_common::drop_reason::DropReason;
+
+use crate::maps;
+use crate::packet;
+
+#[must_use]
+pub enum Verdict {
+    /// Not ours, or the host's stack goes on with it: the next program runs (TCX_NEXT, which is TC_ACT_UNSPEC).
+    Pass,
+    /// Into the network namespace of the pod behind this host veth, without a queue in between.
+    ToPod { ifindex: u32 },
+    /// Out of the uplink; the kernel fills in the neighbour's MAC, or queues the packet until it is known.
+    ToWire,
+}
+
+#[inline(always)]
+pub fn finish(ctx: &TcContext, result: Result<Verdict, DropReason>) -> i32 {
+    match result {
+        Ok(Verdict::Pass) => TC_ACT_UNSPEC,
+        // SAFETY: helper without pointers.
+        Ok(Verdict::ToPod { ifindex }) => unsafe { bpf_redirect_peer(ifindex, 0) as i32 },
+        Ok(Verdict::ToWire) => {
+            packet::set_handled_mark(ctx);
+            // SAFETY: a null pointer of length 0 asks for a route look-up (include/uapi/linux/bpf.h).
+            unsafe { bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), core::ptr::null_mut(), 0, 0) as i32 }
+        }
+        Err(reason) => {
+            count(ctx, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+fn count(ctx: &TcContext, reason: DropReason) {
+    if let Some(counter) = maps::DROPS.get_ptr_mut(reason.number()) {
+        // SAFETY: this CPU's own slot, and a program is not interrupted by itself on one CPU.
+        unsafe { *counter += 1 };
+    }
+    // What an operator has to act on; everything else is told by the counters alone.
+    if matches!(reason, DropReason::NatPortsExhausted | DropReason::FlowTableFull | DropReason::NatTableFull) {
+        warn!(ctx, "new flow refused: drop reason {}", reason.number());
+    }
+}
