@@ -1,0 +1,149 @@
+//! Interfaces.
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{NetError, Netlink, Netns, find};
+
+/// What the kernel says of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mac: [u8; 6],
+    /// Bytes.
+    pub mtu: u32,
+    pub is_up: bool,
+}
+
+impl Link {
+    fn from_message(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: [0; 6],
+            mtu: 0,
+            is_up: message.header.flags.contains(LinkFlags::Up),
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// A veth pair with one end here and one in a pod.
+#[derive(Debug)]
+pub struct VethSpec<'a> {
+    pub host_name: &'a str,
+    pub host_mac: [u8; 6],
+    pub pod_name: &'a str,
+    pub pod_mac: [u8; 6],
+    pub pod_netns: &'a Netns,
+    /// Bytes, both ends.
+    pub mtu: u32,
+}
+
+impl Netlink {
+    /// Makes the pair in one exchange, the pod's end directly in the pod's namespace under its final name, both ends up.
+    ///
+    /// Fails with [`NetError::exists`] if either name is taken in its namespace.
+    pub async fn create_veth(&self, spec: &VethSpec<'_>) -> Result<(), NetError> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(spec.pod_name)
+            .address(spec.pod_mac.to_vec())
+            .mtu(spec.mtu)
+            .up()
+            .setns_by_fd(spec.pod_netns.as_raw_fd())
+            .build();
+        let pair = LinkMessageBuilder::<LinkVeth>::new(spec.host_name, spec.pod_name)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .address(spec.host_mac.to_vec())
+            .mtu(spec.mtu)
+            .up()
+            .build();
+        let made = self.handle.link().add(pair).execute().await;
+        made.map_err(|error| NetError::new(format!("making veth {} and {}", spec.host_name, spec.pod_name), error))
+    }
+
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetError> {
+        self.get_link(self.handle.link().get().match_name(name), name).await
+    }
+
+    pub async fn link_by_index(&self, index: u32) -> Result<Option<Link>, NetError> {
+        self.get_link(self.handle.link().get().match_index(index), &format!("number {index}")).await
+    }
+
+    async fn get_link(&self, request: rtnetlink::LinkGetRequest, what: &str) -> Result<Option<Link>, NetError> {
+        let found = find(request.execute(), |_| true).await;
+        match found.map_err(|error| NetError::new(format!("looking up interface {what}"), error)) {
+            Ok(message) => Ok(message.as_ref().map(Link::from_message)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All interfaces of the namespace.
+    pub async fn links(&self) -> Result<Vec<Link>, NetError> {
+        let mut links = Vec::new();
+        let all = find(self.handle.link().get().execute(), |message| {
+            links.push(Link::from_message(message));
+            false
+        });
+        all.await.map_err(|error| NetError::new("listing interfaces", error))?;
+        Ok(links)
+    }
+
+    /// Removes an interface, and with a veth its peer. One that is not there is no error.
+    pub async fn delete_link(&self, name: &str) -> Result<(), NetError> {
+        let Some(link) = self.link(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.index).execute().await {
+            Ok(()) => Ok(()),
+            Err(error) => match NetError::new(format!("removing interface {name}"), error) {
+                error if error.is_absent() => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    pub async fn set_up(&self, index: u32) -> Result<(), NetError> {
+        let up = LinkUnspec::new_with_index(index).up().build();
+        let done = self.handle.link().set(up).execute().await;
+        done.map_err(|error| NetError::new(format!("setting interface number {index} up"), error))
+    }
+
+    pub async fn add_address(&self, index: u32, address: IpNet) -> Result<(), NetError> {
+        let added = self.handle.address().add(index, address.addr(), address.prefix_len()).execute().await;
+        added.map_err(|error| NetError::new(format!("giving {address} to interface number {index}"), error))
+    }
+
+    /// Addresses of one interface, or of all.
+    pub async fn addresses(&self, index: Option<u32>) -> Result<Vec<IpNet>, NetError> {
+        let mut addresses = Vec::new();
+        let all = find(self.handle.address().get().execute(), |message| {
+            if index.is_none_or(|index| message.header.index == index) {
+                let address = message.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(address) => Some(*address),
+                    _ => None,
+                });
+                let address = address.or_else(|| {
+                    message.attributes.iter().find_map(|attribute| match attribute {
+                        AddressAttribute::Address(address) => Some(*address),
+                        _ => None,
+                    })
+                });
+                addresses.extend(address.and_then(|address| IpNet::new(address, message.header.prefix_len).ok()));
+            }
+            false
+        });
+        all.await.map_err(|error| NetError::new("listing addresses", error))?;
+        Ok(addresses)
+    }
+}
