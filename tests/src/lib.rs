@@ -1,1 +1,61 @@
-//! (in progress)
+//! A virtual network made of network namespaces, on which the real agent and the real plugin serve real traffic.
+//!
+//! The rule: everything lives in a private mount namespace and in processes that die with this one, so nothing is left on
+//! the machine whatever happens, `kill -9` included; and nothing here touches the machine's own interfaces, routes or
+//! sysctls. Calls block; a test reads top to bottom:
+//!
+//! ```no_run
+//! use azure_cni_tests::{Error, Fabric, probe};
+//!
+//! fn pods_of_two_vms_reach_each_other() -> Result<(), Error> {
+//!     let net = Fabric::builder().vms(2).start()?;
+//!     let a = net.vm(0).add_pod("a")?;
+//!     let b = net.vm(1).add_pod("b")?;
+//!     let echo = probe::EchoServer::start(&b)?;
+//!     assert_eq!(*probe::tcp(&a, echo.address())?.source_seen.ip(), a.address());
+//!     Ok(())
+//! }
+//! # use azure_cni_tests::Station;
+//! ```
+
+// What a test starts with.
+mod builder;
+mod cni;
+mod fabric;
+mod leftovers;
+mod pod;
+mod station;
+mod vm;
+
+// Traffic.
+pub mod probe;
+mod yardstick;
+
+// What carries it.
+mod agent_config;
+mod binaries;
+mod capability;
+mod ip;
+mod namespace;
+mod offload;
+mod plan;
+mod process;
+mod sandbox;
+
+mod error;
+
+pub use builder::FabricBuilder;
+pub use capability::require_capable;
+pub use cni::{CniCall, CniError, CniOutput};
+pub use error::{Error, Result};
+pub use fabric::Fabric;
+pub use ip::{configure, query};
+pub use leftovers::Leftovers;
+pub use namespace::Namespace;
+pub use offload::set_checksum_offload;
+pub use plan::{HOST_ADDRESS, PEERED_PREFIX, VNET_PREFIX};
+pub use pod::Pod;
+pub use sandbox::Sandbox;
+pub use station::{Host, Station};
+pub use vm::Vm;
+pub use yardstick::Yardstick;

@@ -1,0 +1,22 @@
+//! Round-trip time of one byte over an open TCP connection.
+
+use std::{net::SocketAddrV4, time::Duration};
+
+use crate::{error::Result, probe::Connection, station::Station};
+
+/// Round trips before the first that counts: caches, neighbour entries and the congestion window settle.
+const WARM_UP: usize = 20;
+
+/// The median of `samples` round trips to an [`crate::probe::EchoServer`].
+pub fn latency(from: &dyn Station, to: SocketAddrV4, samples: usize) -> Result<Duration> {
+    let mut connection = Connection::open(from, to)?;
+    let mut measured = Vec::with_capacity(samples);
+    for turn in 0..WARM_UP + samples {
+        let elapsed = connection.round_trip(b"x")?;
+        if turn >= WARM_UP {
+            measured.push(elapsed);
+        }
+    }
+    measured.sort();
+    Ok(measured.get(measured.len() / 2).copied().unwrap_or_default())
+}

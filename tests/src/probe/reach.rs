@@ -1,0 +1,115 @@
+//! Whether an address answers by TCP or UDP, and which source it saw.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddrV4, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{Error, Result},
+    probe::{
+        PATIENCE,
+        echo::{ANY, parse_seen},
+    },
+    station::Station,
+};
+
+/// An answered probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// The source that the far end saw.
+    pub source_seen: SocketAddrV4,
+    /// The source that the near end used.
+    pub source_used: SocketAddrV4,
+}
+
+/// Connects once to an [`crate::probe::EchoServer`].
+pub fn tcp(from: &dyn Station, to: SocketAddrV4) -> Result<Reached> {
+    Connection::open(from, to).map(|connection| connection.reached)
+}
+
+/// Sends one datagram to an [`crate::probe::EchoServer`].
+pub fn udp(from: &dyn Station, to: SocketAddrV4) -> Result<Reached> {
+    let exchange = || -> io::Result<Reached> {
+        let socket = UdpSocket::bind(ANY)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(to)?;
+        socket.send(b"who am I?")?;
+        let mut answer = [0; 64];
+        let length = socket.recv(&mut answer)?;
+        let source_seen = parse_seen(&String::from_utf8_lossy(&answer[..length]))?;
+        Ok(Reached { source_seen, source_used: v4(socket.local_addr()?)? })
+    };
+    from.namespace().run(exchange).map_err(|error| failed(from, to, "udp", error))
+}
+
+/// A TCP connection to an [`crate::probe::EchoServer`] that stays open.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    reached: Reached,
+    from: String,
+    to: SocketAddrV4,
+}
+
+impl Connection {
+    /// Connects and reads what the far end saw.
+    pub fn open(from: &dyn Station, to: SocketAddrV4) -> Result<Self> {
+        let connect = || -> io::Result<(BufReader<TcpStream>, Reached)> {
+            let stream = TcpStream::connect_timeout(&to.into(), PATIENCE)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            let source_used = v4(stream.local_addr()?)?;
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            Ok((stream, Reached { source_seen: parse_seen(&line)?, source_used }))
+        };
+        let (stream, reached) = from.namespace().run(connect).map_err(|error| failed(from, to, "tcp", error))?;
+        Ok(Self { stream, reached, from: from.name().into(), to })
+    }
+
+    /// What both ends took for the source.
+    pub fn reached(&self) -> Reached {
+        self.reached
+    }
+
+    /// Sends bytes and waits until the same have come back.
+    pub fn round_trip(&mut self, bytes: &[u8]) -> Result<Duration> {
+        let begin = Instant::now();
+        let mut back = vec![0; bytes.len()];
+        let exchanged = self.stream.get_mut().write_all(bytes).and_then(|()| self.stream.read_exact(&mut back));
+        let elapsed = begin.elapsed();
+        let compared = exchanged.and_then(|()| {
+            let corrupted = || io::Error::new(io::ErrorKind::InvalidData, "other bytes came back");
+            (back == bytes).then_some(elapsed).ok_or_else(corrupted)
+        });
+        compared.map_err(|source| Error::Probe {
+            from: self.from.clone(),
+            to: self.to.to_string(),
+            what: "tcp round trip",
+            source: plain(source),
+        })
+    }
+}
+
+fn failed(from: &dyn Station, to: SocketAddrV4, what: &'static str, source: io::Error) -> Error {
+    let from = format!("{} ({})", from.name(), from.address());
+    Error::Probe { from, to: to.to_string(), what, source: plain(source) }
+}
+
+/// A receive time-out shows as `EAGAIN`, which nobody reads as silence.
+pub(super) fn plain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")),
+        _ => error,
+    }
+}
+
+fn v4(address: std::net::SocketAddr) -> io::Result<SocketAddrV4> {
+    match address {
+        std::net::SocketAddr::V4(address) => Ok(address),
+        std::net::SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}

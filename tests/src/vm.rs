@@ -1,0 +1,207 @@
+//! A VM: its interface, its files, and the life of its agent.
+//!
+//! The agent and the plugin are the real binaries, run with the command lines and files that operators use.
+
+use std::{
+    fs::{self, File},
+    net::Ipv4Addr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    agent_config::{self, BPFFS, PINS, POOL, SOCKET, STATE},
+    binaries,
+    builder::FabricBuilder,
+    cni::{CniCall, CniOutput},
+    error::{Attempt, Error, Result},
+    leftovers::Leftovers,
+    namespace::Namespace,
+    plan::{HOST_ADDRESS, wire_server_xml},
+    pod::Pod,
+    process::{self, Daemon},
+    sandbox::{Sandbox, mount_fs},
+    station::{Host, Station},
+};
+
+/// An agent that needs longer than this to load its programs is broken, however busy the machine.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A VM of the network; dropping it kills its agent.
+pub struct Vm {
+    agent: Mutex<Option<Daemon>>,
+    host: Host,
+    dir: PathBuf,
+    checksum_offload: bool,
+}
+
+impl Vm {
+    pub(crate) fn prepare(sandbox: &Sandbox, host: Host, choice: &FabricBuilder) -> Result<Self> {
+        host.namespace().sysctl("net/ipv4/ip_forward", "1")?;
+        let dir = sandbox.create_dir(&format!("vms/{}", host.name()))?;
+        sandbox.create_dir(&format!("vms/{}/{STATE}", host.name()))?;
+        mount_fs("bpf", &sandbox.create_dir(&format!("vms/{}/{BPFFS}", host.name()))?)?;
+        let vm = Self { agent: Mutex::new(None), host, dir, checksum_offload: choice.checksum_offload };
+        vm.write(POOL, &wire_server_xml(vm.host.place()))?;
+        vm.write("agent.toml", &agent_config::compose(&vm.dir, &choice.agent_config).to_string())?;
+        Ok(vm)
+    }
+
+    /// Starts the agent and waits until it accepts calls.
+    pub fn start_agent(&self) -> Result<()> {
+        let mut command = self.namespace().command(binaries::locate("azure-cni-agent")?)?;
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let log = log.attempt(|| format!("open {}", self.log_path().display()))?;
+        command.arg("--config").arg(self.dir.join("agent.toml")).stdout(log.try_clone().attempt(|| "share".into())?);
+        let daemon = Daemon::start({
+            command.stderr(log);
+            command
+        })?;
+        let deadline = Instant::now() + READY_LIMIT;
+        while UnixStream::connect(self.socket()).is_err() {
+            if let Some(status) = daemon.wait(Duration::ZERO) {
+                return Err(self.agent_error(format!("ended with {status} instead of starting")));
+            }
+            if Instant::now() > deadline {
+                return Err(self.agent_error(format!("does not accept on its socket after {READY_LIMIT:?}")));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        *self.agent() = Some(daemon);
+        Ok(())
+    }
+
+    /// Asks the agent to end (SIGTERM) and returns how it did.
+    pub fn stop_agent(&self) -> Result<ExitStatus> {
+        let daemon = self.take_agent()?;
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait(STOP_LIMIT).ok_or_else(|| self.agent_error(format!("still runs {STOP_LIMIT:?} after SIGTERM")))
+    }
+
+    /// Kills the agent without warning (SIGKILL).
+    pub fn kill_agent(&self) -> Result<()> {
+        self.take_agent().map(drop)
+    }
+
+    /// Stops the agent and starts it again, as an upgrade does.
+    pub fn restart_agent(&self) -> Result<()> {
+        self.stop_agent()?;
+        self.start_agent()
+    }
+
+    /// Runs a pod: makes its namespace and has the plugin ADD it.
+    pub fn add_pod(&self, name: &str) -> Result<Pod<'_>> {
+        self.add_pod_with(name, self.netconf())
+    }
+
+    /// Runs a pod with a network configuration of the test's own.
+    pub fn add_pod_with(&self, name: &str, netconf: Value) -> Result<Pod<'_>> {
+        Pod::add(self, name, netconf, self.checksum_offload)
+    }
+
+    /// The network configuration that pods get unless told otherwise.
+    pub fn netconf(&self) -> Value {
+        json!({
+            "cniVersion": "1.1.0",
+            "name": "azure",
+            "type": "azure-cni",
+            "mode": "transparent",
+            "ipsToRouteViaHost": [HOST_ADDRESS],
+            "agentSocket": self.socket(),
+        })
+    }
+
+    /// Runs the plugin exactly as the call says.
+    pub fn cni(&self, call: &CniCall) -> Result<CniOutput> {
+        let mut command = self.namespace().command(binaries::locate("azure-cni")?)?;
+        command.env_clear().envs(call.environment());
+        process::run(command, call.stdin(), CALL_LIMIT).map(CniOutput::from)
+    }
+
+    /// The answer of the operator's command, such as `ctl(&["drops"])`.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.namespace().command(binaries::locate("azure-cni-ctl")?)?;
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        process::run_ok(command, b"", CALL_LIMIT)
+    }
+
+    /// What pods have left behind on this VM, or still have.
+    pub fn leftovers(&self) -> Result<Leftovers> {
+        Leftovers::of(self)
+    }
+
+    /// The addresses that pods can get.
+    pub fn pool(&self) -> &[Ipv4Addr] {
+        &self.host.place().secondaries
+    }
+
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// The directory that the agent pins to, on a bpf file system of the VM's own.
+    pub fn bpffs_dir(&self) -> PathBuf {
+        self.dir.join(PINS)
+    }
+
+    /// Where the agent keeps its records.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join(STATE)
+    }
+
+    /// The VM's own directory: `agent.toml`, `pool.xml`, `agent.log` and all of the above.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Everything that the VM's agents have logged so far.
+    pub fn agent_log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        fs::write(&path, text).attempt(|| format!("write {}", path.display()))
+    }
+
+    fn agent(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_agent(&self) -> Result<Daemon> {
+        let daemon = self.agent().take();
+        daemon.ok_or_else(|| self.agent_error("does not run".into()))
+    }
+
+    fn agent_error(&self, problem: String) -> Error {
+        Error::Agent { vm: self.name().into(), problem, log: self.agent_log() }
+    }
+}
+
+impl Station for Vm {
+    fn name(&self) -> &str {
+        self.host.name()
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        self.host.address()
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self.host.namespace()
+    }
+}
