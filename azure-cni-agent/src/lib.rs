@@ -1,3 +1,4 @@
 //! The agent's library: what the daemon, the plugin and the operator's command are made of.
 pub mod cni;
 pub mod config;
+pub mod ipam;
