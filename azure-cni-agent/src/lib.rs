@@ -2,3 +2,4 @@
 pub mod cni;
 pub mod config;
 pub mod ipam;
+pub mod state;
