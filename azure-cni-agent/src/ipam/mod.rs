@@ -1,0 +1,16 @@
+//! Pod addresses: what a source says there is, which of it may be handed out, and who holds what.
+//!
+//! Pure: texts, addresses and the time come in as arguments; no file, socket or clock is touched here.
+#![forbid(unsafe_code)]
+
+pub mod wireserver;
+
+mod lease;
+mod mac;
+mod nic;
+mod pool;
+
+pub use lease::{Counts, LeaseBook, LeaseError, RestoreError};
+pub use mac::{InvalidMac, MacAddress};
+pub use nic::{Nic, NicMac, Subnet};
+pub use pool::{Pool, PoolError, PoolSubnet, Reserved, Withheld};

@@ -1,0 +1,226 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// One NIC with one subnet 10.240.0.0/16 and these elements inside.
+fn document(inside: &str) -> String {
+    format!(
+        "<Interfaces>\n<Interface MacAddress=\"000D3AF9DCA6\" IsPrimary=\"true\">\n\
+         <IPSubnet Prefix=\"10.240.0.0/16\">\n{inside}\n</IPSubnet>\n</Interface>\n</Interfaces>"
+    )
+}
+
+fn mac(text: &str) -> NicMac {
+    NicMac::Exact(text.parse().unwrap())
+}
+
+#[test]
+fn the_platform_s_document_is_read_as_it_is() {
+    let xml = r#"<Interfaces>
+  <Interface MacAddress="000D3AF9DCA6" IsPrimary="true">
+    <IPSubnet Prefix="10.240.0.0/16">
+      <IPAddress Address="10.240.0.4" IsPrimary="true"/>
+      <IPAddress Address="10.240.0.5" IsPrimary="false"/>
+    </IPSubnet>
+  </Interface>
+</Interfaces>"#;
+    let subnet = Subnet {
+        prefix: "10.240.0.0/16".parse().unwrap(),
+        primary: Some(Ipv4Addr::new(10, 240, 0, 4)),
+        secondaries: vec![Ipv4Addr::new(10, 240, 0, 5)],
+    };
+    let nic = Nic { mac: mac("00:0d:3a:f9:dc:a6"), primary: true, subnets: vec![subnet], ipv6_prefixes: vec![] };
+    assert_eq!(parse(xml), Ok(vec![nic]));
+}
+
+#[test]
+fn several_nics_and_subnets_are_kept_apart() {
+    let nics = parse(
+        r#"<?xml version="1.0" encoding="utf-8"?>
+        <Interfaces>
+          <Interface MacAddress="*" IsPrimary="True">
+            <IPSubnet Prefix="10.1.0.0/24"><IPAddress Address="10.1.0.4" IsPrimary="TRUE"/></IPSubnet>
+            <IPSubnet Prefix="10.2.0.0/24"><IPAddress Address="10.2.0.9"/></IPSubnet>
+            <IPSubnet Prefix="fd00::/64"><IPAddress Address="fd00::4" IsPrimary="true"/></IPSubnet>
+          </Interface>
+          <Interface MacAddress="00:0d:3a:00:00:01">
+            <IPSubnet Prefix="10.1.0.0/24"><IPAddress Address="10.1.0.5" IsPrimary="true"/></IPSubnet>
+          </Interface>
+        </Interfaces>"#,
+    )
+    .unwrap();
+    assert_eq!(nics.len(), 2);
+    assert_eq!((nics[0].mac, nics[0].primary), (NicMac::First, true));
+    assert_eq!(nics[0].subnets.len(), 2);
+    assert_eq!(nics[0].subnets[1].primary, None);
+    assert_eq!(nics[0].subnets[1].secondaries, [Ipv4Addr::new(10, 2, 0, 9)]);
+    assert_eq!(nics[0].ipv6_prefixes, ["fd00::/64".parse().unwrap()]);
+    assert_eq!((nics[1].mac, nics[1].primary), (mac("000D3A000001"), false));
+    assert_eq!(nics[1].subnets[0].primary, Some(Ipv4Addr::new(10, 1, 0, 5)));
+}
+
+#[test]
+fn what_the_platform_may_add_is_ignored() {
+    let xml = document(
+        "<!-- note --><IPAddress Address=\"10.240.0.5\" State=\"New\"><Inner/></IPAddress><Route Address=\"bad\"/>",
+    );
+    let nics = parse(&format!("\u{feff}{xml}")).unwrap();
+    assert_eq!(nics[0].subnets[0].secondaries, [Ipv4Addr::new(10, 240, 0, 5)]);
+}
+
+#[test]
+fn no_interface_is_no_error_of_the_document() {
+    assert_eq!(parse("<Interfaces/>"), Ok(vec![]));
+}
+
+#[test]
+fn a_wrong_document_is_refused_with_what_and_where() {
+    let address = |attributes: &str| document(&format!("<IPAddress {attributes}/>"));
+    let interface = |attributes: &str| format!("<Interfaces>\n<Interface {attributes}/></Interfaces>");
+    let subnet = |attributes: &str| {
+        format!("<Interfaces><Interface MacAddress=\"*\">\n<IPSubnet {attributes}/></Interface></Interfaces>")
+    };
+    let twice = "<IPAddress Address=\"10.240.0.5\"/>\n  <IPAddress Address=\"10.240.0.5\"/>";
+    let two_primaries = "<IPAddress Address=\"10.240.0.4\" IsPrimary=\"true\"/>\n\
+                         <IPAddress Address=\"10.240.0.5\" IsPrimary=\"true\"/>";
+    for (xml, complaint) in [
+        (String::new(), "not an acceptable XML document"),
+        ("<Interfaces>".to_owned(), "not an acceptable XML document"),
+        (document("<IPAddress"), "not an acceptable XML document"),
+        ("\n <Error/>".to_owned(), "line 2, column 2: root element is <Error>, not <Interfaces>"),
+        (interface(""), "line 2, column 1: <Interface> has no attribute MacAddress"),
+        (interface("MacAddress=\"000D3AF9DCA\""), "<Interface MacAddress=\"000D3AF9DCA\">: the value is not a MAC"),
+        (
+            interface("IsPrimary=\"yes\" MacAddress=\"*\""),
+            "line 2, column 12: <Interface IsPrimary=\"yes\">: the value",
+        ),
+        (interface("MacAddress=\"*\"/><Interface MacAddress=\"*\""), "interface * is listed a second time"),
+        (
+            interface("MacAddress=\"000D3AF9DCA6\"/><Interface MacAddress=\"00:0d:3a:f9:dc:a6\""),
+            "interface 00:0d:3a:f9:dc:a6 is listed a second time, first at line 2, column 1",
+        ),
+        (subnet(""), "line 2, column 1: <IPSubnet> has no attribute Prefix"),
+        (subnet("Prefix=\"10.0.0.0\""), "<IPSubnet Prefix=\"10.0.0.0\">: the value is not a prefix"),
+        (subnet("Prefix=\"10.0.0.0/33\""), "is not a prefix"),
+        (
+            subnet("Prefix=\"10.0.0.1/24\""),
+            "line 2, column 11: <IPSubnet Prefix=\"10.0.0.1/24\">: the value has host bits",
+        ),
+        (subnet("Prefix=\"10.0.0.0/31\""), "is no subnet of a virtual network"),
+        (subnet("Prefix=\"0.0.0.0/0\""), "is no subnet of a virtual network"),
+        (subnet("Prefix=\"10.0.0.0/24\"/><IPSubnet Prefix=\"10.0.0.0/24\""), "subnet 10.0.0.0/24 is listed a second"),
+        (address(""), "line 4, column 1: <IPAddress> has no attribute Address"),
+        (address("Address=\"10.240.0\""), "<IPAddress Address=\"10.240.0\">: the value is not an address"),
+        (address("Address=\"10.240.0.05\""), "is not an address"),
+        (address("Address=\"fd00::4\""), "is IPv6 in an IPv4 subnet"),
+        (address("Address=\"10.240.0.5\" IsPrimary=\"\""), "<IPAddress IsPrimary=\"\">: the value is neither"),
+        (
+            address("Address=\"10.241.0.5\""),
+            "line 4, column 1: address 10.241.0.5 lies outside of its subnet 10.240.0.0/16",
+        ),
+        (document(twice), "line 5, column 3: address 10.240.0.5 is listed a second time, first at line 4, column 1"),
+        (document(two_primaries), "line 5, column 1: address 10.240.0.5 is a second primary address"),
+    ] {
+        let error = parse(&xml).expect_err(&xml).to_string();
+        assert!(error.contains(complaint), "{xml}\ngave: {error}\nnot:  {complaint}");
+    }
+}
+
+#[test]
+fn one_address_on_two_nics_is_refused() {
+    let nic = |mac: &str| {
+        format!(
+            "<Interface MacAddress=\"{mac}\"><IPSubnet Prefix=\"10.0.0.0/24\">\
+             <IPAddress Address=\"10.0.0.7\"/></IPSubnet></Interface>"
+        )
+    };
+    let error = parse(&format!("<Interfaces>{}{}</Interfaces>", nic("000D3A000001"), nic("000D3A000002"))).unwrap_err();
+    assert!(
+        matches!(error, ParseError::Duplicate { what: "address", ref value, .. } if value == "10.0.0.7"),
+        "{error}"
+    );
+}
+
+#[test]
+fn entities_and_document_types_are_refused() {
+    for doctype in [
+        "<!DOCTYPE a [<!ENTITY x \"10.240.0.5\">]>",
+        "<!DOCTYPE a SYSTEM \"http://169.254.169.254/\">",
+        "<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]>",
+    ] {
+        let error = parse(&format!("{doctype}{}", document(""))).unwrap_err();
+        assert_eq!(error, ParseError::Xml(roxmltree::Error::DtdDetected));
+    }
+    assert!(matches!(parse(&document("<IPAddress Address=\"&x;\"/>")), Err(ParseError::Xml(_))));
+}
+
+#[test]
+fn the_pool_of_a_whole_virtual_network_is_read_and_more_is_refused() {
+    let all: String = (0..16_000u32)
+        .map(|i| format!("      <IPAddress Address=\"{}\" IsPrimary=\"false\"/>\n", Ipv4Addr::from(0x0af0_0004 + i)))
+        .collect();
+    assert_eq!(parse(&document(&all)).unwrap()[0].subnets[0].secondaries.len(), 16_000);
+
+    let too_long = document(&" ".repeat(MAX_BYTES));
+    assert_eq!(parse(&too_long), Err(ParseError::TooLarge { bytes: too_long.len() }));
+    let too_many = document(&"<a/>".repeat(MAX_NODES as usize));
+    assert_eq!(parse(&too_many), Err(ParseError::Xml(roxmltree::Error::NodesLimitReached)));
+}
+
+#[test]
+fn deep_nesting_does_not_exhaust_the_stack() {
+    let depth = 30_000;
+    let xml = document(&format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth)));
+    assert_eq!(parse(&xml).map(|nics| nics.len()), Ok(1));
+}
+
+/// Any subnet a document may list, with distinct addresses in it.
+fn any_subnet() -> impl Strategy<Value = Subnet> {
+    (any::<u32>(), SUBNET_LENGTHS, any::<bool>(), proptest::collection::btree_set(any::<u32>(), 0..8)).prop_map(
+        |(base, length, has_primary, hosts)| {
+            let prefix = ipnet::Ipv4Net::new(Ipv4Addr::from(base), length).unwrap().trunc();
+            let inside = |host| Ipv4Addr::from(prefix.network().to_bits() | (host & prefix.hostmask().to_bits()));
+            let mut addresses: Vec<_> = hosts.into_iter().map(inside).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            let primary = if has_primary { addresses.pop() } else { None };
+            Subnet { prefix, primary, secondaries: addresses }
+        },
+    )
+}
+
+fn render(subnet: &Subnet) -> String {
+    let element =
+        |address: &Ipv4Addr, primary: bool| format!("<IPAddress Address=\"{address}\" IsPrimary=\"{primary}\"/>");
+    let secondaries: String = subnet.secondaries.iter().map(|address| element(address, false)).collect();
+    let primary: String = subnet.primary.iter().map(|address| element(address, true)).collect();
+    format!("<IPSubnet Prefix=\"{}\">{secondaries}{primary}</IPSubnet>", subnet.prefix)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_what_is_read(mac: [u8; 6], primary: bool, subnet in any_subnet()) {
+        let nic = Nic { mac: NicMac::Exact(MacAddress(mac)), primary, subnets: vec![subnet], ipv6_prefixes: vec![] };
+        let subnets: String = nic.subnets.iter().map(render).collect();
+        let xml = format!(
+            "<Interfaces><Interface MacAddress=\"{}\" IsPrimary=\"{primary}\">{subnets}</Interface></Interfaces>", nic.mac
+        );
+        prop_assert_eq!(parse(&xml), Ok(vec![nic]));
+    }
+
+    #[test]
+    fn no_document_makes_the_parser_panic(pieces in proptest::collection::vec(prop_oneof![
+        Just("<Interfaces>"), Just("</Interfaces>"), Just("<Interface MacAddress=\"*\">"), Just("</Interface>"),
+        Just("<IPSubnet Prefix=\"10.0.0.0/8\">"), Just("</IPSubnet>"), Just("<IPAddress Address=\"10.0.0.9\"/>"),
+        Just("<!DOCTYPE a>"), Just("&amp;"), Just("<![CDATA["), Just("]]>"), Just("é\u{0}"), Just(" xmlns:a=\"b\""),
+    ], 0..12)) {
+        let _ = parse(&pieces.concat());
+    }
+
+    #[test]
+    fn a_document_cut_short_is_refused(at in 0usize..200) {
+        let whole = document("<IPAddress Address=\"10.240.0.5\"/>");
+        prop_assume!(at < whole.len());
+        prop_assert!(matches!(parse(&whole[..at]), Err(ParseError::Xml(_))));
+    }
+}

@@ -1,0 +1,34 @@
+//! What is remembered of one attachment: enough to answer the same ADD again, to undo it, and to tell after a restart
+//! whether it is still alive.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cni::AttachmentId;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachmentRecord {
+    pub id: AttachmentId,
+    pub addresses: Vec<IpAddr>,
+    /// The host's end of the veth pair.
+    pub host_interface: String,
+    pub host_ifindex: u32,
+    pub pod_mac: [u8; 6],
+    /// Where the runtime keeps the pod's network namespace.
+    pub netns: PathBuf,
+    /// Which namespace that path led to: a path can be taken over by another pod's.
+    pub netns_identity: Option<NetnsIdentity>,
+    /// `/proc/sys/kernel/random/boot_id` of the boot that the namespace and the interfaces belong to.
+    pub boot_id: String,
+    pub mtu: u32,
+}
+
+/// Device and inode of the namespace's file, which are unique while the namespace lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NetnsIdentity {
+    pub device: u64,
+    pub inode: u64,
+}

@@ -1,0 +1,283 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::state::NetnsIdentity;
+
+fn record(container: &str) -> AttachmentRecord {
+    AttachmentRecord {
+        id: AttachmentId {
+            network: "azure".parse().unwrap(),
+            container_id: container.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        },
+        addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 240, 0, 5))],
+        host_interface: "azv0123456789a".to_owned(),
+        host_ifindex: 17,
+        pod_mac: [2, 0, 0, 0, 0, 1],
+        netns: "/run/netns/pod".into(),
+        netns_identity: Some(NetnsIdentity { device: 4, inode: 4_026_532_000 }),
+        boot_id: "6e7c7ab1-6b2f-4b0a-8a3e-b7d7dfb1b0a5".to_owned(),
+        mtu: 1500,
+    }
+}
+
+fn opened() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    (dir, store)
+}
+
+fn reopened(dir: &TempDir, store: Store) -> Store {
+    drop(store);
+    Store::open(&dir.path().join("state")).unwrap()
+}
+
+fn file(dir: &TempDir) -> PathBuf {
+    dir.path().join("state").join(FILE_NAME)
+}
+
+#[test]
+fn a_record_is_there_after_reopening_and_gone_after_removal() {
+    let (dir, store) = opened();
+    assert_eq!(store.all().unwrap(), []);
+    let (a, b) = (record("a"), record("b"));
+    store.put(&b).unwrap();
+    store.put(&a).unwrap();
+
+    let store = reopened(&dir, store);
+    assert_eq!(store.get(&a.id).unwrap(), Some(a.clone()));
+    assert_eq!(store.all().unwrap(), [a.clone(), b.clone()]);
+    assert!(store.remove(&a.id).unwrap());
+
+    let store = reopened(&dir, store);
+    assert!(!store.remove(&a.id).unwrap());
+    assert_eq!(store.get(&a.id).unwrap(), None);
+    assert_eq!(store.all().unwrap(), [b]);
+}
+
+#[test]
+fn a_second_put_replaces_the_first() {
+    let (_dir, store) = opened();
+    store.put(&record("a")).unwrap();
+    let changed = AttachmentRecord { host_ifindex: 18, netns_identity: None, ..record("a") };
+    store.put(&changed).unwrap();
+    assert_eq!(store.all().unwrap(), [changed]);
+}
+
+#[test]
+fn only_its_owner_may_look_into_a_new_state_directory() {
+    let (dir, _store) = opened();
+    let mode = dir.path().join("state").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn records_written_at_the_same_time_are_all_kept() {
+    let (_dir, store) = opened();
+    std::thread::scope(|scope| {
+        for container in 0..8 {
+            let store = &store;
+            scope.spawn(move || store.put(&record(&format!("c{container}"))).unwrap());
+        }
+    });
+    assert_eq!(store.all().unwrap().len(), 8);
+}
+
+/// Set in a process that this test binary starts of itself, to the state directory it shall use.
+const CHILD_DIR: &str = "AZURE_CNI_TEST_STORE_DIR";
+
+/// The same test binary, running only the test of this name, as another process on the same store.
+fn child(test: &str, dir: &TempDir) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("state::store::tests::{test}"), "--nocapture"]);
+    command.env(CHILD_DIR, dir.path().join("state"));
+    command
+}
+
+#[test]
+fn a_second_process_is_told_that_the_store_is_in_use() {
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        let error = Store::open(Path::new(&dir)).unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+        return;
+    }
+    let (dir, store) = opened();
+    let output = child("a_second_process_is_told_that_the_store_is_in_use", &dir).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && report.contains("1 passed"), "{report}");
+    // And is let in once the first has ended.
+    drop(reopened(&dir, store));
+}
+
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        // Fails only if the process has ended, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_was_put_survives_a_kill_in_the_middle_of_writing() {
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        let store = Store::open(Path::new(&dir)).unwrap();
+        // Far more than it gets to, and an end even if nobody is left to kill it.
+        for number in 0..10_000 {
+            store.put(&record(&format!("c{number:06}"))).unwrap();
+            // Told only once it is written; the parent takes our word for it.
+            std::fs::write(Path::new(&dir).join("told"), number.to_string()).unwrap();
+        }
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let told = || std::fs::read_to_string(dir.path().join("state/told")).ok()?.parse::<usize>().ok();
+    let mut command = child("what_was_put_survives_a_kill_in_the_middle_of_writing", &dir);
+    let process = KillOnDrop(command.stdout(Stdio::null()).spawn().unwrap());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while told().is_none_or(|number| number < 20) {
+        assert!(std::time::Instant::now() < deadline, "the writing process does not write");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    drop(process);
+
+    let records = Store::open(&dir.path().join("state")).unwrap().all().unwrap();
+    // The kill may have come while the word was written; the loop above saw at least 20.
+    let told = told().unwrap_or(20);
+    assert!(records.len() > told, "{} records, {told} was the last number told", records.len());
+    for (number, found) in records.iter().enumerate() {
+        assert_eq!(*found, record(&format!("c{number:06}")));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_reported_as_damaged_and_left_alone() {
+    let (dir, store) = opened();
+    drop(store);
+    for garbage in [b"garbage".to_vec(), vec![0; 4096], vec![0xff; 1 << 20]] {
+        std::fs::write(file(&dir), &garbage).unwrap();
+        let error = Store::open(&dir.path().join("state")).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{} bytes: {error:?}", garbage.len());
+        assert_eq!(std::fs::read(file(&dir)).unwrap(), garbage);
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_new_store() {
+    let (dir, store) = opened();
+    drop(store);
+    std::fs::write(file(&dir), b"").unwrap();
+    assert_eq!(Store::open(&dir.path().join("state")).unwrap().all().unwrap(), []);
+}
+
+#[test]
+fn a_damaged_store_gives_an_error_or_the_true_records_and_never_a_panic() {
+    let (dir, store) = opened();
+    let records: Vec<_> = (0..40).map(|number| record(&format!("c{number:02}"))).collect();
+    records.iter().for_each(|record| store.put(record).unwrap());
+    drop(store);
+    let sound = std::fs::read(file(&dir)).unwrap();
+    let mut damaged_count = 0;
+    // A prime step, so that the damage meets every part of a page.
+    for at in (0..sound.len()).step_by(sound.len() / 211) {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 0x55;
+        std::fs::write(file(&dir), &damaged).unwrap();
+        match Store::open(&dir.path().join("state")).and_then(|store| store.all()) {
+            Ok(found) => assert_eq!(found, records, "byte {at} was changed"),
+            Err(StoreError::Corrupt { .. }) => damaged_count += 1,
+            Err(other) => panic!("byte {at} was changed: {other}"),
+        }
+    }
+    for length in [1, 300, 4096, sound.len() / 2, sound.len() - 1] {
+        std::fs::write(file(&dir), &sound[..length]).unwrap();
+        match Store::open(&dir.path().join("state")).and_then(|store| store.all()) {
+            Ok(found) => assert_eq!(found, records, "cut to {length} bytes"),
+            Err(StoreError::Corrupt { .. }) => damaged_count += 1,
+            Err(other) => panic!("cut to {length} bytes: {other}"),
+        }
+    }
+    assert!(damaged_count > 0, "no damage met anything in use");
+}
+
+#[test]
+fn a_record_that_does_not_read_back_is_reported_by_its_key() {
+    let (_dir, store) = opened();
+    let put_raw = |key: &str, value: &[u8]| {
+        let transaction = store.database.begin_write().unwrap();
+        transaction.open_table(ATTACHMENTS).unwrap().insert(key, value).unwrap();
+        transaction.commit().unwrap();
+    };
+    put_raw("azure/a/eth0", b"{}");
+    let error = store.all().unwrap_err().to_string();
+    assert!(error.contains("is damaged: the record of azure/a/eth0 cannot be read"), "{error}");
+    put_raw("azure/a/eth0", &serde_json::to_vec(&record("b")).unwrap());
+    let error = store.get(&record("a").id).unwrap_err().to_string();
+    assert!(error.contains("the record of azure/a/eth0 is that of azure/b/eth0"), "{error}");
+}
+
+fn set_schema(dir: &TempDir, schema: Option<u32>) {
+    let database = Database::open(file(dir)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    match schema {
+        Some(schema) => drop(transaction.open_table(META).unwrap().insert(SCHEMA_KEY, schema).unwrap()),
+        None => drop(transaction.open_table(META).unwrap().remove(SCHEMA_KEY).unwrap()),
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_store_of_a_later_version_is_refused_and_left_alone() {
+    let (dir, store) = opened();
+    store.put(&record("a")).unwrap();
+    drop(store);
+    set_schema(&dir, Some(SCHEMA + 1));
+    let error = Store::open(&dir.path().join("state")).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { found: 2, known: 1, .. }), "{error}");
+    set_schema(&dir, Some(SCHEMA));
+    assert_eq!(Store::open(&dir.path().join("state")).unwrap().all().unwrap(), [record("a")]);
+}
+
+#[test]
+fn a_database_that_no_agent_wrote_is_refused() {
+    let (dir, store) = opened();
+    drop(store);
+    for schema in [None, Some(0)] {
+        set_schema(&dir, schema);
+        let error = Store::open(&dir.path().join("state")).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{schema:?}: {error}");
+    }
+    std::fs::remove_file(file(&dir)).unwrap();
+    const OTHER: TableDefinition<u64, u64> = TableDefinition::new("attachments");
+    let database = Database::create(file(&dir)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(OTHER).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = Store::open(&dir.path().join("state")).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    std::fs::write(&in_the_way, b"").unwrap();
+    let error = Store::open(&in_the_way.join("state")).unwrap_err();
+    assert!(matches!(&error, StoreError::Io { .. }) && error.to_string().contains("file/state"), "{error}");
+}
+
+#[test]
+fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
+    let (_dir, store) = opened();
+    let netns = PathBuf::from(std::ffi::OsString::from_vec(b"/run/netns/\xff".to_vec()));
+    let error = store.put(&AttachmentRecord { netns, ..record("a") }).unwrap_err();
+    assert!(matches!(error, StoreError::Unstorable { .. }), "{error}");
+    assert_eq!(store.all().unwrap(), []);
+}
