@@ -1,0 +1,177 @@
+//! What is said on the agent's socket: one request and one response per connection, each a frame of JSON.
+//!
+//! A frame is its length as four bytes, big endian, then that many bytes, `MAX_FRAME` at most each way.
+
+mod client;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cni::{Environment, ErrorObject};
+
+pub use client::{CallError, call};
+
+/// Where the agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/azure-cni/agent.sock";
+
+/// The longest frame, without its length. Configurations of thousands of attachments (GC) fit.
+pub const MAX_FRAME: usize = 1 << 20;
+
+/// The bytes of a frame's length.
+pub const FRAME_HEADER: usize = 4;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Request {
+    /// A call of the runtime, as the plugin was given it. The answer is the verb's result, `null` where it has none.
+    Cni(CniRequest),
+    /// The answer is a [`Status`].
+    Status,
+    /// The answer is a list of [`EndpointInfo`].
+    Endpoints,
+    /// The answer is a list of [`DropCount`].
+    Drops,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CniRequest {
+    #[serde(flatten)]
+    pub environment: Environment,
+    /// The network configuration from the plugin's standard input.
+    pub config: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Response {
+    Ok(Value),
+    Error(ErrorObject),
+}
+
+/// What the agent is and how it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Of the agent.
+    pub version: String,
+    /// The number of the map layout.
+    pub abi: u32,
+    pub uplink: String,
+    /// The NIC's primary address, which source NAT uses.
+    pub primary: IpAddr,
+    /// `tcx` or `clsact`.
+    pub attach_mode: String,
+    pub pool: PoolStatus,
+    pub endpoints: usize,
+    pub flows: FlowStatus,
+    /// What needs an operator, one sentence each; empty if all is well.
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    pub total: usize,
+    pub free: usize,
+    pub leased: usize,
+}
+
+/// How full the connection table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowStatus {
+    pub used: u64,
+    pub max: u64,
+}
+
+/// One pod's attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointInfo {
+    pub attachment: crate::cni::AttachmentId,
+    pub address: IpAddr,
+    pub host_interface: String,
+    pub ifindex: u32,
+    pub netns: String,
+    pub pod_mac: String,
+}
+
+/// How many packets were dropped for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DropCount {
+    pub number: u32,
+    pub name: String,
+    pub meaning: String,
+    /// The sum over all CPUs.
+    pub packets: u64,
+    pub per_cpu: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cni::{CniError, Command};
+
+    fn add() -> CniRequest {
+        let environment = Environment {
+            command: Command::Add,
+            container_id: Some("c1".into()),
+            netns: Some("/run/netns/p".into()),
+            ifname: Some("eth0".into()),
+            args: Some("A=b".into()),
+            path: Some("/opt/cni/bin".into()),
+            traceparent: None,
+        };
+        CniRequest { environment, config: json!({"name": "azure"}) }
+    }
+
+    #[test]
+    fn requests_have_the_form_that_is_documented() {
+        for (request, expected) in [
+            (
+                Request::Cni(add()),
+                json!({"op": "cni", "command": "ADD", "containerId": "c1", "netns": "/run/netns/p", "ifname": "eth0",
+                       "args": "A=b", "path": "/opt/cni/bin", "traceparent": null, "config": {"name": "azure"}}),
+            ),
+            (Request::Status, json!({"op": "status"})),
+            (Request::Endpoints, json!({"op": "endpoints"})),
+            (Request::Drops, json!({"op": "drops"})),
+        ] {
+            assert_eq!(serde_json::to_value(&request).unwrap(), expected);
+            assert_eq!(serde_json::from_value::<Request>(expected).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn a_request_may_leave_out_what_it_does_not_have() {
+        let request = json!({"op": "cni", "command": "STATUS", "path": "/opt/cni/bin", "config": {}});
+        let Request::Cni(request) = serde_json::from_value(request).unwrap() else { panic!("not a CNI request") };
+        assert_eq!((request.environment.command, request.environment.container_id), (Command::Status, None));
+    }
+
+    #[test]
+    fn an_unknown_request_is_refused() {
+        for request in [json!({"op": "reboot"}), json!({}), json!({"op": "cni", "command": "ADD"})] {
+            assert!(serde_json::from_value::<Request>(request.clone()).is_err(), "{request}");
+        }
+    }
+
+    #[test]
+    fn responses_have_the_form_that_is_documented() {
+        let error = CniError::try_again("no address is free").report("1.0.0");
+        for (response, expected) in [
+            (Response::Ok(Value::Null), json!({"ok": null})),
+            (Response::Ok(json!({"ips": []})), json!({"ok": {"ips": []}})),
+            (
+                Response::Error(error),
+                json!({"error": {"cniVersion": "1.0.0", "code": 11, "msg": "no address is free", "details": ""}}),
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&response).unwrap(), expected);
+            assert_eq!(serde_json::from_value::<Response>(expected).unwrap(), response);
+        }
+    }
+}
