@@ -1,8 +1,22 @@
 //! The agent's library: what the daemon, the plugin and the operator's command are made of.
+//!
+//! A CNI call comes in through `api` (frames), `server`, `cni` (the protocol as types) and `commands` (the verbs), which
+//! build an `endpoint` with `net` (netlink) and `datapath` (eBPF), out of an address of `ipam`, recorded in `state`.
+
+pub mod agent;
 pub mod api;
 pub mod cni;
+pub mod commands;
 pub mod config;
 pub mod datapath;
+pub mod endpoint;
+pub mod inspect;
 pub mod ipam;
+pub mod maintain;
 pub mod net;
+pub mod node;
+pub mod server;
+mod start;
 pub mod state;
+pub mod turns;
+mod undo;

@@ -27,12 +27,11 @@ pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
 
+use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
 
 /// Where the agent looks for its configuration when the command line names no file.
 pub const DEFAULT_PATH: &str = "/etc/azure-cni/agent.toml";
-/// Where the agent listens, and where the plugin and the operator's command look for it, unless told otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/azure-cni/agent.sock";
 
 /// The whole of `agent.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// What a sweep saw and did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SweepReport {
-    pub live_flows: usize,
+    pub flows_left: usize,
     pub removed_flows: usize,
     pub removed_translations: usize,
 }
@@ -29,8 +29,7 @@ impl Tables {
     pub fn sweep(&self, now_ns: u64) -> Result<SweepReport, DatapathError> {
         let removed_flows = self.remove_flows(|_, flow| flow.expires_ns.saturating_add(GRACE_NS) < now_ns)?;
         let removed_translations = self.remove_orphans()?;
-        let live_flows = lock(&self.flows).keys().filter(Result::is_ok).count();
-        Ok(SweepReport { live_flows, removed_flows, removed_translations })
+        Ok(SweepReport { flows_left: self.count_flows()?, removed_flows, removed_translations })
     }
 
     /// Removes translations whose flow is gone or uses another port by now.

@@ -100,6 +100,11 @@ impl Tables {
             .collect()
     }
 
+    /// Entries of the connection table, expired ones that are not swept yet included.
+    pub fn count_flows(&self) -> Result<usize, DatapathError> {
+        lock(&self.flows).keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(in_map("FLOWS4"))
+    }
+
     /// Entries the connection table can hold.
     pub fn max_flows(&self) -> u32 {
         self.max_flows

@@ -52,7 +52,8 @@ pub struct VethSpec<'a> {
 }
 
 impl Netlink {
-    /// Makes the pair in one exchange, the pod's end directly in the pod's namespace under its final name, both ends up.
+    /// Makes the pair in one exchange, the pod's end directly in the pod's namespace under its final name. Both ends are
+    /// down: a veth cannot go up before it has its peer (drivers/net/veth.c, veth_open).
     ///
     /// Fails with [`NetError::exists`] if either name is taken in its namespace.
     pub async fn create_veth(&self, spec: &VethSpec<'_>) -> Result<(), NetError> {
@@ -60,14 +61,12 @@ impl Netlink {
             .name(spec.pod_name)
             .address(spec.pod_mac.to_vec())
             .mtu(spec.mtu)
-            .up()
             .setns_by_fd(spec.pod_netns.as_raw_fd())
             .build();
         let pair = LinkMessageBuilder::<LinkVeth>::new(spec.host_name, spec.pod_name)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .address(spec.host_mac.to_vec())
             .mtu(spec.mtu)
-            .up()
             .build();
         let made = self.handle.link().add(pair).execute().await;
         made.map_err(|error| NetError::new(format!("making veth {} and {}", spec.host_name, spec.pod_name), error))

@@ -9,5 +9,5 @@ mod record;
 mod store;
 
 pub use error::StoreError;
-pub use record::{AttachmentRecord, NetnsIdentity};
+pub use record::AttachmentRecord;
 pub use store::{FILE_NAME, Store};

@@ -1,12 +1,13 @@
 //! What is remembered of one attachment: enough to answer the same ADD again, to undo it, and to tell after a restart
 //! whether it is still alive.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cni::AttachmentId;
+use crate::net::NetnsId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,15 +21,11 @@ pub struct AttachmentRecord {
     /// Where the runtime keeps the pod's network namespace.
     pub netns: PathBuf,
     /// Which namespace that path led to: a path can be taken over by another pod's.
-    pub netns_identity: Option<NetnsIdentity>,
+    pub netns_id: Option<NetnsId>,
     /// `/proc/sys/kernel/random/boot_id` of the boot that the namespace and the interfaces belong to.
     pub boot_id: String,
     pub mtu: u32,
-}
-
-/// Device and inode of the namespace's file, which are unique while the namespace lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct NetnsIdentity {
-    pub device: u64,
-    pub inode: u64,
+    /// Addresses that the network asked to be reached through the host's stack.
+    #[serde(default)]
+    pub via_host: Vec<Ipv4Addr>,
 }

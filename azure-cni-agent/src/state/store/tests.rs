@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::NetnsIdentity;
+use crate::net::NetnsId;
 
 fn record(container: &str) -> AttachmentRecord {
     AttachmentRecord {
@@ -20,9 +20,10 @@ fn record(container: &str) -> AttachmentRecord {
         host_ifindex: 17,
         pod_mac: [2, 0, 0, 0, 0, 1],
         netns: "/run/netns/pod".into(),
-        netns_identity: Some(NetnsIdentity { device: 4, inode: 4_026_532_000 }),
+        netns_id: Some(NetnsId { device: 4, inode: 4_026_532_000 }),
         boot_id: "6e7c7ab1-6b2f-4b0a-8a3e-b7d7dfb1b0a5".to_owned(),
         mtu: 1500,
+        via_host: vec![Ipv4Addr::new(169, 254, 20, 10)],
     }
 }
 
@@ -64,7 +65,7 @@ fn a_record_is_there_after_reopening_and_gone_after_removal() {
 fn a_second_put_replaces_the_first() {
     let (_dir, store) = opened();
     store.put(&record("a")).unwrap();
-    let changed = AttachmentRecord { host_ifindex: 18, netns_identity: None, ..record("a") };
+    let changed = AttachmentRecord { host_ifindex: 18, netns_id: None, ..record("a") };
     store.put(&changed).unwrap();
     assert_eq!(store.all().unwrap(), [changed]);
 }

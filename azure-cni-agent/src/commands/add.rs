@@ -1,0 +1,195 @@
+//! ADD: an address, a veth pair, programs, a record. Every step that was done is undone when a later one fails.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::error::Failure;
+use super::step::Step;
+use super::{address_of, open_pod_netns, publish_routes};
+use crate::agent::Agent;
+use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
+use crate::datapath::Hook;
+use crate::endpoint::{self, Endpoint, GATEWAY, HOST_MAC};
+use crate::net::{Netns, VethSpec};
+use crate::state::AttachmentRecord;
+use crate::undo::Undo;
+
+/// Attaches a pod. The same call again for an attachment that stands gives the same result.
+pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniError> {
+    let _turn = agent.turns.wait_for(&call.attachment).await;
+    let netns = open_pod_netns(&call.netns)?;
+    if let Some(record) = standing(agent, &call.attachment, &netns).await? {
+        tracing::info!(attachment = %call.attachment, "stands already");
+        return result(&call, &record);
+    }
+    let mut undo = Undo::default();
+    match attach(agent, &call, &netns, &mut undo).await {
+        Ok(record) => result(&call, &record),
+        Err(failure) => {
+            undo.run().await;
+            Err(failure.into())
+        }
+    }
+}
+
+/// The record of the attachment if it stands in this very namespace. Remains of one that does not are removed.
+async fn standing(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Option<AttachmentRecord>, CniError> {
+    let wanted = id.clone();
+    let record = agent.with_store(move |store| store.get(&wanted)).await.map_err(Failure::from)?;
+    let Some(record) = record else { return Ok(None) };
+    let link = agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?;
+    let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
+    if stands {
+        return Ok(Some(record));
+    }
+    tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
+    super::del::detach(agent, id).await?;
+    Ok(None)
+}
+
+async fn attach(
+    agent: &Arc<Agent>,
+    call: &AddCall,
+    netns: &Netns,
+    undo: &mut Undo,
+) -> Result<AttachmentRecord, Failure> {
+    let id = &call.attachment;
+    let faults = agent.faults;
+
+    let address = agent.lease(id)?;
+    undo.push("lease", {
+        let (agent, id) = (agent.clone(), id.clone());
+        async move {
+            agent.release(&id);
+            Ok::<(), Failure>(())
+        }
+    });
+    faults.after(Step::Lease)?;
+
+    let endpoint = Endpoint {
+        address,
+        host_interface: endpoint::host_interface(id),
+        pod_interface: id.ifname.to_string(),
+        pod_mac: endpoint::pod_mac(id),
+        mtu: agent.pod_mtu(call.config.mtu),
+    };
+    make_veth(agent, &endpoint, netns).await?;
+    undo.push("veth", {
+        let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
+        async move { agent.netlink.delete_link(&name).await }
+    });
+    faults.after(Step::Veth)?;
+
+    endpoint::build_pod_side(&endpoint, netns).await?;
+    faults.after(Step::PodSide)?;
+
+    // Neighbour and route go with the veth.
+    let ifindex = endpoint::build_host_side(&endpoint, &agent.netlink).await?;
+    faults.after(Step::HostSide)?;
+
+    undo.push("programs", {
+        let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
+        async move { Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.detach(*hook, &name)) }
+    });
+    for hook in Hook::ENDPOINT {
+        agent.datapath.attach(hook, &endpoint.host_interface)?;
+    }
+    faults.after(Step::Programs)?;
+
+    undo.push("maps", {
+        let agent = agent.clone();
+        async move { agent.datapath.tables().remove_endpoint(address) }
+    });
+    agent.datapath.tables().set_endpoint(address, ifindex)?;
+    faults.after(Step::Maps)?;
+
+    let record = AttachmentRecord {
+        id: id.clone(),
+        addresses: vec![IpAddr::V4(address)],
+        host_interface: endpoint.host_interface,
+        host_ifindex: ifindex,
+        pod_mac: endpoint.pod_mac,
+        netns: call.netns.clone(),
+        netns_id: Some(netns.id()),
+        boot_id: agent.boot_id.clone(),
+        mtu: endpoint.mtu,
+        via_host: via_host(call),
+    };
+    undo.push("record", {
+        let (agent, id) = (agent.clone(), id.clone());
+        async move {
+            agent.with_store(move |store| store.remove(&id)).await?;
+            publish_routes(&agent).await
+        }
+    });
+    let written = record.clone();
+    agent.with_store(move |store| store.put(&written)).await?;
+    if !record.via_host.is_empty() {
+        publish_routes(agent).await?;
+    }
+    faults.after(Step::Record)?;
+    Ok(record)
+}
+
+/// A host veth of this name is ours and nobody's: it is left of a call that did not come to its end.
+async fn make_veth(agent: &Agent, endpoint: &Endpoint, netns: &Netns) -> Result<(), Failure> {
+    let spec = VethSpec {
+        host_name: &endpoint.host_interface,
+        host_mac: HOST_MAC,
+        pod_name: &endpoint.pod_interface,
+        pod_mac: endpoint.pod_mac,
+        pod_netns: netns,
+        mtu: endpoint.mtu,
+    };
+    match agent.netlink.create_veth(&spec).await {
+        Err(error) if error.exists() && agent.netlink.link(&endpoint.host_interface).await?.is_some() => {
+            tracing::warn!(interface = endpoint.host_interface, "replacing an interface that no attachment has");
+            agent.netlink.delete_link(&endpoint.host_interface).await?;
+            Ok(agent.netlink.create_veth(&spec).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn via_host(call: &AddCall) -> Vec<Ipv4Addr> {
+    call.config
+        .ips_to_route_via_host
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
+}
+
+/// What the runtime is told: the host's end, the pod's end with its sandbox, the address on the latter.
+fn result(call: &AddCall, record: &AttachmentRecord) -> Result<AddResult, CniError> {
+    let address = address_of(record).ok_or_else(|| CniError::internal("the attachment has no IPv4 address"))?;
+    let interface = |name: &str, mac: [u8; 6], sandbox| Interface {
+        name: name.to_owned(),
+        mac: Some(mac.map(|byte| format!("{byte:02x}")).join(":")),
+        mtu: Some(record.mtu),
+        sandbox,
+        socket_path: None,
+        pci_id: None,
+    };
+    let ours = AddResult {
+        interfaces: vec![
+            interface(&record.host_interface, HOST_MAC, None),
+            interface(record.id.ifname.as_str(), record.pod_mac, Some(call.netns.display().to_string())),
+        ],
+        ips: vec![IpConfig {
+            address: IpNet::from(IpAddr::V4(address)),
+            gateway: Some(IpAddr::V4(GATEWAY)),
+            interface: Some(1),
+        }],
+        routes: vec![Route::new(IpNet::V4(ipnet::Ipv4Net::default()), Some(IpAddr::V4(GATEWAY)))],
+        dns: call.config.dns.clone(),
+    };
+    Ok(match &call.config.prev_result {
+        Some(earlier) => ours.after(earlier.clone()),
+        None => ours,
+    })
+}

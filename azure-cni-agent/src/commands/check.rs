@@ -1,0 +1,115 @@
+//! CHECK: that the attachment is as ADD left it. What later plugins of the chain added is not our business.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::error::Failure;
+use super::{address_of, open_pod_netns};
+use crate::agent::Agent;
+use crate::cni::{CheckCall, CniError};
+use crate::datapath::Hook;
+use crate::endpoint::Endpoint;
+use crate::net::{Netlink, Netns};
+use crate::state::AttachmentRecord;
+
+/// Everything that differs from what ADD made, in one error.
+pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> {
+    let _turn = agent.turns.wait_for(&call.attachment).await;
+    let netns = open_pod_netns(&call.netns)?;
+    let id = call.attachment.clone();
+    let record = agent.with_store(move |store| store.get(&id)).await.map_err(Failure::from)?;
+    let Some(record) = record else {
+        return Err(CniError::unknown_container(format!("no attachment {} is known here", call.attachment)));
+    };
+    let address = address_of(&record).ok_or_else(|| CniError::internal("the attachment has no IPv4 address"))?;
+    let endpoint = Endpoint {
+        address,
+        host_interface: record.host_interface.clone(),
+        pod_interface: record.id.ifname.to_string(),
+        pod_mac: record.pod_mac,
+        mtu: record.mtu,
+    };
+
+    let mut findings = Vec::new();
+    against_records(agent, &call, &record, address, &netns, &mut findings);
+    pod_side(&endpoint, &netns, &mut findings).await?;
+    host_side(agent, &endpoint, &mut findings).await?;
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let text = format!("attachment {} is not as it was made: {}", call.attachment, findings.join("; "));
+    Err(CniError::check_failed(text))
+}
+
+/// The runtime, the record and the lease agree.
+fn against_records(
+    agent: &Agent,
+    call: &CheckCall,
+    record: &AttachmentRecord,
+    address: Ipv4Addr,
+    netns: &Netns,
+    findings: &mut Vec<String>,
+) {
+    let expected: BTreeSet<IpAddr> = call.prev_result.ips.iter().map(|ip| ip.address.addr()).collect();
+    if !expected.contains(&IpAddr::V4(address)) {
+        findings.push(format!("prevResult does not have its address {address}"));
+    }
+    if agent.lease_of(&call.attachment) != Some(address) {
+        findings.push(format!("address {address} is not leased to it"));
+    }
+    if record.netns_id != Some(netns.id()) {
+        findings.push(format!("{} is another network namespace than at ADD", call.netns.display()));
+    }
+}
+
+async fn pod_side(endpoint: &Endpoint, netns: &Netns, findings: &mut Vec<String>) -> Result<(), Failure> {
+    let netlink = Netlink::inside(netns).await.map_err(crate::endpoint::EndpointError::from)?;
+    let name = &endpoint.pod_interface;
+    let Some(link) = netlink.link(name).await? else {
+        findings.push(format!("interface {name} is missing in the pod"));
+        return Ok(());
+    };
+    if link.mac != endpoint.pod_mac {
+        findings.push(format!("interface {name} in the pod has another MAC address"));
+    }
+    if !link.is_up {
+        findings.push(format!("interface {name} in the pod is down"));
+    }
+    if !netlink.addresses(Some(link.index)).await?.contains(&endpoint.pod_prefix()) {
+        findings.push(format!("interface {name} in the pod lacks {}", endpoint.pod_prefix()));
+    }
+    let routes = netlink.routes().await?;
+    for wanted in endpoint.pod_routes(link.index) {
+        if !routes.contains(&wanted) {
+            findings.push(format!("the pod lacks the route to {}", wanted.destination));
+        }
+    }
+    if !netlink.permanent_neighbours().await?.contains(&endpoint.gateway_neighbour(link.index)) {
+        findings.push("the pod lacks the neighbour entry of its gateway".to_owned());
+    }
+    Ok(())
+}
+
+async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String>) -> Result<(), Failure> {
+    let name = &endpoint.host_interface;
+    let Some(link) = agent.netlink.link(name).await? else {
+        findings.push(format!("interface {name} is missing on the host"));
+        return Ok(());
+    };
+    if !agent.netlink.routes().await?.contains(&endpoint.host_route(link.index)) {
+        findings.push(format!("the host lacks the route to {}", endpoint.address));
+    }
+    if !agent.netlink.permanent_neighbours().await?.contains(&endpoint.pod_neighbour(link.index)) {
+        findings.push(format!("the host lacks the neighbour entry of {}", endpoint.address));
+    }
+    for hook in Hook::ENDPOINT {
+        if !agent.datapath.is_attached(hook, name)? {
+            findings.push(format!("program {} is not attached to {name}", hook.program()));
+        }
+    }
+    if agent.datapath.tables().endpoint(endpoint.address)? != Some(link.index) {
+        findings.push(format!("the data path does not send {} to {name}", endpoint.address));
+    }
+    Ok(())
+}

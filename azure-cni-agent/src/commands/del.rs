@@ -1,0 +1,73 @@
+//! DEL: takes everything of an attachment away, also what is left of half of one. Goes on past errors and reports them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::error::Failure;
+use super::publish_routes;
+use crate::agent::Agent;
+use crate::cni::{AttachmentId, CniError, DelCall};
+use crate::datapath::Hook;
+use crate::endpoint;
+use crate::state::AttachmentRecord;
+
+/// Detaches a pod. Succeeds for what is not there, and any number of times.
+pub async fn del(agent: &Arc<Agent>, call: DelCall) -> Result<(), CniError> {
+    let _turn = agent.turns.wait_for(&call.attachment).await;
+    detach(agent, &call.attachment).await
+}
+
+/// The work of [`del`], for a caller that has the attachment's turn.
+///
+/// If something could not be removed, the record and the lease stay, and the next DEL finds them.
+pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniError> {
+    let wanted = id.clone();
+    let record = agent.with_store(move |store| store.get(&wanted)).await.map_err(Failure::from)?;
+    let interface = endpoint::host_interface(id);
+    let addresses = addresses(agent, id, record.as_ref());
+
+    let mut failures: Vec<Failure> = Vec::new();
+    let mut attempt = |result: Result<(), Failure>| failures.extend(result.err());
+    // First out of the data path, so that nothing is delivered to half a pod.
+    for address in &addresses {
+        if let IpAddr::V4(address) = address {
+            attempt(agent.datapath.tables().remove_endpoint(*address).map_err(Failure::from));
+        }
+    }
+    for hook in Hook::ENDPOINT {
+        attempt(agent.datapath.detach(hook, &interface).map_err(Failure::from));
+    }
+    // The pod's end, the routes and the neighbours go with it.
+    attempt(agent.netlink.delete_link(&interface).await.map_err(Failure::from));
+    for address in &addresses {
+        let scrubbed = tokio::task::block_in_place(|| agent.datapath.tables().scrub(*address));
+        attempt(scrubbed.map(|_| ()).map_err(Failure::from));
+    }
+    if let Some(failure) = combined(failures) {
+        return Err(failure);
+    }
+
+    if let Some(record) = record {
+        let forgotten = id.clone();
+        agent.with_store(move |store| store.remove(&forgotten)).await.map_err(Failure::from)?;
+        if !record.via_host.is_empty() {
+            publish_routes(agent).await?;
+        }
+    }
+    agent.release(id);
+    Ok(())
+}
+
+/// What the attachment holds by its record, or by a lease that has no record.
+fn addresses(agent: &Agent, id: &AttachmentId, record: Option<&AttachmentRecord>) -> Vec<IpAddr> {
+    match record {
+        Some(record) => record.addresses.clone(),
+        None => agent.lease_of(id).map(IpAddr::V4).into_iter().collect(),
+    }
+}
+
+fn combined(failures: Vec<Failure>) -> Option<CniError> {
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let first = failures.into_iter().next()?;
+    Some(CniError::from(first).with_details(texts.join("; ")))
+}

@@ -1,0 +1,37 @@
+//! Failures of the steps, and the one place where they turn into CNI errors.
+
+use crate::cni::CniError;
+use crate::datapath::DatapathError;
+use crate::endpoint::EndpointError;
+use crate::ipam::LeaseError;
+use crate::net::NetError;
+use crate::state::StoreError;
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("step {0} was told to fail")]
+    Injected(&'static str),
+}
+
+impl From<Failure> for CniError {
+    fn from(failure: Failure) -> CniError {
+        let text = failure.to_string();
+        match failure {
+            Failure::Lease(_) => CniError::try_again(text),
+            Failure::Net(error) if error.exists() => CniError::interface_exists(text),
+            Failure::Net(_) | Failure::Store(_) => CniError::io(text),
+            Failure::Endpoint(_) | Failure::Datapath(_) | Failure::Injected(_) => CniError::internal(text),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The CNI verbs, one file each, each read from top to bottom.
+
+mod add;
+mod check;
+mod del;
+mod error;
+mod step;
+
+pub use add::add;
+pub use check::check;
+pub use del::del;
+pub use step::Faults;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use crate::agent::Agent;
+use crate::cni::CniError;
+use crate::net::Netns;
+use crate::state::AttachmentRecord;
+use error::Failure;
+
+/// The pod's namespace, which is not the agent's own.
+fn open_pod_netns(path: &Path) -> Result<Netns, CniError> {
+    let netns = Netns::open(path).map_err(|error| CniError::invalid_netns(error.to_string()))?;
+    let own = Netns::own().map_err(|error| CniError::internal(error.to_string()))?;
+    if netns.id() == own.id() {
+        let text = format!("{} is the node's own network namespace: a pod needs one of its own", path.display());
+        return Err(CniError::invalid_netns(text));
+    }
+    Ok(netns)
+}
+
+/// The pod's IPv4 address.
+fn address_of(record: &AttachmentRecord) -> Option<Ipv4Addr> {
+    record.addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// Publishes what all recorded attachments want to reach through the host.
+async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
+    let wanted: BTreeSet<Ipv4Addr> =
+        agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
+    Ok(agent.publish_routes(&wanted)?)
+}

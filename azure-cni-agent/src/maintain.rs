@@ -1,0 +1,64 @@
+//! What the agent does on its own account, again and again: give memory back, notice new addresses of the node.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::node;
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Runs until the agent ends. A round that fails is logged; the next one tries again.
+pub async fn maintain(agent: Arc<Agent>) {
+    let mut rounds = tokio::time::interval(INTERVAL);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        sweep(&agent).await;
+        if let Err(error) = follow_addresses(&agent).await {
+            tracing::error!(error = format!("{error:#}"), "following the node's addresses");
+        }
+    }
+}
+
+async fn sweep(agent: &Arc<Agent>) {
+    let agent = agent.clone();
+    let swept = tokio::task::spawn_blocking(move || agent.datapath.tables().sweep(monotonic_ns())).await;
+    match swept {
+        Ok(Ok(report)) if report.removed_flows + report.removed_translations > 0 => {
+            tracing::debug!(
+                flows = report.removed_flows,
+                translations = report.removed_translations,
+                left = report.flows_left,
+                "swept"
+            );
+        }
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "sweeping expired flows"),
+        Err(panic) => tracing::error!(%panic, "sweeping expired flows"),
+    }
+}
+
+/// A pod's packet to an address of the node goes up the stack, also to one that the node has got since.
+async fn follow_addresses(agent: &Arc<Agent>) -> anyhow::Result<()> {
+    let now = node::own_addresses(&agent.netlink).await?.into_iter().collect();
+    {
+        let mut known = agent.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now {
+            return Ok(());
+        }
+        *known = now;
+    }
+    let via_host = agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
+    agent.publish_routes(&via_host)?;
+    tracing::info!("the node's addresses have changed; routes follow");
+    Ok(())
+}
+
+/// The clock of the data path's expiry times.
+fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid pointer to a timespec, for the length of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
