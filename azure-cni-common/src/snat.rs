@@ -32,6 +32,9 @@ impl PortRange {
 /// 80 % once in 10^6.
 pub const MAX_TRIES: u32 = 64;
 
+/// How many of the same ports are then looked at for a holder whose flow is over.
+pub const MAX_TAKE_OVERS: u32 = 8;
+
 /// The candidates for one flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates {

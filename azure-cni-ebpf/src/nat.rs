@@ -8,11 +8,10 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{Nat, Path, Tuple};
 use azure_cni_common::layout::{NatHolder, NatKey};
-use azure_cni_common::snat::{Candidates, MAX_TRIES};
+use azure_cni_common::snat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES};
 
-use crate::conntrack::{self, IF_ABSENT, Known, NewFlow};
+use crate::conntrack::{self, IF_ABSENT, NewFlow};
 use crate::maps::{self, Tables};
-use crate::packet::{Headers, Packet};
 
 /// To whom a packet for the node's address belongs.
 pub enum Arrival<A> {
@@ -38,71 +37,79 @@ pub fn arrival<F: Tables>(tuple: &Tuple<F::Address>) -> Arrival<F::Address> {
     }
 }
 
-/// Claims a port for a new flow and remembers the flow.
-pub fn open<F: Tables>(new: &NewFlow<F>, path: Path) -> Result<Be16, DropReason> {
-    let port = claim::<F>(&new.tuple, new.now_ns)?;
-    if let Err(reason) = new.open_translated(path, port) {
+/// Remembers a new flow with the port it is to have. If that fails, nobody has the port.
+pub fn open<F: Tables>(new: &NewFlow<F>, path: Path, port: Be16) -> Result<(), DropReason> {
+    let opened = new.open_translated(path, port);
+    if opened.is_err() {
         let _ = F::translations().remove(&NatKey::for_outgoing(&new.tuple, F::node_address(), port));
-        return Err(reason);
     }
-    Ok(port)
-}
-
-/// Claims a port for a flow that was remembered before it was known that it needs one.
-pub fn decide<F: Headers + Tables>(known: &Known, packet: &Packet<F>) -> Result<Be16, DropReason> {
-    let port = claim::<F>(&packet.tuple, conntrack::now_ns())?;
-    known.set_translation(port);
-    Ok(port)
+    opened.map(|_| ())
 }
 
 /// Notes that a socket of the host uses its own port towards this destination.
 pub fn reserve_for_host<F: Tables>(new: &NewFlow<F>) -> Result<(), DropReason> {
-    let port = new.tuple.source_port;
-    match hold::<F>(&new.tuple, port, new.now_ns) {
-        Claim::Held => new.open(Path::HOST, Nat::KEEP).map(|_| ()),
-        Claim::Taken => Err(DropReason::HostPortTaken),
-        Claim::TableFull => Err(DropReason::NatTableFull),
+    let key = NatKey::for_outgoing(&new.tuple, F::node_address(), new.tuple.source_port);
+    let holder = NatHolder::new(new.tuple.source, new.tuple.source_port);
+    match hold::<F>(&key, &holder) {
+        Err(Refused::Taken) if !take_over::<F>(&key, &holder, new.now_ns) => return Err(DropReason::HostPortTaken),
+        Err(Refused::TableFull) => return Err(DropReason::NatTableFull),
+        _ => {}
     }
+    new.open(Path::HOST, Nat::KEEP).map(|_| ())
 }
 
-fn claim<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Result<Be16, DropReason> {
+/// Holds a port for a flow: a free one, else one whose holder's flow is over.
+#[inline(never)]
+pub fn claim<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Result<Be16, DropReason> {
     // SAFETY: helper without arguments.
     let random = unsafe { bpf_get_prandom_u32() };
     let candidates = Candidates::new(maps::NAT_PORTS.load(), tuple.protocol, F::ICMP, tuple.source_port, random);
+    let holder = NatHolder::new(tuple.source, tuple.source_port);
+    let mut key = NatKey::for_outgoing(tuple, F::node_address(), Be16(0));
     for try_number in 0..MAX_TRIES {
         let Some(port) = candidates.port(try_number) else { break };
-        match hold::<F>(tuple, port, now_ns) {
-            Claim::Held => return Ok(port),
-            Claim::Taken => {}
-            Claim::TableFull => return Err(DropReason::NatTableFull),
+        key.node_port = port;
+        match hold::<F>(&key, &holder) {
+            Ok(()) => return Ok(port),
+            Err(Refused::Taken) => {}
+            Err(Refused::TableFull) => return Err(DropReason::NatTableFull),
+        }
+    }
+    for try_number in 0..MAX_TAKE_OVERS {
+        let Some(port) = candidates.port(try_number) else { break };
+        key.node_port = port;
+        if take_over::<F>(&key, &holder, now_ns) {
+            return Ok(port);
         }
     }
     Err(DropReason::NatPortsExhausted)
 }
 
-enum Claim {
-    Held,
+enum Refused {
     Taken,
     TableFull,
 }
 
-/// Tries to hold one port. A holder whose flow is over, or translated to another port, loses it.
-fn hold<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, now_ns: u64) -> Claim {
-    let key = NatKey::for_outgoing(tuple, F::node_address(), port);
-    let holder = NatHolder::new(tuple.source, tuple.source_port);
-    if F::translations().insert(&key, &holder, IF_ABSENT).is_ok() {
-        return Claim::Held;
-    }
-    // SAFETY: the value is copied at once.
-    let Some(present) = (unsafe { F::translations().get(&key) }.copied()) else { return Claim::TableFull };
-    if present != holder && is_in_use::<F>(&present, &key, now_ns) {
-        return Claim::Taken;
-    }
-    let _ = F::translations().remove(&key);
-    if F::translations().insert(&key, &holder, IF_ABSENT).is_ok() { Claim::Held } else { Claim::Taken }
+/// include/uapi/asm-generic/errno-base.h
+const EEXIST: i32 = 17;
+
+/// Holds a port that nobody holds.
+#[inline(always)]
+fn hold<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> Result<(), Refused> {
+    F::translations().insert(key, holder, IF_ABSENT).map_err(|error| match error {
+        error if error == -EEXIST => Refused::Taken,
+        _ => Refused::TableFull,
+    })
 }
 
-fn is_in_use<F: Tables>(holder: &NatHolder<F::Address>, key: &NatKey<F::Address>, now_ns: u64) -> bool {
-    conntrack::find_opened_by::<F>(&holder.opening_tuple(key), now_ns)
-        .is_some_and(|flow| flow.holds_port(key.node_port))
+/// Takes a port from a holder whose flow is over, or translated to another port.
+#[inline(always)]
+fn take_over<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>, now_ns: u64) -> bool {
+    // SAFETY: the value is copied at once.
+    let present = unsafe { F::translations().get(key) }.copied();
+    let Some(present) = present else { return false };
+    let in_use = conntrack::find_opened_by::<F>(&present.opening_tuple(key), now_ns)
+        .is_some_and(|flow| flow.holds_port(key.node_port));
+    // Removed and held anew, so that of two that take over one succeeds.
+    !in_use && F::translations().remove(key).is_ok() && hold::<F>(key, holder).is_ok()
 }

@@ -11,23 +11,46 @@ use azure_cni_common::drop_reason::DropReason;
 use crate::maps;
 use crate::packet;
 
+/// Where a packet goes.
+///
+/// Both words are always set, in a `Result` with a [`DropReason`] too: a payload that only some variants have would be
+/// left uninitialised in the others, and the compiler moves such words around where the verifier refuses to read them.
 #[must_use]
-pub enum Verdict {
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Verdict {
+    to: To,
+    ifindex: u32,
+}
+
+#[repr(u32)]
+#[derive(Clone, Copy)]
+enum To {
+    NextProgram,
+    Pod,
+    Wire,
+}
+
+impl Verdict {
     /// Not ours, or the host's stack goes on with it: the next program runs (TCX_NEXT, which is TC_ACT_UNSPEC).
-    Pass,
-    /// Into the network namespace of the pod behind this host veth, without a queue in between.
-    ToPod { ifindex: u32 },
+    pub const PASS: Self = Self { to: To::NextProgram, ifindex: 0 };
+
     /// Out of the uplink; the kernel fills in the neighbour's MAC, or queues the packet until it is known.
-    ToWire,
+    pub const TO_WIRE: Self = Self { to: To::Wire, ifindex: 0 };
+
+    /// Into the network namespace of the pod behind this host veth, without a queue in between.
+    pub const fn to_pod(ifindex: u32) -> Self {
+        Self { to: To::Pod, ifindex }
+    }
 }
 
 #[inline(always)]
 pub fn finish(ctx: &TcContext, result: Result<Verdict, DropReason>) -> i32 {
     match result {
-        Ok(Verdict::Pass) => TC_ACT_UNSPEC,
+        Ok(Verdict { to: To::NextProgram, .. }) => TC_ACT_UNSPEC,
         // SAFETY: helper without pointers.
-        Ok(Verdict::ToPod { ifindex }) => unsafe { bpf_redirect_peer(ifindex, 0) as i32 },
-        Ok(Verdict::ToWire) => {
+        Ok(Verdict { to: To::Pod, ifindex }) => unsafe { bpf_redirect_peer(ifindex, 0) as i32 },
+        Ok(Verdict { to: To::Wire, .. }) => {
             packet::set_handled_mark(ctx);
             // SAFETY: a null pointer of length 0 asks for a route look-up (include/uapi/linux/bpf.h).
             unsafe { bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), core::ptr::null_mut(), 0, 0) as i32 }

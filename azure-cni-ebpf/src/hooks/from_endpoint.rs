@@ -23,15 +23,15 @@ fn from_endpoint(ctx: TcContext) -> i32 {
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     let mut packet = match Packet::<F>::parse(ctx) {
         Ok(packet) => packet,
-        Err(Unparsed::NotOurs) => return Ok(Verdict::Pass),
+        Err(Unparsed::NotOurs) => return Ok(Verdict::PASS),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
     };
     endpoint::check_source(&packet)?;
     F::check_platform(&packet.tuple)?;
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::Pass) };
+    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
     if packet.hop_limit <= 1 || packet.tuple.destination.is_group() || packet.exceeds(ctx, maps::UPLINK_MTU.load()) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
 
     let destination = packet.tuple.destination;
@@ -44,7 +44,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
                 }
                 to_wire(ctx, &mut packet)
             }
-            _ => Ok(Verdict::Pass),
+            _ => Ok(Verdict::PASS),
         },
         Tracking::New(new) => {
             let local = endpoint::find::<F>(destination);
@@ -55,12 +55,13 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
             let class = F::route(destination);
             let egress = next_hop::from_pod(class, maps::services(), event);
             if egress.nat == Nat::TRANSLATED {
-                let port = nat::open(&new, egress.path)?;
+                let port = nat::claim::<F>(&new.tuple, new.now_ns)?;
+                nat::open(&new, egress.path, port)?;
                 rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), port)?;
             } else {
                 new.open(egress.path, egress.nat)?;
             }
-            if egress.path == Path::WIRE { to_wire(ctx, &mut packet) } else { Ok(Verdict::Pass) }
+            if egress.path == Path::WIRE { to_wire(ctx, &mut packet) } else { Ok(Verdict::PASS) }
         }
     }
 }
@@ -68,13 +69,13 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
 /// A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
 #[inline(always)]
 fn to_local_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: Option<u32>) -> Result<Verdict, DropReason> {
-    let Some(ifindex) = pod else { return Ok(Verdict::Pass) };
+    let Some(ifindex) = pod else { return Ok(Verdict::PASS) };
     rewrite::decrement_hop_limit(ctx, packet)?;
-    Ok(Verdict::ToPod { ifindex })
+    Ok(Verdict::to_pod(ifindex))
 }
 
 #[inline(always)]
 fn to_wire<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
     rewrite::decrement_hop_limit(ctx, packet)?;
-    Ok(Verdict::ToWire)
+    Ok(Verdict::TO_WIRE)
 }

@@ -22,17 +22,17 @@ fn from_wire(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Ok(mut packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::Pass) };
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::Pass) };
+    let Ok(mut packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::PASS) };
+    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
 
     let mut answered_port = None;
     if packet.tuple.destination == F::node_address() {
         match nat::arrival::<F>(&packet.tuple) {
-            Arrival::NotTranslated => return Ok(Verdict::Pass),
+            Arrival::NotTranslated => return Ok(Verdict::PASS),
             Arrival::ForHost => {
                 // The host holds the port: note that its flow is alive.
                 let _ = conntrack::track(&packet, event);
-                return Ok(Verdict::Pass);
+                return Ok(Verdict::PASS);
             }
             Arrival::ForPod(holder) => {
                 answered_port = Some(packet.tuple.destination_port);
@@ -41,7 +41,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         }
     }
     let Some(ifindex) = endpoint::find::<F>(packet.tuple.destination) else {
-        return if answered_port.is_some() { Err(DropReason::EndpointGone) } else { Ok(Verdict::Pass) };
+        return if answered_port.is_some() { Err(DropReason::EndpointGone) } else { Ok(Verdict::PASS) };
     };
 
     let path = match conntrack::track(&packet, event) {
@@ -54,8 +54,8 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     };
     // The stack undoes what it did to the flow on its way out, and answers what a router cannot forward.
     if path == Path::STACK || packet.hop_limit <= 1 {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     rewrite::decrement_hop_limit(ctx, &mut packet)?;
-    Ok(Verdict::ToPod { ifindex })
+    Ok(Verdict::to_pod(ifindex))
 }

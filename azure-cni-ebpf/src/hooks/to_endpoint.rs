@@ -20,13 +20,13 @@ fn to_endpoint(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn steps<F: Headers + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Ok(packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::Pass) };
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::Pass) };
+    let Ok(packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::PASS) };
+    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
     if endpoint::find::<F>(packet.tuple.destination) != Some(packet.ifindex) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     if let Tracking::New(new) = conntrack::track(&packet, event) {
         new.open(Path::STACK, Nat::KEEP)?;
     }
-    Ok(Verdict::Pass)
+    Ok(Verdict::PASS)
 }

@@ -10,7 +10,7 @@ use azure_cni_common::family::V4;
 use azure_cni_common::flow::{Nat, Path};
 use azure_cni_common::next_hop;
 
-use crate::conntrack::{self, Known, Tracking};
+use crate::conntrack::{self, Tracking};
 use crate::endpoint;
 use crate::maps::Tables;
 use crate::nat;
@@ -21,19 +21,19 @@ use crate::verdict::{Verdict, finish};
 #[classifier]
 fn to_wire(ctx: TcContext) -> i32 {
     if packet::take_handled_mark(&ctx) {
-        return finish(&ctx, Ok(Verdict::Pass));
+        return finish(&ctx, Ok(Verdict::PASS));
     }
     finish(&ctx, steps::<V4>(&ctx))
 }
 
 #[inline(always)]
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Ok(mut packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::Pass) };
+    let Ok(mut packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::PASS) };
     if packet.tuple.source == F::node_address() {
         return host_flow(&packet);
     }
     if endpoint::find::<F>(packet.tuple.source).is_none() {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     match packet.kind {
         Kind::Flow(event) => pod_flow(ctx, &mut packet, event),
@@ -44,31 +44,38 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
 
 #[inline(always)]
 fn pod_flow<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>, event: Event) -> Result<Verdict, DropReason> {
-    let port = match conntrack::track(packet, event) {
-        Tracking::Known(Known { is_opener: false, .. }) => None,
-        Tracking::Known(known) => match known.flow.nat {
-            Nat::TRANSLATED => Some(known.flow.nat_port),
-            Nat::UNDECIDED => match decide(packet, event) {
-                Nat::TRANSLATED => Some(nat::decide(&known, packet)?),
-                nat => {
-                    known.set_nat(nat);
-                    None
-                }
-            },
-            _ => None,
-        },
-        Tracking::New(new) => match decide(packet, event) {
-            Nat::TRANSLATED => Some(nat::open(&new, Path::STACK)?),
-            nat => {
-                new.open(Path::STACK, nat)?;
-                None
-            }
-        },
+    let tracking = conntrack::track(packet, event);
+    let decided = match &tracking {
+        Tracking::Known(known) if !known.is_opener => return Ok(Verdict::PASS),
+        Tracking::Known(known) => known.flow.nat,
+        Tracking::New(_) => Nat::UNDECIDED,
     };
-    if let Some(port) = port {
-        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+    let port = match (decided, &tracking) {
+        (Nat::TRANSLATED, Tracking::Known(known)) => known.flow.nat_port,
+        (Nat::UNDECIDED, _) if decide(packet, event) == Nat::TRANSLATED => {
+            let port = nat::claim::<F>(&packet.tuple, conntrack::now_ns())?;
+            match &tracking {
+                Tracking::Known(known) => known.set_translation(port),
+                Tracking::New(new) => nat::open(new, Path::STACK, port)?,
+            }
+            port
+        }
+        _ => return keep_source(&tracking),
+    };
+    rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+    Ok(Verdict::PASS)
+}
+
+/// Remembers that the flow leaves with the pod's address.
+#[inline(always)]
+fn keep_source<F: Tables>(tracking: &Tracking<F>) -> Result<Verdict, DropReason> {
+    match tracking {
+        Tracking::Known(known) => known.set_nat(Nat::KEEP),
+        Tracking::New(new) => {
+            new.open(Path::STACK, Nat::KEEP)?;
+        }
     }
-    Ok(Verdict::Pass)
+    Ok(Verdict::PASS)
 }
 
 #[inline(always)]
@@ -81,22 +88,22 @@ fn decide<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Nat {
 fn untranslatable<F: Headers + Tables>(packet: &Packet<F>, reason: DropReason) -> Result<Verdict, DropReason> {
     match decide(packet, Event::Datagram) {
         Nat::TRANSLATED => Err(reason),
-        _ => Ok(Verdict::Pass),
+        _ => Ok(Verdict::PASS),
     }
 }
 
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::Pass) };
+    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
     if !nat::in_range(packet.tuple.source_port) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     match conntrack::track(packet, event) {
         Tracking::New(new) if event.opens() => match nat::reserve_for_host(&new) {
             Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
             // A full table is no reason to cut the host off.
-            _ => Ok(Verdict::Pass),
+            _ => Ok(Verdict::PASS),
         },
-        _ => Ok(Verdict::Pass),
+        _ => Ok(Verdict::PASS),
     }
 }
