@@ -1,1 +1,110 @@
-fn main() {}
+//! `cargo xtask`: one command for each chore of the project.
+//!
+//! This package depends on no other of the workspace, so that it compiles first and quickly on a fresh machine. Each command is one
+//! module, in the order in which a newcomer meets them.
+
+#![forbid(unsafe_code)]
+
+mod setup;
+
+mod build_ebpf;
+mod demo;
+mod lint;
+mod test;
+
+mod compiler;
+mod elf;
+mod progress;
+mod toolchain;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use workspace::Workspace;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, long_about = None, after_help = LESSON)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Chore,
+}
+
+const LESSON: &str = "\
+A first look, on a fresh machine, as root:
+  cargo xtask demo                    a VNet out of network namespaces, with real traffic
+  cargo xtask test                    formatting, lints, every test
+
+While working:
+  cargo xtask build-ebpf              after a change to the eBPF programs (the agent embeds the result)
+  cargo xtask test snat               the tests that have `snat` in their name
+  cargo xtask test --no-lint -- --nocapture
+  cargo xtask lint                    formatting and lints alone
+
+`demo` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Find what this machine lacks for building and testing, say so, and install it
+    #[command(long_about = "Find what this machine lacks for building and testing, say so, and install it.\n\n\
+        Looks for bpf-linker, for a compiler that has `core` for eBPF (a nightly with rust-src, else rust-src through rustup, else \
+        Debian's rustc-web), and for the programs that the tests run. Without root or network it prints the commands that remain and \
+        exits with a failure.")]
+    Setup,
+    /// Compile the eBPF programs to target/ebpf/azure-cni-ebpf, which the agent embeds
+    BuildEbpf {
+        /// Optimized, as `demo` and `test` use them
+        #[arg(long)]
+        release: bool,
+    },
+    /// Set up, build, and show the real agent and plugin carrying traffic on a VNet made of namespaces (root)
+    #[command(after_help = "The demo's own options include:\n  \
+        --keep     leave everything standing, and print how to look around\n  \
+        --quick    under 15 seconds\n\n\
+        All of them: cargo xtask demo -- --help")]
+    Demo {
+        /// Passed on to the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, lint, and run every test (root); the test runner's summary comes last
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<OsString>,
+        /// Skip formatting and clippy
+        #[arg(long)]
+        no_lint: bool,
+        /// Passed on to the tests, such as `--nocapture` or `--ignored`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check formatting, and run clippy with warnings denied, the eBPF programs included
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let command = CommandLine::parse().command;
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Chore) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        Chore::Setup => setup::ensure(&workspace).map(drop),
+        Chore::BuildEbpf { release } => {
+            let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
+            build_ebpf::run(&workspace, &setup::probe(&workspace), profile)
+        }
+        Chore::Demo { arguments } => demo::run(&workspace, &arguments),
+        Chore::Test { filter, no_lint, arguments } => {
+            test::run(&workspace, &test::Selection { filter, lint: !no_lint, arguments })
+        }
+        Chore::Lint => lint::run(&workspace),
+    }
+}

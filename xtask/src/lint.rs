@@ -1,0 +1,58 @@
+//! `lint`: formatting and clippy, warnings denied; the host's packages with the host's compiler, the eBPF programs with theirs.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{
+    build_ebpf::{self, PACKAGE},
+    progress,
+    setup::{self, DEBIAN_CARGO_CLIPPY, Facts},
+    toolchain::{TARGET, Toolchain, rust_flags},
+    workspace::Workspace,
+};
+
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let facts = setup::ensure(workspace)?;
+    // The agent embeds the programs, so that clippy cannot look at it without them.
+    build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
+    check(workspace, &facts)
+}
+
+/// Lints a workspace whose eBPF programs are built.
+pub(crate) fn check(workspace: &Workspace, facts: &Facts) -> Result<()> {
+    let mut format = workspace.cargo();
+    format.args(["fmt", "--all", "--check"]);
+    progress::show("formatting", format)?;
+
+    // In the profile of the tests: build scripts and macros are then compiled once for both.
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--release", "--workspace", "--exclude", PACKAGE, "--all-targets", "--", "-D", "warnings"]);
+    progress::show("clippy, for the host", clippy)?;
+
+    ebpf(workspace, facts)
+}
+
+/// Where the programs' compiler comes without clippy, its own warnings have to do.
+fn ebpf(workspace: &Workspace, facts: &Facts) -> Result<()> {
+    let (toolchain, linker) = setup::require(facts)?;
+    let has_clippy = match &toolchain {
+        Toolchain::Debian => Path::new(DEBIAN_CARGO_CLIPPY).is_file(),
+        Toolchain::Rustup { name, .. } => {
+            let mut ask = workspace.command("rustup");
+            ask.args(["run", name, "cargo-clippy", "--version"]);
+            ask.output().is_ok_and(|output| output.status.success())
+        }
+    };
+    let mut lint = toolchain.cargo(workspace, if has_clippy { "clippy" } else { "check" });
+    lint.args(["--package", PACKAGE, "--target", TARGET, "--release", "--target-dir"]);
+    lint.arg(workspace.target.join("ebpf-lint"));
+    if has_clippy {
+        lint.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &[])).args(["--", "-D", "warnings"]);
+        progress::show("clippy, for the eBPF programs", lint)
+    } else {
+        // Dependencies from a registry are exempt: cargo caps their lints.
+        lint.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &["-Dwarnings"]));
+        progress::show(&format!("the compiler's warnings, for the eBPF programs (no clippy with {toolchain})"), lint)
+    }
+}

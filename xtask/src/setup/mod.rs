@@ -1,0 +1,98 @@
+//! Brings a machine to where it can build and test, from whatever it has.
+//!
+//! Look (`probe`), decide (`plan`, pure), say, act (`steps`); after each act look again, since an attempt may fail and leave another
+//! way. Nothing is installed that was not announced, and what cannot be done here ends as the commands that do it.
+
+mod facts;
+mod packages;
+mod plan;
+mod probe;
+mod steps;
+
+use anyhow::{Context as _, Result, bail};
+
+pub(crate) use self::{
+    facts::{BuildStd, Facts, RustupToolchain},
+    packages::{DEBIAN_CARGO_CLIPPY, DEBIAN_RUSTC},
+    probe::probe,
+};
+use self::{
+    facts::{Linker, Lists},
+    plan::{Plan, Step},
+};
+use crate::{toolchain::Toolchain, workspace::Workspace};
+
+/// The version that setup installs; a later patch of the same minor version serves as well.
+const LINKER_VERSION: &str = "0.13.0";
+
+/// Installs what is missing, and returns what the machine then has.
+pub(crate) fn ensure(workspace: &Workspace) -> Result<Facts> {
+    let mut facts = probe(workspace);
+    let mut announced = Vec::new();
+    let mut last = None;
+    loop {
+        let plan = plan::plan(&facts).context("this machine cannot be set up")?;
+        let Some(step) = plan.steps.first().cloned() else { break };
+        if !announced.ends_with(&plan.steps) {
+            announce(&plan);
+            announced.clone_from(&plan.steps);
+        }
+        if last.as_ref() == Some(&step) {
+            return Err(stopped(&plan, &facts)).context(format!("{step} went well, yet it is still missing"));
+        }
+        if step.needs_root() && !facts.root {
+            return Err(stopped(&plan, &facts)).context("installing packages needs root");
+        }
+        let outcome = steps::perform(&step, workspace);
+        facts = facts.seen_again(probe(workspace));
+        if let Err(error) = outcome {
+            // These leave another way; anything else ends here.
+            match step {
+                Step::AddRustSrc { toolchain } | Step::TryBuildStd { toolchain } => facts.given_up.push(toolchain),
+                Step::RefreshPackageLists => facts.lists = Lists::AsTheyWere(probe::candidates()),
+                _ => return Err(stopped(&plan, &facts)).context(error),
+            }
+            eprintln!("{error:#}\nLooking for another way.");
+            continue;
+        }
+        if step == Step::RefreshPackageLists {
+            facts.lists = Lists::Fresh(probe::candidates());
+        }
+        last = Some(step);
+    }
+    let toolchain = Toolchain::choose(&facts).context("setup has ended without a compiler for eBPF")?;
+    eprintln!(
+        "Everything needed is here: bpf-linker {LINKER_VERSION} or a later patch, `core` for eBPF from {toolchain}."
+    );
+    Ok(facts)
+}
+
+fn announce(plan: &Plan) {
+    eprintln!("This machine is not set up yet. To do:");
+    for step in &plan.steps {
+        eprintln!("  - {step}");
+        if let Step::InstallPackages(packages) = step {
+            for package in packages {
+                eprintln!("      {:<24} {}", package.name, package.reason);
+            }
+        }
+    }
+}
+
+/// The end of a set-up that cannot go on: what a person can type instead.
+fn stopped(plan: &Plan, facts: &Facts) -> anyhow::Error {
+    let mut commands: Vec<String> = plan.steps.iter().filter_map(|step| step.command_line(facts.root)).collect();
+    commands.push("cargo xtask setup".to_owned());
+    anyhow::anyhow!("set-up is not complete; these commands remain:\n\n  {}\n", commands.join("\n  "))
+}
+
+/// What compiles and links the programs; refuses on a machine that was not set up.
+pub(crate) fn require(facts: &Facts) -> Result<(Toolchain, &Linker)> {
+    let linker = facts.linker.as_ref().context("bpf-linker is not installed: run `cargo xtask setup`")?;
+    if !linker.suits() {
+        bail!("bpf-linker is {}, but {LINKER_VERSION} is needed: run `cargo xtask setup`", linker.version);
+    }
+    let toolchain =
+        Toolchain::choose(facts).context("no compiler here has `core` for eBPF: run `cargo xtask setup`")?;
+    Ok((toolchain, linker))
+}

@@ -1,0 +1,56 @@
+//! The packages of Debian and Ubuntu that the project asks for: one table, each with its reason.
+//!
+//! A package counts as present by the trace that it leaves, not by its name, so that the same thing from elsewhere serves as well.
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) need: Need,
+    pub(crate) trace: Trace,
+    pub(crate) reason: &'static str,
+}
+
+/// When a package is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Always,
+    /// Only while bpf-linker has to be built.
+    Linker,
+    /// Only where `core` for eBPF comes from Debian.
+    DebianRust,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Program(&'static str),
+    File(&'static str),
+}
+
+const fn package(name: &'static str, need: Need, trace: Trace, reason: &'static str) -> Package {
+    Package { name, need, trace, reason }
+}
+
+pub(crate) const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+pub(crate) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+pub(crate) const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
+pub(crate) const DEBIAN_BPF_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
+
+pub(crate) static PACKAGES: &[Package] = &[
+    package("iproute2", Need::Always, Trace::Program("ip"), "tests and demo build networks with it"),
+    package("iperf3", Need::Always, Trace::Program("iperf3"), "tests and demo measure throughput with it"),
+    package(
+        "iputils-ping",
+        Need::Always,
+        Trace::Program("ping"),
+        "to look around in a network that the demo left standing",
+    ),
+    package(
+        "llvm-22-dev",
+        Need::Linker,
+        Trace::File("/usr/lib/llvm-22/include/llvm-c/Core.h"),
+        "the LLVM that bpf-linker is built on",
+    ),
+    package("rustc-web", Need::DebianRust, Trace::File(DEBIAN_RUSTC), "a compiler that knows the eBPF target"),
+    package("libstd-rust-web-dev-bpf", Need::DebianRust, Trace::File(DEBIAN_BPF_CORE), "its `core` for eBPF, compiled"),
+    package("rust-web-clippy", Need::DebianRust, Trace::File(DEBIAN_CARGO_CLIPPY), "its clippy, for the eBPF programs"),
+];

@@ -1,0 +1,68 @@
+//! `test`: everything that must hold before a change goes in.
+//!
+//! xtask becomes the test runner in the end: its summary is the last thing printed, its exit status is ours. One profile, release, for
+//! binaries and tests alike: the system's tests measure, and nothing is compiled twice.
+
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build_ebpf::{self, PACKAGE},
+    lint, progress, setup,
+    workspace::Workspace,
+};
+
+#[derive(Debug)]
+pub(crate) struct Selection {
+    pub(crate) filter: Option<OsString>,
+    pub(crate) lint: bool,
+    /// For the tests: both runners take them behind `--`.
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Runner {
+    /// A process for each test, and one summary at the end.
+    Nextest,
+    Cargo,
+}
+
+pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
+    let facts = setup::ensure(workspace)?;
+    build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
+    if selection.lint {
+        lint::check(workspace, &facts)?;
+    }
+    progress::show("the agent, the plugin, the operator's command, the demo", workspace.build_binaries())?;
+
+    let runner = installed(workspace);
+    if let Runner::Nextest = runner {
+        // nextest leaves out the examples in documentation, and its own summary has to be the last.
+        progress::show("examples in the documentation", tests(workspace, &["test", "--doc"], selection))?;
+    }
+    let mut tests = match runner {
+        Runner::Nextest => tests(workspace, &["nextest", "run", "--no-fail-fast"], selection),
+        Runner::Cargo => tests(workspace, &["test", "--no-fail-fast"], selection),
+    };
+    eprintln!("==> tests");
+    Err(tests.exec()).context("cannot run cargo")
+}
+
+fn tests(workspace: &Workspace, subcommand: &[&str], selection: &Selection) -> Command {
+    let mut tests = workspace.cargo();
+    tests.args(subcommand).args(["--release", "--workspace", "--exclude", PACKAGE]).args(&selection.filter);
+    tests.arg("--").args(&selection.arguments);
+    tests.env("AZURE_CNI_BIN_DIR", workspace.release_dir());
+    tests
+}
+
+fn installed(workspace: &Workspace) -> Runner {
+    let mut ask = workspace.cargo();
+    ask.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if ask.status().is_ok_and(|status| status.success()) { Runner::Nextest } else { Runner::Cargo }
+}
