@@ -209,14 +209,16 @@ mod tests {
     const RST: Event = Event::Segment(TcpFlags(TcpFlags::RST));
     use Sender::{Opener, Responder};
 
-    fn run(steps: &[(Sender, Event)]) -> State {
+    type Step = (Sender, Event);
+
+    fn run(steps: &[Step]) -> State {
         steps.iter().fold(State::NEW, |state, &(sender, event)| match observe(state, sender, event) {
             Observed::Continues(next) => next,
             Observed::Restarts => panic!("restarted at {event:?}"),
         })
     }
 
-    const HANDSHAKE: [(Sender, Event); 3] = [(Opener, SYN), (Responder, SYN_ACK), (Opener, ACK)];
+    const HANDSHAKE: [Step; 3] = [(Opener, SYN), (Responder, SYN_ACK), (Opener, ACK)];
 
     fn secs(protocol: u8, state: State) -> u64 {
         Timeouts::DEFAULT.expiry_ns(0, protocol, state) / NS_PER_SEC
@@ -224,7 +226,7 @@ mod tests {
 
     #[test]
     fn lifetimes_follow_the_handshake_and_the_close() {
-        let cases: &[(&str, &[(Sender, Event)], u32)] = &[
+        let cases: &[(&str, &[Step], u32)] = &[
             ("SYN", &HANDSHAKE[..1], Timeouts::DEFAULT.tcp_opening_secs),
             ("SYN, SYN-ACK", &HANDSHAKE[..2], Timeouts::DEFAULT.tcp_opening_secs),
             ("handshake", &HANDSHAKE, Timeouts::DEFAULT.tcp_established_secs),
