@@ -51,6 +51,7 @@ drop_reasons! {
     9 EndpointGone "endpoint_gone" "The answer of a translated flow came for a pod that is no longer there.";
     10 RewriteFailed "rewrite_failed" "The kernel refused to change the packet (no memory, or a header that shrank in between).";
     11 HostPortTaken "host_port_taken" "A socket of the host uses a port of the NAT range that a pod's flow to the same destination holds.";
+    12 VlanTagged "vlan_tagged" "A pod sent a frame with a VLAN tag, which the host's stack might take off after its source was to be checked.";
 }
 
 #[cfg(test)]

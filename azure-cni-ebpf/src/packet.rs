@@ -12,6 +12,10 @@ pub const ETH_LEN: u32 = 14;
 
 /// include/uapi/linux/if_packet.h
 const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
+
+/// include/uapi/linux/if_ether.h: ETH_P_8021Q and ETH_P_8021AD, of a tag that the kernel has not taken off yet.
+const VLAN_ETHERTYPES: [Be16; 2] = [Be16::from_host(0x8100), Be16::from_host(0x88a8)];
 
 /// skb mark of a packet that `from_endpoint` sends to the uplink; `to_wire` takes it off again. Meaningless elsewhere:
 /// the kernel clears marks when a packet leaves a pod's namespace.
@@ -25,10 +29,12 @@ pub enum Kind {
     Fragment,
     /// ICMP other than echo.
     IcmpMessage,
+    /// The frame was for all machines of the link; routers do not forward such (RFC 1812 section 5.3.4).
+    LinkBroadcast,
 }
 
 pub struct Packet<F: Family> {
-    /// Ports are zero unless [`Kind::Flow`].
+    /// Ports are zero where the packet has none.
     pub tuple: Tuple<F::Address>,
     pub kind: Kind,
     pub hop_limit: u8,
@@ -43,8 +49,10 @@ pub struct Packet<F: Family> {
 }
 
 pub enum Unparsed {
-    /// Another protocol, a tagged frame, or a frame for another machine.
+    /// Another protocol, or a frame for another machine.
     NotOurs,
+    /// The packet is behind a VLAN tag.
+    Tagged,
     Malformed,
 }
 
@@ -57,10 +65,17 @@ impl<F: Headers> Packet<F> {
     #[inline(always)]
     pub fn parse(ctx: &TcContext) -> Result<Self, Unparsed> {
         let skb = skb(ctx);
-        if skb.protocol != u32::from(F::ETHERTYPE.0) || skb.vlan_present != 0 || skb.pkt_type != PACKET_HOST {
+        if skb.vlan_present != 0 || VLAN_ETHERTYPES.iter().any(|tag| skb.protocol == u32::from(tag.0)) {
+            return Err(Unparsed::Tagged);
+        }
+        if skb.protocol != u32::from(F::ETHERTYPE.0) || skb.pkt_type == PACKET_OTHERHOST {
             return Err(Unparsed::NotOurs);
         }
-        F::parse(ctx)
+        let mut packet = F::parse(ctx)?;
+        if skb.pkt_type != PACKET_HOST {
+            packet.kind = Kind::LinkBroadcast;
+        }
+        Ok(packet)
     }
 
     /// Whether the packet, or a segment that the device will cut from it, is longer than `mtu`.

@@ -24,6 +24,8 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     let mut packet = match Packet::<F>::parse(ctx) {
         Ok(packet) => packet,
         Err(Unparsed::NotOurs) => return Ok(Verdict::PASS),
+        // The stack takes tags of VLAN 0 off behind our back, as many as there are (net/core/dev.c).
+        Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
     };
     endpoint::check_source(&packet)?;

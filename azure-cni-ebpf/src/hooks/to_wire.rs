@@ -39,6 +39,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         Kind::Flow(event) => pod_flow(ctx, &mut packet, event),
         Kind::Fragment => untranslatable(&packet, DropReason::FragmentNotTranslated),
         Kind::IcmpMessage => untranslatable(&packet, DropReason::IcmpNotTranslated),
+        Kind::LinkBroadcast => Ok(Verdict::PASS),
     }
 }
 
