@@ -103,7 +103,7 @@ impl Headers for V4 {
         let on_the_frame = skb(ctx).len - ETH_LEN;
         let length = match u32::from(u16::from_be_bytes([length_high, length_low])) {
             // Longer than 65,535 bytes in one buffer (Documentation/networking, BIG TCP).
-            0 => on_the_frame,
+            0 if skb(ctx).gso_size != 0 => on_the_frame,
             length => length,
         };
         if version_ihl >> 4 != 4 || header_length < 20 || length < header_length || length > on_the_frame {
