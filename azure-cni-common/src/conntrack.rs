@@ -38,6 +38,8 @@ pub enum Event {
     Segment(TcpFlags),
     /// The protocol has no states: UDP, ICMP echo and all others.
     Datagram,
+    /// A datagram that nobody sends unasked: ICMP echo reply.
+    Answer,
 }
 
 impl Event {
@@ -46,6 +48,7 @@ impl Event {
         match self {
             Event::Segment(flags) => flags.opens(),
             Event::Datagram => true,
+            Event::Answer => false,
         }
     }
 
@@ -54,6 +57,7 @@ impl Event {
         match self {
             Event::Segment(flags) => flags.has(TcpFlags::RST) || (flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK)),
             Event::Datagram => false,
+            Event::Answer => true,
         }
     }
 }
@@ -108,7 +112,7 @@ pub enum Observed {
 /// The step of the state machine.
 pub fn observe(state: State, sender: Sender, event: Event) -> Observed {
     let flags = match event {
-        Event::Datagram => {
+        Event::Datagram | Event::Answer => {
             let next = if sender == Sender::Responder { state.with(State::REPLIED) } else { state };
             return Observed::Continues(next);
         }
@@ -256,6 +260,14 @@ mod tests {
     fn datagrams_live_longer_once_answered() {
         assert_eq!(secs(17, run(&[(Opener, Event::Datagram)])), 30);
         assert_eq!(secs(17, run(&[(Opener, Event::Datagram), (Responder, Event::Datagram)])), 180);
+    }
+
+    #[test]
+    fn only_what_may_come_unasked_opens() {
+        let opening = [(SYN, true), (Event::Datagram, true), (SYN_ACK, false), (RST, false), (Event::Answer, false)];
+        for (event, opens) in opening {
+            assert_eq!((event.opens(), event.is_certainly_a_reply()), (opens, !opens), "{event:?}");
+        }
     }
 
     #[test]

@@ -172,7 +172,10 @@ fn transport(ctx: &TcContext, offset: u32, protocol: u8, length: u32) -> Result<
             let mut echo = Transport::none(Kind::Flow(Event::Datagram));
             match icmp_type {
                 ICMP_ECHO => echo.source_port = identifier,
-                ICMP_ECHO_REPLY => echo.destination_port = identifier,
+                ICMP_ECHO_REPLY => {
+                    echo.destination_port = identifier;
+                    echo.kind = Kind::Flow(Event::Answer);
+                }
                 _ => echo.kind = Kind::IcmpMessage,
             }
             Ok(echo)
