@@ -11,7 +11,7 @@ use azure_cni_common::conntrack::{Event, Observed, State, is_worth_writing, obse
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
-use azure_cni_common::layout::NatKey;
+use azure_cni_common::layout::{NatHolder, NatKey};
 
 use crate::maps::{self, Tables};
 use crate::packet::{Headers, Packet};
@@ -59,7 +59,10 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking<
             renew(entry, &flow, state, key.protocol, now_ns);
             return Tracking::Known(Known { flow, is_opener: flow.opener == side, entry });
         }
-        forget_translation::<F>(&key, &flow);
+        // Only its opener gives a port back: a late answer finds the translation as it was, and revives the flow with it.
+        if flow.opener == side {
+            forget_translation::<F>(&key, &flow);
+        }
     }
     Tracking::New(NewFlow { tuple: packet.tuple, now_ns, event, key, side })
 }
@@ -75,12 +78,16 @@ fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64)
     }
 }
 
-/// A dead flow gives its port back.
+/// A dead flow gives its port back, unless another flow has taken it over.
 fn forget_translation<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow) {
     if flow.nat == Nat::TRANSLATED {
         let opening = key.tuple_from(flow.opener);
         let held = NatKey::for_outgoing(&opening, F::node_address(), flow.nat_port);
-        let _ = F::translations().remove(&held);
+        // SAFETY: the value is copied at once.
+        let holder = unsafe { F::translations().get(&held) }.copied();
+        if holder == Some(NatHolder::new(opening.source, opening.source_port)) {
+            let _ = F::translations().remove(&held);
+        }
     }
 }
 
