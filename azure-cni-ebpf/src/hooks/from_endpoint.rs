@@ -38,21 +38,27 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
 
     let destination = packet.tuple.destination;
     match conntrack::track(&packet, event) {
-        Tracking::Known(known) => match known.flow.path {
-            Path::LOCAL => to_local_pod(ctx, &mut packet, endpoint::find::<F>(destination)),
-            Path::WIRE => {
-                if known.is_opener && known.flow.nat == Nat::TRANSLATED {
-                    rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), known.flow.nat_port)?;
-                }
-                to_wire(ctx, &mut packet)
+        Tracking::Known(known) => {
+            if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
+                return Ok(Verdict::PASS);
             }
-            _ => Ok(Verdict::PASS),
-        },
+            // Looked up anew: the pod may have come since the flow was opened.
+            if let Some(ifindex) = endpoint::find::<F>(destination) {
+                return to_pod(ctx, &mut packet, ifindex);
+            }
+            // A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
+            if known.flow.path == Path::LOCAL {
+                return Ok(Verdict::PASS);
+            }
+            if known.is_opener && known.flow.nat == Nat::TRANSLATED {
+                rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), known.flow.nat_port)?;
+            }
+            to_wire(ctx, &mut packet)
+        }
         Tracking::New(new) => {
-            let local = endpoint::find::<F>(destination);
-            if local.is_some() {
+            if let Some(ifindex) = endpoint::find::<F>(destination) {
                 new.open(Path::LOCAL, Nat::KEEP)?;
-                return to_local_pod(ctx, &mut packet, local);
+                return to_pod(ctx, &mut packet, ifindex);
             }
             let class = F::route(destination);
             let egress = next_hop::from_pod(class, maps::services(), event);
@@ -68,10 +74,8 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     }
 }
 
-/// A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
 #[inline(always)]
-fn to_local_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: Option<u32>) -> Result<Verdict, DropReason> {
-    let Some(ifindex) = pod else { return Ok(Verdict::PASS) };
+fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, ifindex: u32) -> Result<Verdict, DropReason> {
     rewrite::decrement_hop_limit(ctx, packet)?;
     Ok(Verdict::to_pod(ifindex))
 }
