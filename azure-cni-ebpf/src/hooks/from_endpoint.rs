@@ -62,6 +62,11 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
             }
             let class = F::route(destination);
             let egress = next_hop::from_pod(class, maps::services(), event);
+            if egress.path == Path::STACK {
+                // Without an entry the next packet is decided the same: a full table cuts no pod off from its host.
+                let _ = new.open(egress.path, egress.nat);
+                return Ok(Verdict::PASS);
+            }
             if egress.nat == Nat::TRANSLATED {
                 let port = nat::claim::<F>(&new.tuple, new.now_ns)?;
                 nat::open(&new, egress.path, port)?;
@@ -69,7 +74,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
             } else {
                 new.open(egress.path, egress.nat)?;
             }
-            if egress.path == Path::WIRE { to_wire(ctx, &mut packet) } else { Ok(Verdict::PASS) }
+            to_wire(ctx, &mut packet)
         }
     }
 }

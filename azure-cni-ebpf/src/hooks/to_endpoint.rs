@@ -26,7 +26,8 @@ fn steps<F: Headers + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         return Ok(Verdict::PASS);
     }
     if let Tracking::New(new) = conntrack::track(&packet, event) {
-        new.open(Path::STACK, Nat::KEEP)?;
+        // A full table is no reason to cut the host off from its pods.
+        let _ = new.open(Path::STACK, Nat::KEEP);
     }
     Ok(Verdict::PASS)
 }
