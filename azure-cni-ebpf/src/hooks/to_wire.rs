@@ -35,6 +35,8 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     if endpoint::find::<F>(packet.tuple.source).is_none() {
         return Ok(Verdict::PASS);
     }
+    // Once more: the stack may have led the packet here from a service's address.
+    F::check_platform(&packet.tuple)?;
     match packet.kind {
         Kind::Flow(event) => pod_flow(ctx, &mut packet, event),
         Kind::Fragment => untranslatable(&packet, DropReason::FragmentNotTranslated),
