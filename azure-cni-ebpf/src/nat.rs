@@ -21,12 +21,12 @@ pub enum Arrival<A> {
 }
 
 /// Whether a port of the node may be held by a translated flow. Port 0 stands for "no ports".
-pub fn in_range(port: Be16) -> bool {
-    maps::NAT_PORTS.load().contains(port.to_host())
+pub fn can_be_held(port: Be16) -> bool {
+    port == Be16(0) || maps::NAT_PORTS.load().contains(port.to_host())
 }
 
 pub fn arrival<F: Tables>(tuple: &Tuple<F::Address>) -> Arrival<F::Address> {
-    if tuple.destination_port != Be16(0) && !in_range(tuple.destination_port) {
+    if !can_be_held(tuple.destination_port) {
         return Arrival::NotTranslated;
     }
     // SAFETY: the value is copied at once; a reader during a replacement sees the old or the new holder.

@@ -1,7 +1,7 @@
 //! What leaves the NIC: TC egress of the uplink.
 //!
 //! Pod packets that went up the host's stack get their source NAT here, after whatever the stack did to their
-//! destination. Flows of the host inside the NAT range are noted, so that no pod is given the same port.
+//! destination. Flows of the host inside the NAT range, or without ports, are noted, so that no pod is given the same.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Event;
@@ -98,7 +98,7 @@ fn untranslatable<F: Headers + Tables>(packet: &Packet<F>, reason: DropReason) -
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
     let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
-    if !nat::in_range(packet.tuple.source_port) {
+    if !nat::can_be_held(packet.tuple.source_port) {
         return Ok(Verdict::PASS);
     }
     match conntrack::track(packet, event) {
