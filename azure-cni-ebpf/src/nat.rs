@@ -71,6 +71,8 @@ pub fn claim<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Result<Be16, 
         key.node_port = port;
         match hold::<F>(&key, &holder) {
             Ok(()) => return Ok(port),
+            // The first is the flow's own: the holder may be this very flow, whose entry was lost.
+            Err(Refused::Taken) if try_number == 0 && take_over::<F>(&key, &holder, now_ns) => return Ok(port),
             Err(Refused::Taken) => {}
             Err(Refused::TableFull) => return Err(DropReason::NatTableFull),
         }
