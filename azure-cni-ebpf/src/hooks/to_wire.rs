@@ -73,7 +73,8 @@ fn pod_flow<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>, event:
 #[inline(always)]
 fn keep_source<F: Tables>(tracking: &Tracking<F>) -> Result<Verdict, DropReason> {
     match tracking {
-        Tracking::Known(known) => known.set_nat(Nat::KEEP),
+        Tracking::Known(known) if known.flow.nat == Nat::UNDECIDED => known.set_nat(Nat::KEEP),
+        Tracking::Known(_) => {}
         Tracking::New(new) => {
             new.open(Path::STACK, Nat::KEEP)?;
         }
