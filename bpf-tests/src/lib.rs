@@ -1,10 +1,24 @@
 //! Runs the real programs on packets that the test made: packet in, verdict and packet out.
 //!
 //! Programs are loaded by the agent's own loader, into a network namespace, a mount namespace and a bpffs of the test's
-//! own: everything is gone when the test's thread and the programs are. A machine that cannot do this fails the test.
+//! own. A machine that cannot do this fails the test.
 
-mod packets;
+mod node;
 mod rig;
+mod run;
 
-pub use packets::{Frame, checksums_are_right};
-pub use rig::{Outcome, Rig, Verdict};
+mod frame;
+mod promise;
+
+mod cable;
+mod checksums;
+mod memory;
+
+pub use cable::{Cable, Fate};
+pub use checksums::checksums_are_right;
+pub use frame::Frame;
+pub use memory::{now_ns, tuple};
+pub use node::{AZV_MAC, NIC_MAC};
+pub use promise::Promise;
+pub use rig::{Rig, ifindex};
+pub use run::{Offload, Outcome, Verdict};

@@ -1,0 +1,19 @@
+//! Promises of the programs and of the tables they share with the agent, one file per hook or topic.
+
+mod from_endpoint;
+mod from_wire;
+mod to_endpoint;
+mod to_wire;
+
+mod conntrack;
+mod full_tables;
+mod nat;
+mod nat_ports;
+
+mod link_layer;
+mod malformed;
+mod not_ours;
+
+mod drop_reasons;
+mod tables;
+mod verifier;

@@ -1,0 +1,204 @@
+//! The agent's view of the maps: what it adds, removes and keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use azure_cni_agent::datapath::{Hook, SweepReport};
+use azure_cni_common::conntrack::NS_PER_SEC;
+use azure_cni_common::family::{Be16, Ipv4};
+use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
+use bpf_tests::Promise::{ToPod, ToWire, Untouched};
+use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};
+
+const A: (Ipv4Addr, u16) = (Rig::POD_A, 20_000);
+const B: (Ipv4Addr, u16) = (Rig::POD_B, 20_001);
+const NODE: (Ipv4Addr, u16) = (Rig::NODE, 20_000);
+const PEER: (Ipv4Addr, u16) = (Rig::PEER, 80);
+const INTERNET: (Ipv4Addr, u16) = (Rig::INTERNET, 443);
+const UDP: u8 = 17;
+
+#[test]
+fn sweep_takes_what_has_expired_and_nothing_else() {
+    let rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, PEER)).verdict, Verdict::ToWire);
+    rig.expire_flows();
+    assert_eq!(rig.from_pod_b(&Frame::udp(B, INTERNET)).verdict, Verdict::ToWire);
+    rig.to_wire(&Frame::udp(NODE, PEER)).keeps("a flow of the host", &Untouched);
+
+    let report = rig.tables().sweep(now_ns()).unwrap();
+    assert_eq!(report, SweepReport { flows_left: 2, removed_flows: 2, removed_translations: 1 });
+    assert!(rig.flow(&tuple(B, INTERNET, UDP)).is_some());
+    let answer = ToPod(Frame::udp(INTERNET, B).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, (Rig::NODE, B.1))).keeps("a live flow's answer", &answer);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("a dead flow's answer", &Untouched);
+
+    let report = rig.tables().sweep(now_ns()).unwrap();
+    assert_eq!(report, SweepReport { flows_left: 2, ..SweepReport::default() }, "a second sweep");
+}
+
+#[test]
+fn sweep_leaves_a_flow_that_has_just_expired_a_moment_more() {
+    let rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
+    let expires_ns = rig.flow(&tuple(A, INTERNET, UDP)).unwrap().expires_ns;
+    for (after_secs, removed) in [(0, 0), (1, 0), (6, 1)] {
+        let report = rig.tables().sweep(expires_ns + after_secs * NS_PER_SEC).unwrap();
+        assert_eq!(report.removed_flows, removed, "{after_secs} s after its end");
+    }
+}
+
+#[test]
+fn sweep_takes_translations_that_no_flow_holds() {
+    let rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
+    rig.to_wire(&Frame::udp(NODE, PEER)).keeps("a flow of the host", &Untouched);
+    let orphan = |holder: Ipv4Addr, node_port| {
+        let key = NatKey {
+            remote: Ipv4::from(INTERNET.0),
+            node: Ipv4::from(Rig::NODE),
+            remote_port: Be16::from_host(INTERNET.1),
+            node_port: Be16::from_host(node_port),
+            protocol: UDP,
+            pad: [0; 3],
+        };
+        (key, NatHolder::new(holder.into(), Be16::from_host(A.1)))
+    };
+    // Of no flow; of a flow that holds another port; of the host, without a flow.
+    for (key, holder) in [orphan(Rig::POD_B, 5000), orphan(Rig::POD_A, 5001), orphan(Rig::NODE, 5002)] {
+        rig.translations().insert(key, holder, 0).unwrap();
+    }
+    let report = rig.tables().sweep(now_ns()).unwrap();
+    assert_eq!(report, SweepReport { flows_left: 2, removed_flows: 0, removed_translations: 3 });
+    assert_eq!(rig.translation_count(), 2);
+}
+
+#[test]
+fn sweep_of_a_translation_lets_its_lost_flow_be() {
+    let rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
+    rig.lose_flows();
+    let report = rig.tables().sweep(now_ns()).unwrap();
+    assert_eq!(report, SweepReport { removed_translations: 1, ..SweepReport::default() });
+    let again = ToWire(Frame::udp(NODE, INTERNET).one_hop_on());
+    rig.from_pod_a(&Frame::udp(A, INTERNET)).keeps("the pod goes on", &again);
+}
+
+#[test]
+fn scrub_takes_every_entry_of_an_address_and_no_other() {
+    let rig = Rig::new();
+    for (packet, of_a) in [
+        (Frame::udp(A, INTERNET), true),
+        (Frame::udp(A, PEER), true),
+        (Frame::udp(A, B), true),
+        (Frame::udp(B, INTERNET), false),
+        (Frame::udp(B, PEER), false),
+    ] {
+        let sender = if of_a { rig.from_pod_a(&packet) } else { rig.from_pod_b(&packet) };
+        assert!(matches!(sender.verdict, Verdict::ToWire | Verdict::ToPod));
+    }
+    let inbound = Frame::udp(PEER, (Rig::POD_A, 80));
+    rig.from_wire(&inbound).keeps("inbound", &ToPod(inbound.clone().one_hop_on()));
+    rig.to_wire(&Frame::udp(NODE, PEER)).keeps("a flow of the host", &Untouched);
+
+    // Three flows opened by A, one to it, one translation.
+    assert_eq!(rig.tables().scrub(Rig::POD_A.into()).unwrap(), 5);
+    let a = Ipv4::from(Rig::POD_A);
+    assert!(rig.flows().keys().all(|key| key.is_ok_and(|key| key.low != a && key.high != a)));
+    assert!(rig.translations().iter().all(|entry| entry.is_ok_and(|(_, holder)| holder.address != a)));
+    assert_eq!((rig.flows().keys().count(), rig.translation_count()), (3, 2));
+    assert_eq!(rig.tables().scrub(Rig::POD_A.into()).unwrap(), 0);
+}
+
+#[test]
+fn next_pod_with_an_address_receives_nothing_of_the_last() {
+    let rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
+    rig.tables().remove_endpoint(Rig::POD_A).unwrap();
+    rig.tables().scrub(Rig::POD_A.into()).unwrap();
+    rig.tables().set_endpoint(Rig::POD_A, ifindex("azvb")).unwrap();
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the last one's answer", &Untouched);
+}
+
+#[test]
+fn routes_are_replaced_as_a_whole() {
+    let rig = Rig::new();
+    let tables = rig.tables();
+    let to = |destination: [u8; 4]| {
+        rig.lose_flows_if_any();
+        let outcome = rig.from_pod_a(&Frame::udp(A, (destination.into(), 53)));
+        (outcome.verdict, outcome.frame.source().0)
+    };
+    let (vnet, internet, host) =
+        ((Verdict::ToWire, Rig::POD_A), (Verdict::ToWire, Rig::NODE), (Verdict::Pass, Rig::POD_A));
+    assert_eq!([to([10, 240, 9, 9]), to([10, 1, 0, 1]), to([172, 16, 0, 1])], [vnet, internet, internet]);
+
+    let routes = BTreeMap::from([
+        ("10.0.0.0/8".parse().unwrap(), RouteClass::VNET),
+        ("10.1.0.0/16".parse().unwrap(), RouteClass::HOST),
+        ("172.16.0.1/32".parse().unwrap(), RouteClass::VNET),
+    ]);
+    tables.set_routes(&routes).unwrap();
+    assert_eq!([to([10, 240, 9, 9]), to([10, 1, 0, 1]), to([172, 16, 0, 1])], [vnet, host, vnet]);
+    assert_eq!([to([10, 2, 0, 1]), to([172, 16, 0, 2])], [vnet, internet], "longest prefix, and no more than it");
+
+    tables.set_routes(&BTreeMap::from([("0.0.0.0/0".parse().unwrap(), RouteClass::VNET)])).unwrap();
+    assert_eq!([to([10, 240, 9, 9]), to([10, 1, 0, 1]), to([8, 8, 8, 8])], [vnet; 3]);
+    tables.set_routes(&BTreeMap::new()).unwrap();
+    assert_eq!([to([10, 240, 9, 9]), to([10, 1, 0, 1]), to([172, 16, 0, 1])], [internet; 3]);
+}
+
+#[test]
+fn endpoints_are_set_replaced_and_removed() {
+    let rig = Rig::new();
+    let tables = rig.tables();
+    let addresses = || tables.endpoint_addresses().unwrap().into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(addresses(), BTreeSet::from([Rig::POD_A, Rig::POD_B]));
+    assert_eq!(tables.endpoint(Rig::POD_A).unwrap(), Some(ifindex("azva")));
+    tables.set_endpoint(Rig::POD_A, ifindex("azvb")).unwrap();
+    assert_eq!(tables.endpoint(Rig::POD_A).unwrap(), Some(ifindex("azvb")));
+    tables.remove_endpoint(Rig::POD_A).unwrap();
+    tables.remove_endpoint(Rig::POD_A).unwrap();
+    assert_eq!(tables.endpoint(Rig::POD_A).unwrap(), None);
+    assert_eq!(addresses(), BTreeSet::from([Rig::POD_B]));
+}
+
+#[test]
+fn restarted_agent_finds_everything_as_it_was() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
+    assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
+    let drops =
+        |rig: &Rig| -> u64 { rig.tables().drops().unwrap().iter().flat_map(|counter| counter.per_cpu.clone()).sum() };
+    let before = drops(&rig);
+    let old_program = rig.program(Hook::FromWire).info().unwrap().id();
+
+    rig.restart_agent();
+
+    let new_program = rig.program(Hook::FromWire).info().unwrap().id();
+    assert_ne!(new_program, old_program, "the programs are new");
+    assert_eq!(drops(&rig), before);
+    assert_eq!(rig.tables().endpoint(Rig::POD_B).unwrap(), Some(ifindex("azvb")));
+    assert_eq!(rig.tables().max_flows(), 1024);
+    let answer = ToPod(Frame::udp(INTERNET, A).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("answer to a flow of before", &answer);
+    let vnet = Frame::udp(A, PEER);
+    rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
+}
+
+#[test]
+fn drops_are_counted_per_reason() {
+    let rig = Rig::new();
+    for _ in 0..3 {
+        assert_eq!(rig.from_pod_b(&Frame::udp(A, PEER)).verdict, Verdict::Drop);
+    }
+    let counted: Vec<(&str, u64)> = rig
+        .tables()
+        .drops()
+        .unwrap()
+        .iter()
+        .map(|counter| (counter.reason.name(), counter.per_cpu.iter().sum()))
+        .filter(|(_, sum)| *sum != 0)
+        .collect();
+    assert_eq!(counted, [("source_not_owned", 3)]);
+}
