@@ -52,7 +52,7 @@ pub use fabric::Fabric;
 pub use ip::{configure, query};
 pub use leftovers::Leftovers;
 pub use namespace::Namespace;
-pub use offload::set_checksum_offload;
+pub use offload::{Offloads, offloads, set_checksum_offload};
 pub use plan::{HOST_ADDRESS, PEERED_PREFIX, VNET_PREFIX};
 pub use pod::Pod;
 pub use sandbox::Sandbox;

@@ -1,4 +1,4 @@
-//! Checksum offload of an interface, on or off.
+//! Offloads of an interface: read all, switch the checksum's.
 //!
 //! With offload a veth passes packets whose checksum is not computed yet (`CHECKSUM_PARTIAL`) and segments larger than
 //! the MTU; without it every packet is finished. Programs that rewrite packets must be right for both.
@@ -15,6 +15,10 @@ use crate::{
 /// `ETHTOOL_GTXCSUM` and `ETHTOOL_STXCSUM` of include/uapi/linux/ethtool.h: get and set transmit checksum offload.
 const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_STXCSUM: u32 = 0x17;
+/// Queries of the same header, each answering with 0 or 1.
+const ETHTOOL_GTSO: u32 = 0x1e;
+const ETHTOOL_GGSO: u32 = 0x23;
+const ETHTOOL_GGRO: u32 = 0x2b;
 /// `SIOCETHTOOL` of include/uapi/linux/sockios.h.
 const SIOCETHTOOL: u32 = 0x8946;
 
@@ -36,6 +40,33 @@ pub fn set_checksum_offload(namespace: &Namespace, interface: &str, on: bool) ->
     namespace
         .run(set_and_verify)
         .attempt(|| format!("set the checksum offload of {interface} in {} to {on}", namespace.name()))
+}
+
+/// What an interface leaves to others, or does for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offloads {
+    /// The transmit checksum is left to the receiver.
+    pub tx_checksum: bool,
+    /// TCP segmentation.
+    pub tso: bool,
+    /// Generic segmentation.
+    pub gso: bool,
+    /// Generic receive.
+    pub gro: bool,
+}
+
+/// Reads the offloads of one interface.
+pub fn offloads(namespace: &Namespace, interface: &str) -> Result<Offloads> {
+    let read = || -> io::Result<Offloads> {
+        let is_on = |query| ethtool(interface, query, 0).map(|value| value != 0);
+        Ok(Offloads {
+            tx_checksum: is_on(ETHTOOL_GTXCSUM)?,
+            tso: is_on(ETHTOOL_GTSO)?,
+            gso: is_on(ETHTOOL_GGSO)?,
+            gro: is_on(ETHTOOL_GGRO)?,
+        })
+    };
+    namespace.run(read).attempt(|| format!("read the offloads of {interface} in {}", namespace.name()))
 }
 
 fn ethtool(interface: &str, cmd: u32, data: u32) -> io::Result<u32> {

@@ -55,8 +55,9 @@ fn received_bits_per_second(report: &str) -> Result<f64> {
     rate.ok_or_else(|| wrong("no end.sum_received.bits_per_second".into()))
 }
 
-/// The first and the last core that this process may use; the same one on a machine with one.
-fn two_cores() -> Result<(usize, usize)> {
+/// The first and the last core that this process may use, for a sender and its receiver; the same one on a machine with
+/// one.
+pub fn two_cores() -> Result<(usize, usize)> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).attempt(|| "read the allowed cores".into())?;
     let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core) == Ok(true));
     let first = cores.next().unwrap_or(0);

@@ -1,0 +1,152 @@
+//! The rate at which small UDP datagrams arrive, with next to none lost.
+//!
+//! The sender keeps at most a window of datagrams between itself and the receiver's count, so that the slower end sets
+//! the pace and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
+//! veth the sender's core does all the work up to the receiver's socket, so that core's time per packet is what the way
+//! costs.
+
+use std::{
+    io,
+    net::UdpSocket,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::{
+    Cores, Reading,
+    batch::{BATCH, Batch},
+    core, warm_up,
+};
+use crate::{figure::Figure, testbed::Lane};
+
+/// Datagrams under way. The queue of the core that does the softirq work holds 1000 (net.core.netdev_max_backlog).
+const WINDOW: u64 = 768;
+/// Holds the window, at about 1 KiB of kernel memory for each small datagram.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// The receiver leaves an empty socket alone for so long: asking it all the time would slow the sender down.
+const REST: Duration = Duration::from_micros(10);
+/// Datagrams that have not arrived after so long never will.
+const LOST_AFTER: Duration = Duration::from_millis(50);
+
+/// What both ends see.
+#[derive(Default)]
+struct Shared {
+    received: AtomicU64,
+    stop: AtomicBool,
+}
+
+pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
+    let open = |station: &dyn azure_cni_tests::Station| {
+        station.namespace().run(|| UdpSocket::bind((station.address(), 0))).context("a UDP socket")
+    };
+    let (sender, receiver) = (open(lane.from)?, open(lane.to)?);
+    setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a receive buffer")?;
+    sender.connect(receiver.local_addr()?)?;
+
+    let shared = Shared::default();
+    thread::scope(|scope| {
+        let receiving = scope.spawn(|| receive(&receiver, cores, &shared));
+        let sending = scope.spawn(|| {
+            let sent = send(&sender, cores, duration, &shared);
+            shared.stop.store(true, Ordering::Relaxed);
+            sent
+        });
+        let sent = sending.join().expect("does not panic")?;
+        let receiver_waited = receiving.join().expect("does not panic")?;
+        let receiver_disturbed = receiver_waited.map(|waited| waited.as_secs_f64() / duration.as_secs_f64());
+        let disturbed = [sent.disturbed, receiver_disturbed].into_iter().flatten().reduce(f64::max);
+        let values =
+            vec![(Figure::PacketRate, sent.rate), (Figure::PacketCost, sent.cost), (Figure::PacketLoss, sent.loss)];
+        Ok(Reading { values, disturbed })
+    })
+}
+
+struct Sent {
+    rate: f64,
+    /// Nanoseconds.
+    cost: f64,
+    loss: f64,
+    disturbed: Option<f64>,
+}
+
+fn send(socket: &UdpSocket, cores: Cores, duration: Duration, shared: &Shared) -> Result<Sent> {
+    core::pin(cores.client)?;
+    let arrived = || shared.received.load(Ordering::Relaxed);
+    let mut batch = Batch::new();
+    let (mut sent, mut lost, mut busy) = (0u64, 0u64, Duration::ZERO);
+    let mut send_until = |end: Instant| -> Result<()> {
+        while Instant::now() < end {
+            // The receiver may count what was given up as lost: then there is room, and less is lost than thought.
+            if (sent - lost).saturating_sub(arrived()) + BATCH as u64 <= WINDOW {
+                let before = core::used();
+                sent += transmit(&mut batch, socket)?;
+                busy += core::used() - before;
+            } else if !wait_for_progress(arrived(), cores, shared) {
+                lost = sent - arrived().min(sent);
+            }
+        }
+        Ok(())
+    };
+
+    let begin = Instant::now();
+    send_until(begin + warm_up(duration))?;
+    let (from, arrived_before, waited_before) = (Instant::now(), arrived(), core::waited());
+    send_until(begin + duration)?;
+    let (elapsed, arrived_after, waited_after) = (from.elapsed(), arrived(), core::waited());
+    while arrived() < sent && wait_for_progress(arrived(), cores, shared) {}
+
+    ensure!(arrived_after > arrived_before, "not one of {sent} datagrams arrived");
+    Ok(Sent {
+        rate: (arrived_after - arrived_before) as f64 / elapsed.as_secs_f64(),
+        cost: busy.as_nanos() as f64 / sent as f64,
+        loss: sent.saturating_sub(arrived()) as f64 / sent as f64,
+        disturbed: core::share(waited_before, waited_after, elapsed),
+    })
+}
+
+fn transmit(batch: &mut Batch, socket: &UdpSocket) -> Result<u64> {
+    match batch.send(socket) {
+        Ok(count) => Ok(count as u64),
+        // A full queue of the sender's own interface: nothing was taken.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS)) => Ok(0),
+        Err(error) => Err(error).context("send datagrams"),
+    }
+}
+
+/// Waits until more than `before` has arrived; false if nothing comes.
+fn wait_for_progress(before: u64, cores: Cores, shared: &Shared) -> bool {
+    let begin = Instant::now();
+    while shared.received.load(Ordering::Relaxed) == before {
+        if begin.elapsed() > LOST_AFTER {
+            return false;
+        }
+        cores.relax();
+    }
+    true
+}
+
+/// Counts until told to stop; returns how long this thread waited for its core.
+fn receive(socket: &UdpSocket, cores: Cores, shared: &Shared) -> Result<Option<Duration>> {
+    core::pin(cores.server)?;
+    let mut batch = Batch::new();
+    while !shared.stop.load(Ordering::Relaxed) {
+        match batch.receive(socket) {
+            Ok(0) => rest(cores),
+            Ok(count) => drop(shared.received.fetch_add(count as u64, Ordering::Relaxed)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("receive datagrams"),
+        }
+    }
+    Ok(core::waited())
+}
+
+fn rest(cores: Cores) {
+    let begin = Instant::now();
+    while begin.elapsed() < REST {
+        cores.relax();
+    }
+}

@@ -1,0 +1,109 @@
+//! What the figures were measured on: kernel, processor, mitigations, versions.
+
+use std::{collections::BTreeMap, fmt, fs, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use nix::sys::utsname::uname;
+use serde::Serialize;
+
+use crate::load::Cores;
+
+const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    kernel: String,
+    processor: String,
+    virtual_machine: bool,
+    cores: usize,
+    used: Cores,
+    /// What the kernel says of each vulnerability that the processor has.
+    mitigations: BTreeMap<String, String>,
+    /// Not 0 means that the kernel times every program run, which costs.
+    bpf_stats_enabled: String,
+    bpf_jit_enabled: String,
+    versions: BTreeMap<&'static str, String>,
+}
+
+impl Machine {
+    pub(crate) fn look(cni_plugins: &Path, used: Cores) -> Result<Self> {
+        let uname = uname().context("ask for the kernel's version")?;
+        let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
+        let mut versions = BTreeMap::from([("azure-cni-ebpf", env!("CARGO_PKG_VERSION").to_owned())]);
+        for program in ["iperf3", "iptables"] {
+            versions.insert(program, first_line(program, &["--version"]));
+        }
+        versions.insert("bridge plugin", plugin_version(cni_plugins));
+        Ok(Self {
+            kernel: format!("{} {}", text(uname.release()), text(uname.version())),
+            processor: value_of(&cpuinfo, "model name").unwrap_or("unknown").into(),
+            virtual_machine: value_of(&cpuinfo, "flags").is_some_and(|flags| flags.contains(" hypervisor")),
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            used,
+            mitigations: mitigations()?,
+            bpf_stats_enabled: sysctl("kernel/bpf_stats_enabled"),
+            bpf_jit_enabled: sysctl("net/core/bpf_jit_enable"),
+            versions,
+        })
+    }
+}
+
+fn value_of<'text>(cpuinfo: &'text str, key: &str) -> Option<&'text str> {
+    cpuinfo.lines().find_map(|line| Some(line.strip_prefix(key)?.split_once(':')?.1.trim()))
+}
+
+fn mitigations() -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(VULNERABILITIES).with_context(|| format!("list {VULNERABILITIES}"))? {
+        let entry = entry?;
+        let state = fs::read_to_string(entry.path()).with_context(|| format!("read {}", entry.path().display()))?;
+        if state.trim() != "Not affected" {
+            found.insert(entry.file_name().to_string_lossy().into_owned(), state.trim().to_owned());
+        }
+    }
+    Ok(found)
+}
+
+fn sysctl(key: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/{key}")).map_or_else(|_| "unknown".into(), |value| value.trim().to_owned())
+}
+
+/// Distributions build the plugins without their version, so the package is asked.
+fn plugin_version(cni_plugins: &Path) -> String {
+    let plugin = cni_plugins.join("bridge");
+    let owner = Command::new("dpkg-query").arg("--search").arg(&plugin).output();
+    let owner = owner.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    match owner.split_once(':') {
+        Some((package, _)) => first_line("dpkg-query", &["--show", package]).replace('\t', " "),
+        None if plugin.exists() => format!("unknown, {}", plugin.display()),
+        None => "absent".into(),
+    }
+}
+
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let Ok(output) = Command::new(program).args(arguments).output() else { return "absent".into() };
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    text.lines().next().unwrap_or("unknown").to_owned()
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.virtual_machine { ", a virtual machine" } else { "" };
+        writeln!(f, "Kernel       {}", self.kernel)?;
+        writeln!(f, "Processor    {}, {} cores{kind}", self.processor, self.cores)?;
+        let Cores { client, server } = self.used;
+        writeln!(
+            f,
+            "Load         client on core {client}, server on core {server}; softirq work on the sender's core"
+        )?;
+        for (name, state) in &self.mitigations {
+            writeln!(f, "Mitigation   {name}: {state}")?;
+        }
+        writeln!(f, "eBPF         JIT {}, run statistics {}", self.bpf_jit_enabled, self.bpf_stats_enabled)?;
+        for (name, version) in &self.versions {
+            writeln!(f, "Version      {name}: {version}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::plan::Arm;
+
+/// Measures how fast pods are on this machine, and compares.
+///
+/// Three ways to attach pods run side by side in one network of namespaces: a bare veth pair (what the machine can do),
+/// azure-cni-ebpf, and the reference bridge plugin with host-local and MASQUERADE. Every round measures each of them
+/// once, one right after the other; a ratio is formed within a round, and shown with its spread over the rounds. If
+/// the spread crosses 1 there is no difference to speak of, and the report says so.
+#[derive(Parser)]
+#[command(
+    name = "bench",
+    after_help = "Examples:\n  \
+        bench --quick                        the figures that matter for a change, in less than 2 minutes\n  \
+        bench --filter same-vm               one path, all figures\n  \
+        bench --filter udp --filter connect  two loads, all paths\n  \
+        bench --filter programs              nanoseconds per packet of each eBPF program, no traffic\n  \
+        bench --arm ours --arm bare          without the reference plugin\n  \
+        bench --list                         everything that --filter can name\n\n\
+        Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, and for the bridge arm\n\
+        iptables and the standard CNI plugins. Other work on the machine makes spreads wide, not ratios wrong."
+)]
+pub(crate) struct Options {
+    /// Five short rounds: less than 2 minutes
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How many rounds; below 5 nothing is called a difference
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: Option<u16>,
+    /// How long each load runs in each round (iperf3: whole seconds, at least one)
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub(crate) seconds: Option<f64>,
+    /// Only what has TEXT in its name; may be repeated to add more
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Vec<String>,
+    /// Only this way to attach pods; may be repeated to add more
+    #[arg(long, value_name = "ARM")]
+    pub(crate) arm: Vec<Arm>,
+    /// Write everything, each single sample included, to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Show what would be measured, and end
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Where the reference CNI plugins are
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
+    pub(crate) cni_plugins: PathBuf,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
+        _ => Err("a number above 0 and at most 3600".into()),
+    }
+}

@@ -1,0 +1,56 @@
+//! What came of it, for people (`text`) and for programs (`json`).
+
+mod json;
+mod text;
+
+use std::time::Duration;
+
+pub(crate) use text::wirings;
+
+use crate::{
+    figure::Figure,
+    machine::Machine,
+    plan::{Arm, Path, Plan},
+    programs::ProgramCost,
+    rounds::Results,
+    statistics::{Comparison, Summary},
+    wiring::Wiring,
+};
+
+/// The whole result.
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) plan: Plan,
+    pub(crate) wirings: Vec<Wiring>,
+    pub(crate) results: Results,
+    pub(crate) programs: Vec<ProgramCost>,
+    pub(crate) took: Duration,
+}
+
+impl Report {
+    fn samples(&self, path: Path, figure: Figure, arm: Arm) -> Option<&[f64]> {
+        self.results.samples.get(&(path, figure))?.get(&arm).map(Vec::as_slice)
+    }
+
+    /// Ours against a peer, which for the bare pair is always its one path.
+    fn comparison(&self, path: Path, figure: Figure, peer: Arm) -> Option<Comparison> {
+        if !figure.is_compared() {
+            return None;
+        }
+        let theirs = self.samples(if peer == Arm::Bare { Path::SameVm } else { path }, figure, peer)?;
+        Some(Comparison::of(self.samples(path, figure, Arm::Ours)?, theirs, figure.better()))
+    }
+
+    /// How far a bare pair's own figures lie apart: what the machine's other work does to any figure. Of the figure where it
+    /// is widest.
+    fn noise(&self) -> Option<f64> {
+        let bare = self.results.samples.iter().filter(|((_, figure), _)| figure.is_compared());
+        let spreads = bare.filter_map(|(_, arms)| Some(Summary::of(arms.get(&Arm::Bare)?).relative_spread()));
+        spreads.max_by(f64::total_cmp)
+    }
+
+    /// See [`crate::load::Reading::disturbed`].
+    fn disturbed(&self) -> Option<Summary> {
+        (!self.results.disturbed.is_empty()).then(|| Summary::of(&self.results.disturbed))
+    }
+}

@@ -1,0 +1,156 @@
+//! The report for people: one table per path, then what to think of it.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
+
+use super::Report;
+use crate::{
+    figure::Figure,
+    plan::{Arm, Path},
+    statistics::{Comparison, Summary, Verdict},
+    wiring::Wiring,
+};
+
+/// A spread of the bare pair above this makes the run a noisy one.
+const NOISY: f64 = 0.1;
+
+/// The interfaces that were checked.
+pub(crate) fn wirings(wirings: &[Wiring]) -> String {
+    let Some(one) = wirings.first() else { return String::new() };
+    let state = |on: bool| if on { "on" } else { "off" };
+    let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
+    format!(
+        "Interfaces   alike on all arms: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}\n             \
+         checked: {}\n",
+        one.mtu,
+        one.gso_max_size,
+        state(one.tx_checksum),
+        state(one.tso),
+        state(one.gso),
+        state(one.gro),
+        Vec::from_iter(stations).join(", ")
+    )
+}
+
+impl Report {
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut paths: Vec<Path> = self.plan.loads.iter().map(|(path, _)| *path).collect();
+        paths.dedup();
+        for path in paths {
+            writeln!(text, "\n{}\n{}", capitalised(path.title()), self.path_table(path)).expect("a String takes all");
+        }
+        if !self.programs.is_empty() {
+            writeln!(text, "\nThe programs alone (BPF_PROG_TEST_RUN)\n{}", self.program_table())
+                .expect("a String takes all");
+        }
+        text + &self.remarks()
+    }
+
+    fn path_table(&self, path: Path) -> Table {
+        let arms = path.arms().iter().copied().filter(|arm| self.plan.has(*arm));
+        let arms: Vec<Arm> = arms.collect();
+        let peers: Vec<Arm> = [Arm::Bare, Arm::Bridge].into_iter().filter(|peer| self.plan.has(*peer)).collect();
+        let mut head = vec!["Figure".to_owned()];
+        head.extend(arms.iter().map(|arm| arm.title().to_owned()));
+        head.extend(peers.iter().map(|peer| format!("to {}", peer.title())));
+        let mut table = table(head);
+        // The bare pair runs the loads of every path, also those that its own path was not asked for.
+        let planned = |figure: &Figure| self.plan.loads.contains(&(path, figure.load()));
+        let figures = self.results.samples.keys().filter(|(of, _)| *of == path).map(|(_, figure)| *figure);
+        for figure in figures.filter(planned) {
+            let mut row = vec![figure.title().to_owned()];
+            row.extend(arms.iter().map(|arm| sample_cell(figure, self.samples(path, figure, *arm))));
+            row.extend(peers.iter().map(|peer| ratio_cell(self.comparison(path, figure, *peer))));
+            add_row(&mut table, row);
+        }
+        table
+    }
+
+    fn program_table(&self) -> Table {
+        let mut table = table(["Program, packet of an established flow", "ns, median", "ns, least"].map(str::to_owned));
+        for cost in &self.programs {
+            let median = format!("{:.0} ({:.0}-{:.0})", cost.cost.median, cost.cost.low, cost.cost.high);
+            add_row(&mut table, [format!("{} {}", cost.program, cost.case), median, format!("{:.0}", cost.least)]);
+        }
+        table
+    }
+
+    fn remarks(&self) -> String {
+        let mut text = format!(
+            "\n{} rounds, {:.1} s for each load, {} in all. Values: median, and half the spread. Ratios: median over the\n\
+             rounds of azure-cni-ebpf to the other in the same round, and their spread (the interval that holds the\n\
+             median with at least 90 % certainty).\n",
+            self.plan.rounds,
+            self.plan.duration.as_secs_f64(),
+            crate::seconds(self.took)
+        );
+        if let Some(noise) = self.noise() {
+            let word = if noise > NOISY { "NOISY RUN: t" } else { "T" };
+            writeln!(text, "{word}he bare pair's own figures spread by up to {:.1} %.", noise * 100.0)
+                .expect("a String takes all");
+        }
+        if let Some(disturbed) = self.disturbed() {
+            let worst = self.results.disturbed.iter().copied().fold(0.0, f64::max);
+            writeln!(
+                text,
+                "Other work held a load generator's core for {:.1} % of the time (median of all runs; at worst {:.0} %).",
+                disturbed.median * 100.0,
+                worst * 100.0
+            )
+            .expect("a String takes all");
+        }
+        text
+    }
+}
+
+fn table(head: impl IntoIterator<Item = String>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(cells(head));
+    for between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+        table.remove_style(between_rows);
+    }
+    table
+}
+
+fn add_row(table: &mut Table, row: impl IntoIterator<Item = String>) {
+    table.add_row(cells(row));
+}
+
+/// Words to the left, numbers to the right.
+fn cells(texts: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    let aligned = |(index, text): (usize, String)| {
+        let side = if index == 0 { CellAlignment::Left } else { CellAlignment::Right };
+        Cell::new(text).set_alignment(side)
+    };
+    texts.into_iter().enumerate().map(aligned).collect()
+}
+
+fn sample_cell(figure: Figure, samples: Option<&[f64]>) -> String {
+    let Some(samples) = samples else { return String::new() };
+    let summary = Summary::of(samples);
+    if figure.is_compared() {
+        format!("{} ±{:.0} %", figure.show(summary.median), summary.relative_spread() * 100.0)
+    } else {
+        figure.show(summary.median)
+    }
+}
+
+fn ratio_cell(comparison: Option<Comparison>) -> String {
+    let Some(Comparison { summary: Summary { median, low, high }, verdict, .. }) = comparison else {
+        return String::new();
+    };
+    let word = match verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::NoDifference => "no difference",
+        Verdict::TooFewRounds => "too few rounds",
+    };
+    format!("{median:.2} ({low:.2}-{high:.2}) {word}")
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
