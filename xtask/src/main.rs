@@ -8,7 +8,7 @@
 mod setup;
 
 mod build_ebpf;
-mod demo;
+mod launch;
 mod lint;
 mod test;
 
@@ -40,8 +40,9 @@ While working:
   cargo xtask test snat               the tests that have `snat` in their name
   cargo xtask test --no-lint -- --nocapture
   cargo xtask lint                    formatting and lints alone
+  cargo xtask bench --quick           how fast it is, beside a bare veth pair
 
-`demo` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
+`demo`, `bench` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
 
 #[derive(Debug, Subcommand)]
 enum Chore {
@@ -64,6 +65,13 @@ enum Chore {
         All of them: cargo xtask demo -- --help")]
     Demo {
         /// Passed on to the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, and measure: against a bare veth pair, and against the reference plugins (root)
+    #[command(after_help = "All options of the benchmark: cargo xtask bench -- --help")]
+    Bench {
+        /// Passed on to the benchmark, such as `--quick`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -101,7 +109,8 @@ fn run(command: Chore) -> anyhow::Result<()> {
             let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
             build_ebpf::run(&workspace, &setup::probe(&workspace), profile)
         }
-        Chore::Demo { arguments } => demo::run(&workspace, &arguments),
+        Chore::Demo { arguments } => launch::run(&workspace, "demo", &arguments),
+        Chore::Bench { arguments } => launch::run(&workspace, "bench", &arguments),
         Chore::Test { filter, no_lint, arguments } => {
             test::run(&workspace, &test::Selection { filter, lint: !no_lint, arguments })
         }

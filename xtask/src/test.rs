@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     build_ebpf::{self, PACKAGE},
     lint, progress, setup,
-    workspace::Workspace,
+    workspace::{WHAT_IS_BUILT, Workspace},
 };
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
     if selection.lint {
         lint::check(workspace, &facts)?;
     }
-    progress::show("the agent, the plugin, the operator's command, the demo", workspace.build_binaries())?;
+    progress::show(WHAT_IS_BUILT, workspace.build_binaries())?;
 
     let runner = installed(workspace);
     if let Runner::Nextest = runner {

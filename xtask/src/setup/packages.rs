@@ -44,6 +44,14 @@ pub(crate) static PACKAGES: &[Package] = &[
         Trace::Program("ping"),
         "to look around in a network that the demo left standing",
     ),
+    package("nftables", Need::Always, Trace::Program("nft"), "tests write the rules with it that kube-proxy writes"),
+    package(
+        "containernetworking-plugins",
+        Need::Always,
+        Trace::File("/usr/lib/cni/bridge"),
+        "the benchmark compares with its bridge plugin",
+    ),
+    package("iptables", Need::Always, Trace::Program("iptables"), "the benchmark's reference masquerades with it"),
     package(
         "llvm-22-dev",
         Need::Linker,
