@@ -9,7 +9,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
 };
 
-use super::{NetError, Netlink, find};
+use super::{NetError, Netlink};
 
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +79,14 @@ impl Netlink {
     pub async fn routes(&self) -> Result<Vec<RouteEntry>, NetError> {
         let mut routes = Vec::new();
         let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let all = find(request.execute(), |message| {
-            if message.header.table == RouteHeader::RT_TABLE_MAIN {
-                routes.extend(RouteEntry::from_message(message));
-            }
-            false
-        });
+        let all = self.dump(
+            || request.execute(),
+            |message| {
+                if message.header.table == RouteHeader::RT_TABLE_MAIN {
+                    routes.extend(RouteEntry::from_message(message));
+                }
+            },
+        );
         all.await.map_err(|error| NetError::new("listing routes", error))?;
         Ok(routes)
     }
@@ -104,12 +106,14 @@ impl Netlink {
     /// The permanent entries of the namespace.
     pub async fn permanent_neighbours(&self) -> Result<Vec<NeighbourEntry>, NetError> {
         let mut neighbours = Vec::new();
-        let all = find(self.handle.neighbours().get().execute(), |message| {
-            if message.header.state == NeighbourState::Permanent {
-                neighbours.extend(neighbour_from(message));
-            }
-            false
-        });
+        let all = self.dump(
+            || self.handle.neighbours().get().execute(),
+            |message| {
+                if message.header.state == NeighbourState::Permanent {
+                    neighbours.extend(neighbour_from(message));
+                }
+            },
+        );
         all.await.map_err(|error| NetError::new("listing neighbours", error))?;
         Ok(neighbours)
     }
