@@ -25,6 +25,7 @@ pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> 
     let address = address_of(&record).ok_or_else(|| CniError::internal("the attachment has no IPv4 address"))?;
     let endpoint = Endpoint {
         address,
+        node_address: agent.pool.primary,
         host_interface: record.host_interface.clone(),
         pod_interface: record.id.ifname.to_string(),
         pod_mac: record.pod_mac,

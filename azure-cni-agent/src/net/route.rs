@@ -18,14 +18,19 @@ pub struct RouteEntry {
     /// None: the destination is on the link.
     pub gateway: Option<Ipv4Addr>,
     pub interface: u32,
+    /// What the namespace's own sockets send from; `None` leaves the choice to the kernel.
+    pub source: Option<Ipv4Addr>,
 }
 
 impl RouteEntry {
     fn to_message(self) -> RouteMessage {
-        let builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(self.destination.network(), self.destination.prefix_len())
             .output_interface(self.interface)
             .protocol(RouteProtocol::Static);
+        if let Some(source) = self.source {
+            builder = builder.pref_source(source);
+        }
         match self.gateway {
             Some(gateway) => builder.gateway(gateway).scope(RouteScope::Universe).build(),
             None => builder.scope(RouteScope::Link).build(),
@@ -36,16 +41,18 @@ impl RouteEntry {
         let mut destination = Ipv4Addr::UNSPECIFIED;
         let mut gateway = None;
         let mut interface = None;
+        let mut source = None;
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
                 RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
                 RouteAttribute::Oif(index) => interface = Some(*index),
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
                 _ => {}
             }
         }
         let destination = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?;
-        Some(Self { destination, gateway, interface: interface? })
+        Some(Self { destination, gateway, interface: interface?, source })
     }
 }
 
