@@ -98,6 +98,9 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
         findings.push(format!("interface {name} is missing on the host"));
         return Ok(());
     };
+    if !link.is_up {
+        findings.push(format!("interface {name} on the host is down"));
+    }
     if !agent.netlink.routes().await?.contains(&endpoint.host_route(link.index)) {
         findings.push(format!("the host lacks the route to {}", endpoint.address));
     }
