@@ -23,10 +23,18 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// A retry helps once the other agent has ended.
-    #[error("another agent answers on {}", path.display())]
+    #[error("another agent answers on {}; stop it, or give this one a socket of its own", path.display())]
     InUse { path: PathBuf },
     #[error("socket {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+}
+
+/// Fails if somebody serves on the path: to be asked before anything is touched that the other agent works with.
+pub fn expect_unserved(path: &Path) -> Result<(), ListenError> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Listens on the path, in the place of the socket of an agent that has ended. Root only.
@@ -35,9 +43,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(ListenError::InUse { path: path.to_owned() });
-    }
+    expect_unserved(path)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -124,7 +124,8 @@ impl Agent {
 fn read_pool(config: &AgentConfig, uplink: &Link) -> anyhow::Result<Pool> {
     let PoolSource::File = config.pool.source;
     let path = &config.pool.file;
-    let text = std::fs::read_to_string(path).with_context(|| format!("address pool {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("address pool {}; name the file that lists it in pool.file", path.display()))?;
     let nics = wireserver::parse(&text).with_context(|| format!("address pool {}", path.display()))?;
     let pool = Pool::for_uplink(&nics, MacAddress(uplink.mac))
         .with_context(|| format!("address pool {} for uplink {}", path.display(), uplink.name))?;

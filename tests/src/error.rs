@@ -5,7 +5,9 @@
 
 use std::{fmt, io, path::PathBuf, process::ExitStatus, time::Duration};
 
-use crate::cni::CniError;
+use aya::maps::MapError;
+
+use crate::{cni::CniError, leftovers::Leftovers};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -49,9 +51,32 @@ pub enum Error {
     #[error("{command} of {attachment} failed: {error}\n--- stderr ---\n{stderr}")]
     Cni { command: String, attachment: String, error: Box<CniError>, stderr: String },
 
+    /// Pods have left something behind on a VM.
+    #[error("{vm} is not as it was before its first pod:\n{found}")]
+    Leftovers { vm: String, found: Box<Leftovers> },
+
+    /// A map of the data path could not be opened, read or changed.
+    #[error("map {map} of {vm}: {source}")]
+    Map { vm: String, map: &'static str, source: Box<MapError> },
+
     /// A probe got no answer or the wrong one.
     #[error("{from} -> {to} {what}: {source}")]
     Probe { from: String, to: String, what: &'static str, source: io::Error },
+}
+
+impl Error {
+    /// A probe whose packets, or their answers, were lost: nobody refused.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Probe { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+    }
+
+    /// The error object of a call that the plugin refused.
+    pub fn refusal(&self) -> Option<&CniError> {
+        match self {
+            Self::Cni { error, .. } => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// The test harness shows an error by `Debug`: it is to be read, so it is the message.

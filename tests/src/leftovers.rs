@@ -1,6 +1,6 @@
 //! What pods have on a VM: after the last DEL it must all be gone.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs};
 
 use serde_json::Value;
 
@@ -20,9 +20,14 @@ pub struct Leftovers {
     pub routes: Vec<String>,
     /// Permanent neighbours, and all those on interfaces of pods.
     pub neighbours: Vec<String>,
-    /// Files below the agent's directory on its bpf file system. Those that are not of a pod stay as long as the agent is installed:
-    /// compare with what was there before the first pod.
+    /// Pinned links of programs at interfaces of pods.
     pub pins: Vec<String>,
+    /// Endpoints, flows and translations in the data path's maps.
+    pub map_entries: Vec<String>,
+    /// What the agent has records of.
+    pub records: Vec<String>,
+    /// How many addresses the agent holds as leased, if any.
+    pub leases: Vec<String>,
 }
 
 impl Leftovers {
@@ -41,11 +46,12 @@ impl Leftovers {
             let line = || format!("{} dev {}", text(&neighbour["dst"]), text(&neighbour["dev"]));
             found.neighbours.extend((permanent || of_pod(&neighbour["dev"])).then(line));
         }
-        let root = vm.bpffs_dir();
-        if root.exists() {
-            pins(&root, &root, &mut found.pins)?;
-        }
-        for list in [&mut found.links, &mut found.routes, &mut found.neighbours, &mut found.pins] {
+        found.pins = pinned_links(vm)?;
+        found.map_entries = vm.pool_in_maps()?;
+        found.records = vm.endpoints()?.iter().map(|endpoint| endpoint["attachment"].to_string()).collect();
+        let leased = vm.status()?["pool"]["leased"].clone();
+        found.leases.extend((leased != 0).then(|| leased.to_string()));
+        for (_, list) in found.lists_mut() {
             list.sort();
         }
         Ok(found)
@@ -55,13 +61,23 @@ impl Leftovers {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    fn lists_mut(&mut self) -> [(&'static str, &mut Vec<String>); 7] {
+        [
+            ("links", &mut self.links),
+            ("routes", &mut self.routes),
+            ("neighbours", &mut self.neighbours),
+            ("pins", &mut self.pins),
+            ("map entries", &mut self.map_entries),
+            ("records", &mut self.records),
+            ("leases", &mut self.leases),
+        ]
+    }
 }
 
 impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, list) in
-            [("links", &self.links), ("routes", &self.routes), ("neighbours", &self.neighbours), ("pins", &self.pins)]
-        {
+        for (what, list) in self.clone().lists_mut() {
             writeln!(f, "{what}: {}", if list.is_empty() { "none".into() } else { list.join(", ") })?;
         }
         Ok(())
@@ -76,14 +92,14 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().into()
 }
 
-fn pins(root: &Path, dir: &Path, found: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(dir).attempt(|| format!("list {}", dir.display()))? {
-        let path = entry.attempt(|| format!("list {}", dir.display()))?.path();
-        if path.is_dir() {
-            pins(root, &path, found)?;
-        } else {
-            found.push(path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned());
-        }
+/// Those of the uplink stay as long as the agent is installed.
+fn pinned_links(vm: &Vm) -> Result<Vec<String>> {
+    let dir = vm.pins("links");
+    if !dir.exists() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let entries = fs::read_dir(&dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let names = entries.attempt(|| format!("list {}", dir.display()))?.into_iter();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|name| name.starts_with("azv")).collect())
 }

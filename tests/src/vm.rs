@@ -7,7 +7,7 @@ use std::{
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{Command, ExitStatus, Output},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -58,10 +58,16 @@ impl Vm {
 
     /// Starts the agent and waits until it accepts calls.
     pub fn start_agent(&self) -> Result<()> {
-        let mut command = self.namespace().command(binaries::locate("azure-cni-agent")?)?;
+        self.start_agent_with(&[])
+    }
+
+    /// Starts the agent with variables added to its environment.
+    pub fn start_agent_with(&self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.agent_command()?;
+        command.envs(environment.iter().copied());
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.attempt(|| format!("open {}", self.log_path().display()))?;
-        command.arg("--config").arg(self.dir.join("agent.toml")).stdout(log.try_clone().attempt(|| "share".into())?);
+        command.stdout(log.try_clone().attempt(|| "share".into())?);
         let daemon = Daemon::start({
             command.stderr(log);
             command
@@ -78,6 +84,23 @@ impl Vm {
         }
         *self.agent() = Some(daemon);
         Ok(())
+    }
+
+    /// Runs an agent that must refuse to start, with arguments of the test's own after the usual ones; returns what it
+    /// says. It is a second one if the VM's agent runs.
+    pub fn refused_start(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.agent_command()?;
+        command.args(arguments);
+        let output = process::run(command, b"", READY_LIMIT)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            return Err(Error::Answer {
+                command: "azure-cni-agent".into(),
+                answer: said,
+                problem: "it started".into(),
+            });
+        }
+        Ok(said)
     }
 
     /// Asks the agent to end (SIGTERM) and returns how it did.
@@ -129,14 +152,25 @@ impl Vm {
 
     /// The answer of the operator's command, such as `ctl(&["drops"])`.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.namespace().command(binaries::locate("azure-cni-ctl")?)?;
-        command.arg("--socket").arg(self.socket()).args(arguments);
-        process::run_ok(command, b"", CALL_LIMIT)
+        process::run_ok(self.ctl_command(arguments)?, b"", CALL_LIMIT)
     }
 
-    /// What pods have left behind on this VM, or still have.
+    pub(crate) fn run_ctl(&self, arguments: &[&str]) -> Result<Output> {
+        process::run(self.ctl_command(arguments)?, b"", CALL_LIMIT)
+    }
+
+    /// What pods have on this VM, or have left behind. The agent must run: it is asked too.
     pub fn leftovers(&self) -> Result<Leftovers> {
         Leftovers::of(self)
+    }
+
+    /// An error that names everything that pods have left behind, if there is anything.
+    pub fn expect_clean(&self) -> Result<()> {
+        let found = self.leftovers()?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Leftovers { vm: self.name().into(), found: Box::new(found) })
     }
 
     /// The addresses that pods can get.
@@ -167,6 +201,18 @@ impl Vm {
     /// Everything that the VM's agents have logged so far.
     pub fn agent_log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn ctl_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.namespace().command(binaries::locate("azure-cni-ctl")?)?;
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        Ok(command)
+    }
+
+    fn agent_command(&self) -> Result<Command> {
+        let mut command = self.namespace().command(binaries::locate("azure-cni-agent")?)?;
+        command.arg("--config").arg(self.dir.join("agent.toml"));
+        Ok(command)
     }
 
     fn log_path(&self) -> PathBuf {

@@ -70,6 +70,7 @@ async fn attach(
 
     let endpoint = Endpoint {
         address,
+        node_address: agent.pool.primary,
         host_interface: endpoint::host_interface(id),
         pod_interface: id.ifname.to_string(),
         pod_mac: endpoint::pod_mac(id),

@@ -25,6 +25,7 @@ pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> 
     let address = address_of(&record).ok_or_else(|| CniError::internal("the attachment has no IPv4 address"))?;
     let endpoint = Endpoint {
         address,
+        node_address: agent.pool.primary,
         host_interface: record.host_interface.clone(),
         pod_interface: record.id.ifname.to_string(),
         pod_mac: record.pod_mac,
@@ -97,6 +98,9 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
         findings.push(format!("interface {name} is missing on the host"));
         return Ok(());
     };
+    if !link.is_up {
+        findings.push(format!("interface {name} on the host is down"));
+    }
     if !agent.netlink.routes().await?.contains(&endpoint.host_route(link.index)) {
         findings.push(format!("the host lacks the route to {}", endpoint.address));
     }

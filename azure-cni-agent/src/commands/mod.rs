@@ -9,7 +9,7 @@ mod step;
 pub use add::add;
 pub use check::check;
 pub use del::del;
-pub use step::Faults;
+pub use step::{Faults, Step};
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

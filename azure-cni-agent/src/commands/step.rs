@@ -15,10 +15,10 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 7] =
+    pub const ALL: [Step; 7] =
         [Step::Lease, Step::Veth, Step::PodSide, Step::HostSide, Step::Programs, Step::Maps, Step::Record];
 
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Step::Lease => "lease",
             Step::Veth => "veth",

@@ -15,9 +15,12 @@ pub use load::{Constants, OBJECT, loader};
 pub use sweep::SweepReport;
 pub use tables::{DropCounter, Tables};
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use azure_cni_common::ABI;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 /// What went wrong at the kernel's side. None is worth an immediate retry, except where it is said.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,9 @@ pub enum DatapathError {
     /// The interface may have gone in between; a retry helps if it comes back.
     #[error("attaching {hook} to {interface}: {reason}")]
     Attach { hook: &'static str, interface: String, reason: String },
+    /// Two agents would swap each other's programs and forget each other's pods. A retry helps once the other has ended.
+    #[error("another agent works with {}; stop it, or give this one a bpffs_dir of its own", path.display())]
+    InUse { path: PathBuf },
     #[error("pin {}: {source}", path.display())]
     Pin { path: PathBuf, source: std::io::Error },
 }
@@ -52,6 +58,8 @@ pub struct Settings {
 
 /// The loaded data path.
 pub struct Datapath {
+    /// Ends with the agent, however it ends.
+    _claim: Flock<File>,
     pins: Pins,
     mode: AttachMode,
     tables: Tables,
@@ -64,9 +72,10 @@ impl Datapath {
     pub fn open(settings: &Settings) -> Result<Self, DatapathError> {
         bpffs::ensure_mounted(&settings.dir)?;
         let pins = Pins::create(&settings.dir)?;
+        let claim = pins.claim()?;
         load::load_programs(settings, &pins)?;
         let tables = Tables::open(&pins)?;
-        Ok(Self { pins, mode: settings.attach, tables })
+        Ok(Self { _claim: claim, pins, mode: settings.attach, tables })
     }
 
     /// Attaches a program to an interface, or swaps the one that is attached there for the one loaded now.
@@ -106,6 +115,16 @@ impl Pins {
             std::fs::create_dir_all(&path).map_err(|source| DatapathError::Pin { path, source })?;
         }
         Ok(pins)
+    }
+
+    /// For one agent at a time.
+    fn claim(&self) -> Result<Flock<File>, DatapathError> {
+        let path = || self.root.clone();
+        let dir = File::open(&self.root).map_err(|source| DatapathError::Pin { path: path(), source })?;
+        Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => DatapathError::InUse { path: path() },
+            errno => DatapathError::Pin { path: path(), source: errno.into() },
+        })
     }
 
     fn maps(&self) -> PathBuf {

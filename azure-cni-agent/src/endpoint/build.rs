@@ -11,6 +11,8 @@ use crate::net::{NeighbourEntry, NetError, Netlink, Netns, NetnsError, RouteEntr
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub address: Ipv4Addr,
+    /// The address that the host's own sockets reach the pod from.
+    pub node_address: Ipv4Addr,
     pub host_interface: String,
     pub pod_interface: String,
     pub pod_mac: [u8; 6],
@@ -35,8 +37,8 @@ impl Endpoint {
     /// What the pod's namespace holds: gateway on the link, default route, and the gateway's neighbour.
     pub fn pod_routes(&self, interface: u32) -> [RouteEntry; 2] {
         [
-            RouteEntry { destination: host_prefix(GATEWAY), gateway: None, interface },
-            RouteEntry { destination: Ipv4Net::default(), gateway: Some(GATEWAY), interface },
+            RouteEntry { destination: host_prefix(GATEWAY), gateway: None, interface, source: None },
+            RouteEntry { destination: Ipv4Net::default(), gateway: Some(GATEWAY), interface, source: None },
         ]
     }
 
@@ -44,9 +46,11 @@ impl Endpoint {
         NeighbourEntry { address: IpAddr::V4(GATEWAY), mac: HOST_MAC, interface }
     }
 
-    /// How the host's stack reaches the pod.
+    /// How the host's stack reaches the pod. The host veth has no address, so the kernel would take the first that any
+    /// interface has, such as that of a node-local DNS cache on `lo`.
     pub fn host_route(&self, interface: u32) -> RouteEntry {
-        RouteEntry { destination: host_prefix(self.address), gateway: None, interface }
+        let destination = host_prefix(self.address);
+        RouteEntry { destination, gateway: None, interface, source: Some(self.node_address) }
     }
 
     pub fn pod_neighbour(&self, interface: u32) -> NeighbourEntry {

@@ -1,11 +1,12 @@
 //! Interfaces.
 
+use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{NetError, Netlink, Netns, find};
+use super::{NetError, Netlink, Netns};
 
 /// What the kernel says of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Netlink {
     }
 
     async fn get_link(&self, request: rtnetlink::LinkGetRequest, what: &str) -> Result<Option<Link>, NetError> {
-        let found = find(request.execute(), |_| true).await;
+        let found = request.execute().try_next().await;
         match found.map_err(|error| NetError::new(format!("looking up interface {what}"), error)) {
             Ok(message) => Ok(message.as_ref().map(Link::from_message)),
             Err(error) if error.is_absent() => Ok(None),
@@ -92,10 +93,7 @@ impl Netlink {
     /// All interfaces of the namespace.
     pub async fn links(&self) -> Result<Vec<Link>, NetError> {
         let mut links = Vec::new();
-        let all = find(self.handle.link().get().execute(), |message| {
-            links.push(Link::from_message(message));
-            false
-        });
+        let all = self.dump(|| self.handle.link().get().execute(), |message| links.push(Link::from_message(message)));
         all.await.map_err(|error| NetError::new("listing interfaces", error))?;
         Ok(links)
     }
@@ -126,23 +124,30 @@ impl Netlink {
     /// Addresses of one interface, or of all.
     pub async fn addresses(&self, index: Option<u32>) -> Result<Vec<IpNet>, NetError> {
         let mut addresses = Vec::new();
-        let all = find(self.handle.address().get().execute(), |message| {
-            if index.is_none_or(|index| message.header.index == index) {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Local(address) => Some(*address),
-                    _ => None,
-                });
-                let address = address.or_else(|| {
-                    message.attributes.iter().find_map(|attribute| match attribute {
-                        AddressAttribute::Address(address) => Some(*address),
-                        _ => None,
-                    })
-                });
-                addresses.extend(address.and_then(|address| IpNet::new(address, message.header.prefix_len).ok()));
-            }
-            false
-        });
+        let all = self.dump(
+            || self.handle.address().get().execute(),
+            |message| {
+                if index.is_none_or(|index| message.header.index == index) {
+                    addresses.extend(address_from(message));
+                }
+            },
+        );
         all.await.map_err(|error| NetError::new("listing addresses", error))?;
         Ok(addresses)
     }
+}
+
+/// Of a point-to-point interface, its own end.
+fn address_from(message: &AddressMessage) -> Option<IpNet> {
+    let own = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = own.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    });
+    IpNet::new(address?, message.header.prefix_len).ok()
 }

@@ -12,7 +12,10 @@ pub use link::{Link, VethSpec};
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use route::{NeighbourEntry, RouteEntry};
 
+use std::sync::Arc;
+
 use futures::TryStreamExt;
+use tokio::sync::Mutex;
 
 /// A failed exchange with the kernel. A retry helps only where the cause is another's interface or route in the way.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,8 @@ impl NetError {
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// A socket serves one dump at a time and refuses another as busy (net/netlink/af_netlink.c, __netlink_dump_start).
+    dumping: Arc<Mutex<()>>,
 }
 
 impl Netlink {
@@ -53,27 +58,24 @@ impl Netlink {
     pub fn here() -> Result<Self, NetnsError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetnsError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, dumping: Arc::default() })
     }
 
     /// In another namespace.
     pub async fn inside(netns: &Netns) -> Result<Self, NetnsError> {
         netns.run(Self::here).await?
     }
-}
 
-/// The first element of a dump that satisfies a condition.
-async fn find<T>(
-    stream: impl futures::Stream<Item = Result<T, rtnetlink::Error>>,
-    mut condition: impl FnMut(&T) -> bool,
-) -> Result<Option<T>, rtnetlink::Error> {
-    let mut stream = std::pin::pin!(stream);
-    let mut found = None;
-    // To the end, so that no answer is left in the socket.
-    while let Some(item) = stream.try_next().await? {
-        if found.is_none() && condition(&item) {
-            found = Some(item);
+    /// Shows every element of a dump to `visit`. `request` asks for it once it is its turn.
+    async fn dump<T, S>(&self, request: impl FnOnce() -> S, mut visit: impl FnMut(&T)) -> Result<(), rtnetlink::Error>
+    where
+        S: futures::Stream<Item = Result<T, rtnetlink::Error>>,
+    {
+        let _turn = self.dumping.lock().await;
+        let mut stream = std::pin::pin!(request());
+        while let Some(item) = stream.try_next().await? {
+            visit(&item);
         }
+        Ok(())
     }
-    Ok(found)
 }

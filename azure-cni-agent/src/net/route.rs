@@ -9,7 +9,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
 };
 
-use super::{NetError, Netlink, find};
+use super::{NetError, Netlink};
 
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +18,19 @@ pub struct RouteEntry {
     /// None: the destination is on the link.
     pub gateway: Option<Ipv4Addr>,
     pub interface: u32,
+    /// What the namespace's own sockets send from; `None` leaves the choice to the kernel.
+    pub source: Option<Ipv4Addr>,
 }
 
 impl RouteEntry {
     fn to_message(self) -> RouteMessage {
-        let builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(self.destination.network(), self.destination.prefix_len())
             .output_interface(self.interface)
             .protocol(RouteProtocol::Static);
+        if let Some(source) = self.source {
+            builder = builder.pref_source(source);
+        }
         match self.gateway {
             Some(gateway) => builder.gateway(gateway).scope(RouteScope::Universe).build(),
             None => builder.scope(RouteScope::Link).build(),
@@ -36,16 +41,18 @@ impl RouteEntry {
         let mut destination = Ipv4Addr::UNSPECIFIED;
         let mut gateway = None;
         let mut interface = None;
+        let mut source = None;
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
                 RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
                 RouteAttribute::Oif(index) => interface = Some(*index),
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
                 _ => {}
             }
         }
         let destination = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?;
-        Some(Self { destination, gateway, interface: interface? })
+        Some(Self { destination, gateway, interface: interface?, source })
     }
 }
 
@@ -79,12 +86,14 @@ impl Netlink {
     pub async fn routes(&self) -> Result<Vec<RouteEntry>, NetError> {
         let mut routes = Vec::new();
         let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let all = find(request.execute(), |message| {
-            if message.header.table == RouteHeader::RT_TABLE_MAIN {
-                routes.extend(RouteEntry::from_message(message));
-            }
-            false
-        });
+        let all = self.dump(
+            || request.execute(),
+            |message| {
+                if message.header.table == RouteHeader::RT_TABLE_MAIN {
+                    routes.extend(RouteEntry::from_message(message));
+                }
+            },
+        );
         all.await.map_err(|error| NetError::new("listing routes", error))?;
         Ok(routes)
     }
@@ -104,12 +113,14 @@ impl Netlink {
     /// The permanent entries of the namespace.
     pub async fn permanent_neighbours(&self) -> Result<Vec<NeighbourEntry>, NetError> {
         let mut neighbours = Vec::new();
-        let all = find(self.handle.neighbours().get().execute(), |message| {
-            if message.header.state == NeighbourState::Permanent {
-                neighbours.extend(neighbour_from(message));
-            }
-            false
-        });
+        let all = self.dump(
+            || self.handle.neighbours().get().execute(),
+            |message| {
+                if message.header.state == NeighbourState::Permanent {
+                    neighbours.extend(neighbour_from(message));
+                }
+            },
+        );
         all.await.map_err(|error| NetError::new("listing neighbours", error))?;
         Ok(neighbours)
     }

@@ -16,7 +16,7 @@ pub use arrivals::{Arrival, Arrivals};
 pub use echo::{ECHO_PORT, EchoServer};
 pub use latency::latency;
 pub use ping::{IcmpAnswer, ping, ping_with_ttl};
-pub use reach::{Connection, Reached, tcp, udp};
+pub use reach::{Connection, Reached, tcp, udp, udp_from};
 pub use throughput::{throughput, two_cores};
 
 /// How long a probe waits for an answer: far above any delay inside one machine, short enough to prove silence.

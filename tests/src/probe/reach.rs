@@ -3,7 +3,16 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddrV4, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
     time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt},
+        time::{TimeVal, TimeValLike},
+    },
 };
 
 use crate::{
@@ -31,8 +40,13 @@ pub fn tcp(from: &dyn Station, to: SocketAddrV4) -> Result<Reached> {
 
 /// Sends one datagram to an [`crate::probe::EchoServer`].
 pub fn udp(from: &dyn Station, to: SocketAddrV4) -> Result<Reached> {
+    udp_from(from, ANY, to)
+}
+
+/// The same from an address and port of the caller's choice.
+pub fn udp_from(from: &dyn Station, source: SocketAddrV4, to: SocketAddrV4) -> Result<Reached> {
     let exchange = || -> io::Result<Reached> {
-        let socket = UdpSocket::bind(ANY)?;
+        let socket = UdpSocket::bind(source)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(to)?;
         socket.send(b"who am I?")?;
@@ -55,8 +69,13 @@ pub struct Connection {
 impl Connection {
     /// Connects and reads what the far end saw.
     pub fn open(from: &dyn Station, to: SocketAddrV4) -> Result<Self> {
+        Self::open_from(from, ANY, to)
+    }
+
+    /// The same from an address and port of the caller's choice.
+    pub fn open_from(from: &dyn Station, source: SocketAddrV4, to: SocketAddrV4) -> Result<Self> {
         let connect = || -> io::Result<(BufReader<TcpStream>, Reached)> {
-            let stream = TcpStream::connect_timeout(&to.into(), PATIENCE)?;
+            let stream = connect_from(source, to)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
@@ -91,6 +110,20 @@ impl Connection {
             what: "tcp round trip",
             source: plain(source),
         })
+    }
+}
+
+/// A connection from a bound source; the time limit of sending is that of connecting too (socket(7), SO_SNDTIMEO).
+fn connect_from(source: SocketAddrV4, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(source))?;
+    match connect(socket.as_raw_fd(), &SockaddrIn::from(to)) {
+        // So says connect(2) when the limit passes.
+        Err(Errno::EINPROGRESS) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(errno) => Err(errno.into()),
+        Ok(()) => Ok(TcpStream::from(socket)),
     }
 }
 

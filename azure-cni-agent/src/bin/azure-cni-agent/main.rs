@@ -40,6 +40,7 @@ async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
 
+    server::expect_unserved(&socket)?;
     let agent = Agent::start(config).await?;
     let listener = server::listen(&socket)?;
     tokio::spawn(maintain::maintain(agent.clone()));

@@ -1,0 +1,54 @@
+//! What the operator's command says of a VM, as data.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    vm::Vm,
+};
+
+impl Vm {
+    /// `azure-cni-ctl status --json`; it has problems exactly if the command ends with 1.
+    pub fn status(&self) -> Result<Value> {
+        let output = self.run_ctl(&["status", "--json"])?;
+        let status: Value = parse("status", String::from_utf8_lossy(&output.stdout).into_owned())?;
+        let problems = status["problems"].as_array().is_none_or(|problems| !problems.is_empty());
+        if problems == output.status.success() {
+            let problem = format!("it ended with {}", output.status);
+            return Err(Error::Answer { command: "azure-cni-ctl status".into(), answer: status.to_string(), problem });
+        }
+        Ok(status)
+    }
+
+    /// `azure-cni-ctl endpoints --json`.
+    pub fn endpoints(&self) -> Result<Vec<Value>> {
+        self.ctl_json("endpoints")
+    }
+
+    /// `azure-cni-ctl drops --json`: packets by the name of the reason.
+    pub fn drops(&self) -> Result<BTreeMap<String, u64>> {
+        let counters: Vec<Value> = self.ctl_json("drops")?;
+        let named = |counter: &Value| Some((counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?));
+        Ok(counters.iter().filter_map(named).collect())
+    }
+
+    /// The reasons for which packets were dropped so far, with their number.
+    pub fn dropped(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.drops()?.into_iter().filter(|(_, packets)| *packets > 0).collect())
+    }
+
+    fn ctl_json<T: DeserializeOwned>(&self, command: &str) -> Result<T> {
+        parse(command, self.ctl(&[command, "--json"])?)
+    }
+}
+
+fn parse<T: DeserializeOwned>(command: &str, answer: String) -> Result<T> {
+    serde_json::from_str(&answer).map_err(|error| Error::Answer {
+        command: format!("azure-cni-ctl {command} --json"),
+        answer,
+        problem: error.to_string(),
+    })
+}

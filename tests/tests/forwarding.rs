@@ -1,0 +1,135 @@
+//! The VM as a router: hop limits, packets that are too long, fragments.
+
+use std::{
+    net::{SocketAddrV4, UdpSocket},
+    time::Duration,
+};
+
+use azure_cni_tests::{
+    Fabric, Pod, Result, Station,
+    probe::{self, Arrivals, Connection, EchoServer, IcmpAnswer, PATIENCE},
+    query,
+};
+
+/// The hop limit of a host's own packets (RFC 1700, and net.ipv4.ip_default_ttl).
+const INITIAL_TTL: u8 = 64;
+
+#[test]
+fn hop_limit_of_one_is_answered_by_the_vm_on_every_path() -> Result<()> {
+    let net = Fabric::builder().vms(2).agent_toml("routing.service_prefixes = []").start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
+    let [pod, neighbour, remote] = &pods;
+    let expired_at = |router| IcmpAnswer::TimeExceeded { router };
+
+    for to in [neighbour.address(), remote.address(), net.internet().address(), net.peer().address()] {
+        assert_eq!(probe::ping_with_ttl(pod, to, 1)?, expired_at(vm.address()), "to {to}");
+    }
+    // One router between neighbours; between VMs there are three, and the last of them is the other VM.
+    assert!(matches!(probe::ping_with_ttl(pod, neighbour.address(), 2)?, IcmpAnswer::Reply { .. }));
+    assert_eq!(probe::ping_with_ttl(pod, remote.address(), 3)?, expired_at(net.vm(1).address()));
+    assert!(matches!(probe::ping_with_ttl(pod, remote.address(), 4)?, IcmpAnswer::Reply { .. }));
+    pods.iter().try_for_each(Pod::del)?;
+    net.vms().iter().try_for_each(|vm| vm.expect_clean())
+}
+
+#[test]
+fn every_router_takes_one_from_the_hop_limit() -> Result<()> {
+    for services in [None, Some("routing.service_prefixes = []")] {
+        let builder = Fabric::builder().vms(2);
+        let net = services.map_or(builder.clone(), |overlay| builder.agent_toml(overlay)).start()?;
+        let pods = [net.vm(0).add_pod("a")?, net.vm(0).add_pod("b")?, net.vm(1).add_pod("c")?];
+        let [pod, neighbour, remote] = &pods;
+        let paths: [(&dyn Station, &dyn Station, u8); 5] = [
+            (pod, neighbour, 1),
+            (pod, remote, 3),
+            (pod, net.internet(), 2),
+            (net.peer(), pod, 2),
+            (net.vm(0), pod, 0),
+        ];
+        for (from, to, routers) in paths {
+            let echo = EchoServer::start(to)?;
+            let witness = Arrivals::watch(to)?;
+            probe::udp(from, echo.address())?;
+            let left: Vec<u8> = witness.finish().iter().map(|arrival| arrival.ttl).collect();
+            assert_eq!(left, [INITIAL_TTL - routers], "{} -> {}", from.name(), to.name());
+        }
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pod_learns_of_a_path_that_carries_less_than_its_own_interface() -> Result<()> {
+    for services in [None, Some("routing.service_prefixes = []")] {
+        let builder = Fabric::builder().vms(2).mtu(1400).agent_toml("datapath.mtu = 1500");
+        let net = services.map_or(builder.clone(), |overlay| builder.agent_toml(overlay)).start()?;
+        let pods = [net.vm(0).add_pod("a")?, net.vm(0).add_pod("b")?, net.vm(1).add_pod("c")?];
+        let [pod, neighbour, remote] = &pods;
+        let data = vec![0x5a; 300_000];
+        for (to, path_mtu) in
+            [(neighbour as &dyn Station, None), (remote, Some(1400)), (net.internet(), None), (net.peer(), None)]
+        {
+            let echo = EchoServer::start(to)?;
+            Connection::open(pod, echo.address())?.round_trip(&data)?;
+            // Who is told a segment size that fits never meets the limit; the other pod's is as large as ours.
+            let route = query(pod.namespace(), &format!("route get {}", to.address()))?;
+            assert_eq!(route[0]["metrics"][0]["mtu"].as_u64(), path_mtu, "to {}", to.name());
+        }
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn datagram_longer_than_the_mtu_arrives_whole_on_every_path_with_the_pods_own_source() -> Result<()> {
+    let net = Fabric::builder().vms(2).start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
+    let [pod, neighbour, remote] = &pods;
+    let paths: [(&dyn Station, &dyn Station); 6] =
+        [(pod, neighbour), (pod, remote), (remote, pod), (vm, pod), (pod, vm), (net.peer(), pod)];
+    for (from, to) in paths {
+        let data: Vec<u8> = (0..8_000u32).map(|byte| byte as u8).collect();
+        exchange_datagram(from, to, &data).unwrap_or_else(|error| panic!("{} -> {}: {error}", from.name(), to.name()));
+    }
+    assert_eq!(vm.dropped()?, [].into());
+    pods.iter().try_for_each(Pod::del)?;
+    net.vms().iter().try_for_each(|vm| vm.expect_clean())
+}
+
+/// One datagram there and the same one back.
+fn exchange_datagram(from: &dyn Station, to: &dyn Station, data: &[u8]) -> std::io::Result<()> {
+    let bind = |station: &dyn Station| {
+        let address = SocketAddrV4::new(station.address(), 0);
+        let socket = station.namespace().run(|| UdpSocket::bind(address))?;
+        socket.set_read_timeout(Some(PATIENCE.max(Duration::from_secs(1))))?;
+        std::io::Result::Ok(socket)
+    };
+    let (near, far) = (bind(from)?, bind(to)?);
+    let mut buffer = [0; 65_536];
+    near.send_to(data, far.local_addr()?)?;
+    let (length, source) = far.recv_from(&mut buffer)?;
+    assert_eq!((&buffer[..length], source), (data, near.local_addr()?));
+    far.send_to(data, source)?;
+    let (length, source) = near.recv_from(&mut buffer)?;
+    assert_eq!((&buffer[..length], source), (data, far.local_addr()?));
+    Ok(())
+}
+
+#[test]
+fn fragment_that_would_need_translation_is_dropped_and_counted() -> Result<()> {
+    let net = Fabric::builder().start()?;
+    let vm = net.vm(0);
+    let pod = vm.add_pod("a")?;
+    let witness = Arrivals::watch(net.internet())?;
+    let socket = pod.namespace().run(|| UdpSocket::bind("0.0.0.0:0")).expect("a pod may bind");
+    socket.send_to(&[0; 4_000], SocketAddrV4::new(net.internet().address(), 7)).expect("a pod may send");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(witness.finish(), []);
+    assert_eq!(vm.dropped()?, [("fragment_not_translated".to_owned(), 3)].into());
+    pod.del()?;
+    vm.expect_clean()
+}

@@ -1,0 +1,92 @@
+//! Connections that others open to a pod: answered with the pod's own address, wherever they come from.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use azure_cni_tests::{
+    Fabric, Result, Station, configure,
+    probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer},
+};
+
+/// Far longer than a packet takes from one end of the network to the other.
+const SETTLED: Duration = Duration::from_millis(100);
+/// The gateway of the Internet's host.
+const INTERNET_GATEWAY: &str = "198.51.100.1";
+
+#[test]
+fn reply_to_an_inbound_connection_keeps_the_pods_source_while_its_own_connections_are_translated() -> Result<()> {
+    for services in [None, Some("routing.service_prefixes = []")] {
+        let net = services.map_or(Fabric::builder(), |overlay| Fabric::builder().agent_toml(overlay)).start()?;
+        let vm = net.vm(0);
+        let pod = vm.add_pod("a")?;
+        // What a public address or a load balancer does: it delivers to the pod what was sent to somebody else.
+        let route = format!("route add {}/32 via {INTERNET_GATEWAY}", pod.address());
+        configure(net.internet().namespace(), &route)?;
+
+        let inside = EchoServer::start(&pod)?;
+        for outside in [net.internet(), net.platform()] {
+            let far = EchoServer::start_on(outside, SocketAddrV4::new(outside.address(), 53))?;
+            let witness = Arrivals::watch(outside)?;
+            // Each end of these sockets is connected: an answer with any other source would not be taken.
+            let mut inbound = Connection::open(outside, inside.address())?;
+            assert_eq!(*inbound.reached().source_seen.ip(), outside.address());
+            assert_eq!(*probe::udp(outside, inside.address())?.source_seen.ip(), outside.address());
+            probe::ping(outside, pod.address())?;
+            let sources: BTreeSet<Ipv4Addr> = witness.finish().iter().map(|arrival| arrival.source).collect();
+            assert_eq!(sources, [pod.address()].into(), "what {} got", outside.name());
+
+            let mut outbound = Connection::open(&pod, far.address())?;
+            assert_eq!(*outbound.reached().source_seen.ip(), vm.address());
+            assert_eq!(*probe::udp(&pod, far.address())?.source_seen.ip(), vm.address());
+            inbound.round_trip(b"inbound")?;
+            outbound.round_trip(b"outbound")?;
+        }
+        assert_eq!(vm.dropped()?, [].into());
+        drop(inside);
+        pod.del()?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn refusal_of_an_inbound_connection_keeps_the_pods_source() -> Result<()> {
+    let net = Fabric::builder().agent_toml("routing.service_prefixes = []").start()?;
+    let vm = net.vm(0);
+    let pod = vm.add_pod("a")?;
+    let nobody = SocketAddrV4::new(pod.address(), ECHO_PORT);
+    for outside in [net.peer(), net.platform()] {
+        let refused = probe::tcp(outside, nobody).expect_err("nobody listens");
+        assert!(refused.to_string().contains("refused"), "{refused}");
+    }
+    pod.del()?;
+    vm.expect_clean()
+}
+
+#[test]
+fn next_pod_with_an_address_receives_nothing_of_the_last_ones_flows() -> Result<()> {
+    let net = Fabric::builder().pool(1).agent_toml("pool.cooldown_secs = 0").start()?;
+    let vm = net.vm(0);
+    let first = vm.add_pod("first")?;
+    let far = SocketAddrV4::new(net.internet().address(), 9000);
+    let far = net.internet().namespace().run(|| UdpSocket::bind(far)).expect("the port is free");
+    let near = first.namespace().run(|| UdpSocket::bind("0.0.0.0:7000")).expect("the port is free");
+    near.send_to(b"hello", far.local_addr().expect("bound")).expect("a pod may send");
+    let (_, translated) = far.recv_from(&mut [0; 16]).expect("it arrives");
+    assert_eq!(translated, SocketAddrV4::new(vm.address(), 7000).into());
+    first.del()?;
+    vm.expect_clean()?;
+
+    let next = vm.add_pod("next")?;
+    assert_eq!(next.address(), first.address());
+    let witness = Arrivals::watch(&next)?;
+    far.send_to(b"late", translated).expect("the far end may send");
+    thread::sleep(SETTLED);
+    assert_eq!(witness.finish(), []);
+    next.del()?;
+    vm.expect_clean()
+}

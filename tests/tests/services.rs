@@ -1,0 +1,121 @@
+//! Cluster services as kube-proxy makes them: the host's stack translates the destination, and the answers come back
+//! through it. With checksums left to the device and with finished ones.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use azure_cni_tests::{
+    Fabric, FabricBuilder, Pod, Result, Station, nft,
+    probe::{self, Connection, ECHO_PORT, EchoServer},
+};
+
+const SERVICE_PORT: u16 = 80;
+
+/// A service address with the pod, host or Internet address that stands behind it.
+fn service(number: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, number), SERVICE_PORT)
+}
+
+/// Both knowledges of the service prefixes, each with the checksum offload that the other does not have.
+fn both_ways() -> [FabricBuilder; 2] {
+    [
+        Fabric::builder().vms(2).checksum_offload(true),
+        Fabric::builder().vms(2).checksum_offload(false).agent_toml("routing.service_prefixes = ['10.0.0.0/16']"),
+    ]
+}
+
+/// The rules that kube-proxy writes for services and node ports, as far as a packet can tell.
+fn proxy(services: &[(SocketAddrV4, Ipv4Addr)], masqueraded: &str) -> String {
+    let rules: String = services
+        .iter()
+        .map(|(service, backend)| {
+            let (address, port) = (service.ip(), service.port());
+            format!("ip daddr {address} meta l4proto {{ tcp, udp }} th dport {port} dnat to {backend}:{ECHO_PORT}\n")
+        })
+        .collect();
+    format!(
+        "table ip proxy {{\n\
+           chain prerouting {{ type nat hook prerouting priority dstnat;\n{rules}}}\n\
+           chain output {{ type nat hook output priority -100;\n{rules}}}\n\
+           chain postrouting {{ type nat hook postrouting priority srcnat;\n{masqueraded}}}\n\
+         }}\n"
+    )
+}
+
+fn assert_serves(from: &dyn Station, service: SocketAddrV4, promised: Ipv4Addr) -> Result<()> {
+    let data: Vec<u8> = (0..200_000u32).map(|byte| byte as u8).collect();
+    let mut connection = Connection::open(from, service)?;
+    assert_eq!(*connection.reached().source_seen.ip(), promised, "{} -> {service}", from.name());
+    connection.round_trip(&data)?;
+    assert_eq!(*probe::udp(from, service)?.source_seen.ip(), promised, "{} -> {service}", from.name());
+    Ok(())
+}
+
+#[test]
+fn service_reaches_backends_everywhere_and_its_answers_come_back_translated() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
+        let [pod, neighbour, remote] = &pods;
+        let internet = net.internet();
+        let [same_vm, other_vm, beyond, itself, host] = [10, 11, 12, 13, 14].map(service);
+        let rules = proxy(
+            &[
+                (same_vm, neighbour.address()),
+                (other_vm, remote.address()),
+                (beyond, internet.address()),
+                (itself, pod.address()),
+                (host, vm.address()),
+            ],
+            &format!("ip saddr {0} ip daddr {0} masquerade\n", pod.address()),
+        );
+        nft(vm.namespace(), &rules)?;
+        let backends: [&dyn Station; 5] = [pod, neighbour, remote, internet, vm];
+        let servers = backends.into_iter().map(EchoServer::start).collect::<Result<Vec<_>>>()?;
+
+        assert_serves(pod, same_vm, pod.address())?;
+        assert_serves(pod, other_vm, pod.address())?;
+        assert_serves(pod, beyond, vm.address())?;
+        assert_serves(pod, host, pod.address())?;
+        assert_serves(pod, itself, vm.address())?;
+        assert_serves(vm, same_vm, vm.address())?;
+        assert_serves(vm, other_vm, vm.address())?;
+        // What is no service goes on as before, also to the very backends.
+        assert_serves(pod, servers[1].address(), pod.address())?;
+        assert_serves(pod, servers[2].address(), pod.address())?;
+        assert_serves(pod, servers[3].address(), vm.address())?;
+
+        assert_eq!(vm.dropped()?, [].into());
+        drop(servers);
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn node_port_reaches_a_pod_of_this_vm_and_of_another() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, net.vm(1).add_pod("b")?];
+        let [pod, remote] = &pods;
+        let [local, cluster] = [30_080, 30_081].map(|port| SocketAddrV4::new(vm.address(), port));
+        let rules = proxy(
+            &[(local, pod.address()), (cluster, remote.address())],
+            &format!("ip daddr {} oifname eth0 masquerade\n", remote.address()),
+        );
+        nft(vm.namespace(), &rules)?;
+        let servers = [EchoServer::start(pod)?, EchoServer::start(remote)?];
+        for outside in [net.peer(), net.internet()] {
+            assert_serves(outside, local, outside.address())?;
+            assert_serves(outside, cluster, vm.address())?;
+        }
+        assert_serves(pod, cluster, vm.address())?;
+        assert_eq!(vm.dropped()?, [].into());
+        drop(servers);
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! An agent that cannot work does not start: it says what is missing and how to mend it, and has changed nothing.
+
+use std::{fs, net::Ipv4Addr};
+
+use azure_cni_tests::{
+    Fabric, FabricBuilder, Result, Station, Vm, configure,
+    probe::{self, EchoServer},
+    query,
+};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+fn without_agents() -> FabricBuilder {
+    Fabric::builder().without_agents()
+}
+
+/// What the agent says instead of starting must have all of these words; and it must not have touched anything.
+fn assert_refused(vm: &Vm, words: &[&str]) -> Result<()> {
+    let said = vm.refused_start(&[])?;
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(!vm.pins("maps").exists(), "it loaded its maps before it looked");
+    assert!(!vm.socket().exists());
+    let mut tc = vm.namespace().command("tc")?;
+    let filters = tc.args(["qdisc", "show", "dev", "eth0", "clsact"]).output().expect("tc is part of iproute2");
+    assert!(filters.stdout.is_empty(), "{filters:?}");
+    Ok(())
+}
+
+fn overwrite(vm: &Vm, name: &str, text: &str) {
+    let path = vm.dir().join(name);
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+#[test]
+fn forwarding_that_is_off_is_named_with_the_command_that_mends_it() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    vm.namespace().sysctl("net/ipv4/ip_forward", "0")?;
+    assert_refused(vm, &["forwarding", "sysctl -w net.ipv4.ip_forward=1"])?;
+    vm.namespace().sysctl("net/ipv4/ip_forward", "1")?;
+    vm.start_agent()?;
+    vm.expect_clean()
+}
+
+#[test]
+fn strict_reverse_path_filter_off_the_default_route_is_named_with_the_command_that_mends_it() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    configure(
+        vm.namespace(),
+        "route del default\nlink add other type veth peer name end\nlink set end up\nlink set other up\nroute add default dev other\n",
+    )?;
+    vm.namespace().sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+    vm.namespace().sysctl("net/ipv4/conf/eth0/rp_filter", "1")?;
+    assert_refused(vm, &["rp_filter", "sysctl -w net.ipv4.conf.eth0.rp_filter=2"])
+}
+
+#[test]
+fn uplink_that_is_down_or_missing_is_named_with_what_there_is() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    configure(vm.namespace(), "link set eth0 down")?;
+    assert_refused(vm, &["eth0 is down", "ip link set eth0 up"])?;
+    configure(vm.namespace(), "link set eth0 name nic0")?;
+    assert_refused(vm, &["uplink \"eth0\" does not exist", "nic0"])
+}
+
+#[test]
+fn unknown_configuration_key_is_named_with_its_line() -> Result<()> {
+    let net = without_agents().agent_toml("datapath.max_flow = 65536").start()?;
+    let vm = net.vm(0);
+    let text = fs::read_to_string(vm.dir().join("agent.toml")).expect("the fabric wrote it");
+    let line = 1 + text.lines().position(|line| line.starts_with("max_flow")).expect("the key is there");
+    assert_refused(vm, &["agent.toml", &format!("line {line}"), "unknown field `max_flow`", "max_flows"])
+}
+
+#[test]
+fn pool_file_that_is_missing_or_malformed_is_named_with_the_place() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    let path = vm.dir().join("pool.xml");
+    let file = path.to_string_lossy();
+    fs::remove_file(&path).expect("the fabric wrote it");
+    assert_refused(vm, &[&file, "No such file", "pool.file"])?;
+    overwrite(vm, "pool.xml", "<Interfaces>\n<Interface MacAddress=\"*\">\n");
+    assert_refused(vm, &[&file])?;
+    let broken = "<Interfaces>\n<Interface MacAddress=\"*\">\n<IPSubnet Prefix=\"10.240.0.0/16\">\n<IPAddress Address=\"10.240.0.256\"/>\n</IPSubnet></Interface></Interfaces>";
+    overwrite(vm, "pool.xml", broken);
+    assert_refused(vm, &[&file, "line 4", "10.240.0.256"])?;
+    overwrite(vm, "pool.xml", "<Interfaces><Interface MacAddress=\"0200DEADBEEF\"/></Interfaces>");
+    assert_refused(vm, &[&file, "eth0", "02:00:de:ad:be:ef"])
+}
+
+#[test]
+fn primary_address_that_the_uplink_lacks_is_named_with_those_it_has() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    let elsewhere = Ipv4Addr::new(10, 240, 9, 9);
+    configure(vm.namespace(), &format!("addr flush dev eth0\naddr add {elsewhere}/16 dev eth0\n"))?;
+    assert_refused(vm, &["eth0", &vm.address().to_string(), &elsewhere.to_string()])
+}
+
+#[test]
+fn port_range_that_the_hosts_own_sockets_use_is_named_with_the_ports_in_common() -> Result<()> {
+    let net = without_agents().agent_toml("snat.port_range = '40000-40999'").start()?;
+    assert_refused(net.vm(0), &["snat.port_range 40000-40999", "ip_local_port_range", "40000-40999"])
+}
+
+#[test]
+fn agent_loses_nothing_of_another_that_runs_already() -> Result<()> {
+    let net = Fabric::builder().start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let dir = net.sandbox().create_dir("second")?;
+    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let (socket, state) = (path("agent.sock"), path("state"));
+    let seconds: [(&[&str], &str); 3] =
+        [(&[], "agent"), (&["--socket", &socket], "state"), (&["--state-dir", &state], "agent.sock")];
+    for (arguments, word) in seconds {
+        let said = vm.refused_start(arguments)?;
+        assert!(said.contains(word), "{arguments:?}: {said}");
+        let echo = EchoServer::start(&pods[1])?;
+        probe::tcp(&pods[0], echo.address())?;
+        pods.iter().try_for_each(|pod| pod.check())?;
+    }
+    let said = vm.refused_start(&["--socket", &socket, "--state-dir", &state])?;
+    assert!(said.contains(&*vm.bpffs_dir().to_string_lossy()), "{said}");
+    pods.iter().try_for_each(|pod| pod.check())?;
+    pods.iter().try_for_each(|pod| pod.del())?;
+    vm.expect_clean()
+}
+
+#[test]
+fn bpf_file_system_is_mounted_where_there_is_none() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    let dir = vm.dir().join("elsewhere");
+    let on_bpffs = || statfs(&dir).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+    let text = fs::read_to_string(vm.dir().join("agent.toml")).expect("the fabric wrote it");
+    let moved = text.replace(&*vm.bpffs_dir().to_string_lossy(), &dir.to_string_lossy());
+    assert_ne!(moved, text);
+    overwrite(vm, "agent.toml", &moved);
+    for _ in 0..2 {
+        vm.start_agent()?;
+        assert!(on_bpffs());
+        let pod = vm.add_pod("a")?;
+        pod.check()?;
+        pod.del()?;
+        vm.stop_agent()?;
+    }
+    // The second start found the first one's mount.
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("a table");
+    assert_eq!(mounts.lines().filter(|line| line.contains(&*dir.to_string_lossy())).count(), 1);
+    assert_eq!(query(vm.namespace(), "link show type veth")?.len(), 1, "only the uplink is left");
+    Ok(())
+}
