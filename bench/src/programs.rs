@@ -9,7 +9,6 @@ use anyhow::{Result, anyhow, ensure};
 use azure_cni_agent::datapath::Hook;
 use azure_cni_tests::Fabric;
 use bpf_tests::{Frame, Rig, Verdict};
-use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use crate::{progress::Progress, statistics::Summary};
@@ -57,7 +56,7 @@ fn measure_all() -> Result<Vec<ProgramCost>> {
 fn cases(rig: &Rig) -> Vec<Case> {
     let client = |address| (address, 40_000);
     let server = |address| (address, 80);
-    let segment = |source, destination, flags| Frame::tcp_with_hop_limit(source, destination, flags, HOP_LIMIT);
+    let segment = |source, destination, flags| Frame::tcp(source, destination, flags).with_hop_limit(HOP_LIMIT);
     let a = client(Rig::POD_A);
 
     // Handshakes, so that the cases are established flows.
@@ -71,10 +70,10 @@ fn cases(rig: &Rig) -> Vec<Case> {
 
     let case = |hook, interface, what, frame, verdict| Case { hook, interface, what, frame, verdict };
     vec![
-        case(Hook::FromEndpoint, "azva", "to a pod of this VM", segment(a, b, "A"), Verdict::Redirect),
-        case(Hook::FromEndpoint, "azva", "to another VM", segment(a, peer, "A"), Verdict::Redirect),
+        case(Hook::FromEndpoint, "azva", "to a pod of this VM", segment(a, b, "A"), Verdict::ToPod),
+        case(Hook::FromEndpoint, "azva", "to another VM", segment(a, peer, "A"), Verdict::ToWire),
         case(Hook::FromEndpoint, "azva", "dropped: a source not its own", segment(b, peer, "A"), Verdict::Drop),
-        case(Hook::FromWire, "uplink", "to a pod", segment(peer, a, "A"), Verdict::Redirect),
+        case(Hook::FromWire, "uplink", "to a pod", segment(peer, a, "A"), Verdict::ToPod),
         case(Hook::FromWire, "uplink", "to the node itself", segment(peer, node, "A"), Verdict::Pass),
         case(Hook::ToEndpoint, "azva", "from the host's stack", segment(node, server(Rig::POD_A), "A"), Verdict::Pass),
         case(Hook::ToWire, "uplink", "from the node itself", segment(node, peer, "A"), Verdict::Pass),
@@ -83,12 +82,11 @@ fn cases(rig: &Rig) -> Vec<Case> {
 
 fn measure_case(rig: &Rig, case: Case) -> Result<ProgramCost> {
     let Case { hook, interface, what, frame, verdict } = case;
-    let ifindex = if_nametoindex(interface)?;
     let mut samples = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
-        let outcome = rig.run_repeated(hook, ifindex, &frame, 0, REPEAT);
-        ensure!(outcome.verdict == verdict, "{}, {what}: {:?} instead of {verdict:?}", hook.program(), outcome.verdict);
-        samples.push(outcome.duration.as_nanos() as f64);
+        let (seen, duration) = rig.cost(hook, interface, &frame, REPEAT);
+        ensure!(seen == verdict, "{}, {what}: {seen:?} instead of {verdict:?}", hook.program());
+        samples.push(duration.as_nanos() as f64);
     }
     let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
     Ok(ProgramCost { program: hook.program(), case: what, cost: Summary::of(&samples), least })

@@ -1,5 +1,7 @@
 //! One packet through one program, by BPF_PROG_TEST_RUN.
 
+use std::time::Duration;
+
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use azure_cni_agent::datapath::Hook;
 use azure_cni_common::ABI;
@@ -76,6 +78,23 @@ impl Rig {
     }
 
     pub fn run(&self, hook: Hook, interface: &str, frame: &Frame, offload: Offload) -> Outcome {
+        self.execute(hook, interface, frame, offload, 1).0
+    }
+
+    /// What a packet costs, as the mean of runs on the same packet. One that is forwarded loses a hop each time.
+    pub fn cost(&self, hook: Hook, interface: &str, frame: &Frame, runs: u32) -> (Verdict, Duration) {
+        let (outcome, duration) = self.execute(hook, interface, frame, Offload::default(), runs);
+        (outcome.verdict, duration)
+    }
+
+    fn execute(
+        &self,
+        hook: Hook,
+        interface: &str,
+        frame: &Frame,
+        offload: Offload,
+        repeat: u32,
+    ) -> (Outcome, Duration) {
         let program = self.program(hook);
         let before = self.drop_counts();
         let sent = Frame { bytes: frame.arriving_at(self.mac_of(interface)) };
@@ -88,7 +107,7 @@ impl Rig {
                 data_out: Some(&mut out),
                 ctx_in: Some(&context),
                 ctx_out: Some(&mut context_out),
-                repeat: 1,
+                repeat,
                 ..TestRunOptions::default()
             })
             .unwrap_or_else(|error| panic!("BPF_PROG_TEST_RUN: {error:?}"));
@@ -106,7 +125,7 @@ impl Rig {
             7 => Verdict::ToPod,
             other => panic!("a TC code that no program of ours returns: {other}"),
         };
-        Outcome { verdict, sent, frame: Frame { bytes: out }, mark, drops }
+        (Outcome { verdict, sent, frame: Frame { bytes: out }, mark, drops }, result.duration)
     }
 
     /// The program as it runs in the kernel.
