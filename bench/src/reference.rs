@@ -20,6 +20,8 @@ pub(crate) struct BridgeNode<'net> {
 
 impl<'net> BridgeNode<'net> {
     pub(crate) fn prepare(vm: &'net Vm, plugins: &'net Path) -> Result<Self> {
+        // Bridged packets pass iptables too: kube-proxy needs it, so that is what users of a bridge have.
+        vm.namespace().sysctl("net/bridge/bridge-nf-call-iptables", "1").context("is br_netfilter loaded?")?;
         let rule = format!("-t nat -A POSTROUTING -s {} ! -d {VNET_PREFIX} -j MASQUERADE", subnet(vm));
         let mut iptables = vm.namespace().command("iptables")?;
         iptables.args(rule.split(' '));

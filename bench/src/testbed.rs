@@ -3,10 +3,7 @@
 //! Before anything is measured each lane proves that it is what it says: it carries TCP, and the far end sees the source
 //! address that the path promises.
 
-use std::{
-    net::Ipv4Addr,
-    path::{Path as FilePath, PathBuf},
-};
+use std::{net::Ipv4Addr, path::Path as FilePath};
 
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{
@@ -44,7 +41,7 @@ pub(crate) struct Lane<'bed> {
 }
 
 impl<'net> Testbed<'net> {
-    pub(crate) fn build(net: &'net Fabric, plan: &Plan, plugins: &'net PathBuf) -> Result<Self> {
+    pub(crate) fn build(net: &'net Fabric, plan: &Plan, plugins: &'net FilePath) -> Result<Self> {
         let mut testbed = Self { net, bare: None, ours: None, bridge: None };
         if plan.loads.is_empty() {
             return Ok(testbed);

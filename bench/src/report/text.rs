@@ -22,7 +22,7 @@ pub(crate) fn wirings(wirings: &[Wiring]) -> String {
     let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
     format!(
         "Interfaces   alike on all arms: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}\n             \
-         checked: {}\n",
+         checked: {}; bridged packets pass iptables, as kube-proxy needs it\n",
         one.mtu,
         one.gso_max_size,
         state(one.tx_checksum),
