@@ -5,7 +5,7 @@
 use std::{env, fmt, path::Path, process::Command};
 
 use crate::{
-    setup::{BuildStd, DEBIAN_RUSTC, Facts, RustupToolchain},
+    setup::{BuildStd, DEBIAN_CARGO_CLIPPY, DEBIAN_RUSTC, Facts, RustupToolchain},
     workspace::Workspace,
 };
 
@@ -44,7 +44,11 @@ impl Toolchain {
                 command
             }
             Self::Debian => {
-                let mut command = workspace.cargo();
+                let mut command = match subcommand {
+                    // The other cargo would call its own toolchain's clippy, which cannot read this compiler's `core`.
+                    "clippy" => workspace.command(DEBIAN_CARGO_CLIPPY),
+                    _ => workspace.cargo(),
+                };
                 // aya-ebpf uses features of the language that only eBPF has, all of them unstable.
                 command.arg(subcommand).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 command

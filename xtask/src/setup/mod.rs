@@ -18,7 +18,7 @@ pub(crate) use self::{
 };
 use self::{
     facts::{Linker, Lists},
-    plan::{Plan, Step},
+    plan::{Obstacle, Plan, Step},
 };
 use crate::{toolchain::Toolchain, workspace::Workspace};
 
@@ -31,7 +31,14 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Facts> {
     let mut announced = Vec::new();
     let mut last = None;
     loop {
-        let plan = plan::plan(&facts).context("this machine cannot be set up")?;
+        let plan = match plan::plan(&facts) {
+            Ok(plan) => plan,
+            // What was announced is still what to do, on the day when there is a network.
+            Err(obstacle @ Obstacle::NoLists(_)) => {
+                return Err(stopped(&Plan { steps: announced }, &facts)).context(obstacle);
+            }
+            Err(obstacle) => return Err(obstacle).context("this machine cannot be set up"),
+        };
         let Some(step) = plan.steps.first().cloned() else { break };
         if !announced.ends_with(&plan.steps) {
             announce(&plan);
@@ -60,10 +67,8 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Facts> {
         }
         last = Some(step);
     }
-    let toolchain = Toolchain::choose(&facts).context("setup has ended without a compiler for eBPF")?;
-    eprintln!(
-        "Everything needed is here: bpf-linker {LINKER_VERSION} or a later patch, `core` for eBPF from {toolchain}."
-    );
+    let (toolchain, linker) = require(&facts)?;
+    eprintln!("==> set up: bpf-linker {}, `core` for eBPF from {toolchain}", linker.version);
     Ok(facts)
 }
 

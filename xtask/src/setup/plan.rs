@@ -178,7 +178,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddRustSrc { toolchain } => {
-                write!(f, "add rust-src to {toolchain} through rustup (else Debian's rustc-web)")
+                write!(f, "add rust-src to {toolchain} through rustup")
             }
             Self::TryBuildStd { toolchain } => write!(f, "try whether {toolchain} builds `core` for eBPF"),
             Self::RefreshPackageLists => write!(f, "refresh apt's package lists"),

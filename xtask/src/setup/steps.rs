@@ -23,6 +23,7 @@ pub(super) fn perform(step: &Step, workspace: &Workspace) -> Result<()> {
         Step::AddRustSrc { toolchain } => {
             let mut rustup = workspace.command("rustup");
             rustup.args(["component", "add", "rust-src", "--toolchain", toolchain]).env("RUSTUP_MAX_RETRIES", "1");
+            rustup.env_remove("RUST_BACKTRACE");
             progress::run(&name, rustup, Some(RUSTUP_LIMIT))
         }
         Step::TryBuildStd { toolchain } => try_build_std(&name, toolchain, workspace),
@@ -38,6 +39,8 @@ pub(super) fn perform(step: &Step, workspace: &Workspace) -> Result<()> {
         Step::InstallLinker => {
             let mut install = workspace.cargo();
             install.args(Step::linker_arguments()).env("LLVM_PREFIX", LLVM_PREFIX).env_remove("CARGO_TARGET_DIR");
+            // Debug information of the linker itself takes a third of its build, and nobody reads it.
+            install.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
             progress::run(&name, install, None)
         }
     }
