@@ -4,13 +4,13 @@ use std::{env, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-/// Runs the benchmark with the shortest rounds there are; its binaries are those of this very build.
+/// Runs the benchmark with short rounds; its binaries are those of this very build.
 fn bench(arguments: &[&str]) -> Value {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("bench.json");
     let bench = Path::new(env!("CARGO_BIN_EXE_bench"));
     let output = Command::new(bench)
-        .args(["--rounds", "2", "--seconds", "0.1", "--json"])
+        .args(["--rounds", "2", "--seconds", "0.3", "--json"])
         .arg(&file)
         .args(arguments)
         .output()

@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn names_are_stable_and_differ_between_attachments() {
         let first = id("azure", "98f722bb", "eth0");
-        assert_eq!(host_interface(&first), "azv0b47eb5f57a");
+        assert_eq!(host_interface(&first), "azv97c9543ab0f");
         for other in [id("azure", "98f722bb", "eth1"), id("azure", "98f722bc", "eth0"), id("azur", "e98f722bb", "eth0")]
         {
             assert_ne!(host_interface(&first), host_interface(&other));
