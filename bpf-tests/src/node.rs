@@ -26,7 +26,8 @@ pub(crate) const VETHS: [(&str, &str, [u8; 6]); 3] =
 const BPFFS: &str = "/sys/fs/bpf";
 
 pub(crate) struct Node {
-    pub datapath: Datapath,
+    /// Absent for the moment between one agent and the next.
+    pub datapath: Option<Datapath>,
     pub settings: Settings,
     network: File,
     mounts: File,
@@ -76,7 +77,7 @@ impl Node {
         let settings = Settings { dir, constants, max_flows, attach: AttachMode::detect() };
         let datapath = Datapath::open(&settings).unwrap_or_else(|error| panic!("{error:?}"));
         let namespace = |kind| File::open(format!("/proc/thread-self/ns/{kind}")).expect("a namespace has a file");
-        Self { datapath, settings, network: namespace("net"), mounts: namespace("mnt") }
+        Self { datapath: Some(datapath), settings, network: namespace("net"), mounts: namespace("mnt") }
     }
 }
 

@@ -73,7 +73,7 @@ impl Rig {
     }
 
     pub fn datapath(&self) -> &Datapath {
-        &self.node().datapath
+        self.node().datapath.as_ref().expect("one agent follows the other")
     }
 
     pub fn tables(&self) -> &Tables {
@@ -87,7 +87,9 @@ impl Rig {
     /// What a new agent does that finds the pins of an earlier one.
     pub fn restart_agent(&mut self) {
         let node = self.node.as_mut().expect("present until the rig is dropped");
-        node.datapath = Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}"));
+        // Two agents do not work with the same pins.
+        node.datapath = None;
+        node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
     }
 
     fn node(&self) -> &Node {
