@@ -42,9 +42,11 @@ impl Leftovers {
             found.routes.extend(single.then(|| format!("{} dev {}", text(&route["dst"]), text(&route["dev"]))));
         }
         for neighbour in query(namespace, "neigh show nud all")? {
-            let permanent = neighbour["state"].as_array().is_some_and(|states| states.contains(&"PERMANENT".into()));
+            let is = |state: &str| neighbour["state"].as_array().is_some_and(|states| states.contains(&state.into()));
             let line = || format!("{} dev {}", text(&neighbour["dst"]), text(&neighbour["dev"]));
-            found.neighbours.extend((permanent || of_pod(&neighbour["dev"])).then(line));
+            // Groups that the kernel itself talks to (NOARP) come and go as it likes.
+            let counts = is("PERMANENT") || (of_pod(&neighbour["dev"]) && !is("NOARP"));
+            found.neighbours.extend(counts.then(line));
         }
         found.pins = pinned_links(vm)?;
         found.map_entries = vm.pool_in_maps()?;
