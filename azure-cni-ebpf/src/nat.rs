@@ -1,7 +1,8 @@
 //! Step: source NAT. A port of the node is held towards one destination by at most one flow.
 //!
-//! The claim is one insert that fails if the key is there: two CPUs cannot get the same port. The translation is claimed
-//! before the flow is remembered, so a flow that says it is translated always holds its port.
+//! The claim is one insert that fails if the key is there: two CPUs cannot get the same free port. Taking a port over from
+//! a flow that is dead is two steps, and of two CPUs that do it at once the later may undo the earlier: its flow's next
+//! connection gets another port. The translation is claimed before the flow is remembered.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use azure_cni_common::drop_reason::DropReason;
@@ -112,6 +113,6 @@ fn take_over<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>
     let Some(present) = present else { return false };
     let in_use = conntrack::find_opened_by::<F>(&present.opening_tuple(key), now_ns)
         .is_some_and(|flow| flow.holds_port(key.node_port));
-    // Removed and held anew, so that of two that take over one succeeds.
+    // Removed and held anew; the head of this file says what that leaves open.
     !in_use && F::translations().remove(key).is_ok() && hold::<F>(key, holder).is_ok()
 }

@@ -88,7 +88,8 @@ impl Datapath {
         attach::detach(&self.pins, hook, interface)
     }
 
-    /// Whether the program loaded now runs at the interface.
+    /// Whether the program loaded now runs at the interface. A clsact filter is asked by replacing it with the same
+    /// program, which succeeds only if it is there.
     pub fn is_attached(&self, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
         attach::is_attached(&self.pins, self.mode, hook, interface)
     }
