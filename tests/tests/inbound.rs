@@ -9,7 +9,7 @@ use std::{
 
 use azure_cni_tests::{
     Fabric, Result, Station, configure,
-    probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer},
+    probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, PATIENCE},
 };
 
 /// Far longer than a packet takes from one end of the network to the other.
@@ -74,6 +74,7 @@ fn next_pod_with_an_address_receives_nothing_of_the_last_ones_flows() -> Result<
     let first = vm.add_pod("first")?;
     let far = SocketAddrV4::new(net.internet().address(), 9000);
     let far = net.internet().namespace().run(|| UdpSocket::bind(far)).expect("the port is free");
+    far.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
     let near = first.namespace().run(|| UdpSocket::bind("0.0.0.0:7000")).expect("the port is free");
     near.send_to(b"hello", far.local_addr().expect("bound")).expect("a pod may send");
     let (_, translated) = far.recv_from(&mut [0; 16]).expect("it arrives");
