@@ -15,6 +15,23 @@ use azure_cni_tests::{
 const INITIAL_TTL: u8 = 64;
 
 #[test]
+fn first_packet_of_a_new_pod_arrives() -> Result<()> {
+    let net = Fabric::builder().pool(20).start()?;
+    let vm = net.vm(0);
+    let (neighbour, echo_outside) = (vm.add_pod("neighbour")?, EchoServer::start(net.internet())?);
+    let echo_inside = EchoServer::start(&neighbour)?;
+    let echo_host = EchoServer::start(vm)?;
+    // Each is the very first datagram of its pod, and nobody sends it again.
+    for (number, to) in [&echo_outside, &echo_inside, &echo_host].into_iter().cycle().take(18).enumerate() {
+        let pod = vm.add_pod(&format!("pod{number}"))?;
+        probe::udp(&pod, to.address())?;
+        pod.del()?;
+    }
+    neighbour.del()?;
+    vm.expect_clean()
+}
+
+#[test]
 fn hop_limit_of_one_is_answered_by_the_vm_on_every_path() -> Result<()> {
     let net = Fabric::builder().vms(2).agent_toml("routing.service_prefixes = []").start()?;
     let vm = net.vm(0);

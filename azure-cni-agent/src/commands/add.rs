@@ -88,6 +88,7 @@ async fn attach(
 
     // Neighbour and route go with the veth.
     let ifindex = endpoint::build_host_side(&endpoint, &agent.netlink).await?;
+    endpoint::await_carrier(&endpoint, netns).await?;
     faults.after(Step::HostSide)?;
 
     undo.push("programs", {

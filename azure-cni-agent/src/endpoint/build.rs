@@ -1,11 +1,16 @@
 //! The two sides of a pod's attachment, given the veth pair that joins them.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{GATEWAY, HOST_MAC};
 use crate::net::{NeighbourEntry, NetError, Netlink, Netns, NetnsError, RouteEntry, sysctl};
+
+/// The kernel's worker needs microseconds on an idle machine.
+const CARRIER_LIMIT: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// An attachment as it is to be built, or as it stands.
 #[derive(Debug, Clone)]
@@ -29,6 +34,9 @@ pub enum EndpointError {
     Net(#[from] NetError),
     #[error("interface {name} has vanished while it was being set up")]
     Vanished { name: String },
+    /// The kernel is too busy to notice; a retry helps.
+    #[error("interface {name} in the pod cannot send {CARRIER_LIMIT:?} after it was set up")]
+    NoCarrier { name: String },
     #[error("setting of interface {name}: {source}")]
     Sysctl { name: String, source: sysctl::SysctlError },
 }
@@ -96,6 +104,20 @@ pub async fn build_host_side(endpoint: &Endpoint, netlink: &Netlink) -> Result<u
     netlink.replace_neighbour(endpoint.pod_neighbour(interface)).await?;
     netlink.replace_route(endpoint.host_route(interface)).await?;
     Ok(interface)
+}
+
+/// Waits until the pod can send, which it can not as soon as both ends are up: its end gets a queue only when a worker of
+/// the kernel has seen the carrier come (net/core/link_watch.c), and what is sent before is lost.
+pub async fn await_carrier(endpoint: &Endpoint, netns: &Netns) -> Result<(), EndpointError> {
+    let name = &endpoint.pod_interface;
+    let netlink = Netlink::inside(netns).await?;
+    let came = tokio::time::timeout(CARRIER_LIMIT, async {
+        while !netlink.link(name).await?.is_some_and(|link| link.is_running) {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Ok(())
+    });
+    came.await.unwrap_or_else(|_| Err(EndpointError::NoCarrier { name: name.clone() }))
 }
 
 async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, EndpointError> {

@@ -4,7 +4,7 @@
 mod build;
 mod names;
 
-pub use build::{Endpoint, EndpointError, build_host_side, build_pod_side};
+pub use build::{Endpoint, EndpointError, await_carrier, build_host_side, build_pod_side};
 pub use names::{host_interface, pod_mac};
 
 use std::net::Ipv4Addr;

@@ -16,7 +16,10 @@ pub struct Link {
     pub mac: [u8; 6],
     /// Bytes.
     pub mtu: u32,
+    /// Switched on.
     pub is_up: bool,
+    /// Switched on, and the kernel lets packets out.
+    pub is_running: bool,
 }
 
 impl Link {
@@ -27,6 +30,7 @@ impl Link {
             mac: [0; 6],
             mtu: 0,
             is_up: message.header.flags.contains(LinkFlags::Up),
+            is_running: message.header.flags.contains(LinkFlags::Running),
         };
         for attribute in &message.attributes {
             match attribute {
