@@ -4,6 +4,10 @@
 //! (`endpoint`, `conntrack`, `nat`), then the two files that touch packets (`packet` reads, `rewrite` writes).
 #![no_std]
 #![no_main]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "map keys and values go by reference: by value they are copied once more, on a stack of 512 bytes"
+)]
 
 mod conntrack;
 mod endpoint;

@@ -207,7 +207,7 @@ fn without_root_the_commands_are_complete_and_ask_for_root_only_where_needed() {
             "rustup component add rust-src --toolchain stable-x86_64-unknown-linux-gnu",
             "sudo apt-get update",
             "sudo apt-get install --yes --no-install-recommends iproute2 iperf3 iputils-ping nftables \
-             containernetworking-plugins iptables llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
+             containernetworking-plugins iptables llvm-22-dev",
             "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --no-default-features \
              --features=llvm-22 --locked --force",
         ]
