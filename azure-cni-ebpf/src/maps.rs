@@ -20,6 +20,8 @@ use azure_cni_common::next_hop::Services;
 use azure_cni_common::platform;
 use azure_cni_common::snat::PortRange;
 
+use crate::packet::{Packet, Quoted};
+
 #[map]
 static ENDPOINTS4: HashMap<Ipv4, Endpoint> = HashMap::pinned(1024, 0);
 #[map]
@@ -79,6 +81,26 @@ pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 #[map]
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::SLOTS, 0);
 
+/// What a program works with and a stack of 512 bytes has no room for, the caller's and the callees' taken together. One of
+/// each for a CPU: a program is not interrupted by another on the same CPU, and every packet writes before it reads.
+#[map]
+static PACKET4: PerCpuArray<Packet<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static PACKET6: PerCpuArray<Packet<V6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Keys and values that are looked for while a port is searched, or a message translated.
+pub struct Work<F: Family> {
+    pub key: NatKey<F::Address>,
+    pub holder: NatHolder<F::Address>,
+    /// Of the flow that holds a port.
+    pub holding: FlowKey<F::Address>,
+    pub quoted: Quoted<F>,
+}
+
 #[unsafe(no_mangle)]
 static NODE_ADDRESS4: Global<u32> = Global::new(0);
 
@@ -134,6 +156,10 @@ pub trait Tables: Family + Sized {
     fn opening_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn take_overs() -> &'static HashMap<NatKey<Self::Address>, u32>;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self::Address>, FragmentPorts>;
+    /// This CPU's place for the packet.
+    fn packet() -> Option<&'static mut Packet<Self>>;
+    /// This CPU's place for what is looked for. To be taken by one function at a time.
+    fn work() -> Option<&'static mut Work<Self>>;
     /// The address that translated flows leave from.
     fn node_address() -> Self::Address;
     /// Whether what leaves for the Internet is translated.
@@ -171,6 +197,16 @@ impl Tables for V4 {
         fragments: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = FRAGMENTS4;
     }
 
+    fn packet() -> Option<&'static mut Packet<V4>> {
+        // SAFETY: this CPU's own, and taken once a packet; see the map.
+        PACKET4.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
+    }
+
+    fn work() -> Option<&'static mut Work<V4>> {
+        // SAFETY: this CPU's own; whoever takes it calls nobody who does.
+        WORK4.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+
     fn node_address() -> Ipv4 {
         Ipv4(NODE_ADDRESS4.load())
     }
@@ -201,6 +237,16 @@ impl Tables for V6 {
         opening_translations: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NATOPEN6;
         take_overs: HashMap<NatKey<Ipv6>, u32> = TAKEOVERS6;
         fragments: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = FRAGMENTS6;
+    }
+
+    fn packet() -> Option<&'static mut Packet<V6>> {
+        // SAFETY: this CPU's own, and taken once a packet; see the map.
+        PACKET6.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
+    }
+
+    fn work() -> Option<&'static mut Work<V6>> {
+        // SAFETY: this CPU's own; whoever takes it calls nobody who does.
+        WORK6.get_ptr_mut(0).map(|work| unsafe { &mut *work })
     }
 
     fn node_address() -> Ipv6 {
