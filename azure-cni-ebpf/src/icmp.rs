@@ -14,10 +14,35 @@ use crate::nat;
 use crate::packet::Packet;
 use crate::rewrite::{self, End, Rewrite};
 
+/// The way of a message's flow, or that it could not be rewritten, as one word: functions that are not inlined return none
+/// that is set in parts.
+const FAILED: u32 = 0xff;
+
+fn word_of(result: Result<Path, DropReason>) -> u32 {
+    match result {
+        Ok(path) => u32::from(path.0),
+        Err(_) => FAILED,
+    }
+}
+
+fn path_of(word: u32) -> Result<Path, DropReason> {
+    if word == FAILED { Err(DropReason::RewriteFailed) } else { Ok(Path(word as u8)) }
+}
+
 /// From the wire: if the message speaks of a translated packet, message and quoted packet are put back as the pod knows
 /// them. Returns the way of the flow that they belong to.
-#[inline(never)]
+#[inline(always)]
 pub fn undo<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
+    path_of(undo_apart(ctx, message))
+}
+
+#[inline(never)]
+fn undo_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> u32 {
+    word_of(undo_steps(ctx, message))
+}
+
+#[inline(always)]
+fn undo_steps<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
     let Some(Work { key, holding, quoted, .. }) = F::work() else { return Ok(Path::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
         return Ok(Path::UNKNOWN);
@@ -52,8 +77,22 @@ pub enum Speaker {
 
 /// A message about a packet that a pod received. If that was an answer to a translated flow, the outside must see it as it
 /// left there; what is yet to pass the host's stack stays as it is. Returns the way of the flow.
-#[inline(never)]
+#[inline(always)]
 pub fn translate<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    message: &mut Packet<F>,
+    speaker: Speaker,
+) -> Result<Path, DropReason> {
+    path_of(translate_apart(ctx, message, speaker))
+}
+
+#[inline(never)]
+fn translate_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>, speaker: Speaker) -> u32 {
+    word_of(translate_steps(ctx, message, speaker))
+}
+
+#[inline(always)]
+fn translate_steps<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
     speaker: Speaker,

@@ -20,6 +20,7 @@ use azure_cni_common::next_hop::Services;
 use azure_cni_common::platform;
 use azure_cni_common::snat::PortRange;
 
+use crate::nat;
 use crate::packet::{Packet, Quoted};
 
 #[map]
@@ -94,6 +95,8 @@ static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
 
 /// Keys and values that are looked for while a port is searched, or a message translated.
 pub struct Work<F: Family> {
+    /// Of the flow that wants a port, then of the one that holds it.
+    pub tuple: Tuple<F::Address>,
     pub key: NatKey<F::Address>,
     pub holder: NatHolder<F::Address>,
     /// Of the flow that holds a port.
@@ -162,6 +165,8 @@ pub trait Tables: Family + Sized {
     fn work() -> Option<&'static mut Work<Self>>;
     /// The address that translated flows leave from.
     fn node_address() -> Self::Address;
+    /// [`crate::nat::search`], as a function that the verifier takes for itself.
+    fn search(now_ns: u64) -> u64;
     /// Whether what leaves for the Internet is translated.
     fn is_translated() -> bool;
     fn check_platform(tuple: &Tuple<Self::Address>) -> Result<(), DropReason>;
@@ -195,6 +200,10 @@ impl Tables for V4 {
         opening_translations: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NATOPEN4;
         take_overs: HashMap<NatKey<Ipv4>, u32> = TAKEOVERS4;
         fragments: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = FRAGMENTS4;
+    }
+
+    fn search(now_ns: u64) -> u64 {
+        nat_search4(now_ns)
     }
 
     fn packet() -> Option<&'static mut Packet<V4>> {
@@ -239,6 +248,10 @@ impl Tables for V6 {
         fragments: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = FRAGMENTS6;
     }
 
+    fn search(now_ns: u64) -> u64 {
+        nat_search6(now_ns)
+    }
+
     fn packet() -> Option<&'static mut Packet<V6>> {
         // SAFETY: this CPU's own, and taken once a packet; see the map.
         PACKET6.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
@@ -261,4 +274,19 @@ impl Tables for V6 {
     fn check_platform(_: &Tuple<Ipv6>) -> Result<(), DropReason> {
         Ok(())
     }
+}
+
+// The verifier walks a global function once, however many ways lead to it (Documentation/bpf/verifier.rst); it may take
+// numbers only.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_search4(now_ns: u64) -> u64 {
+    nat::search::<V4>(now_ns)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_search6(now_ns: u64) -> u64 {
+    nat::search::<V6>(now_ns)
 }

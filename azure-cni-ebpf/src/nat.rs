@@ -99,11 +99,11 @@ pub fn port_of<F: Tables>(known: &Known, tuple: &Tuple<F::Address>) -> Result<Be
 /// A flow's translation was lost: it gets the same port again, or another.
 #[inline(never)]
 fn heal<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, is_settled: bool, now_ns: u64) -> Answer {
-    let answer = if hold_again::<F>(tuple, port, now_ns) { Answer::port(port) } else { search::<F>(tuple, now_ns) };
-    if answer.attempt != HELD {
+    let answer = if hold_again::<F>(tuple, port, now_ns) { Answer::port(port) } else { claim_word::<F>(tuple, now_ns) };
+    if answer.attempt() != HELD {
         return answer;
     }
-    let port = Be16(answer.port as u16);
+    let port = answer.get();
     conntrack::decide::<F>(tuple, Nat::TRANSLATED, port);
     if is_settled && !settle_outgoing::<F>(tuple, port, now_ns) {
         return Answer::none(TABLE_FULL);
@@ -148,28 +148,31 @@ fn reserve<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Attempt {
     }
 }
 
-/// A port, or why there is none, for functions that the compiler does not inline: both words are always set, see
-/// [`crate::verdict::Verdict`].
-#[repr(C)]
+/// A port, or why there is none, as one word: what functions that are not inlined return has no part that is not set.
 #[derive(Clone, Copy)]
-struct Answer {
-    port: u32,
-    attempt: Attempt,
-}
+struct Answer(u64);
 
 impl Answer {
     const fn port(port: Be16) -> Self {
-        Self { port: port.0 as u32, attempt: HELD }
+        Self((port.0 as u64) << 32 | HELD as u64)
     }
 
     const fn none(attempt: Attempt) -> Self {
-        Self { port: 0, attempt }
+        Self(attempt as u64)
+    }
+
+    const fn attempt(self) -> Attempt {
+        self.0 as Attempt
+    }
+
+    const fn get(self) -> Be16 {
+        Be16((self.0 >> 32) as u16)
     }
 
     #[inline(always)]
     fn into_result(self) -> Result<Be16, DropReason> {
-        match self.attempt {
-            HELD => Ok(Be16(self.port as u16)),
+        match self.attempt() {
+            HELD => Ok(self.get()),
             TAKEN => Err(DropReason::NatPortsExhausted),
             _ => Err(DropReason::NatTableFull),
         }
@@ -179,37 +182,46 @@ impl Answer {
 /// Holds a port for a flow: the one it held before, a free one, or one whose holder's flow is over.
 #[inline(always)]
 pub fn claim<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Result<Be16, DropReason> {
-    search::<F>(tuple, now_ns).into_result()
+    claim_word::<F>(tuple, now_ns).into_result()
 }
 
-#[inline(never)]
-fn search<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Answer {
+#[inline(always)]
+fn claim_word<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Answer {
     let Some(work) = F::work() else { return Answer::none(TABLE_FULL) };
-    let candidates = candidates::<F>(tuple);
-    work.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
-    work.key = NatKey::for_outgoing(tuple, F::node_address(), Be16(0));
+    work.tuple = *tuple;
+    Answer(F::search(now_ns))
+}
+
+/// For the tuple in [`Work`]; returns an [`Answer`].
+#[inline(always)]
+pub fn search<F: Tables>(now_ns: u64) -> u64 {
+    let Some(work) = F::work() else { return Answer::none(TABLE_FULL).0 };
+    let candidates = candidates::<F>(&work.tuple);
+    let protocol = work.tuple.protocol;
+    work.holder = NatHolder::new(work.tuple.source, work.tuple.source_port, now_ns);
+    work.key = NatKey::for_outgoing(&work.tuple, F::node_address(), Be16(0));
     for try_number in 0..MAX_TRIES {
         let Some(port) = candidates.port(try_number) else { break };
-        if maps::is_host_port(tuple.protocol, port) {
+        if maps::is_host_port(protocol, port) {
             continue;
         }
         work.key.node_port = port;
         match hold::<F>(&work.key, &work.holder) {
-            HELD => return Answer::port(port),
-            TABLE_FULL => return Answer::none(TABLE_FULL),
+            HELD => return Answer::port(port).0,
+            TABLE_FULL => return Answer::none(TABLE_FULL).0,
             // The first is the one that nobody else is given before all others are taken.
-            _ if try_number == 0 && take_over::<F>(work, now_ns) => return Answer::port(port),
+            _ if try_number == 0 && take_over::<F>(work, now_ns) => return Answer::port(port).0,
             _ => {}
         }
     }
     for try_number in 0..MAX_TAKE_OVERS {
         let Some(port) = candidates.port(try_number) else { break };
         work.key.node_port = port;
-        if !maps::is_host_port(tuple.protocol, port) && take_over::<F>(work, now_ns) {
-            return Answer::port(port);
+        if !maps::is_host_port(protocol, port) && take_over::<F>(work, now_ns) {
+            return Answer::port(port).0;
         }
     }
-    Answer::none(TAKEN)
+    Answer::none(TAKEN).0
 }
 
 /// The port that the sender of a packet in mid-stream holds, if the flow that the packet belongs to was forgotten.
@@ -272,7 +284,7 @@ fn hold<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> 
 }
 
 /// Takes a port from a holder whose flow is over, or translated to another port.
-#[inline(never)]
+#[inline(always)]
 fn take_over<F: Tables>(work: &mut Work<F>, now_ns: u64) -> bool {
     // One CPU at a time, for each port.
     if F::take_overs().insert(&work.key, &0, NOEXIST).is_err() {
@@ -288,7 +300,7 @@ fn take_over<F: Tables>(work: &mut Work<F>, now_ns: u64) -> bool {
 }
 
 /// Whether the holder in one of the tables has a flow that is alive, or is about to have one.
-#[inline(never)]
+#[inline(always)]
 fn is_in_use<F: Tables>(work: &mut Work<F>, now_ns: u64, opening: bool) -> bool {
     let holder = if opening {
         // SAFETY: as in `holder_of`.
@@ -301,7 +313,8 @@ fn is_in_use<F: Tables>(work: &mut Work<F>, now_ns: u64, opening: bool) -> bool 
     if holder.is_claiming(now_ns) {
         return true;
     }
-    let (holding, opener) = FlowKey::of(&holder.opening_tuple(&work.key));
+    work.tuple = holder.opening_tuple(&work.key);
+    let (holding, opener) = FlowKey::of(&work.tuple);
     work.holding = holding;
     match conntrack::peek::<F>(&work.holding, now_ns) {
         Some(flow) => flow.opener == opener && flow.holds_port(work.key.node_port),

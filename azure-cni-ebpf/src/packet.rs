@@ -35,7 +35,7 @@ pub enum Kind {
     Flow,
     /// A later fragment whose first has not come.
     StrayFragment,
-    /// An ICMP message about a packet of a flow.
+    /// An ICMP message about a packet of a flow: see [`is_icmp_error`].
     IcmpError,
     /// Belongs to no flow: other ICMP messages, headers too many to look behind.
     Opaque,
@@ -146,6 +146,12 @@ impl<F: Headers> Packet<F> {
         Ok(())
     }
 
+    /// [`Self::parse`] with a stack of its own, for those who need much of theirs later.
+    #[inline(never)]
+    pub fn parse_apart(&mut self, ctx: &TcContext) -> Result<(), Unparsed> {
+        self.parse(ctx)
+    }
+
     /// What the packet says about its flow; to be asked if its kind is [`Kind::Flow`].
     #[inline(always)]
     pub fn event(&self) -> Event {
@@ -199,8 +205,9 @@ impl Headers for V4 {
         if protocol != V4::ICMP {
             return None;
         }
-        let version_ihl: u8 = read(ctx, ETH_LEN)?;
-        read(ctx, ETH_LEN + u32::from(version_ihl & 0x0f) * 4)
+        let [version_ihl, _]: [u8; 2] = read(ctx, ETH_LEN)?;
+        let [icmp_type, _]: [u8; 2] = read(ctx, ETH_LEN + u32::from(version_ihl & 0x0f) * 4)?;
+        Some(icmp_type)
     }
 
     /// RFC 791 section 3.1.
@@ -272,11 +279,12 @@ impl Headers for V6 {
 
     #[inline(always)]
     fn icmp_type(ctx: &TcContext) -> Option<u8> {
-        let next_header: u8 = read(ctx, ETH_LEN + 6)?;
+        let [next_header, _]: [u8; 2] = read(ctx, ETH_LEN + 6)?;
         if next_header != V6::ICMP {
             return None;
         }
-        read(ctx, ETH_LEN + V6_HEADER)
+        let [icmp_type, _]: [u8; 2] = read(ctx, ETH_LEN + V6_HEADER)?;
+        Some(icmp_type)
     }
 
     /// RFC 8200 section 3.

@@ -70,6 +70,18 @@ pub fn replace<F: Rewrite>(
     address: F::Address,
     port: Be16,
 ) -> Result<(), DropReason> {
+    replace_end(ctx, packet, end, &address, port)
+}
+
+#[inline(never)]
+fn replace_end<F: Rewrite>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    end: End,
+    address: &F::Address,
+    port: Be16,
+) -> Result<(), DropReason> {
+    let address = *address;
     let tuple = packet.tuple;
     let (old_address, old_port) = match end {
         End::Source => (tuple.source, tuple.source_port),

@@ -19,10 +19,15 @@ use crate::{events, fragments, nat};
 
 #[classifier]
 fn from_endpoint(ctx: TcContext) -> i32 {
-    if packet::is_of::<V6>(&ctx) { run::<V6>(&ctx) } else { run::<V4>(&ctx) }
+    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
 }
 
-/// A function of its own for each family, with a stack of its own.
+#[inline(always)]
+fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
+}
+
+/// A function of its own for each family and for messages, with a stack of its own.
 #[inline(never)]
 fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
     let result = steps::<F>(ctx);
@@ -35,23 +40,8 @@ fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
-    match packet.parse(ctx) {
-        Ok(()) => {}
-        Err(Unparsed::NotOurs) => return Ok(Verdict::PASS),
-        // The stack takes tags of VLAN 0 off behind our back, as many as there are (net/core/dev.c).
-        Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
-        Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
-    }
-    let Sender::Pod(translation) = endpoint::check_source(packet)? else { return Ok(Verdict::PASS) };
-    fragments::follow(packet);
-    F::check_platform(&packet.tuple)?;
-    // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
-    if packet.hop_limit <= 1
-        || packet.tuple.destination.stays_on_link()
-        || packet.exceeds(ctx, maps::UPLINK_MTU.load())
-    {
-        return Ok(Verdict::PASS);
-    }
+    let parsed = packet.parse(ctx);
+    let Some(translation) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
     match packet.kind {
         Kind::Flow => {
             let event = packet.event();
@@ -61,9 +51,35 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
             }
         }
         Kind::StrayFragment => stray_fragment(ctx, packet, translation),
-        Kind::IcmpError => icmp_error(ctx, packet),
-        Kind::Opaque | Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
+        _ => Ok(Verdict::PASS),
     }
+}
+
+/// Whether the packet is one that the pod may send and that can be forwarded from here.
+#[inline(always)]
+fn admit<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    parsed: Result<(), Unparsed>,
+) -> Result<Option<Translation>, DropReason> {
+    match parsed {
+        Ok(()) => {}
+        Err(Unparsed::NotOurs) => return Ok(None),
+        // The stack takes tags of VLAN 0 off behind our back, as many as there are (net/core/dev.c).
+        Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
+        Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
+    }
+    let Sender::Pod(translation) = endpoint::check_source(packet)? else { return Ok(None) };
+    fragments::follow(packet);
+    F::check_platform(&packet.tuple)?;
+    // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
+    if packet.hop_limit <= 1
+        || packet.tuple.destination.stays_on_link()
+        || packet.exceeds(ctx, maps::UPLINK_MTU.load())
+    {
+        return Ok(None);
+    }
+    Ok(Some(translation))
 }
 
 #[inline(always)]
@@ -141,8 +157,18 @@ fn stray_fragment<F: Rewrite + Tables>(
     if packet::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
 }
 
+#[inline(never)]
+fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, message_steps::<F>(ctx))
+}
+
 #[inline(always)]
-fn icmp_error<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
+fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    let parsed = packet.parse_apart(ctx);
+    if admit(ctx, packet, parsed)?.is_none() || !matches!(packet.kind, Kind::IcmpError) {
+        return Ok(Verdict::PASS);
+    }
     match icmp::translate(ctx, packet, Speaker::Pod)? {
         Path::WIRE => to_wire(ctx, packet),
         Path::LOCAL => match endpoint::find::<F>(packet.tuple.destination) {

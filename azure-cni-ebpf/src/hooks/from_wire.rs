@@ -17,10 +17,15 @@ use crate::{endpoint, events, fragments, icmp, nat};
 
 #[classifier]
 fn from_wire(ctx: TcContext) -> i32 {
-    if packet::is_of::<V6>(&ctx) { run::<V6>(&ctx) } else { run::<V4>(&ctx) }
+    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
 }
 
-/// A function of its own for each family, with a stack of its own.
+#[inline(always)]
+fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
+}
+
+/// A function of its own for each family and for messages, with a stack of its own.
 #[inline(never)]
 fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
     let result = steps::<F>(ctx);
@@ -50,8 +55,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         Kind::StrayFragment if packet.tuple.destination == F::node_address() && packet::may_wait(ctx) => {
             Ok(Verdict::wait(packet.ifindex))
         }
-        Kind::IcmpError => icmp_error(ctx, packet),
-        Kind::StrayFragment | Kind::Opaque | Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
+        _ => Ok(Verdict::PASS),
     }
 }
 
@@ -119,8 +123,17 @@ fn inbound<F: Rewrite + Tables>(
     to_pod(ctx, packet, ifindex)
 }
 
+#[inline(never)]
+fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, message_steps::<F>(ctx))
+}
+
 #[inline(always)]
-fn icmp_error<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
+fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    if packet.parse_apart(ctx).is_err() || !matches!(packet.kind, Kind::IcmpError) {
+        return Ok(Verdict::PASS);
+    }
     let path = icmp::undo(ctx, packet)?;
     let is_direct = path == Path::WIRE || path == Path::LOCAL;
     match endpoint::find::<F>(packet.tuple.destination) {

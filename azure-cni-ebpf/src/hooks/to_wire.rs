@@ -24,10 +24,15 @@ fn to_wire(ctx: TcContext) -> i32 {
     if packet::take_handled_mark(&ctx) {
         return finish(&ctx, Ok(Verdict::PASS));
     }
-    if packet::is_of::<V6>(&ctx) { run::<V6>(&ctx) } else { run::<V4>(&ctx) }
+    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
 }
 
-/// A function of its own for each family, with a stack of its own.
+#[inline(always)]
+fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
+}
+
+/// A function of its own for each family and for messages, with a stack of its own.
 #[inline(never)]
 fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
     finish(ctx, steps::<F>(ctx))
@@ -40,7 +45,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         return Ok(Verdict::PASS);
     }
     if packet.tuple.source == F::node_address() {
-        return from_host(ctx, packet);
+        return if matches!(packet.kind, Kind::Flow) { host_flow(packet) } else { Ok(Verdict::PASS) };
     }
     let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
     let translation = endpoint::translation::<F>(endpoint);
@@ -48,16 +53,9 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     // Once more: the stack may have led the packet here from a service's address.
     F::check_platform(&packet.tuple)?;
     match packet.kind {
-        Kind::Flow => {
-            let event = packet.event();
-            pod_flow(ctx, packet, translation, event)
-        }
-        Kind::IcmpError => match icmp::translate(ctx, packet, Speaker::PodThroughStack)? {
-            Path::UNKNOWN => untranslatable(packet, translation, DropReason::IcmpNotTranslated),
-            _ => Ok(Verdict::PASS),
-        },
+        Kind::Flow => pod_flow(ctx, packet, translation, packet.event()),
         Kind::StrayFragment => untranslatable(packet, translation, DropReason::FragmentNotTranslated),
-        Kind::Opaque => untranslatable(packet, translation, DropReason::IcmpNotTranslated),
+        Kind::IcmpError | Kind::Opaque => untranslatable(packet, translation, DropReason::IcmpNotTranslated),
         Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
     }
 }
@@ -133,17 +131,11 @@ fn untranslatable<F: Headers + Tables>(
 }
 
 #[inline(always)]
-fn from_host<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
-    match packet.kind {
-        Kind::Flow if nat::can_be_held(packet.tuple.source_port) => host_flow(packet, packet.event()),
-        // The host may speak of an answer on its way to a pod: that its time is over, that it is too long.
-        Kind::IcmpError => icmp::translate(ctx, packet, Speaker::Host).map(|_| Verdict::PASS),
-        _ => Ok(Verdict::PASS),
+fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
+    if !nat::can_be_held(packet.tuple.source_port) {
+        return Ok(Verdict::PASS);
     }
-}
-
-#[inline(always)]
-fn host_flow<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Result<Verdict, DropReason> {
+    let event = packet.event();
     match conntrack::track(packet, event) {
         Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns) {
             Ok(()) => {
@@ -154,6 +146,28 @@ fn host_flow<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Result<Ve
             // A full table is no reason to cut the host off.
             Err(_) => Ok(Verdict::PASS),
         },
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+#[inline(never)]
+fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, message_steps::<F>(ctx))
+}
+
+#[inline(always)]
+fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    if packet.parse_apart(ctx).is_err() || !matches!(packet.kind, Kind::IcmpError) {
+        return Ok(Verdict::PASS);
+    }
+    // The host may speak of an answer on its way to a pod: that its time is over, that it is too long.
+    if packet.tuple.source == F::node_address() {
+        return icmp::translate(ctx, packet, Speaker::Host).map(|_| Verdict::PASS);
+    }
+    let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
+    match icmp::translate(ctx, packet, Speaker::PodThroughStack)? {
+        Path::UNKNOWN => untranslatable(packet, endpoint::translation::<F>(endpoint), DropReason::IcmpNotTranslated),
         _ => Ok(Verdict::PASS),
     }
 }
