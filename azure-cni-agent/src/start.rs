@@ -151,7 +151,7 @@ fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
-            timeouts: Timeouts::DEFAULT,
+            timeouts: Timeouts::from(&config.timeouts),
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
         },

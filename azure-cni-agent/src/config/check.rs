@@ -30,6 +30,7 @@ impl AgentConfig {
         if let Some(mtu) = self.datapath.mtu {
             within("datapath.mtu", mtu.into(), MTU)?;
         }
+        self.timeouts.check()?;
         apart_from_node_ports(self.snat.port_range, self.snat.node_ports)
     }
 }
@@ -59,7 +60,7 @@ fn absolute(key: &'static str, path: &Path) -> Result<(), ConfigError> {
     if path.is_absolute() { Ok(()) } else { Err(ConfigError::RelativePath { key, path: path.to_owned() }) }
 }
 
-fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), ConfigError> {
+pub(super) fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { key, value, min, max }) }
 }
 

@@ -106,6 +106,13 @@ mod tests {
             [snat]
             port_range = "2000-2999"
             node_ports = "3000-3999"
+            [timeouts]
+            tcp_opening_secs = 11
+            tcp_established_secs = 16
+            tcp_half_closed_secs = 13
+            tcp_closed_secs = 12
+            datagram_one_way_secs = 14
+            datagram_replied_secs = 15
             [datapath]
             attach = "clsact"
             max_flows = 65536
@@ -129,6 +136,10 @@ mod tests {
         assert_eq!(config.routing.service_prefixes, Some(vec![]));
         assert_eq!(config.snat.port_range.to_string(), "2000-2999");
         assert_eq!(config.snat.node_ports.to_string(), "3000-3999");
+        let timeouts = config.timeouts;
+        assert_eq!((timeouts.tcp_opening_secs, timeouts.tcp_established_secs), (11, 16));
+        assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
+        assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_replied_secs), (14, 15));
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
         assert_eq!(config.datapath.max_flows, 65536);
         assert_eq!(config.datapath.mtu, Some(1400));
@@ -176,6 +187,7 @@ mod tests {
     #[test]
     fn a_file_that_contradicts_itself_is_refused() {
         assert!(parse("snat.port_range = \"1024-30000\"").unwrap_err().contains("snat.node_ports"));
+        assert!(parse("timeouts.tcp_closed_secs = 3600").unwrap_err().contains("timeouts.tcp_half_closed_secs"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod level;
 mod load;
 mod ports;
 mod text_values;
+mod timeouts;
 
 #[cfg(test)]
 mod documents;
@@ -26,6 +27,7 @@ pub use error::ConfigError;
 pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
+pub use timeouts::TimeoutsConfig;
 
 use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
@@ -47,6 +49,7 @@ pub struct AgentConfig {
     pub pool: PoolConfig,
     pub routing: RoutingConfig,
     pub snat: SnatConfig,
+    pub timeouts: TimeoutsConfig,
     pub datapath: DatapathConfig,
 }
 
@@ -130,6 +133,7 @@ impl Default for AgentConfig {
             pool: PoolConfig::default(),
             routing: RoutingConfig::default(),
             snat: SnatConfig::default(),
+            timeouts: TimeoutsConfig::default(),
             datapath: DatapathConfig::default(),
         }
     }
