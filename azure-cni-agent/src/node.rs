@@ -100,6 +100,11 @@ async fn reverse_path_problem(netlink: &Netlink, uplink: &Link) -> Result<Option
     }))
 }
 
+/// Memory of the machine, as the kernel counts it.
+pub fn memory_bytes() -> std::io::Result<u64> {
+    Ok(nix::sys::sysinfo::sysinfo()?.ram_total())
+}
+
 /// The ports that the kernel picks for the node's own sockets.
 pub fn ephemeral_ports() -> Result<PortRange, NodeError> {
     const SETTING: [&str; 3] = ["net", "ipv4", "ip_local_port_range"];

@@ -10,7 +10,7 @@ use azure_cni_common::conntrack::Timeouts;
 
 use crate::agent::Agent;
 use crate::commands::Faults;
-use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource};
+use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
 use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
 use crate::ipam::{LeaseBook, MacAddress, Pool, wireserver};
 use crate::net::{Link, Netlink};
@@ -32,7 +32,8 @@ impl Agent {
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
         let store = Store::open(&config.state_dir)?;
-        let datapath = Datapath::open(&settings(&config, &uplink, &pool))?;
+        let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
+        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool))?;
         let mut leases = LeaseBook::new(config.pool.cooldown()).with_reuse_cooling(config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
@@ -142,7 +143,7 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
     if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }.into()) }
 }
 
-fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
+fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool) -> Settings {
     let ports = config.snat.port_range;
     Settings {
         dir: config.bpffs_dir.clone(),
@@ -155,7 +156,7 @@ fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
         },
-        max_flows: config.datapath.max_flows,
+        max_flows: sizes.max_flows,
         attach: match config.datapath.attach {
             AskedMode::Auto => AttachMode::detect(),
             AskedMode::Tcx => AttachMode::Tcx,

@@ -26,7 +26,12 @@ impl AgentConfig {
             return Err(ConfigError::SocketPathTooLong { path: self.socket.clone(), length, max: SOCKET_PATH_MAX });
         }
         within("pool.cooldown_secs", self.pool.cooldown_secs, COOLDOWN_SECS)?;
-        within("datapath.max_flows", self.datapath.max_flows.into(), MAX_FLOWS)?;
+        if let Some(max_flows) = self.datapath.max_flows {
+            within("datapath.max_flows", max_flows.into(), MAX_FLOWS)?;
+        }
+        if let Some(max_opening) = self.datapath.max_opening {
+            within("datapath.max_opening", max_opening.into(), MAX_FLOWS)?;
+        }
         if let Some(mtu) = self.datapath.mtu {
             within("datapath.mtu", mtu.into(), MTU)?;
         }
@@ -117,8 +122,10 @@ mod tests {
         refused(|c| c.bpffs_dir = "./bpf".into(), "bpffs_dir");
         refused(|c| c.pool.file = "pool.xml".into(), "pool.file");
         refused(|c| c.pool.cooldown_secs = 86_401, "pool.cooldown_secs");
-        refused(|c| c.datapath.max_flows = 1023, "datapath.max_flows");
-        refused(|c| c.datapath.max_flows = u32::MAX, "datapath.max_flows");
+        refused(|c| c.datapath.max_flows = Some(1023), "datapath.max_flows");
+        refused(|c| c.datapath.max_flows = Some(u32::MAX), "datapath.max_flows");
+        refused(|c| c.datapath.max_opening = Some(1023), "datapath.max_opening");
+        refused(|c| c.datapath.max_opening = Some(16_777_217), "datapath.max_opening");
         refused(|c| c.datapath.mtu = Some(67), "datapath.mtu");
         refused(|c| c.datapath.mtu = Some(65_536), "datapath.mtu");
         refused(|c| c.snat.port_range = range("1024-30000"), "snat.port_range");

@@ -116,6 +116,7 @@ mod tests {
             [datapath]
             attach = "clsact"
             max_flows = 65536
+            max_opening = 32768
             mtu = 1400
             log = true
             "#,
@@ -141,7 +142,8 @@ mod tests {
         assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
         assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_replied_secs), (14, 15));
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
-        assert_eq!(config.datapath.max_flows, 65536);
+        assert_eq!(config.datapath.max_flows, Some(65_536));
+        assert_eq!(config.datapath.max_opening, Some(32_768));
         assert_eq!(config.datapath.mtu, Some(1400));
         assert!(config.datapath.log);
     }

@@ -9,6 +9,7 @@ mod error;
 mod level;
 mod load;
 mod ports;
+mod sizes;
 mod text_values;
 mod timeouts;
 
@@ -27,6 +28,7 @@ pub use error::ConfigError;
 pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
+pub use sizes::TableSizes;
 pub use timeouts::TimeoutsConfig;
 
 use crate::api::DEFAULT_SOCKET;
@@ -97,7 +99,12 @@ pub struct SnatConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct DatapathConfig {
     pub attach: AttachMode,
-    pub max_flows: u32,
+    /// Absent: by the machine's memory, see [`TableSizes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_flows: Option<u32>,
+    /// Half-open and one-way flows; absent: a share of `max_flows`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_opening: Option<u32>,
     /// Of pod interfaces; absent: the uplink's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -159,6 +166,6 @@ impl Default for SnatConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        Self { attach: AttachMode::Auto, max_flows: 262_144, mtu: None, log: false }
+        Self { attach: AttachMode::Auto, max_flows: None, max_opening: None, mtu: None, log: false }
     }
 }
