@@ -15,6 +15,7 @@ pub mod ipam;
 pub mod maintain;
 pub mod net;
 pub mod node;
+pub mod routing;
 pub mod server;
 mod start;
 pub mod state;

@@ -1,0 +1,2 @@
+mod masq;
+pub use masq::{MasqError, Snapshot};
