@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod datapath;
 pub mod endpoint;
+pub mod events;
 pub mod inspect;
 pub mod ipam;
 pub mod maintain;
