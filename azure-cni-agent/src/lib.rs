@@ -11,6 +11,7 @@ pub mod config;
 pub mod datapath;
 pub mod endpoint;
 pub mod events;
+pub mod host_ports;
 pub mod inspect;
 pub mod ipam;
 pub mod maintain;

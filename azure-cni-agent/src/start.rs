@@ -7,15 +7,16 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use azure_cni_common::conntrack::Timeouts;
-use azure_cni_common::layout::Endpoint;
 
 use crate::agent::Agent;
 use crate::commands::Faults;
 use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
 use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
+use crate::host_ports::follow_host_ports;
 use crate::ipam::{LeaseBook, MacAddress, Pool, wireserver};
 use crate::net::{Link, Netlink};
 use crate::node::{self, NodeError};
+use crate::routing::Routing;
 use crate::state::{AttachmentRecord, Store};
 use crate::turns::Turns;
 
@@ -30,6 +31,7 @@ impl Agent {
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
         let pool = read_pool(&config, &uplink)?;
         check_node(&config, &netlink, &uplink, &pool).await?;
+        let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
         let store = Store::open(&config.state_dir)?;
@@ -49,9 +51,13 @@ impl Agent {
             store: Arc::new(store),
             leases: Mutex::new(leases),
             node_addresses: Mutex::new(node_addresses),
+            routing: Mutex::new(routing),
+            publishing: tokio::sync::Mutex::default(),
+            host_ports: Mutex::default(),
             started: Instant::now(),
         });
 
+        follow_host_ports(&agent).await?;
         agent.take_over().await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
@@ -99,7 +105,10 @@ impl Agent {
         for address in &record.addresses {
             if let IpAddr::V4(address) = address {
                 self.restore_lease(&record.id, *address)?;
-                self.datapath.tables().set_endpoint(IpAddr::V4(*address), Endpoint::at(ifindex))?;
+                self.datapath.tables().set_endpoint(
+                    IpAddr::V4(*address),
+                    self.endpoint(IpAddr::V4(*address), ifindex, record.keep_source),
+                )?;
             }
         }
         for hook in Hook::ENDPOINT {
@@ -149,12 +158,12 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool)
         constants: Constants {
             node_address: pool.primary,
             node_address6: None,
-            snat6: false,
+            snat6: config.snat.ipv6,
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
             timeouts: Timeouts::from(&config.timeouts),
-            block_imds: false,
+            block_imds: config.routing.block_imds,
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
         },

@@ -10,7 +10,7 @@ use super::step::Step;
 use super::{address_of, open_pod_netns, publish_routes};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
-use crate::datapath::{self, Hook};
+use crate::datapath::Hook;
 use crate::endpoint::{self, Endpoint, GATEWAY, HOST_MAC};
 use crate::net::{Netns, VethSpec};
 use crate::state::AttachmentRecord;
@@ -104,7 +104,11 @@ async fn attach(
         let agent = agent.clone();
         async move { agent.datapath.tables().remove_endpoint(IpAddr::V4(address)) }
     });
-    agent.datapath.tables().set_endpoint(IpAddr::V4(address), datapath::Endpoint::at(ifindex))?;
+    let keep_source = call.config.keep_source;
+    agent
+        .datapath
+        .tables()
+        .set_endpoint(IpAddr::V4(address), agent.endpoint(IpAddr::V4(address), ifindex, keep_source))?;
     faults.after(Step::Maps)?;
 
     let record = AttachmentRecord {
@@ -118,6 +122,7 @@ async fn attach(
         boot_id: agent.boot_id.clone(),
         mtu: endpoint.mtu,
         via_host: via_host(call),
+        keep_source,
     };
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());

@@ -41,7 +41,8 @@ fn address_of(record: &AttachmentRecord) -> Option<Ipv4Addr> {
 }
 
 /// Publishes what all recorded attachments want to reach through the host.
-async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
+pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
+    let _turn = agent.publishing.lock().await;
     let wanted: BTreeSet<Ipv4Addr> =
         agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
     Ok(agent.publish_routes(&wanted)?)

@@ -21,6 +21,9 @@ impl AgentConfig {
         absolute("state_dir", &self.state_dir)?;
         absolute("bpffs_dir", &self.bpffs_dir)?;
         absolute("pool.file", &self.pool.file)?;
+        if let Some(dir) = &self.routing.masq_dir {
+            absolute("routing.masq_dir", dir)?;
+        }
         let length = self.socket.as_os_str().as_bytes().len();
         if length > SOCKET_PATH_MAX {
             return Err(ConfigError::SocketPathTooLong { path: self.socket.clone(), length, max: SOCKET_PATH_MAX });
@@ -121,6 +124,7 @@ mod tests {
         refused(|c| c.state_dir = "state".into(), "state_dir");
         refused(|c| c.bpffs_dir = "./bpf".into(), "bpffs_dir");
         refused(|c| c.pool.file = "pool.xml".into(), "pool.file");
+        refused(|c| c.routing.masq_dir = Some("masq".into()), "routing.masq_dir");
         refused(|c| c.pool.cooldown_secs = 86_401, "pool.cooldown_secs");
         refused(|c| c.datapath.max_flows = Some(1023), "datapath.max_flows");
         refused(|c| c.datapath.max_flows = Some(u32::MAX), "datapath.max_flows");

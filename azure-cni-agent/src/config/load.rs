@@ -103,9 +103,13 @@ mod tests {
             vnet_prefixes = ["10.240.0.0/16", "192.168.0.0/24"]
             host_addresses = ["169.254.20.10"]
             service_prefixes = []
+            masq_dir = "/a/masq"
+            public_addresses = ["10.240.0.9", "fd00::9"]
+            block_imds = true
             [snat]
             port_range = "2000-2999"
             node_ports = "3000-3999"
+            ipv6 = true
             [timeouts]
             tcp_opening_secs = 11
             tcp_established_secs = 16
@@ -135,8 +139,13 @@ mod tests {
         assert_eq!(config.routing.vnet_prefixes[1].to_string(), "192.168.0.0/24");
         assert_eq!(config.routing.host_addresses[0].to_string(), "169.254.20.10");
         assert_eq!(config.routing.service_prefixes, Some(vec![]));
+        assert_eq!(config.routing.masq_dir.as_deref(), Some(Path::new("/a/masq")));
+        let public = config.routing.public_addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(public, ["10.240.0.9", "fd00::9"]);
+        assert!(config.routing.block_imds);
         assert_eq!(config.snat.port_range.to_string(), "2000-2999");
         assert_eq!(config.snat.node_ports.to_string(), "3000-3999");
+        assert!(config.snat.ipv6);
         let timeouts = config.timeouts;
         assert_eq!((timeouts.tcp_opening_secs, timeouts.tcp_established_secs), (11, 16));
         assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
@@ -170,6 +179,7 @@ mod tests {
             ("[routing]\nservice_prefixes = [\"10.0.0.9/16\"]", "line 2", "host bits set"),
             ("[routing]\nhost_addresses = [\"fe80::1\"]", "line 2", "IPv6, which is not served yet"),
             ("[routing]\nhost_addresses = [\"10.0.0.0/8\"]", "line 2", "is not an address"),
+            ("[routing]\npublic_addresses = [\"10.0.0.0/8\"]", "line 2", "is not an address"),
             ("socket = \"/a\"\nsocket = \"/b\"", "line 2", "duplicate key"),
             ("socket = ", "line 1", "in `socket =`"),
         ] {

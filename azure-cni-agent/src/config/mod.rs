@@ -4,6 +4,7 @@
 //! an error that names the key. `docs/configuration.md` and `deploy/agent.toml` are checked against these types.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod check;
 mod error;
 mod level;
@@ -16,7 +17,7 @@ mod timeouts;
 #[cfg(test)]
 mod documents;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +85,14 @@ pub struct RoutingConfig {
     /// Absent and empty differ: absent means that the cluster's service prefixes are not known.
     #[serde(deserialize_with = "text_values::known_prefixes", skip_serializing_if = "Option::is_none")]
     pub service_prefixes: Option<Vec<Ipv4Net>>,
+    /// Of the ip-masq-agent's configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masq_dir: Option<PathBuf>,
+    /// Addresses of the pool that have a public address of their own.
+    #[serde(deserialize_with = "text_values::any_addresses")]
+    pub public_addresses: Vec<IpAddr>,
+    /// Keeps pods from the platform's metadata service.
+    pub block_imds: bool,
 }
 
 /// `[snat]`: the ports of the NIC's primary address that translated flows use.
@@ -92,6 +101,8 @@ pub struct RoutingConfig {
 pub struct SnatConfig {
     pub port_range: PortRange,
     pub node_ports: PortRange,
+    /// Whether IPv6 to the Internet is translated.
+    pub ipv6: bool,
 }
 
 /// `[datapath]`: how the eBPF programs are attached and sized.
@@ -160,7 +171,7 @@ impl Default for PoolConfig {
 impl Default for SnatConfig {
     fn default() -> Self {
         // Below Linux's default ephemeral range (32768-60999) and below Kubernetes' default NodePort range.
-        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767) }
+        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767), ipv6: false }
     }
 }
 

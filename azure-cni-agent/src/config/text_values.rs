@@ -35,6 +35,12 @@ pub(super) fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
     texts.iter().map(|text| address(text)).collect::<Result<_, _>>().map_err(D::Error::custom)
 }
 
+pub(super) fn any_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let read = |text: &String| text.parse().map_err(|_| format!("{text:?} is not an address, as in \"10.240.0.9\""));
+    texts.iter().map(read).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
 fn prefix(text: &str) -> Result<Ipv4Net, String> {
     match text.parse::<IpNet>() {
         Ok(IpNet::V4(net)) if net.addr() != net.network() => {

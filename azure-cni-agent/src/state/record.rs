@@ -28,4 +28,7 @@ pub struct AttachmentRecord {
     /// Addresses that the network asked to be reached through the host's stack.
     #[serde(default)]
     pub via_host: Vec<Ipv4Addr>,
+    /// The network opted out of source NAT.
+    #[serde(default)]
+    pub keep_source: bool,
 }
