@@ -13,6 +13,7 @@ use crate::cni::AttachmentId;
 use crate::commands::Faults;
 use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
+use crate::events::Refusals;
 use crate::ipam::{Counts, LeaseBook, LeaseError, Pool, RestoreError};
 use crate::net::{HeldPort, Link, Netlink};
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
@@ -40,6 +41,7 @@ pub struct Agent {
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Ports of the NAT's range that sockets of the host hold, as last seen.
     pub(crate) host_ports: Mutex<BTreeSet<HeldPort>>,
+    pub(crate) refusals: Mutex<Refusals>,
     pub(crate) started: Instant,
 }
 

@@ -33,6 +33,8 @@ pub enum Request {
     Endpoints,
     /// The answer is a list of [`DropCount`].
     Drops,
+    /// The answer is a list of [`RefusalInfo`], the latest last.
+    Events,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,7 +67,9 @@ pub struct Status {
     pub attach_mode: String,
     pub pool: PoolStatus,
     pub endpoints: usize,
-    pub flows: FlowStatus,
+    pub tables: Vec<TableStatus>,
+    /// Ports of the NAT's range that no pod is given, because sockets of the host hold them.
+    pub host_ports: usize,
     /// What needs an operator, one sentence each; empty if all is well.
     pub problems: Vec<String>,
 }
@@ -77,9 +81,11 @@ pub struct PoolStatus {
     pub leased: usize,
 }
 
-/// How full the connection table is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowStatus {
+/// How full a table of flows or translations is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Of the map, such as `FLOWS4`.
+    pub name: String,
     pub used: u64,
     pub max: u64,
 }
@@ -94,6 +100,26 @@ pub struct EndpointInfo {
     pub ifindex: u32,
     pub netns: String,
     pub pod_mac: String,
+}
+
+/// Flows that were refused for one reason: equal ones are one entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalInfo {
+    /// Absent: no attachment had the source's address.
+    pub pod: Option<crate::cni::AttachmentId>,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// Zero where the protocol has none.
+    pub destination_port: u16,
+    /// Its number.
+    pub protocol: u8,
+    /// The name of the drop reason.
+    pub reason: String,
+    pub count: u64,
+    /// Milliseconds since 1970, of the first and of the last of them.
+    pub first_unix_ms: u64,
+    pub last_unix_ms: u64,
 }
 
 /// How many packets were dropped for one reason.
@@ -139,6 +165,7 @@ mod tests {
             (Request::Status, json!({"op": "status"})),
             (Request::Endpoints, json!({"op": "endpoints"})),
             (Request::Drops, json!({"op": "drops"})),
+            (Request::Events, json!({"op": "events"})),
         ] {
             assert_eq!(serde_json::to_value(&request).unwrap(), expected);
             assert_eq!(serde_json::from_value::<Request>(expected).unwrap(), request);

@@ -1,12 +1,12 @@
 //! What the operator's command shows: the agent's state as data.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::api::{DropCount, EndpointInfo, Status};
-use crate::datapath::Hook;
+use crate::api::{DropCount, EndpointInfo, RefusalInfo, Status, TableStatus};
+use crate::datapath::{Hook, TableFill};
 use crate::node;
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
@@ -24,7 +24,9 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         let agent = agent.clone();
         tokio::task::spawn_blocking(move || agent.datapath.tables().fills()).await??
     };
-    let flows = fills.first().copied();
+    problems.extend(fills.iter().filter_map(nearly_full));
+    problems.extend(agent.routing().problem());
+    let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).len();
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: azure_cni_common::ABI,
@@ -33,12 +35,22 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         attach_mode: agent.datapath.mode().name().to_owned(),
         pool: crate::api::PoolStatus { total: counts.total, free: counts.free, leased: counts.leased },
         endpoints: agent.records().await?.len(),
-        flows: crate::api::FlowStatus {
-            used: flows.map_or(0, |fill| fill.used),
-            max: flows.map_or(0, |fill| fill.max),
-        },
+        tables: fills
+            .into_iter()
+            .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
+            .collect(),
+        host_ports,
         problems,
     })?)
+}
+
+/// Above 90 %, before flows are refused.
+fn nearly_full(fill: &TableFill) -> Option<String> {
+    let TableFill { name, used, max } = *fill;
+    let key = if name.contains("OPEN") { "datapath.max_opening" } else { "datapath.max_flows" };
+    (used * 10 > max * 9).then(|| {
+        format!("table {name} has {used} of {max} entries, and refuses new flows once it is full; {key} sets its size")
+    })
 }
 
 pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
@@ -57,6 +69,25 @@ pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(endpoints)?)
 }
 
+pub fn events(agent: &Arc<Agent>) -> anyhow::Result<Value> {
+    let recent = agent.refusals.lock().unwrap_or_else(PoisonError::into_inner).recent();
+    let refusals: Vec<RefusalInfo> = recent
+        .into_iter()
+        .map(|(refusal, seen)| RefusalInfo {
+            pod: refusal.pod,
+            source: refusal.source,
+            destination: refusal.destination,
+            destination_port: refusal.destination_port,
+            protocol: refusal.protocol,
+            reason: refusal.reason.name().to_owned(),
+            count: seen.count,
+            first_unix_ms: seen.first_unix_ms,
+            last_unix_ms: seen.last_unix_ms,
+        })
+        .collect();
+    Ok(serde_json::to_value(refusals)?)
+}
+
 pub fn drops(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counters = agent.datapath.tables().drops()?;
     let drops: Vec<DropCount> = counters
@@ -70,4 +101,20 @@ pub fn drops(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         })
         .collect();
     Ok(serde_json::to_value(drops)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_above_nine_tenths_is_a_problem_that_names_the_key() {
+        let problem = |name, used| nearly_full(&TableFill { name, used, max: 1000 });
+        assert_eq!((problem("FLOWS4", 900), problem("NAT6", 0)), (None, None));
+        assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
+        for (name, key) in [("NAT4", "max_flows"), ("OPENING6", "max_opening"), ("NATOPEN4", "max_opening")] {
+            let problem = problem(name, 1000).unwrap();
+            assert!(problem.contains(key), "{problem}");
+        }
+    }
 }

@@ -54,6 +54,7 @@ impl Agent {
             routing: Mutex::new(routing),
             publishing: tokio::sync::Mutex::default(),
             host_ports: Mutex::default(),
+            refusals: Mutex::default(),
             started: Instant::now(),
         });
 
