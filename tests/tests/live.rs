@@ -29,6 +29,12 @@ fn vnet_prefixes(more: &str) -> String {
     format!("routing.vnet_prefixes = ['{VNET_PREFIX}', '{PEERED_PREFIX}'{more}]")
 }
 
+/// A host of the Internet that could answer pods by their own address: public ones are not told apart from others there.
+fn internet(net: &Fabric) -> Result<EchoServer> {
+    configure(net.internet().namespace(), &format!("route add {VNET_PREFIX} via 198.51.100.1"))?;
+    EchoServer::start(net.internet())
+}
+
 fn source_of(pod: &Pod, echo: &EchoServer) -> Result<Ipv4Addr> {
     let by_udp = *probe::udp(pod, echo.address())?.source_seen.ip();
     assert_eq!(*probe::tcp(pod, echo.address())?.source_seen.ip(), by_udp);
@@ -41,7 +47,7 @@ fn prefix_added_by_sighup_is_untranslated_for_new_flows_while_an_open_one_goes_o
         let net = builder.start()?;
         let vm = net.vm(0);
         let pod = vm.add_pod("a")?;
-        let echo = EchoServer::start(net.internet())?;
+        let echo = internet(&net)?;
         let mut open = Connection::open(&pod, echo.address())?;
         assert_eq!(*open.reached().source_seen.ip(), vm.address());
 
@@ -70,7 +76,7 @@ fn file_that_is_not_understood_changes_nothing_and_other_keys_wait_for_the_next_
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
-    let echo = EchoServer::start(net.internet())?;
+    let echo = internet(&net)?;
     vm.overlay_agent_toml(&vnet_prefixes(&format!(", '{INTERNET_PREFIX}'")))?;
     vm.reload_agent()?;
     let good = fs::read_to_string(vm.dir().join("agent.toml")).expect("it was just written");
@@ -104,7 +110,7 @@ fn change_in_the_directory_of_the_ip_masq_agent_is_picked_up() -> Result<()> {
     vm.overlay_agent_toml(&format!("routing.masq_dir = '{}'", dir.display()))?;
     vm.start_agent()?;
     let pod = vm.add_pod("a")?;
-    let echo = EchoServer::start(net.internet())?;
+    let echo = internet(&net)?;
     assert_eq!(source_of(&pod, &echo)?, vm.address());
 
     let write = |text: &str| fs::write(dir.join("ip-masq-agent"), text).expect("the directory is ours");
@@ -155,7 +161,7 @@ fn network_that_opts_out_keeps_its_pods_source_also_after_a_restart() -> Result<
         let vm = net.vm(0);
         let metadata = serve_metadata(&net)?;
         let dns = EchoServer::start_on(net.platform(), SocketAddrV4::new(net.platform().address(), 53))?;
-        let echo = EchoServer::start(net.internet())?;
+        let echo = internet(&net)?;
         let mut netconf = vm.netconf();
         netconf["snat"] = json!(false);
         let (kept, translated) = (vm.add_pod_with("kept", netconf)?, vm.add_pod("translated")?);
@@ -176,7 +182,7 @@ fn pod_with_a_public_address_keeps_its_source_from_the_moment_it_is_configured()
         let net = builder.start()?;
         let vm = net.vm(0);
         let metadata = serve_metadata(&net)?;
-        let echo = EchoServer::start(net.internet())?;
+        let echo = internet(&net)?;
         let (public, private) = (vm.add_pod("public")?, vm.add_pod("private")?);
         let mut open = Connection::open(&public, echo.address())?;
         vm.overlay_agent_toml(&format!("routing.public_addresses = ['{}']", public.address()))?;
@@ -236,7 +242,7 @@ fn port_that_the_host_listens_on_is_never_given_to_a_pod() -> Result<()> {
         let service = EchoServer::start_on(vm, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2001))?;
         vm.start_agent()?;
         let pod = vm.add_pod("a")?;
-        let echo = EchoServer::start(net.internet())?;
+        let echo = internet(&net)?;
         // The port that the pod uses would be kept if it were free.
         let wanted = probe::udp_from(&pod, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2001), echo.address())?;
         assert_ne!(wanted.source_seen.port(), 2001);
