@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use azure_cni_common::layout::RouteClass;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::cni::AttachmentId;
 use crate::commands::Faults;
@@ -92,7 +92,10 @@ impl Agent {
     /// A prefix that several of them name belongs to the host: up the stack is right for everything, only slower.
     pub fn publish_routes(&self, of_attachments: &BTreeSet<Ipv4Addr>) -> Result<(), DatapathError> {
         let mut routes = BTreeMap::new();
-        let subnets = self.pool.subnets.iter().map(|subnet| subnet.prefix);
+        let subnets = self.pool.subnets.iter().filter_map(|subnet| match subnet.prefix {
+            IpNet::V4(prefix) => Some(prefix),
+            IpNet::V6(_) => None,
+        });
         for prefix in subnets.chain(self.config.routing.vnet_prefixes.iter().copied()) {
             routes.insert(prefix.trunc(), RouteClass::VNET);
         }

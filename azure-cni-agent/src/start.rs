@@ -34,7 +34,10 @@ impl Agent {
         let store = Store::open(&config.state_dir)?;
         let datapath = Datapath::open(&settings(&config, &uplink, &pool))?;
         let mut leases = LeaseBook::new(config.pool.cooldown()).with_reuse_cooling(config.pool.reuse_cooling);
-        leases.set_pool(pool.addresses());
+        leases.set_pool(pool.addresses().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }));
         let agent = Arc::new(Agent {
             config,
             uplink,
