@@ -14,11 +14,11 @@ mod text_values;
 #[cfg(test)]
 mod documents;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use check::check_port_range;
@@ -73,12 +73,12 @@ pub enum PoolSource {
 #[serde(deny_unknown_fields, default)]
 pub struct RoutingConfig {
     #[serde(deserialize_with = "text_values::prefixes")]
-    pub vnet_prefixes: Vec<Ipv4Net>,
+    pub vnet_prefixes: Vec<IpNet>,
     #[serde(deserialize_with = "text_values::addresses")]
-    pub host_addresses: Vec<Ipv4Addr>,
+    pub host_addresses: Vec<IpAddr>,
     /// Absent and empty differ: absent means that the cluster's service prefixes are not known.
     #[serde(deserialize_with = "text_values::known_prefixes", skip_serializing_if = "Option::is_none")]
-    pub service_prefixes: Option<Vec<Ipv4Net>>,
+    pub service_prefixes: Option<Vec<IpNet>>,
 }
 
 /// `[snat]`: the ports of the NIC's primary address that translated flows use.
@@ -87,6 +87,8 @@ pub struct RoutingConfig {
 pub struct SnatConfig {
     pub port_range: PortRange,
     pub node_ports: PortRange,
+    /// Whether IPv6 to the Internet is translated as well.
+    pub ipv6: bool,
 }
 
 /// `[datapath]`: how the eBPF programs are attached and sized.
@@ -149,7 +151,7 @@ impl Default for PoolConfig {
 impl Default for SnatConfig {
     fn default() -> Self {
         // Below Linux's default ephemeral range (32768-60999) and below Kubernetes' default NodePort range.
-        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767) }
+        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767), ipv6: false }
     }
 }
 

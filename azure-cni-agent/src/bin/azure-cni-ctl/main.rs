@@ -1,5 +1,6 @@
 //! The operator's command: asks the agent on its socket and shows the answer, for people or as JSON.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,7 +32,7 @@ struct Arguments {
 enum Command {
     /// Uplink, pool, connection table, and whatever is wrong; exits with 1 if anything is
     Status,
-    /// The pods attached here, with address and interface
+    /// The pods attached here, with addresses and interface
     Endpoints,
     /// Packets dropped, by reason; all reasons with --all
     Drops {
@@ -79,9 +80,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn show_status(status: &Status) {
     println!("agent      {} (map layout {})", status.version, status.abi);
-    println!("uplink     {} with {}, programs attached by {}", status.uplink, status.primary, status.attach_mode);
-    let pool = &status.pool;
-    println!("addresses  {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
+    let primaries = joined([Some(status.primary), status.primary6].into_iter().flatten());
+    println!("uplink     {} with {primaries}, programs attached by {}", status.uplink, status.attach_mode);
+    for (family, pool) in [("addresses ", Some(&status.pool)), ("IPv6      ", status.pool6.as_ref())] {
+        if let Some(pool) = pool {
+            println!("{family} {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
+        }
+    }
     println!("endpoints  {}", status.endpoints);
     println!("flows      {} of {}", status.flows.used, status.flows.max);
     for problem in &status.problems {
@@ -89,12 +94,16 @@ fn show_status(status: &Status) {
     }
 }
 
+fn joined(addresses: impl IntoIterator<Item = IpAddr>) -> String {
+    addresses.into_iter().map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
+}
+
 fn show_endpoints(answer: Value) -> anyhow::Result<()> {
     let endpoints: Vec<EndpointInfo> = serde_json::from_value(answer)?;
-    let mut table = table(["ADDRESS", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
+    let mut table = table(["ADDRESSES", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
     for endpoint in endpoints {
         table.add_row([
-            endpoint.address.to_string(),
+            joined(endpoint.addresses),
             endpoint.host_interface,
             endpoint.ifindex.to_string(),
             endpoint.pod_mac,
