@@ -1,7 +1,7 @@
 //! What the agent knows and holds: the node, the pool, the leases, the data path and the records on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::commands::Faults;
 use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
-use crate::ipam::{Counts, LeaseBook, LeaseError, Pool, RestoreError};
+use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool};
 use crate::net::{HeldPort, Link, Netlink};
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
 use crate::state::{AttachmentRecord, Store, StoreError};
@@ -33,9 +33,9 @@ pub struct Agent {
     /// Names this run of the kernel: what was recorded in another one is gone.
     pub boot_id: String,
     pub(crate) store: Arc<Store>,
-    pub(crate) leases: Mutex<LeaseBook<Ipv4Addr>>,
+    pub(crate) leases: Mutex<Leases>,
     /// The node's own addresses, as last seen.
-    pub(crate) node_addresses: Mutex<BTreeSet<Ipv4Addr>>,
+    pub(crate) node_addresses: Mutex<BTreeSet<IpAddr>>,
     pub(crate) routing: Mutex<Routing>,
     /// Held from reading what routes follow from until they are published, so that no older word comes last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
@@ -67,28 +67,28 @@ impl Agent {
         self.started.elapsed()
     }
 
-    pub fn lease(&self, id: &AttachmentId) -> Result<Ipv4Addr, LeaseError> {
+    pub fn lease(&self, id: &AttachmentId) -> Result<Addresses, NoAddress> {
         self.leases().lease(id, self.now())
     }
 
-    /// Gives an attachment of an earlier run its address again.
-    pub fn restore_lease(&self, id: &AttachmentId, address: Ipv4Addr) -> Result<(), RestoreError<Ipv4Addr>> {
-        self.leases().restore(id, address)
+    /// Gives an attachment of an earlier run its addresses again.
+    pub fn restore_lease(&self, id: &AttachmentId, addresses: Addresses) -> Result<(), LeasesRestoreError> {
+        self.leases().restore(id, addresses)
     }
 
-    pub fn release(&self, id: &AttachmentId) -> Option<Ipv4Addr> {
+    pub fn release(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().release(id, self.now())
     }
 
-    pub fn lease_of(&self, id: &AttachmentId) -> Option<Ipv4Addr> {
+    pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().lease_of(id)
     }
 
-    pub fn pool_counts(&self) -> Counts {
+    pub fn pool_counts(&self) -> FamilyCounts {
         self.leases().counts(self.now())
     }
 
-    fn leases(&self) -> MutexGuard<'_, LeaseBook<Ipv4Addr>> {
+    fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,20 +112,20 @@ impl Agent {
     ///
     /// A prefix that several of them name belongs to the host: up the stack is right for everything, only slower. The
     /// platform's addresses are the platform's whoever names them.
-    pub fn publish_routes(&self, of_attachments: &BTreeSet<Ipv4Addr>) -> Result<(), DatapathError> {
+    pub fn publish_routes(&self, of_attachments: &BTreeSet<IpAddr>) -> Result<(), DatapathError> {
         let mut routes = BTreeMap::new();
         let routing = self.routing();
-        let subnets = self.pool.subnets.iter().map(|subnet| IpNet::from(subnet.prefix));
+        let subnets = self.pool.subnets.iter().map(|subnet| subnet.prefix);
         for prefix in subnets.chain(routing.vnet_prefixes()) {
             routes.insert(prefix.trunc(), RouteClass::VNET);
         }
         for prefix in routing.config.service_prefixes.iter().flatten() {
-            routes.insert(IpNet::V4(prefix.trunc()), RouteClass::HOST);
+            routes.insert(prefix.trunc(), RouteClass::HOST);
         }
         let node_addresses = self.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let configured = routing.config.host_addresses.iter();
         for address in configured.chain(node_addresses.iter()).chain(of_attachments) {
-            routes.insert(IpNet::from(IpAddr::V4(*address)), RouteClass::HOST);
+            routes.insert(IpNet::from(*address), RouteClass::HOST);
         }
         for address in PLATFORM_ADDRESSES {
             routes.insert(address.parse().expect("a constant prefix"), RouteClass::PLATFORM);

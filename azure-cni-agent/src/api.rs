@@ -63,9 +63,15 @@ pub struct Status {
     pub uplink: String,
     /// The NIC's primary address, which source NAT uses.
     pub primary: IpAddr,
+    /// The NIC's primary IPv6 address, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary6: Option<IpAddr>,
     /// `tcx` or `clsact`.
     pub attach_mode: String,
     pub pool: PoolStatus,
+    /// Of IPv6, where the pool has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool6: Option<PoolStatus>,
     pub endpoints: usize,
     pub tables: Vec<TableStatus>,
     /// Ports of the NAT's range that no pod is given, because sockets of the host hold them.
@@ -95,7 +101,10 @@ pub struct TableStatus {
 #[serde(rename_all = "camelCase")]
 pub struct EndpointInfo {
     pub attachment: crate::cni::AttachmentId,
+    /// The first of `addresses`.
     pub address: IpAddr,
+    /// One of each family that the pod has, IPv4 first.
+    pub addresses: Vec<IpAddr>,
     pub host_interface: String,
     pub ifindex: u32,
     pub netns: String,
@@ -170,6 +179,22 @@ mod tests {
             assert_eq!(serde_json::to_value(&request).unwrap(), expected);
             assert_eq!(serde_json::from_value::<Request>(expected).unwrap(), request);
         }
+    }
+
+    #[test]
+    fn a_status_says_of_ipv6_only_where_there_is_some() {
+        let without = json!({
+            "version": "1", "abi": 1, "uplink": "eth0", "primary": "10.240.0.4", "attachMode": "tcx",
+            "pool": {"total": 3, "free": 2, "leased": 1}, "endpoints": 1,
+            "tables": [{"name": "FLOWS4", "used": 0, "max": 9}], "hostPorts": 0, "problems": [],
+        });
+        let status: Status = serde_json::from_value(without.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&status).unwrap(), without);
+
+        let dual = Status { primary6: Some("fd00::4".parse().unwrap()), pool6: Some(status.pool), ..status };
+        let written = serde_json::to_value(&dual).unwrap();
+        assert_eq!((&written["primary6"], &written["pool6"]), (&json!("fd00::4"), &without["pool"]));
+        assert_eq!(serde_json::from_value::<Status>(written).unwrap(), dual);
     }
 
     #[test]

@@ -5,20 +5,23 @@ use std::sync::{Arc, PoisonError};
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::api::{DropCount, EndpointInfo, RefusalInfo, Status, TableStatus};
+use crate::api::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, Status, TableStatus};
 use crate::datapath::{Hook, TableFill};
+use crate::ipam::Counts;
 use crate::node;
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.pool_counts();
-    let mut problems = node::problems(&agent.netlink, &agent.uplink).await?;
+    let mut problems = node::problems(&agent.netlink, &agent.uplink, agent.pool.is_dual_stack()).await?;
     for hook in Hook::UPLINK {
         if !agent.datapath.is_attached(hook, &agent.uplink.name)? {
             problems.push(format!("program {} is not attached to uplink {}", hook.program(), agent.uplink.name));
         }
     }
-    if counts.free == 0 {
-        problems.push("the pool has no free address".to_owned());
+    for (family, of_family) in [("IPv4", Some(counts.v4)), ("IPv6", counts.v6)] {
+        if of_family.is_some_and(|counts| counts.free == 0) {
+            problems.push(format!("the pool has no free {family} address"));
+        }
     }
     let fills = {
         let agent = agent.clone();
@@ -32,8 +35,10 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         abi: azure_cni_common::ABI,
         uplink: agent.uplink.name.clone(),
         primary: agent.pool.primary.into(),
+        primary6: agent.pool.primary6.map(Into::into),
         attach_mode: agent.datapath.mode().name().to_owned(),
-        pool: crate::api::PoolStatus { total: counts.total, free: counts.free, leased: counts.leased },
+        pool: pool_status(counts.v4),
+        pool6: counts.v6.map(pool_status),
         endpoints: agent.records().await?.len(),
         tables: fills
             .into_iter()
@@ -53,6 +58,10 @@ fn nearly_full(fill: &TableFill) -> Option<String> {
     })
 }
 
+fn pool_status(counts: Counts) -> PoolStatus {
+    PoolStatus { total: counts.total, free: counts.free, leased: counts.leased }
+}
+
 pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let mut endpoints = Vec::new();
     for record in agent.records().await? {
@@ -60,6 +69,7 @@ pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         endpoints.push(EndpointInfo {
             attachment: record.id,
             address,
+            addresses: record.addresses,
             host_interface: record.host_interface,
             ifindex: record.host_ifindex,
             netns: record.netns.display().to_string(),

@@ -1,7 +1,6 @@
 //! From a configuration to a running agent: look at the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -12,9 +11,10 @@ use crate::agent::Agent;
 use crate::commands::Faults;
 use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
 use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
+use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
-use crate::ipam::{LeaseBook, MacAddress, Pool, wireserver};
-use crate::net::{Link, Netlink};
+use crate::ipam::{Addresses, Leases, MacAddress, Pool, wireserver};
+use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::routing::Routing;
 use crate::state::{AttachmentRecord, Store};
@@ -37,7 +37,7 @@ impl Agent {
         let store = Store::open(&config.state_dir)?;
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
         let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool))?;
-        let mut leases = LeaseBook::new(config.pool.cooldown()).with_reuse_cooling(config.pool.reuse_cooling);
+        let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
             config,
@@ -60,13 +60,16 @@ impl Agent {
 
         follow_host_ports(&agent).await?;
         agent.take_over().await?;
+        agent.settle_gateway().await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
         }
         tracing::info!(
             uplink = agent.uplink.name,
             primary = %agent.pool.primary,
-            addresses = agent.pool_counts().total,
+            primary6 = agent.pool.primary6.map(tracing::field::display),
+            addresses = agent.pool_counts().v4.total,
+            addresses6 = agent.pool_counts().v6.map(|counts| counts.total),
             endpoints = agent.records().await?.len(),
             attach = agent.datapath.mode().name(),
             "ready"
@@ -103,17 +106,24 @@ impl Agent {
     }
 
     fn take_over_endpoint(&self, record: &AttachmentRecord, ifindex: u32) -> anyhow::Result<()> {
-        for address in &record.addresses {
-            if let IpAddr::V4(address) = address {
-                self.restore_lease(&record.id, *address)?;
-                self.datapath.tables().set_endpoint(
-                    IpAddr::V4(*address),
-                    self.endpoint(IpAddr::V4(*address), ifindex, record.keep_source),
-                )?;
-            }
+        let addresses = Addresses::first_of_each(record.addresses.iter().copied())
+            .with_context(|| format!("the record of {} has no IPv4 address", record.id))?;
+        self.restore_lease(&record.id, addresses)?;
+        for address in addresses.iter() {
+            self.datapath.tables().set_endpoint(address, self.endpoint(address, ifindex, record.keep_source))?;
         }
         for hook in Hook::ENDPOINT {
             self.datapath.attach(hook, &record.host_interface)?;
+        }
+        Ok(())
+    }
+
+    /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
+    async fn settle_gateway(&self) -> anyhow::Result<()> {
+        if self.pool.is_dual_stack() {
+            let interface = self.uplink.index;
+            let gateway = NeighbourEntry { address: GATEWAY6.into(), mac: PLATFORM_GATEWAY_MAC, interface };
+            self.netlink.replace_neighbour(gateway).await?;
         }
         Ok(())
     }
@@ -147,8 +157,17 @@ fn read_pool(config: &AgentConfig, uplink: &Link) -> anyhow::Result<Pool> {
 
 async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {
     config::check_port_range(config.snat.port_range, config.snat.node_ports, node::ephemeral_ports()?)?;
-    node::check_primary(netlink, uplink, pool.primary).await?;
-    let problems = node::problems(netlink, uplink).await?;
+    let dual_stack = pool.is_dual_stack();
+    for primary in pool.primaries().iter().filter(|primary| primary.is_ipv4() || dual_stack) {
+        node::check_primary(netlink, uplink, primary).await?;
+    }
+    let mut problems = node::problems(netlink, uplink, dual_stack).await?;
+    if dual_stack {
+        problems.extend(node::ipv6_mtu_problem(config.datapath.mtu.unwrap_or(uplink.mtu)));
+    }
+    if config.snat.ipv6 && pool.primary6.is_none() {
+        problems.push("snat.ipv6 is set and the pool lists no primary IPv6 address to translate to".to_owned());
+    }
     if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }.into()) }
 }
 
@@ -158,7 +177,7 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool)
         dir: config.bpffs_dir.clone(),
         constants: Constants {
             node_address: pool.primary,
-            node_address6: None,
+            node_address6: pool.primary6,
             snat6: config.snat.ipv6,
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,

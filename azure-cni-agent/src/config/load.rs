@@ -100,8 +100,8 @@ mod tests {
             cooldown_secs = 5
             reuse_cooling = true
             [routing]
-            vnet_prefixes = ["10.240.0.0/16", "192.168.0.0/24"]
-            host_addresses = ["169.254.20.10"]
+            vnet_prefixes = ["10.240.0.0/16", "192.168.0.0/24", "FD00:240:0::/48"]
+            host_addresses = ["169.254.20.10", "fd00::10"]
             service_prefixes = []
             masq_dir = "/a/masq"
             public_addresses = ["10.240.0.9", "fd00::9"]
@@ -135,9 +135,11 @@ mod tests {
         assert_eq!(config.pool.file, Path::new("/a/pool.xml"));
         assert_eq!(config.pool.cooldown().as_secs(), 5);
         assert!(config.pool.reuse_cooling);
-        assert_eq!(config.routing.vnet_prefixes.len(), 2);
+        assert_eq!(config.routing.vnet_prefixes.len(), 3);
         assert_eq!(config.routing.vnet_prefixes[1].to_string(), "192.168.0.0/24");
+        assert_eq!(config.routing.vnet_prefixes[2].to_string(), "fd00:240::/48");
         assert_eq!(config.routing.host_addresses[0].to_string(), "169.254.20.10");
+        assert_eq!(config.routing.host_addresses[1].to_string(), "fd00::10");
         assert_eq!(config.routing.service_prefixes, Some(vec![]));
         assert_eq!(config.routing.masq_dir.as_deref(), Some(Path::new("/a/masq")));
         let public = config.routing.public_addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -175,9 +177,11 @@ mod tests {
             ("[snat]\n\nnode_ports = 30000", "line 3", "node_ports = 30000"),
             ("[routing]\nvnet_prefixes = [\"10.0.0.1/8\"]", "line 2", "the prefix of that length is \"10.0.0.0/8\""),
             ("[routing]\nvnet_prefixes = [\"10.0.0.0\"]", "line 2", "\"10.0.0.0\" is not a prefix"),
-            ("[routing]\nvnet_prefixes = [\"fd00::/8\"]", "line 2", "IPv6, which is not served yet"),
+            ("[routing]\nvnet_prefixes = [\"fd00::1/8\"]", "line 2", "the prefix of that length is \"fd00::/8\""),
+            ("[routing]\nvnet_prefixes = [\"fd00::/129\"]", "line 2", "\"fd00::/129\" is not a prefix"),
+            ("[routing]\nservice_prefixes = [\"fd00::\"]", "line 2", "\"fd00::\" is not a prefix"),
             ("[routing]\nservice_prefixes = [\"10.0.0.9/16\"]", "line 2", "host bits set"),
-            ("[routing]\nhost_addresses = [\"fe80::1\"]", "line 2", "IPv6, which is not served yet"),
+            ("[routing]\nhost_addresses = [\"fd00::1%eth0\"]", "line 2", "is not an address"),
             ("[routing]\nhost_addresses = [\"10.0.0.0/8\"]", "line 2", "is not an address"),
             ("[routing]\npublic_addresses = [\"10.0.0.0/8\"]", "line 2", "is not an address"),
             ("socket = \"/a\"\nsocket = \"/b\"", "line 2", "duplicate key"),

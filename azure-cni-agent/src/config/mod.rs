@@ -17,11 +17,11 @@ mod timeouts;
 #[cfg(test)]
 mod documents;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use check::check_port_range;
@@ -79,17 +79,17 @@ pub enum PoolSource {
 #[serde(deny_unknown_fields, default)]
 pub struct RoutingConfig {
     #[serde(deserialize_with = "text_values::prefixes")]
-    pub vnet_prefixes: Vec<Ipv4Net>,
+    pub vnet_prefixes: Vec<IpNet>,
     #[serde(deserialize_with = "text_values::addresses")]
-    pub host_addresses: Vec<Ipv4Addr>,
+    pub host_addresses: Vec<IpAddr>,
     /// Absent and empty differ: absent means that the cluster's service prefixes are not known.
     #[serde(deserialize_with = "text_values::known_prefixes", skip_serializing_if = "Option::is_none")]
-    pub service_prefixes: Option<Vec<Ipv4Net>>,
+    pub service_prefixes: Option<Vec<IpNet>>,
     /// Of the ip-masq-agent's configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masq_dir: Option<PathBuf>,
     /// Addresses of the pool that have a public address of their own.
-    #[serde(deserialize_with = "text_values::any_addresses")]
+    #[serde(deserialize_with = "text_values::addresses")]
     pub public_addresses: Vec<IpAddr>,
     /// Keeps pods from the platform's metadata service.
     pub block_imds: bool,
@@ -101,7 +101,7 @@ pub struct RoutingConfig {
 pub struct SnatConfig {
     pub port_range: PortRange,
     pub node_ports: PortRange,
-    /// Whether IPv6 to the Internet is translated.
+    /// Whether IPv6 to the Internet is translated as well.
     pub ipv6: bool,
 }
 

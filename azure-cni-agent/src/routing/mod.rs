@@ -102,7 +102,7 @@ impl Routing {
 
     /// Destinations that see the pod's own address.
     pub fn vnet_prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        let configured = self.config.vnet_prefixes.iter().map(|prefix| IpNet::from(*prefix));
+        let configured = self.config.vnet_prefixes.iter().copied();
         configured.chain(self.unmasqueraded.iter().copied())
     }
 

@@ -31,7 +31,7 @@ struct Arguments {
 enum Command {
     /// Uplink, pool, fill of the tables, and whatever is wrong; exits with 1 if anything is
     Status,
-    /// The pods attached here, with address and interface
+    /// The pods attached here, with addresses and interface
     Endpoints,
     /// Packets dropped, by reason; all reasons with --all
     Drops {

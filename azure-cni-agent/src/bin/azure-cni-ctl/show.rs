@@ -1,6 +1,6 @@
 //! The answers as a person reads them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use azure_cni_agent::api::{DropCount, EndpointInfo, RefusalInfo, Status};
@@ -9,9 +9,13 @@ use serde_json::Value;
 
 pub fn status(status: &Status) {
     println!("agent      {} (map layout {})", status.version, status.abi);
-    println!("uplink     {} with {}, programs attached by {}", status.uplink, status.primary, status.attach_mode);
-    let pool = &status.pool;
-    println!("addresses  {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
+    let primaries = joined([Some(status.primary), status.primary6].into_iter().flatten());
+    println!("uplink     {} with {primaries}, programs attached by {}", status.uplink, status.attach_mode);
+    for (family, pool) in [("addresses ", Some(&status.pool)), ("IPv6      ", status.pool6.as_ref())] {
+        if let Some(pool) = pool {
+            println!("{family} {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
+        }
+    }
     println!("endpoints  {}", status.endpoints);
     println!("host       holds {} ports of the range for translated flows", status.host_ports);
     for table in &status.tables {
@@ -22,12 +26,16 @@ pub fn status(status: &Status) {
     }
 }
 
+fn joined(addresses: impl IntoIterator<Item = IpAddr>) -> String {
+    addresses.into_iter().map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
+}
+
 pub fn endpoints(answer: Value) -> anyhow::Result<()> {
     let endpoints: Vec<EndpointInfo> = serde_json::from_value(answer)?;
-    let mut table = table(["ADDRESS", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
+    let mut table = table(["ADDRESSES", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
     for endpoint in endpoints {
         table.add_row([
-            endpoint.address.to_string(),
+            joined(endpoint.addresses),
             endpoint.host_interface,
             endpoint.ifindex.to_string(),
             endpoint.pod_mac,
