@@ -49,13 +49,16 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     })?)
 }
 
-/// Above 90 %, before flows are refused.
+/// Above 90 %: of established flows before new ones are refused, of opening ones before they push each other out.
 fn nearly_full(fill: &TableFill) -> Option<String> {
     let TableFill { name, used, max } = *fill;
-    let key = if name.contains("OPEN") { "datapath.max_opening" } else { "datapath.max_flows" };
-    (used * 10 > max * 9).then(|| {
-        format!("table {name} has {used} of {max} entries, and refuses new flows once it is full; {key} sets its size")
-    })
+    let (then, key) = if name.contains("OPEN") {
+        ("half-open and one-way flows push each other out", "datapath.max_opening")
+    } else {
+        ("new flows are refused", "datapath.max_flows")
+    };
+    (used * 10 > max * 9)
+        .then(|| format!("table {name} has {used} of {max} entries; once it is full, {then}; {key} sets its size"))
 }
 
 fn pool_status(counts: Counts) -> PoolStatus {

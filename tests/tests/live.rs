@@ -212,7 +212,7 @@ fn metadata_service_that_is_blocked_answers_the_vm_and_never_a_pod() -> Result<(
         let refused = probe::tcp(&pod, metadata.address()).expect_err("pods may not");
         assert!(refused.is_silence(), "{refused}");
         assert_eq!(witness.finish(), []);
-        assert!(vm.drops()?["platform_blocked"] > 0);
+        assert!(vm.drops()?["metadata_blocked"] > 0);
         // Other services of that address are not the metadata service.
         assert_eq!(*probe::udp(&pod, metadata.address())?.source_seen.ip(), vm.address());
         configure(vm.namespace(), &format!("route replace {METADATA}/32 via 10.240.0.1"))?;
