@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use azure_cni_common::conntrack::Timeouts;
+use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::commands::Faults;
@@ -36,7 +37,7 @@ impl Agent {
 
         let store = Store::open(&config.state_dir)?;
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
-        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool))?;
+        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, boot_id.trim()))?;
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
@@ -171,7 +172,7 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
     if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }.into()) }
 }
 
-fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool) -> Settings {
+fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool, boot_id: &str) -> Settings {
     let ports = config.snat.port_range;
     Settings {
         dir: config.bpffs_dir.clone(),
@@ -182,6 +183,7 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool)
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
+            nat_seed: seed_of(boot_id),
             timeouts: Timeouts::from(&config.timeouts),
             block_imds: config.routing.block_imds,
             services_known: config.routing.service_prefixes.is_some(),
@@ -195,4 +197,10 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool)
             AskedMode::Clsact => AttachMode::Clsact,
         },
     }
+}
+
+/// Nobody outside of the machine knows its boot id.
+fn seed_of(boot_id: &str) -> u32 {
+    let digest = Sha256::digest(boot_id);
+    u32::from_ne_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
