@@ -39,8 +39,8 @@ pub struct Agent {
     pub(crate) routing: Mutex<Routing>,
     /// Held from reading what routes follow from until they are published, so that no older word comes last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
-    /// Ports of the NAT's range that sockets of the host hold, as last seen.
-    pub(crate) host_ports: Mutex<BTreeSet<HeldPort>>,
+    /// Ports of the NAT's range that sockets of the host hold, as last seen; `None`: not looked yet.
+    pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) started: Instant,
 }

@@ -8,6 +8,7 @@ use azure_cni_common::family::TCP;
 
 use crate::agent::Agent;
 use crate::config::PortRange;
+use crate::datapath::HostPorts;
 use crate::net::{HeldPort, held_ports};
 
 /// Asks the kernel which ports are held, and tells the data path if others are than before.
@@ -15,11 +16,15 @@ pub async fn follow_host_ports(agent: &Arc<Agent>) -> anyhow::Result<()> {
     let held = tokio::task::spawn_blocking(held_ports).await??;
     let now = within(held, agent.config.snat.port_range);
     let mut known = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner);
-    if *known == now {
+    // At the start the data path may still have those that the agent before saw.
+    if known.as_ref() == Some(&now) {
         return Ok(());
     }
-    *known = now;
-    tracing::info!(ports = listed(&known), "the host holds other ports of the NAT's range; no pod is given them");
+    let mut ports = HostPorts::default();
+    now.iter().for_each(|(protocol, port)| ports.insert(*protocol, *port));
+    agent.datapath.tables().set_host_ports(&ports)?;
+    tracing::info!(ports = listed(&now), "the host holds other ports of the NAT's range; no pod is given them");
+    *known = Some(now);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What the operator's command shows: the agent's state as data.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     };
     problems.extend(fills.iter().filter_map(nearly_full));
     problems.extend(agent.routing().problem());
-    let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, BTreeSet::len);
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: azure_cni_common::ABI,

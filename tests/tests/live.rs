@@ -259,3 +259,32 @@ fn port_that_the_host_listens_on_is_never_given_to_a_pod() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn refused_flow_is_told_with_its_pod_and_destination_and_logged_once() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.agent_toml("snat.port_range = '2000-2000'").start()?;
+        let vm = net.vm(0);
+        let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
+        let echo = internet(&net)?;
+        let open = Connection::open(&a, echo.address())?;
+        assert_eq!(vm.events()?, [json!(null); 0]);
+        for _ in 0..2 {
+            assert!(probe::tcp(&b, echo.address()).expect_err("there is no port left").is_silence());
+        }
+        let events = vm.events()?;
+        let [event] = &events[..] else { panic!("one pod, one destination, one reason: {events:?}") };
+        assert_eq!(event["pod"]["containerId"], b.container_id());
+        assert_eq!(event["destination"], echo.address().ip().to_string());
+        assert_eq!((&event["destinationPort"], &event["protocol"]), (&json!(echo.address().port()), &json!(6)));
+        assert_eq!(event["reason"], "nat_ports_exhausted");
+        assert!(event["count"].as_u64() >= Some(2), "{event}");
+        let shown = vm.ctl(&["events"])?;
+        assert!(shown.contains(b.container_id()) && shown.contains("198.51.100.10:7"), "{shown}");
+        assert_eq!(vm.agent_log().matches("refused a flow").count(), 1, "{}", vm.agent_log());
+        drop(open);
+        [a, b].iter().try_for_each(Pod::del)?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! Flows that the data path refused, told with the pod's name: to the log, not too often, and to whoever asks later.
 
+mod follow;
 mod limit;
 mod recent;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use azure_cni_common::drop_reason::DropReason;
 
+pub use follow::follow_events;
 use limit::RateLimit;
 pub use recent::{Recent, Seen};
 
