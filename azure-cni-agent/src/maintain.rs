@@ -1,17 +1,21 @@
-//! What the agent does on its own account, again and again: give memory back, notice new addresses of the node.
+//! What the agent does on its own account, again and again: give memory back, notice what has changed on the node.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::commands::publish_routes;
 use crate::datapath::{SweepReport, Sweeper};
+use crate::events::follow_events;
+use crate::host_ports::follow_host_ports;
 use crate::node;
+use crate::routing::{follow_endpoints, follow_masq_dir};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent ends. A round that fails is logged; the next one tries again.
 pub async fn maintain(agent: Arc<Agent>) {
-    tokio::join!(sweep(agent.clone()), follow(agent));
+    tokio::join!(sweep(agent.clone()), follow_events(agent.clone()), follow(agent));
 }
 
 async fn follow(agent: Arc<Agent>) {
@@ -19,9 +23,16 @@ async fn follow(agent: Arc<Agent>) {
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        if let Err(error) = follow_addresses(&agent).await {
-            tracing::error!(error = format!("{error:#}"), "following the node's addresses");
-        }
+        report("following the node's addresses", follow_addresses(&agent).await);
+        report("following the host's ports", follow_host_ports(&agent).await);
+        report("following routing.masq_dir", follow_masq_dir(&agent).await);
+        report("following the egress of endpoints", follow_endpoints(&agent).await);
+    }
+}
+
+fn report(what: &'static str, result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(error = format!("{error:#}"), "{what}");
     }
 }
 
@@ -64,8 +75,7 @@ async fn follow_addresses(agent: &Arc<Agent>) -> anyhow::Result<()> {
         }
         *known = now;
     }
-    let via_host = agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
-    agent.publish_routes(&via_host)?;
+    publish_routes(agent).await?;
     tracing::info!("the node's addresses have changed; routes follow");
     Ok(())
 }

@@ -115,6 +115,39 @@ impl Vm {
         self.take_agent().map(drop)
     }
 
+    /// Lays keys over `agent.toml`, for the next time it is read.
+    pub fn overlay_agent_toml(&self, overlay: &str) -> Result<()> {
+        let path = self.dir.join("agent.toml");
+        let text = fs::read_to_string(&path).attempt(|| format!("read {}", path.display()))?;
+        let mut config = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let overlay = overlay.parse().unwrap_or_else(|error| panic!("overlay {overlay:?}: {error}"));
+        agent_config::lay_over(&mut config, overlay);
+        self.write("agent.toml", &config.to_string())
+    }
+
+    /// Has the agent read its configuration again (SIGHUP); returns once it says that it has.
+    pub fn reload_agent(&self) -> Result<()> {
+        const SAID: &str = "the configuration was read again";
+        let before = self.agent_log().matches(SAID).count();
+        match &*self.agent() {
+            Some(daemon) => daemon.signal(Signal::SIGHUP),
+            None => return Err(self.agent_error("does not run".into())),
+        }
+        self.await_log("the end of its reload", STOP_LIMIT, |log| log.matches(SAID).count() > before)
+    }
+
+    /// Waits until the agents' log is as wanted.
+    pub fn await_log(&self, what: &str, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !wanted(&self.agent_log()) {
+            if Instant::now() > deadline {
+                return Err(self.agent_error(format!("has not logged {what} within {limit:?}")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Stops the agent and starts it again, as an upgrade does.
     pub fn restart_agent(&self) -> Result<()> {
         self.stop_agent()?;

@@ -60,7 +60,7 @@ pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniEr
 fn addresses(agent: &Agent, id: &AttachmentId, record: Option<&AttachmentRecord>) -> Vec<IpAddr> {
     match record {
         Some(record) => record.addresses.clone(),
-        None => agent.lease_of(id).map(IpAddr::V4).into_iter().collect(),
+        None => agent.lease_of(id).into_iter().flat_map(|addresses| addresses.iter().collect::<Vec<_>>()).collect(),
     }
 }
 

@@ -6,7 +6,9 @@
 mod attach;
 mod batch;
 mod bpffs;
+mod events;
 mod family;
+mod host_ports;
 mod load;
 mod sweep;
 mod tables;
@@ -14,6 +16,8 @@ mod tables;
 pub use attach::{AttachMode, Hook};
 pub use azure_cni_common::layout::Endpoint;
 pub use bpffs::BpffsError;
+pub use events::{Event, EventSource};
+pub use host_ports::HostPorts;
 pub use load::{Constants, OBJECT, loader};
 pub use sweep::{SweepReport, Sweeper};
 pub use tables::{DropCounter, TableFill, Tables};

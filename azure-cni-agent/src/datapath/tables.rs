@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::layout::{Endpoint, RouteClass};
@@ -34,6 +34,7 @@ pub struct TableFill {
 pub struct Tables {
     pub(super) v4: FamilyTables<Ipv4>,
     pub(super) v6: FamilyTables<Ipv6>,
+    pub(super) host_ports: Mutex<Array<MapData, u64>>,
     drops: Mutex<PerCpuArray<MapData, u64>>,
 }
 
@@ -43,6 +44,7 @@ impl Tables {
         Ok(Self {
             v4: FamilyTables::open(pins, Names::V4, constants.node_address.into())?,
             v6: FamilyTables::open(pins, Names::V6, node6.into())?,
+            host_ports: Mutex::new(open(pins, "HOST_PORTS", Map::Array)?),
             drops: Mutex::new(open(pins, "DROPS", Map::PerCpuArray)?),
         })
     }
