@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     thread,
     time::Duration,
 };
@@ -62,8 +62,8 @@ fn plain() -> FabricBuilder {
 /// Probes by TCP, UDP and ICMP; the far end must see the near end's own address.
 fn assert_reaches(from: &dyn Station, to: &dyn Station) -> Result<()> {
     let echo = EchoServer::start(to)?;
-    assert_eq!(*probe::tcp(from, echo.address())?.source_seen.ip(), from.address());
-    assert_eq!(*probe::udp(from, echo.address())?.source_seen.ip(), from.address());
+    assert_eq!(probe::tcp(from, echo.address())?.source_seen.ip(), from.address());
+    assert_eq!(probe::udp(from, echo.address())?.source_seen.ip(), from.address());
     probe::ping(from, to.address())?;
     Ok(())
 }
@@ -112,8 +112,8 @@ fn internet_answers_primary_addresses_and_never_a_pod_source() -> Result<()> {
     assert_silent(probe::tcp(&pod, echo.address()));
     assert_silent(probe::udp(&pod, echo.address()));
     assert_silent(probe::ping(&pod, net.internet().address()));
-    let sources: BTreeSet<Ipv4Addr> = arrivals.finish().iter().map(|arrival| arrival.source).collect();
-    assert_eq!(sources, BTreeSet::from([pod.address()]), "the witness must have seen what nobody answered");
+    let sources: BTreeSet<IpAddr> = arrivals.finish().iter().map(|arrival| arrival.source).collect();
+    assert_eq!(sources, BTreeSet::from([pod.address().into()]), "the witness must have seen what nobody answered");
     Ok(())
 }
 
@@ -131,7 +131,7 @@ fn time_to_live_counts_every_router() -> Result<()> {
     let net = plain().vms(2).start()?;
     let (a, b) = (StandIn::on(net.vm(0))?, StandIn::on(net.vm(1))?);
     let expired = probe::ping_with_ttl(&a, b.address(), 1)?;
-    assert_eq!(expired, IcmpAnswer::TimeExceeded { router: net.vm(0).address() });
+    assert_eq!(expired, IcmpAnswer::TimeExceeded { router: net.vm(0).address().into() });
     // Three routers: the VM, the fabric, the other VM.
     assert!(matches!(probe::ping_with_ttl(&a, b.address(), 3)?, IcmpAnswer::TimeExceeded { .. }));
     assert!(matches!(probe::ping_with_ttl(&a, b.address(), 4)?, IcmpAnswer::Reply { .. }));

@@ -1,7 +1,7 @@
 //! The VM as a router: hop limits, packets that are too long, fragments.
 
 use std::{
-    net::{SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     time::Duration,
 };
 
@@ -37,7 +37,7 @@ fn hop_limit_of_one_is_answered_by_the_vm_on_every_path() -> Result<()> {
     let vm = net.vm(0);
     let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
     let [pod, neighbour, remote] = &pods;
-    let expired_at = |router| IcmpAnswer::TimeExceeded { router };
+    let expired_at = |router: Ipv4Addr| IcmpAnswer::TimeExceeded { router: router.into() };
 
     for to in [neighbour.address(), remote.address(), net.internet().address(), net.peer().address()] {
         assert_eq!(probe::ping_with_ttl(pod, to, 1)?, expired_at(vm.address()), "to {to}");

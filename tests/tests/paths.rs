@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
 };
 
 use azure_cni_tests::{
@@ -108,11 +108,11 @@ fn assert_path(from: &dyn Station, to: &dyn Station, at: Ipv4Addr, promised: Ipv
     let echo = EchoServer::start_on(to, SocketAddrV4::new(at, ECHO_PORT))?;
     let witness = Arrivals::watch(to)?;
     let path = format!("{} -> {} ({at})", from.name(), to.name());
-    assert_eq!(*probe::tcp(from, echo.address())?.source_seen.ip(), promised, "{path} by TCP");
-    assert_eq!(*probe::udp(from, echo.address())?.source_seen.ip(), promised, "{path} by UDP");
+    assert_eq!(probe::tcp(from, echo.address())?.source_seen.ip(), promised, "{path} by TCP");
+    assert_eq!(probe::udp(from, echo.address())?.source_seen.ip(), promised, "{path} by UDP");
     probe::ping(from, at)?;
     let arrivals = witness.finish().into_iter().filter(|arrival| arrival.destination == at);
-    let seen: BTreeSet<(u8, Ipv4Addr)> = arrivals.map(|arrival| (arrival.protocol, arrival.source)).collect();
-    assert_eq!(seen, PROTOCOLS.map(|protocol| (protocol, promised)).into(), "{path}");
+    let seen: BTreeSet<(u8, IpAddr)> = arrivals.map(|arrival| (arrival.protocol, arrival.source)).collect();
+    assert_eq!(seen, PROTOCOLS.map(|protocol| (protocol, promised.into())).into(), "{path}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Cluster services as kube-proxy makes them: the host's stack translates the destination, and the answers come back
 //! through it. With checksums left to the device and with finished ones.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use azure_cni_tests::{
     Fabric, FabricBuilder, Pod, Result, Station, nft,
@@ -41,12 +41,13 @@ fn proxy(services: &[(SocketAddrV4, Ipv4Addr)], masqueraded: &str) -> String {
     )
 }
 
-fn assert_serves(from: &dyn Station, service: SocketAddrV4, promised: Ipv4Addr) -> Result<()> {
+fn assert_serves(from: &dyn Station, service: impl Into<SocketAddr>, promised: Ipv4Addr) -> Result<()> {
+    let service = service.into();
     let data: Vec<u8> = (0..200_000u32).map(|byte| byte as u8).collect();
     let mut connection = Connection::open(from, service)?;
-    assert_eq!(*connection.reached().source_seen.ip(), promised, "{} -> {service}", from.name());
+    assert_eq!(connection.reached().source_seen.ip(), promised, "{} -> {service}", from.name());
     connection.round_trip(&data)?;
-    assert_eq!(*probe::udp(from, service)?.source_seen.ip(), promised, "{} -> {service}", from.name());
+    assert_eq!(probe::udp(from, service)?.source_seen.ip(), promised, "{} -> {service}", from.name());
     Ok(())
 }
 
