@@ -1,12 +1,12 @@
 //! What the agent knows and holds: the node, the pool, the leases, the data path and the records on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use azure_cni_common::layout::RouteClass;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::cni::AttachmentId;
 use crate::commands::Faults;
@@ -94,15 +94,15 @@ impl Agent {
         let mut routes = BTreeMap::new();
         let subnets = self.pool.subnets.iter().map(|subnet| subnet.prefix);
         for prefix in subnets.chain(self.config.routing.vnet_prefixes.iter().copied()) {
-            routes.insert(prefix.trunc(), RouteClass::VNET);
+            routes.insert(IpNet::V4(prefix.trunc()), RouteClass::VNET);
         }
         for prefix in self.config.routing.service_prefixes.iter().flatten() {
-            routes.insert(prefix.trunc(), RouteClass::HOST);
+            routes.insert(IpNet::V4(prefix.trunc()), RouteClass::HOST);
         }
         let node_addresses = self.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let configured = self.config.routing.host_addresses.iter();
         for address in configured.chain(node_addresses.iter()).chain(of_attachments) {
-            routes.insert(Ipv4Net::from(*address), RouteClass::HOST);
+            routes.insert(IpNet::from(IpAddr::V4(*address)), RouteClass::HOST);
         }
         self.datapath.tables().set_routes(&routes)
     }

@@ -20,10 +20,11 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     if counts.free == 0 {
         problems.push("the pool has no free address".to_owned());
     }
-    let used = {
+    let fills = {
         let agent = agent.clone();
-        tokio::task::spawn_blocking(move || agent.datapath.tables().count_flows()).await??
+        tokio::task::spawn_blocking(move || agent.datapath.tables().fills()).await??
     };
+    let flows = fills.first().copied();
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: azure_cni_common::ABI,
@@ -32,7 +33,10 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         attach_mode: agent.datapath.mode().name().to_owned(),
         pool: crate::api::PoolStatus { total: counts.total, free: counts.free, leased: counts.leased },
         endpoints: agent.records().await?.len(),
-        flows: crate::api::FlowStatus { used: used as u64, max: agent.datapath.tables().max_flows().into() },
+        flows: crate::api::FlowStatus {
+            used: flows.map_or(0, |fill| fill.used),
+            max: flows.map_or(0, |fill| fill.max),
+        },
         problems,
     })?)
 }

@@ -4,38 +4,53 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::datapath::{SweepReport, Sweeper};
 use crate::node;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent ends. A round that fails is logged; the next one tries again.
 pub async fn maintain(agent: Arc<Agent>) {
+    tokio::join!(sweep(agent.clone()), follow(agent));
+}
+
+async fn follow(agent: Arc<Agent>) {
     let mut rounds = tokio::time::interval(INTERVAL);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        sweep(&agent).await;
         if let Err(error) = follow_addresses(&agent).await {
             tracing::error!(error = format!("{error:#}"), "following the node's addresses");
         }
     }
 }
 
-async fn sweep(agent: &Arc<Agent>) {
-    let agent = agent.clone();
-    let swept = tokio::task::spawn_blocking(move || agent.datapath.tables().sweep(monotonic_ns())).await;
-    match swept {
-        Ok(Ok(report)) if report.removed_flows + report.removed_translations > 0 => {
-            tracing::debug!(
-                flows = report.removed_flows,
-                translations = report.removed_translations,
-                left = report.flows_left,
-                "swept"
-            );
+async fn sweep(agent: Arc<Agent>) {
+    let mut sweeper = Sweeper::default();
+    loop {
+        let agent = agent.clone();
+        let step = tokio::task::spawn_blocking(move || {
+            let report = agent.datapath.tables().sweep(&mut sweeper, monotonic_ns());
+            (report, sweeper)
+        });
+        // A panic is a fault of the sweep alone: it begins anew.
+        let (report, next) = match step.await {
+            Ok((report, sweeper)) => (report, sweeper),
+            Err(panic) => {
+                tracing::error!(%panic, "sweeping expired flows");
+                (Ok(SweepReport::default()), Sweeper::default())
+            }
+        };
+        sweeper = next;
+        let report = report.unwrap_or_else(|error| {
+            tracing::error!(%error, "sweeping expired flows");
+            SweepReport::default()
+        });
+        if report.removed_flows + report.removed_translations > 0 {
+            let SweepReport { removed_flows, removed_translations, fill } = report;
+            tracing::debug!(flows = removed_flows, translations = removed_translations, fill, "swept");
         }
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::error!(%error, "sweeping expired flows"),
-        Err(panic) => tracing::error!(%panic, "sweeping expired flows"),
+        tokio::time::sleep(report.pause()).await;
     }
 }
 

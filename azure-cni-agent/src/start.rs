@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::layout::Endpoint;
 
 use crate::agent::Agent;
 use crate::commands::Faults;
@@ -83,10 +84,10 @@ impl Agent {
             }
         }
         for address in self.datapath.tables().endpoint_addresses()? {
-            if !standing.contains(&IpAddr::V4(address)) {
+            if !standing.contains(&address) {
                 tracing::warn!(%address, "in the data path without an attachment; removing it");
                 self.datapath.tables().remove_endpoint(address)?;
-                self.datapath.tables().scrub(IpAddr::V4(address))?;
+                self.datapath.tables().scrub(address)?;
             }
         }
         self.publish_routes(&via_host)?;
@@ -97,7 +98,7 @@ impl Agent {
         for address in &record.addresses {
             if let IpAddr::V4(address) = address {
                 self.restore_lease(&record.id, *address)?;
-                self.datapath.tables().set_endpoint(*address, ifindex)?;
+                self.datapath.tables().set_endpoint(IpAddr::V4(*address), Endpoint::at(ifindex))?;
             }
         }
         for hook in Hook::ENDPOINT {
@@ -108,9 +109,7 @@ impl Agent {
 
     async fn forget(&self, record: AttachmentRecord) -> anyhow::Result<()> {
         for address in &record.addresses {
-            if let IpAddr::V4(address) = address {
-                self.datapath.tables().remove_endpoint(*address)?;
-            }
+            self.datapath.tables().remove_endpoint(*address)?;
             self.datapath.tables().scrub(*address)?;
         }
         for hook in Hook::ENDPOINT {
@@ -148,14 +147,18 @@ fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
         dir: config.bpffs_dir.clone(),
         constants: Constants {
             node_address: pool.primary,
+            node_address6: None,
+            snat6: false,
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
             timeouts: Timeouts::DEFAULT,
+            block_imds: false,
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
         },
         max_flows: config.datapath.max_flows,
+        max_opening: config.datapath.max_flows / 4,
         attach: match config.datapath.attach {
             AskedMode::Auto => AttachMode::detect(),
             AskedMode::Tcx => AttachMode::Tcx,

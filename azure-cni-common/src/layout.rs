@@ -2,20 +2,40 @@
 //!
 //! All are `repr(C)` with their padding spelt out; the assertions hold the layout that is pinned under [`crate::ABI`].
 
-use crate::family::{Address, Be16, Family, Ipv4};
+use crate::family::{Address, Be16, Ipv4, Ipv6};
 use crate::flow::Tuple;
 
-/// What is known of a pod by its address. Map `ENDPOINTS4`: address → endpoint.
+/// What is known of a pod by its address. Maps `ENDPOINTS4` and `ENDPOINTS6`: address → endpoint.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Index of the host veth, in the node's network namespace.
     pub ifindex: u32,
-    /// Reserved, zero.
-    pub flags: u32,
+    pub flags: EndpointFlags,
 }
 
-/// What is reached at a prefix. Map `ROUTES4`: longest prefix match → class.
+impl Endpoint {
+    pub const fn at(ifindex: u32) -> Self {
+        Self { ifindex, flags: EndpointFlags::NONE }
+    }
+}
+
+/// What is special about a pod, as a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointFlags(pub u32);
+
+impl EndpointFlags {
+    pub const NONE: Self = Self(0);
+    /// Also the Internet sees the pod's own address: it has a public one, or its network opts out of source NAT.
+    pub const KEEP_SOURCE: Self = Self(1);
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What is reached at a prefix. Maps `ROUTES4` and `ROUTES6`: longest prefix match → class.
 ///
 /// A destination that no prefix covers is the Internet.
 #[repr(transparent)]
@@ -27,9 +47,12 @@ impl RouteClass {
     pub const VNET: Self = Self(1);
     /// The node's own addresses, node-local services, cluster service prefixes: the host's stack decides.
     pub const HOST: Self = Self(2);
+    /// Services of the platform that answer the NIC's primary address only; never a service of the cluster.
+    pub const PLATFORM: Self = Self(3);
 }
 
-/// The wire side of a translation: what an answer looks like when it arrives. Map `NAT4`.
+/// The wire side of a translation: what an answer looks like when it arrives. Maps `NAT4` and `NAT6`, and
+/// `NATOPEN4` and `NATOPEN6` until the other side has answered.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NatKey<A> {
@@ -94,7 +117,6 @@ impl<A: Address> NatHolder<A> {
     }
 }
 
-type V4Address = <crate::family::V4 as Family>::Address;
 const _: () = assert!(size_of::<Endpoint>() == 8);
-const _: () = assert!(size_of::<NatKey<V4Address>>() == 16);
-const _: () = assert!(size_of::<NatHolder<Ipv4>>() == 8);
+const _: () = assert!(size_of::<NatKey<Ipv4>>() == 16 && size_of::<NatKey<Ipv6>>() == 40);
+const _: () = assert!(size_of::<NatHolder<Ipv4>>() == 8 && size_of::<NatHolder<Ipv6>>() == 20);

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use azure_cni_common::conntrack::{Event, Observed, State, is_worth_writing, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Origin, Path, Side, Tuple};
 use azure_cni_common::layout::{NatHolder, NatKey};
 
 use crate::maps::{self, Tables};
@@ -108,17 +108,23 @@ impl Known {
 impl<F: Tables> NewFlow<F> {
     /// Remembers the flow as opened by the sender of the packet.
     pub fn open(&self, path: Path, nat: Nat) -> Result<Path, DropReason> {
-        self.insert(Flow::opened_by(self.side, path, nat), self.event)
+        self.insert(Flow::opened_by(self.side, Origin::NODE, path, nat), self.event)
     }
 
     pub fn open_translated(&self, path: Path, port: Be16) -> Result<Path, DropReason> {
-        self.insert(Flow { nat_port: port, ..Flow::opened_by(self.side, path, Nat::TRANSLATED) }, self.event)
+        self.insert(
+            Flow { nat_port: port, ..Flow::opened_by(self.side, Origin::NODE, path, Nat::TRANSLATED) },
+            self.event,
+        )
     }
 
     /// Remembers a translated flow again whose entry was lost: the packet is an answer, its receiver opened the flow.
     pub fn reopen_for_receiver(&self, path: Path, port: Be16) -> Result<Path, DropReason> {
         let receiver = FlowKey::of(&self.tuple.reversed()).1;
-        self.insert(Flow { nat_port: port, ..Flow::opened_by(receiver, path, Nat::TRANSLATED) }, self.event)
+        self.insert(
+            Flow { nat_port: port, ..Flow::opened_by(receiver, Origin::NODE, path, Nat::TRANSLATED) },
+            self.event,
+        )
     }
 
     fn insert(&self, mut flow: Flow, event: Event) -> Result<Path, DropReason> {

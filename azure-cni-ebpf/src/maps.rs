@@ -7,11 +7,11 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Family, Ipv4, V4};
+use azure_cni_common::family::{Family, Ipv4, Ipv6, V4};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::layout::{Endpoint, NatHolder, NatKey, RouteClass};
 use azure_cni_common::next_hop::Services;
@@ -20,18 +20,38 @@ use azure_cni_common::snat::PortRange;
 
 #[map]
 static ENDPOINTS4: HashMap<Ipv4, Endpoint> = HashMap::pinned(1024, 0);
+#[map]
+static ENDPOINTS6: HashMap<Ipv6, Endpoint> = HashMap::pinned(1024, 0);
 
 /// Destinations that are not the Internet.
 #[map]
 static ROUTES4: LpmTrie<Ipv4, RouteClass> = LpmTrie::pinned(4096, BPF_F_NO_PREALLOC);
+#[map]
+static ROUTES6: LpmTrie<Ipv6, RouteClass> = LpmTrie::pinned(4096, BPF_F_NO_PREALLOC);
 
 /// The connection table. Preallocated: a new flow costs no allocation, and full means refused.
 #[map]
 static FLOWS4: HashMap<FlowKey<Ipv4>, Flow> = HashMap::pinned(262_144, 0);
+#[map]
+static FLOWS6: HashMap<FlowKey<Ipv6>, Flow> = HashMap::pinned(262_144, 0);
 
-/// The wire side of every translated flow, and the host's flows inside the NAT range.
+/// Flows whose other side has not answered. Least recently used go first: a flood turns over nothing but this table.
+#[map]
+static OPENING4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_536, 0);
+#[map]
+static OPENING6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
+
+/// The wire side of every translated flow that is established, and the host's flows inside the NAT range.
 #[map]
 static NAT4: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = HashMap::pinned(262_144, 0);
+#[map]
+static NAT6: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = HashMap::pinned(262_144, 0);
+
+/// The wire side of translated flows whose other side has not answered.
+#[map]
+static NATOPEN4: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = LruHashMap::pinned(65_536, 0);
+#[map]
+static NATOPEN6: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = LruHashMap::pinned(65_536, 0);
 
 /// Packets dropped, by [`DropReason::number`].
 #[map]
@@ -39,6 +59,17 @@ pub static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::SLOTS, 0);
 
 #[unsafe(no_mangle)]
 static NODE_ADDRESS4: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static NODE_ADDRESS6: Global<[u32; 4]> = Global::new([0; 4]);
+
+/// 1 if IPv6 to the Internet is translated.
+#[unsafe(no_mangle)]
+static SNAT6: Global<u32> = Global::new(0);
+
+/// 1 if pods are kept from the metadata service.
+#[unsafe(no_mangle)]
+static BLOCK_IMDS: Global<u32> = Global::new(0);
 
 #[unsafe(no_mangle)]
 pub static UPLINK_IFINDEX: Global<u32> = Global::new(0);

@@ -86,7 +86,7 @@ impl Rig {
             translations.remove(&key).unwrap();
         }
         for address in self.tables().endpoint_addresses().unwrap() {
-            self.tables().remove_endpoint(address).unwrap();
+            self.tables().remove_endpoint(address.into()).unwrap();
         }
         self.tables().set_routes(&BTreeMap::new()).unwrap();
 

@@ -1,12 +1,13 @@
 //! A node of two pods and an uplink, as far as the programs can tell.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_agent::datapath::{Constants, Datapath, Settings, Tables};
 use azure_cni_common::conntrack::Timeouts;
-use azure_cni_common::layout::RouteClass;
+use azure_cni_common::layout::{Endpoint, RouteClass};
 use azure_cni_common::snat::PortRange;
+use ipnet::IpNet;
 
 use crate::node::{Node, VETHS};
 
@@ -32,11 +33,14 @@ impl Rig {
     pub fn constants() -> Constants {
         Constants {
             node_address: Self::NODE,
+            node_address6: None,
+            snat6: false,
             uplink_ifindex: 0,
             uplink_mtu: 1500,
             nat_ports: PortRange::DEFAULT,
             timeouts: Timeouts::DEFAULT,
             services_known: true,
+            block_imds: false,
             log: false,
         }
     }
@@ -57,18 +61,18 @@ impl Rig {
     pub fn with(constants: Constants, max_flows: u32) -> Self {
         let rig = Self { node: Some(Node::enter(&constants, max_flows)), is_used_up: false };
         rig.empty_maps();
-        rig.tables().set_endpoint(Self::POD_A, ifindex("azva")).unwrap();
-        rig.tables().set_endpoint(Self::POD_B, ifindex("azvb")).unwrap();
+        rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();
         rig.tables().set_routes(&Self::routes()).unwrap();
         rig
     }
 
     /// The VNet, and what is the host's own.
-    pub fn routes() -> BTreeMap<ipnet::Ipv4Net, RouteClass> {
+    pub fn routes() -> BTreeMap<IpNet, RouteClass> {
         BTreeMap::from([
             ("10.240.0.0/16".parse().unwrap(), RouteClass::VNET),
-            (Self::NODE.into(), RouteClass::HOST),
-            (Self::NODE_LOCAL_DNS.into(), RouteClass::HOST),
+            (IpNet::from(IpAddr::V4(Self::NODE)), RouteClass::HOST),
+            (IpNet::from(IpAddr::V4(Self::NODE_LOCAL_DNS)), RouteClass::HOST),
         ])
     }
 

@@ -10,7 +10,7 @@ use super::step::Step;
 use super::{address_of, open_pod_netns, publish_routes};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
-use crate::datapath::Hook;
+use crate::datapath::{self, Hook};
 use crate::endpoint::{self, Endpoint, GATEWAY, HOST_MAC};
 use crate::net::{Netns, VethSpec};
 use crate::state::AttachmentRecord;
@@ -102,9 +102,9 @@ async fn attach(
 
     undo.push("maps", {
         let agent = agent.clone();
-        async move { agent.datapath.tables().remove_endpoint(address) }
+        async move { agent.datapath.tables().remove_endpoint(IpAddr::V4(address)) }
     });
-    agent.datapath.tables().set_endpoint(address, ifindex)?;
+    agent.datapath.tables().set_endpoint(IpAddr::V4(address), datapath::Endpoint::at(ifindex))?;
     faults.after(Step::Maps)?;
 
     let record = AttachmentRecord {

@@ -112,7 +112,8 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
             findings.push(format!("program {} is not attached to {name}", hook.program()));
         }
     }
-    if agent.datapath.tables().endpoint(endpoint.address)? != Some(link.index) {
+    let known = agent.datapath.tables().endpoint(IpAddr::V4(endpoint.address))?;
+    if known.is_none_or(|known| known.ifindex != link.index) {
         findings.push(format!("the data path does not send {} to {name}", endpoint.address));
     }
     Ok(())

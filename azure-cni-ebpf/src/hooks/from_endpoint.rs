@@ -32,7 +32,8 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     F::check_platform(&packet.tuple)?;
     let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
-    if packet.hop_limit <= 1 || packet.tuple.destination.is_group() || packet.exceeds(ctx, maps::UPLINK_MTU.load()) {
+    if packet.hop_limit <= 1 || packet.tuple.destination.stays_on_link() || packet.exceeds(ctx, maps::UPLINK_MTU.load())
+    {
         return Ok(Verdict::PASS);
     }
 
