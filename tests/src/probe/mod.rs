@@ -4,11 +4,16 @@
 //! lost is a finding, not noise. Each takes addresses of either version of IP.
 
 mod arrivals;
+mod crowd;
+mod datagram;
 mod echo;
+mod flood;
 mod latency;
+mod packets;
 mod ping;
 mod reach;
 mod throughput;
+mod traceroute;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,11 +23,16 @@ use std::{
 use nix::sys::socket::{AddressFamily, SockaddrStorage};
 
 pub use arrivals::{Arrival, Arrivals};
+pub use crowd::Crowd;
+pub use datagram::datagram;
 pub use echo::{ECHO_PORT, EchoServer};
+pub use flood::syn_flood;
 pub use latency::latency;
+pub use packets::{RawSender, fragments, syn};
 pub use ping::{IcmpAnswer, ping, ping_of_size, ping_with_ttl};
-pub use reach::{Connection, Reached, tcp, udp, udp_from};
+pub use reach::{Connection, Reached, tcp, udp, udp_from, udp_from_each};
 pub use throughput::{throughput, two_cores};
+pub use traceroute::traceroute;
 
 /// How long a probe waits for an answer: far above any delay inside one machine, short enough to prove silence.
 pub const PATIENCE: Duration = Duration::from_millis(1500);

@@ -44,17 +44,35 @@ pub fn udp(from: &dyn Station, to: impl Into<SocketAddr>) -> Result<Reached> {
 /// The same from an address and port of the caller's choice.
 pub fn udp_from(from: &dyn Station, source: impl Into<SocketAddr>, to: impl Into<SocketAddr>) -> Result<Reached> {
     let (source, to) = (source.into(), to.into());
-    let exchange = || -> io::Result<Reached> {
-        let socket = UdpSocket::bind(source)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.connect(to)?;
-        socket.send(b"who am I?")?;
-        let mut answer = [0; 64];
-        let length = socket.recv(&mut answer)?;
-        let source_seen = parse_seen(&String::from_utf8_lossy(&answer[..length]))?;
-        Ok(Reached { source_seen, source_used: socket.local_addr()? })
+    from.namespace().run(|| ask(source, to)).map_err(|error| failed(from, to, "udp", error))
+}
+
+/// The same from each of many ports in turn: a flow each, more of them than a process may have sockets.
+pub fn udp_from_each(
+    from: &dyn Station,
+    ports: impl IntoIterator<Item = u16> + Send,
+    to: impl Into<SocketAddr>,
+) -> Result<Vec<Reached>> {
+    let to = to.into();
+    let ask_all = || {
+        let asked = ports.into_iter().map(|port| {
+            let source = SocketAddr::new(any_of(to).ip(), port);
+            ask(source, to).map_err(|error| io::Error::new(plain(error).kind(), format!("from port {port}")))
+        });
+        asked.collect::<io::Result<Vec<Reached>>>()
     };
-    from.namespace().run(exchange).map_err(|error| failed(from, to, "udp", error))
+    from.namespace().run(ask_all).map_err(|error| failed(from, to, "udp", error))
+}
+
+fn ask(source: SocketAddr, to: SocketAddr) -> io::Result<Reached> {
+    let socket = UdpSocket::bind(source)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    socket.send(b"who am I?")?;
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer)?;
+    let source_seen = parse_seen(&String::from_utf8_lossy(&answer[..length]))?;
+    Ok(Reached { source_seen, source_used: socket.local_addr()? })
 }
 
 /// A TCP connection to an [`crate::probe::EchoServer`] that stays open.
