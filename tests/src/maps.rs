@@ -72,8 +72,13 @@ impl Vm {
         NatKey<A>: Pod,
         NatHolder<A>: Pod,
     {
-        let pool: Vec<IpAddr> =
-            self.pool().iter().copied().map(IpAddr::from).chain(self.pool6().iter().copied().map(IpAddr::from)).collect();
+        let pool: Vec<IpAddr> = self
+            .pool()
+            .iter()
+            .copied()
+            .map(IpAddr::from)
+            .chain(self.pool6().iter().copied().map(IpAddr::from))
+            .collect();
         let mut found = Vec::new();
         for (address, _) in entries::<A, Endpoint>(self, names.endpoints, Map::HashMap)? {
             found.push(format!("{} {}", names.endpoints, address_of(address)));

@@ -17,6 +17,9 @@ use crate::{
 
 /// The interface that pods get.
 const INTERFACE: &str = "eth0";
+/// Where Debian's containernetworking-plugins are, and the programs that they call.
+const STANDARD_PLUGINS: &str = "/usr/lib/cni";
+const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A pod of a VM.
 pub struct Pod<'net> {
@@ -85,6 +88,24 @@ impl<'net> Pod<'net> {
     /// DEL, which must succeed, any number of times.
     pub fn del(&self) -> Result<()> {
         self.succeed("DEL").map(drop)
+    }
+
+    /// Runs a standard plugin after ours, as a runtime does with the next one of a list, with keys of its own.
+    pub fn chain(&self, command: &str, plugin: &str, keys: Value) -> Result<()> {
+        let mut netconf = keys;
+        for (key, value) in [
+            ("cniVersion", &self.result["cniVersion"]),
+            ("name", &self.netconf["name"]),
+            ("type", &plugin.into()),
+            ("prevResult", &self.result),
+        ] {
+            netconf[key] = value.clone();
+        }
+        let call = CniCall::new(command)?
+            .attachment(self.container_id(), self.namespace.path(), INTERFACE)
+            .with("CNI_PATH", STANDARD_PLUGINS)
+            .with("PATH", SYSTEM_PATH);
+        self.vm.chained(&format!("{STANDARD_PLUGINS}/{plugin}"), &call.netconf(&netconf))
     }
 
     /// Takes the namespace away first; returns the DEL that the runtime still makes.

@@ -153,6 +153,13 @@ impl Vm {
         process::run(command, call.stdin(), CALL_LIMIT).map(CniOutput::from)
     }
 
+    /// Runs another plugin than ours, which must succeed.
+    pub(crate) fn chained(&self, plugin: &str, call: &CniCall) -> Result<()> {
+        let mut command = self.namespace().command(plugin)?;
+        command.env_clear().envs(call.environment());
+        process::run_ok(command, call.stdin(), CALL_LIMIT).map(drop)
+    }
+
     /// The answer of the operator's command, such as `ctl(&["drops"])`.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         process::run_ok(self.ctl_command(arguments)?, b"", CALL_LIMIT)

@@ -47,11 +47,13 @@ impl Crowd {
     /// Carries a message of its own over each connection and back; the first that does not is an error.
     pub fn exchange(&mut self) -> Result<()> {
         for (number, pair) in self.pairs.iter_mut().enumerate() {
-            pair.exchange(format!("message of connection {number}").as_bytes()).map_err(|source| crate::Error::Probe {
-                from: format!("{}, connection {number}", self.from),
-                to: self.to.to_string(),
-                what: "tcp round trip",
-                source: reach::plain(source),
+            pair.exchange(format!("message of connection {number}").as_bytes()).map_err(|source| {
+                crate::Error::Probe {
+                    from: format!("{}, connection {number}", self.from),
+                    to: self.to.to_string(),
+                    what: "tcp round trip",
+                    source: reach::plain(source),
+                }
             })?;
         }
         Ok(())

@@ -112,7 +112,8 @@ fn fragment_header(source: IpAddr, destination: IpAddr, at: IpFragOffset, more: 
 
 fn ipv6_header(source: [u8; 16], destination: [u8; 16], next_header: IpNumber, payload: usize) -> Vec<u8> {
     let payload_length = payload as u16;
-    let header = Ipv6Header { source, destination, next_header, payload_length, hop_limit: HOP_LIMIT, ..<_>::default() };
+    let header =
+        Ipv6Header { source, destination, next_header, payload_length, hop_limit: HOP_LIMIT, ..<_>::default() };
     header.to_bytes().to_vec()
 }
 
