@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::layout::Endpoint;
+use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::commands::Faults;
@@ -33,7 +34,7 @@ impl Agent {
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
         let store = Store::open(&config.state_dir)?;
-        let datapath = Datapath::open(&settings(&config, &uplink, &pool))?;
+        let datapath = Datapath::open(&settings(&config, &uplink, &pool, boot_id.trim()))?;
         let mut leases = LeaseBook::new(config.pool.cooldown()).with_reuse_cooling(config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
@@ -141,7 +142,7 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
     if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }.into()) }
 }
 
-fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
+fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool, boot_id: &str) -> Settings {
     let ports = config.snat.port_range;
     Settings {
         dir: config.bpffs_dir.clone(),
@@ -152,6 +153,7 @@ fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
+            nat_seed: seed_of(boot_id),
             timeouts: Timeouts::DEFAULT,
             block_imds: false,
             services_known: config.routing.service_prefixes.is_some(),
@@ -165,4 +167,10 @@ fn settings(config: &AgentConfig, uplink: &Link, pool: &Pool) -> Settings {
             AskedMode::Clsact => AttachMode::Clsact,
         },
     }
+}
+
+/// Nobody outside of the machine knows its boot id.
+fn seed_of(boot_id: &str) -> u32 {
+    let digest = Sha256::digest(boot_id);
+    u32::from_ne_bytes([digest[0], digest[1], digest[2], digest[3]])
 }

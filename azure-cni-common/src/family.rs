@@ -3,6 +3,8 @@
 use core::cmp::Ordering;
 use core::hash::{Hash, Hasher};
 
+use crate::checksum;
+
 /// A 16-bit integer as it stands in the packet (network byte order).
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +27,12 @@ pub trait Address: Copy + Eq + Ord + 'static {
 
     /// Whether a host may send from it before it has an address, or besides the one it was given: never to be forwarded.
     fn is_link_source(self) -> bool;
+
+    /// A checksum that covers the address, after it has changed from `old` to `new`.
+    fn update_checksum(checksum: u16, old: Self, new: Self) -> u16;
+
+    /// The address in the words of a log record: IPv4 in the first.
+    fn to_words(self) -> [u32; 4];
 
     /// All bits of the address, mixed into one word with a multiplier's help; for choosing a place to start a search.
     fn fold(self) -> u32;
@@ -67,6 +75,14 @@ impl Address for Ipv4 {
 
     fn is_link_source(self) -> bool {
         false
+    }
+
+    fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
+        checksum::update32(checksum, old.0, new.0)
+    }
+
+    fn to_words(self) -> [u32; 4] {
+        [self.0, 0, 0, 0]
     }
 
     fn fold(self) -> u32 {
@@ -155,6 +171,17 @@ impl Address for Ipv6 {
         u32::from_be(self.0[0]) >> 22 == 0xfe80 >> 6 || self.halves() == (0, 0)
     }
 
+    fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
+        let [a, b, c, d] = old.0;
+        let [e, f, g, h] = new.0;
+        let sum = checksum::update32(checksum::update32(checksum, a, e), b, f);
+        checksum::update32(checksum::update32(sum, c, g), d, h)
+    }
+
+    fn to_words(self) -> [u32; 4] {
+        self.0
+    }
+
     fn fold(self) -> u32 {
         let (a, b) = self.halves();
         let mixed = (a.wrapping_mul(MIX) ^ b).wrapping_mul(MIX);
@@ -172,6 +199,8 @@ pub trait Family {
     const ETHERTYPE: Be16;
     /// Protocol number of the family's ICMP (IANA protocol numbers).
     const ICMP: u8;
+    /// 4 or 6.
+    const VERSION: u8;
 }
 
 /// RFC 791.
@@ -181,6 +210,7 @@ impl Family for V4 {
     type Address = Ipv4;
     const ETHERTYPE: Be16 = Be16::from_host(0x0800);
     const ICMP: u8 = 1;
+    const VERSION: u8 = 4;
 }
 
 /// RFC 8200.
@@ -190,6 +220,7 @@ impl Family for V6 {
     type Address = Ipv6;
     const ETHERTYPE: Be16 = Be16::from_host(0x86dd);
     const ICMP: u8 = 58;
+    const VERSION: u8 = 6;
 }
 
 /// IANA protocol numbers of the transports with ports.

@@ -89,6 +89,8 @@ impl<A: Address> FlowKey<A> {
 pub struct Path(pub u8);
 
 impl Path {
+    /// Of no flow that is known.
+    pub const UNKNOWN: Self = Self(0);
     /// Straight between the pod and the uplink.
     pub const WIRE: Self = Self(1);
     /// Through the host's stack, because it may translate or terminate the flow; replies must pass it again.

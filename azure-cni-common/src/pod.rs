@@ -4,7 +4,7 @@
 use crate::conntrack::Timeouts;
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
-use crate::layout::{Endpoint, NatHolder, NatKey, RouteClass};
+use crate::layout::{Endpoint, FragmentKey, FragmentPorts, NatHolder, NatKey, RefusedFlow, RouteClass};
 use crate::snat::PortRange;
 
 macro_rules! pod {
@@ -19,6 +19,9 @@ macro_rules! pod {
 
 pod!(
     Endpoint,
+    FragmentKey<Ipv4>,
+    FragmentKey<Ipv6>,
+    FragmentPorts,
     Flow,
     FlowKey<Ipv4>,
     FlowKey<Ipv6>,
@@ -29,6 +32,7 @@ pod!(
     NatKey<Ipv4>,
     NatKey<Ipv6>,
     PortRange,
+    RefusedFlow,
     RouteClass,
     Timeouts,
 );

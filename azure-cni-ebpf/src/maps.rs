@@ -7,13 +7,15 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Family, Ipv4, Ipv6, V4};
+use azure_cni_common::family::{Be16, Family, Ipv4, Ipv6, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
-use azure_cni_common::layout::{Endpoint, NatHolder, NatKey, RouteClass};
+use azure_cni_common::layout::{
+    Endpoint, FragmentKey, FragmentPorts, HOST_PORT_WORDS, NatHolder, NatKey, RouteClass, host_port_bit,
+};
 use azure_cni_common::next_hop::Services;
 use azure_cni_common::platform;
 use azure_cni_common::snat::PortRange;
@@ -53,6 +55,26 @@ static NATOPEN4: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = LruHashMap::pinned(
 #[map]
 static NATOPEN6: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = LruHashMap::pinned(65_536, 0);
 
+/// The ports of packets that come in fragments, while their later fragments may follow.
+#[map]
+static FRAGMENTS4: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = LruHashMap::pinned(8192, 0);
+#[map]
+static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = LruHashMap::pinned(8192, 0);
+
+/// Ports that are just being taken from a holder whose flow is over: one CPU at a time.
+#[map]
+static TAKEOVERS4: HashMap<NatKey<Ipv4>, u32> = HashMap::pinned(1024, 0);
+#[map]
+static TAKEOVERS6: HashMap<NatKey<Ipv6>, u32> = HashMap::pinned(1024, 0);
+
+/// Ports that sockets of the host hold, as bits: see [`host_port_bit`].
+#[map]
+static HOST_PORTS: Array<u64> = Array::pinned(HOST_PORT_WORDS, 0);
+
+/// Flows that were refused, for the agent to tell.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
+
 /// Packets dropped, by [`DropReason::number`].
 #[map]
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::SLOTS, 0);
@@ -88,8 +110,18 @@ pub static TIMEOUTS: Global<Timeouts> = Global::new(Timeouts::DEFAULT);
 #[unsafe(no_mangle)]
 static SERVICES_KNOWN: Global<u32> = Global::new(0);
 
+/// Of the search for ports, see [`azure_cni_common::snat::search_start`].
+#[unsafe(no_mangle)]
+pub static NAT_SEED: Global<u32> = Global::new(0);
+
 pub fn services() -> Services {
     if SERVICES_KNOWN.load() == 1 { Services::Known } else { Services::Unknown }
+}
+
+/// Whether a socket of the host holds the port, towards everybody.
+pub fn is_host_port(protocol: u8, port: Be16) -> bool {
+    let Some((word, bit)) = host_port_bit(protocol, port) else { return false };
+    HOST_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
 /// The tables of an address family.
@@ -97,10 +129,27 @@ pub trait Tables: Family + Sized {
     fn endpoint(address: Self::Address) -> Option<&'static Endpoint>;
     fn route(destination: Self::Address) -> Option<RouteClass>;
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow>;
+    fn opening() -> &'static LruHashMap<FlowKey<Self::Address>, Flow>;
     fn translations() -> &'static HashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
+    fn opening_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
+    fn take_overs() -> &'static HashMap<NatKey<Self::Address>, u32>;
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Address>, FragmentPorts>;
     /// The address that translated flows leave from.
     fn node_address() -> Self::Address;
+    /// Whether what leaves for the Internet is translated.
+    fn is_translated() -> bool;
     fn check_platform(tuple: &Tuple<Self::Address>) -> Result<(), DropReason>;
+}
+
+macro_rules! tables {
+    ($($name:ident: $map:ident<$key:ty, $value:ty> = $table:ident;)+) => {
+        $(
+            #[inline(always)]
+            fn $name() -> &'static $map<$key, $value> {
+                &$table
+            }
+        )+
+    };
 }
 
 impl Tables for V4 {
@@ -113,19 +162,57 @@ impl Tables for V4 {
         ROUTES4.get(&Key::new(32, destination)).copied()
     }
 
-    fn flows() -> &'static HashMap<FlowKey<Ipv4>, Flow> {
-        &FLOWS4
-    }
-
-    fn translations() -> &'static HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> {
-        &NAT4
+    tables! {
+        flows: HashMap<FlowKey<Ipv4>, Flow> = FLOWS4;
+        opening: LruHashMap<FlowKey<Ipv4>, Flow> = OPENING4;
+        translations: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT4;
+        opening_translations: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NATOPEN4;
+        take_overs: HashMap<NatKey<Ipv4>, u32> = TAKEOVERS4;
+        fragments: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = FRAGMENTS4;
     }
 
     fn node_address() -> Ipv4 {
         Ipv4(NODE_ADDRESS4.load())
     }
 
+    fn is_translated() -> bool {
+        true
+    }
+
     fn check_platform(tuple: &Tuple<Ipv4>) -> Result<(), DropReason> {
-        platform::check_ipv4(tuple)
+        platform::check_ipv4(tuple, BLOCK_IMDS.load() == 1)
+    }
+}
+
+impl Tables for V6 {
+    fn endpoint(address: Ipv6) -> Option<&'static Endpoint> {
+        // SAFETY: as for IPv4.
+        unsafe { ENDPOINTS6.get(&address) }
+    }
+
+    fn route(destination: Ipv6) -> Option<RouteClass> {
+        ROUTES6.get(&Key::new(128, destination)).copied()
+    }
+
+    tables! {
+        flows: HashMap<FlowKey<Ipv6>, Flow> = FLOWS6;
+        opening: LruHashMap<FlowKey<Ipv6>, Flow> = OPENING6;
+        translations: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT6;
+        opening_translations: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NATOPEN6;
+        take_overs: HashMap<NatKey<Ipv6>, u32> = TAKEOVERS6;
+        fragments: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = FRAGMENTS6;
+    }
+
+    fn node_address() -> Ipv6 {
+        Ipv6(NODE_ADDRESS6.load())
+    }
+
+    fn is_translated() -> bool {
+        SNAT6.load() == 1
+    }
+
+    /// The platform has no services at IPv6 addresses.
+    fn check_platform(_: &Tuple<Ipv6>) -> Result<(), DropReason> {
+        Ok(())
     }
 }

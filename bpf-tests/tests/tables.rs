@@ -106,7 +106,7 @@ fn scrub_takes_every_entry_of_an_address_and_no_other() {
     let a = Ipv4::from(Rig::POD_A);
     assert!(rig.flows().keys().all(|key| key.is_ok_and(|key| key.low != a && key.high != a)));
     assert!(rig.translations().iter().all(|entry| entry.is_ok_and(|(_, holder)| holder.address != a)));
-    assert_eq!((rig.flows().keys().count(), rig.translation_count()), (3, 2));
+    assert_eq!((rig.flow_count(), rig.translation_count()), (3, 2));
     assert_eq!(rig.tables().scrub(Rig::POD_A.into()).unwrap(), 0);
 }
 

@@ -29,6 +29,8 @@ pub struct Constants {
     /// Bytes, IP header included.
     pub uplink_mtu: u32,
     pub nat_ports: PortRange,
+    /// Where searches for ports begin: the same for all agents of a boot, so that lost flows find their ports.
+    pub nat_seed: u32,
     pub timeouts: Timeouts,
     /// Whether all cluster service prefixes are in the route table.
     pub services_known: bool,
@@ -55,6 +57,7 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
         .override_global("UPLINK_IFINDEX", &constants.uplink_ifindex, true)
         .override_global("UPLINK_MTU", &constants.uplink_mtu, true)
         .override_global("NAT_PORTS", &constants.nat_ports, true)
+        .override_global("NAT_SEED", &constants.nat_seed, true)
         .override_global("TIMEOUTS", &constants.timeouts, true)
         .override_global("SERVICES_KNOWN", &services_known, true)
         .override_global("BLOCK_IMDS", &block_imds, true)

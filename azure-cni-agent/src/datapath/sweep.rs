@@ -152,7 +152,8 @@ where
         let held = NatKey::for_outgoing(&opening, self.node, flow.nat_port);
         let mut removed = 0;
         for translations in &self.translations {
-            if translations.get(&held)? == Some(NatHolder::new(opening.source, opening.source_port)) {
+            let ours = NatHolder::new(opening.source, opening.source_port, 0);
+            if translations.get(&held)?.is_some_and(|holder| holder.is_same(&ours)) {
                 translations.remove(&held)?;
                 removed += 1;
             }

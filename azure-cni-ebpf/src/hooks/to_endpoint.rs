@@ -4,18 +4,19 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::V4;
-use azure_cni_common::flow::{Nat, Path};
+use azure_cni_common::family::{V4, V6};
+use azure_cni_common::flow::{Nat, Origin, Path};
 
 use crate::conntrack::{self, Tracking};
 use crate::endpoint;
 use crate::maps::Tables;
-use crate::packet::{Headers, Kind, Packet};
+use crate::packet::{self, Headers, Kind, Packet};
 use crate::verdict::{Verdict, finish};
 
 #[classifier]
 fn to_endpoint(ctx: TcContext) -> i32 {
-    finish(&ctx, steps::<V4>(&ctx))
+    let result = if packet::is_of::<V6>(&ctx) { steps::<V6>(&ctx) } else { steps::<V4>(&ctx) };
+    finish(&ctx, result)
 }
 
 #[inline(always)]
@@ -26,8 +27,8 @@ fn steps<F: Headers + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         return Ok(Verdict::PASS);
     }
     if let Tracking::New(new) = conntrack::track(&packet, event) {
-        // A full table is no reason to cut the host off from its pods.
-        let _ = new.open(Path::STACK, Nat::KEEP);
+        // Whoever it is, the stack has let it in. A full table is no reason to cut the host off from its pods.
+        let _ = new.open(Origin::OUTSIDE, Path::STACK, Nat::KEEP);
     }
     Ok(Verdict::PASS)
 }
