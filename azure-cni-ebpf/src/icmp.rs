@@ -66,4 +66,3 @@ pub fn translate<F: Rewrite + Tables>(
     }
     Ok(flow.path)
 }
-

@@ -21,26 +21,48 @@ struct Way {
     service_prefixes: Option<&'static str>,
     /// Where the agent learns that the node-local address belongs to the host: from its own file, else from the netconf.
     host_address_configured: bool,
+    /// Whether checksums are left to the device; programs that rewrite packets must be right for both.
+    checksum_offload: bool,
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_tcx_and_the_stack() -> Result<()> {
-    assert_promises(&Way { attach: "tcx", service_prefixes: None, host_address_configured: true })
+    assert_promises(&Way {
+        attach: "tcx",
+        service_prefixes: None,
+        host_address_configured: true,
+        checksum_offload: true,
+    })
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_tcx_on_the_short_way() -> Result<()> {
-    assert_promises(&Way { attach: "tcx", service_prefixes: Some("['10.0.0.0/16']"), host_address_configured: false })
+    assert_promises(&Way {
+        attach: "tcx",
+        service_prefixes: Some("['10.0.0.0/16']"),
+        host_address_configured: false,
+        checksum_offload: false,
+    })
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_clsact_and_the_stack() -> Result<()> {
-    assert_promises(&Way { attach: "clsact", service_prefixes: None, host_address_configured: false })
+    assert_promises(&Way {
+        attach: "clsact",
+        service_prefixes: None,
+        host_address_configured: false,
+        checksum_offload: false,
+    })
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_clsact_on_the_short_way() -> Result<()> {
-    assert_promises(&Way { attach: "clsact", service_prefixes: Some("[]"), host_address_configured: true })
+    assert_promises(&Way {
+        attach: "clsact",
+        service_prefixes: Some("[]"),
+        host_address_configured: true,
+        checksum_offload: true,
+    })
 }
 
 fn assert_promises(way: &Way) -> Result<()> {
@@ -84,7 +106,8 @@ fn assert_promises(way: &Way) -> Result<()> {
 }
 
 fn network(way: &Way) -> Result<Fabric> {
-    let mut builder = Fabric::builder().vms(2).agent_toml(&format!("datapath.attach = '{}'", way.attach));
+    let attach = format!("datapath.attach = '{}'", way.attach);
+    let mut builder = Fabric::builder().vms(2).checksum_offload(way.checksum_offload).agent_toml(&attach);
     if let Some(prefixes) = way.service_prefixes {
         builder = builder.agent_toml(&format!("routing.service_prefixes = {prefixes}"));
     }

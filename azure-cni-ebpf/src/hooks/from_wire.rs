@@ -30,13 +30,11 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     let Ok(mut packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::PASS) };
     fragments::follow(&mut packet);
     match packet.kind {
-        Kind::Flow(event) if packet.tuple.destination == F::node_address() => {
-            match nat::arrival::<F>(&packet.tuple) {
-                Arrival::NotTranslated => Ok(Verdict::PASS),
-                Arrival::Held(held) if held.is_host => for_host(&packet, event, &held),
-                Arrival::Held(held) => answer(ctx, &mut packet, event, &held),
-            }
-        }
+        Kind::Flow(event) if packet.tuple.destination == F::node_address() => match nat::arrival::<F>(&packet.tuple) {
+            Arrival::NotTranslated => Ok(Verdict::PASS),
+            Arrival::Held(held) if held.is_host => for_host(&packet, event, &held),
+            Arrival::Held(held) => answer(ctx, &mut packet, event, &held),
+        },
         Kind::Flow(event) => inbound(ctx, &mut packet, event),
         // For a pod's own address it needs no ports: the stack routes it.
         Kind::StrayFragment if packet.tuple.destination == F::node_address() && packet::may_wait(ctx) => {
@@ -94,11 +92,7 @@ fn answer<F: Rewrite + Tables>(
 
 /// For a pod's own address.
 #[inline(always)]
-fn inbound<F: Rewrite + Tables>(
-    ctx: &TcContext,
-    packet: &mut Packet<F>,
-    event: Event,
-) -> Result<Verdict, DropReason> {
+fn inbound<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>, event: Event) -> Result<Verdict, DropReason> {
     let Some(ifindex) = endpoint::find::<F>(packet.tuple.destination) else { return Ok(Verdict::PASS) };
     let path = match conntrack::track(packet, event) {
         Tracking::Known(known) if known.is_refused && known.flow.path != Path::STACK => {
