@@ -147,7 +147,7 @@ fn far_end_is_told_that_the_pod_has_stopped_listening() -> Result<()> {
             let (_, translated) = far.recv_from(&mut [0; 16]).expect("it arrives");
             assert_eq!(translated.ip(), vm.ip(version));
             drop(near);
-            net.internet().namespace().run(|| far.connect(translated)).expect("there is a route");
+            far.connect(translated).expect("there is a route");
             far.send(b"are you still there?").expect("the far end may send");
             let told = far.recv(&mut [0; 16]).expect_err("nobody is there any more");
             assert_eq!(told.kind(), std::io::ErrorKind::ConnectionRefused, "{told}");

@@ -23,7 +23,7 @@ pub fn datagram(from: &dyn Station, to: &dyn Station, at: impl Into<std::net::Ip
 fn exchange(from: &dyn Station, to: &dyn Station, at: SocketAddr, data: &[u8]) -> io::Result<Reached> {
     let far = bind(to, at)?;
     let near = bind(from, any_of(at))?;
-    from.namespace().run(|| near.connect(far.local_addr()?))?;
+    near.connect(far.local_addr()?)?;
     near.send(data)?;
     let mut buffer = vec![0; BUFFER];
     let (length, source_seen) = far.recv_from(&mut buffer)?;
