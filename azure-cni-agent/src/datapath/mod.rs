@@ -6,6 +6,7 @@
 mod attach;
 mod batch;
 mod bpffs;
+mod carry_over;
 mod events;
 mod family;
 mod host_ports;
@@ -84,7 +85,9 @@ impl Datapath {
         bpffs::ensure_mounted(&settings.dir)?;
         let pins = Pins::create(&settings.dir)?;
         let claim = pins.claim()?;
+        let carried_over = carry_over::begin(&settings.dir, &pins)?;
         load::load_programs(settings, &pins)?;
+        carried_over.finish(&pins)?;
         let tables = Tables::open(&pins, &settings.constants)?;
         Ok(Self { _claim: claim, pins, mode: settings.attach, tables })
     }
