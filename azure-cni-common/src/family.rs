@@ -193,7 +193,7 @@ impl Address for Ipv6 {
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What differs between IPv4 and IPv6 in type; what differs in header layout is beside the code that reads and writes it.
-pub trait Family {
+pub trait Family: 'static {
     type Address: Address;
     /// EtherType (IEEE 802 numbers; include/uapi/linux/if_ether.h).
     const ETHERTYPE: Be16;

@@ -38,6 +38,10 @@ pub struct Side(pub u8);
 impl Side {
     pub const LOW: Self = Self(0);
     pub const HIGH: Self = Self(1);
+
+    pub const fn other(self) -> Self {
+        Self(self.0 ^ 1)
+    }
 }
 
 /// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Maps

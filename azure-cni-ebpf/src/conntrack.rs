@@ -5,7 +5,7 @@
 //! sweeping the tables.
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_coarse_ns};
-use azure_cni_common::conntrack::{Event, Observed, State, is_worth_writing, observe};
+use azure_cni_common::conntrack::{Event, Observed, Sender, State, is_worth_writing, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Origin, Path, Side, Tuple};
@@ -14,28 +14,31 @@ use azure_cni_common::layout::{NatHolder, NatKey};
 use crate::maps::{self, Tables};
 use crate::packet::{Headers, Packet};
 
-pub enum Tracking<F: Tables> {
-    Known(Known<F>),
-    New(NewFlow<F>),
+pub enum Tracking {
+    Known(Known),
+    New(NewFlow),
 }
 
 /// A live flow, after the packet was entered into it.
-pub struct Known<F: Tables> {
+#[derive(Clone, Copy)]
+pub struct Known {
     /// As it was found; state and expiry are older by this packet.
     pub flow: Flow,
     pub is_opener: bool,
-    /// The flow is settled by this packet, and the connection table has no room for it.
+    /// The flow is settled by this packet and by none before.
+    pub is_settling: bool,
+    /// It is, and the connection table has no room for it.
     pub is_refused: bool,
     pub now_ns: u64,
-    key: FlowKey<F::Address>,
 }
 
 /// A flow that has no live entry yet.
-pub struct NewFlow<F: Tables> {
-    pub tuple: Tuple<F::Address>,
+#[derive(Clone, Copy)]
+pub struct NewFlow {
     pub now_ns: u64,
-    event: Event,
-    key: FlowKey<F::Address>,
+    /// What its first packet does to it.
+    by_opener: State,
+    by_responder: State,
     side: Side,
 }
 
@@ -47,7 +50,7 @@ pub fn now_ns() -> u64 {
 
 /// Finds the packet's flow and enters the packet into it.
 #[inline(always)]
-pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking<F> {
+pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking {
     let now_ns = now_ns();
     let (key, side) = FlowKey::of(&packet.tuple);
     if let Some(entry) = F::flows().get_ptr_mut(&key) {
@@ -58,7 +61,8 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking<
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
         {
             renew(entry, &flow, state, key.protocol, now_ns);
-            return Tracking::Known(Known { flow, is_opener: flow.opener == side, is_refused: false, now_ns, key });
+            let is_opener = flow.opener == side;
+            return Tracking::Known(Known { flow, is_opener, is_settling: false, is_refused: false, now_ns });
         }
         let _ = F::flows().remove(&key);
         give_port_back::<F>(&key, &flow, side);
@@ -69,17 +73,28 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking<
         if flow.is_live(now_ns)
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
         {
-            let is_refused = if state.is_settled(flow.origin) {
-                settle::<F>(&key, &flow, state, now_ns).is_err()
-            } else {
+            let is_settling = state.is_settled(flow.origin);
+            let is_refused = is_settling && settle::<F>(&key, &flow, state, now_ns).is_err();
+            if !is_settling {
                 renew(entry, &flow, state, key.protocol, now_ns);
-                false
-            };
-            return Tracking::Known(Known { flow, is_opener: flow.opener == side, is_refused, now_ns, key });
+            }
+            return Tracking::Known(Known { flow, is_opener: flow.opener == side, is_settling, is_refused, now_ns });
         }
         give_port_back::<F>(&key, &flow, side);
     }
-    Tracking::New(NewFlow { tuple: packet.tuple, now_ns, event, key, side })
+    Tracking::New(NewFlow {
+        now_ns,
+        by_opener: begin(Sender::Opener, event),
+        by_responder: begin(Sender::Responder, event),
+        side,
+    })
+}
+
+fn begin(sender: Sender, event: Event) -> State {
+    match observe(State::NEW, sender, event) {
+        Observed::Continues(state) => state,
+        Observed::Restarts => State::NEW,
+    }
 }
 
 #[inline(always)]
@@ -123,68 +138,79 @@ fn give_port_back<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side)
     }
 }
 
-impl<F: Tables> Known<F> {
-    pub fn set_nat(&self, nat: Nat) {
-        if let Some(entry) = self.entry() {
-            // SAFETY: as in `track`.
-            unsafe { (*entry).nat = nat };
-        }
-    }
-
-    /// The port first: whoever sees [`Nat::TRANSLATED`] finds it there.
-    pub fn set_translation(&self, port: Be16) {
-        if let Some(entry) = self.entry() {
-            // SAFETY: as in `track`.
-            unsafe { (*entry).nat_port = port };
-            self.set_nat(Nat::TRANSLATED);
-        }
-    }
-
-    fn entry(&self) -> Option<*mut Flow> {
-        F::flows().get_ptr_mut(&self.key).or_else(|| F::opening().get_ptr_mut(&self.key))
+/// Decides a flow's translation. The port first: whoever sees [`Nat::TRANSLATED`] finds it there.
+#[inline(never)]
+pub fn decide<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
+    let (key, _) = FlowKey::of(tuple);
+    if let Some(entry) = F::flows().get_ptr_mut(&key).or_else(|| F::opening().get_ptr_mut(&key)) {
+        // SAFETY: as in `track`.
+        let entry = unsafe { &mut *entry };
+        entry.nat_port = port;
+        entry.nat = nat;
     }
 }
 
-impl<F: Tables> NewFlow<F> {
+impl NewFlow {
     /// Remembers the flow as opened by the sender of the packet.
-    pub fn open(&self, origin: Origin, path: Path, nat: Nat) -> Result<Path, DropReason> {
-        self.insert(Flow::opened_by(self.side, origin, path, nat))
+    #[inline(always)]
+    pub fn open<F: Tables>(
+        &self,
+        tuple: &Tuple<F::Address>,
+        origin: Origin,
+        path: Path,
+        nat: Nat,
+    ) -> Result<Path, DropReason> {
+        let flow = Flow { state: self.by_opener, ..Flow::opened_by(self.side, origin, path, nat) };
+        remember::<F>(tuple, flow, self.now_ns)
     }
 
-    pub fn open_translated(&self, path: Path, port: Be16) -> Result<Path, DropReason> {
-        self.insert(Flow { nat_port: port, ..Flow::opened_by(self.side, Origin::NODE, path, Nat::TRANSLATED) })
+    #[inline(always)]
+    pub fn open_translated<F: Tables>(
+        &self,
+        tuple: &Tuple<F::Address>,
+        path: Path,
+        port: Be16,
+    ) -> Result<Path, DropReason> {
+        let flow = Flow::opened_by(self.side, Origin::NODE, path, Nat::TRANSLATED);
+        remember::<F>(tuple, Flow { nat_port: port, state: self.by_opener, ..flow }, self.now_ns)
     }
 
     /// Remembers a translated flow again whose entry was lost: the packet is an answer, its receiver opened the flow.
-    pub fn reopen_for_receiver(&self, path: Path, port: Be16) -> Result<Path, DropReason> {
-        let receiver = FlowKey::of(&self.tuple.reversed()).1;
-        self.insert(Flow { nat_port: port, ..Flow::opened_by(receiver, Origin::NODE, path, Nat::TRANSLATED) })
-    }
-
-    fn insert(&self, mut flow: Flow) -> Result<Path, DropReason> {
-        if let Observed::Continues(state) = observe(State::NEW, flow.sender(self.side), self.event) {
-            flow.state = state;
-        }
-        flow.expires_ns = maps::TIMEOUTS.load().expiry_ns(self.now_ns, self.key.protocol, flow.state);
-        // BPF_ANY: an entry that is there has expired or ended.
-        let inserted = if flow.state.is_settled(flow.origin) {
-            F::flows().insert(&self.key, &flow, u64::from(BPF_ANY))
-        } else {
-            F::opening().insert(&self.key, &flow, u64::from(BPF_ANY))
-        };
-        inserted.map(|()| flow.path).map_err(|_| DropReason::FlowTableFull)
+    #[inline(always)]
+    pub fn reopen_for_receiver<F: Tables>(
+        &self,
+        tuple: &Tuple<F::Address>,
+        path: Path,
+        port: Be16,
+    ) -> Result<Path, DropReason> {
+        let flow = Flow::opened_by(self.side.other(), Origin::NODE, path, Nat::TRANSLATED);
+        remember::<F>(tuple, Flow { nat_port: port, state: self.by_responder, ..flow }, self.now_ns)
     }
 }
 
-/// The live flow that a packet of this tuple belongs to, and who its sender is in it, as nothing but a look.
 #[inline(always)]
-pub fn peek<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Option<(Flow, bool)> {
-    let (key, side) = FlowKey::of(tuple);
-    // SAFETY: as in `track`; the value is copied.
-    let mut flow = unsafe { F::flows().get(&key) }.copied();
-    if flow.is_none() {
-        // SAFETY: as above.
-        flow = unsafe { F::opening().get(&key) }.copied();
+fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> Result<Path, DropReason> {
+    flow.expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
+    if insert::<F>(tuple, &flow) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
+}
+
+/// BPF_ANY: an entry that is there has expired or ended.
+#[inline(never)]
+fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
+    let (key, _) = FlowKey::of(tuple);
+    if flow.state.is_settled(flow.origin) {
+        F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
+    } else {
+        F::opening().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
     }
-    flow.filter(|flow| flow.is_live(now_ns)).map(|flow| (flow, flow.opener == side))
+}
+
+/// The live flow of this key, as nothing but a look.
+#[inline(always)]
+pub fn peek<F: Tables>(key: &FlowKey<F::Address>, now_ns: u64) -> Option<&'static Flow> {
+    // SAFETY: as in `track`: each combination of old and new fields is a flow that could have been seen.
+    let flow = unsafe { F::flows().get(key) };
+    // SAFETY: as above.
+    let flow = flow.or_else(|| unsafe { F::opening().get(key) })?;
+    if flow.is_live(now_ns) { Some(flow) } else { None }
 }

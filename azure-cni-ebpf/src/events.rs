@@ -7,7 +7,8 @@ use azure_cni_common::layout::RefusedFlow;
 
 use crate::maps::EVENTS;
 
-/// Reports a new flow that is refused. When the agent does not read, the ring fills up and the counter alone tells.
+/// Reports a new flow that is refused; `tuple` is of its opener's packet. When the agent does not read, the ring fills up
+/// and the counter alone tells.
 #[inline(never)]
 pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
     let event = RefusedFlow {
@@ -21,4 +22,10 @@ pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> Drop
     };
     let _ = EVENTS.output::<RefusedFlow>(&event, 0);
     reason
+}
+
+/// The same for a flow whose answer this is.
+#[inline(never)]
+pub fn refused_answer<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+    refused::<F>(&tuple.reversed(), reason)
 }

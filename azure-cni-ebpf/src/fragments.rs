@@ -4,12 +4,12 @@
 //! times, which lets those pass that arrived with it; `docs/adr/0005` has the bound.
 
 use aya_ebpf::bindings::BPF_ANY;
-use azure_cni_common::conntrack::{Event, NS_PER_SEC};
+use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::layout::{FragmentKey, FragmentPorts};
 
 use crate::conntrack::now_ns;
 use crate::maps::Tables;
-use crate::packet::{Headers, Kind, Packet, Part};
+use crate::packet::{Headers, Packet, Part};
 
 /// Fragments of one packet are sent in one go; identifications come round again (RFC 6864 section 4).
 const LIFETIME_NS: u64 = 2 * NS_PER_SEC;
@@ -41,12 +41,10 @@ fn follow_fragment<F: Headers + Tables>(packet: &mut Packet<F>) {
         let _ = F::fragments().insert(&key, &ports, u64::from(BPF_ANY));
         return;
     }
-    // SAFETY: the value is copied at once.
-    if let Some(ports) = unsafe { F::fragments().get(&key) }.copied()
+    // SAFETY: a value that becomes another packet's while it is read gives ports that hold no flow.
+    if let Some(ports) = unsafe { F::fragments().get(&key) }
         && now_ns < ports.expires_ns
     {
-        packet.tuple.source_port = ports.source_port;
-        packet.tuple.destination_port = ports.destination_port;
-        packet.kind = Kind::Flow(Event::Fragment);
+        packet.follows(ports.source_port, ports.destination_port);
     }
 }

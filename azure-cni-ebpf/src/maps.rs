@@ -20,6 +20,9 @@ use azure_cni_common::next_hop::Services;
 use azure_cni_common::platform;
 use azure_cni_common::snat::PortRange;
 
+use crate::nat;
+use crate::packet::{Packet, Quoted};
+
 #[map]
 static ENDPOINTS4: HashMap<Ipv4, Endpoint> = HashMap::pinned(1024, 0);
 #[map]
@@ -79,6 +82,28 @@ pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 #[map]
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::SLOTS, 0);
 
+/// What a program works with and a stack of 512 bytes has no room for, the caller's and the callees' taken together. One of
+/// each for a CPU: a program is not interrupted by another on the same CPU, and every packet writes before it reads.
+#[map]
+static PACKET4: PerCpuArray<Packet<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static PACKET6: PerCpuArray<Packet<V6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Keys and values that are looked for while a port is searched, or a message translated.
+pub struct Work<F: Family> {
+    /// Of the flow that wants a port, then of the one that holds it.
+    pub tuple: Tuple<F::Address>,
+    pub key: NatKey<F::Address>,
+    pub holder: NatHolder<F::Address>,
+    /// Of the flow that holds a port.
+    pub holding: FlowKey<F::Address>,
+    pub quoted: Quoted<F>,
+}
+
 #[unsafe(no_mangle)]
 static NODE_ADDRESS4: Global<u32> = Global::new(0);
 
@@ -134,8 +159,14 @@ pub trait Tables: Family + Sized {
     fn opening_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn take_overs() -> &'static HashMap<NatKey<Self::Address>, u32>;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self::Address>, FragmentPorts>;
+    /// This CPU's place for the packet.
+    fn packet() -> Option<&'static mut Packet<Self>>;
+    /// This CPU's place for what is looked for. To be taken by one function at a time.
+    fn work() -> Option<&'static mut Work<Self>>;
     /// The address that translated flows leave from.
     fn node_address() -> Self::Address;
+    /// [`crate::nat::search`], as a function that the verifier takes for itself.
+    fn search(now_ns: u64) -> u64;
     /// Whether what leaves for the Internet is translated.
     fn is_translated() -> bool;
     fn check_platform(tuple: &Tuple<Self::Address>) -> Result<(), DropReason>;
@@ -171,6 +202,20 @@ impl Tables for V4 {
         fragments: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = FRAGMENTS4;
     }
 
+    fn search(now_ns: u64) -> u64 {
+        nat_search4(now_ns)
+    }
+
+    fn packet() -> Option<&'static mut Packet<V4>> {
+        // SAFETY: this CPU's own, and taken once a packet; see the map.
+        PACKET4.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
+    }
+
+    fn work() -> Option<&'static mut Work<V4>> {
+        // SAFETY: this CPU's own; whoever takes it calls nobody who does.
+        WORK4.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+
     fn node_address() -> Ipv4 {
         Ipv4(NODE_ADDRESS4.load())
     }
@@ -203,6 +248,20 @@ impl Tables for V6 {
         fragments: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = FRAGMENTS6;
     }
 
+    fn search(now_ns: u64) -> u64 {
+        nat_search6(now_ns)
+    }
+
+    fn packet() -> Option<&'static mut Packet<V6>> {
+        // SAFETY: this CPU's own, and taken once a packet; see the map.
+        PACKET6.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
+    }
+
+    fn work() -> Option<&'static mut Work<V6>> {
+        // SAFETY: this CPU's own; whoever takes it calls nobody who does.
+        WORK6.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+
     fn node_address() -> Ipv6 {
         Ipv6(NODE_ADDRESS6.load())
     }
@@ -215,4 +274,19 @@ impl Tables for V6 {
     fn check_platform(_: &Tuple<Ipv6>) -> Result<(), DropReason> {
         Ok(())
     }
+}
+
+// The verifier walks a global function once, however many ways lead to it (Documentation/bpf/verifier.rst); it may take
+// numbers only.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_search4(now_ns: u64) -> u64 {
+    nat::search::<V4>(now_ns)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_search6(now_ns: u64) -> u64 {
+    nat::search::<V6>(now_ns)
 }

@@ -31,15 +31,28 @@ const MOST_WAITS: u32 = 8;
 /// What a packet is to connection tracking.
 #[derive(Clone, Copy)]
 pub enum Kind {
-    Flow(Event),
+    /// [`Packet::event`] says what happens in it.
+    Flow,
     /// A later fragment whose first has not come.
     StrayFragment,
-    /// An ICMP message about a packet of a flow.
+    /// An ICMP message about a packet of a flow: see [`is_icmp_error`].
     IcmpError,
     /// Belongs to no flow: other ICMP messages, headers too many to look behind.
     Opaque,
+    /// The transport's header is cut short.
+    Malformed,
     /// The frame was for all machines of the link; routers do not forward such (RFC 1812 section 5.3.4).
     LinkBroadcast,
+}
+
+/// An [`Event`] without what only some of them carry: a payload that is set in some variants only is left uninitialised in
+/// the others, and the compiler moves such bytes around where the verifier refuses to read them.
+#[derive(Clone, Copy)]
+enum Said {
+    Segment,
+    Datagram,
+    Answer,
+    Fragment,
 }
 
 /// How much of the packet that was sent is in this one.
@@ -55,12 +68,14 @@ pub struct Packet<F: Family> {
     /// Ports are zero where the packet has none.
     pub tuple: Tuple<F::Address>,
     pub kind: Kind,
+    said: Said,
+    flags: TcpFlags,
     pub part: Part,
     pub hop_limit: u8,
     /// Of fragments, as it stands in the packet.
     pub identification: u32,
-    /// Bytes from the start of the frame to the transport header.
-    pub transport_offset: u32,
+    /// See [`Packet::transport_offset`].
+    transport_offset: u16,
     /// Bytes from the start of the IP header to its end of payload.
     pub length: u32,
     /// Index of the interface the program runs at.
@@ -77,6 +92,10 @@ pub enum Unparsed {
     Malformed,
 }
 
+/// The verifier follows no offset beyond 65,535 into a packet (kernel/bpf/verifier.c, MAX_PACKET_OFF). The deepest
+/// transport header is behind four extension headers of 2,048 bytes.
+const DEEPEST: u32 = 0x7fff;
+
 /// How a family's header is read.
 pub trait Headers: Family + Sized {
     const ECHO: u8;
@@ -84,10 +103,22 @@ pub trait Headers: Family + Sized {
 
     fn is_icmp_error(icmp_type: u8) -> bool;
 
-    fn parse(ctx: &TcContext) -> Result<Packet<Self>, Unparsed>;
+    /// Of a packet whose ICMP header is right behind its IP header.
+    fn icmp_type(ctx: &TcContext) -> Option<u8>;
+
+    fn parse(ctx: &TcContext, packet: &mut Packet<Self>) -> Result<(), Unparsed>;
 
     /// The header of the packet that an ICMP error quotes.
     fn parse_quoted(ctx: &TcContext, offset: u32) -> Option<QuotedHeader<Self>>;
+}
+
+/// Whether the packet is an ICMP error right behind its IP header: those go a way of their own.
+#[inline(always)]
+pub fn is_icmp_error<F: Headers>(ctx: &TcContext) -> bool {
+    match F::icmp_type(ctx) {
+        Some(icmp_type) => F::is_icmp_error(icmp_type),
+        None => false,
+    }
 }
 
 /// Whether the frame says that it holds a packet of this family.
@@ -97,7 +128,7 @@ pub fn is_of<F: Family>(ctx: &TcContext) -> bool {
 
 impl<F: Headers> Packet<F> {
     #[inline(always)]
-    pub fn parse(ctx: &TcContext) -> Result<Self, Unparsed> {
+    pub fn parse(&mut self, ctx: &TcContext) -> Result<(), Unparsed> {
         let skb = skb(ctx);
         if skb.vlan_present != 0 || VLAN_ETHERTYPES.iter().any(|tag| skb.protocol == u32::from(tag.0)) {
             return Err(Unparsed::Tagged);
@@ -105,11 +136,45 @@ impl<F: Headers> Packet<F> {
         if skb.protocol != u32::from(F::ETHERTYPE.0) || skb.pkt_type == PACKET_OTHERHOST {
             return Err(Unparsed::NotOurs);
         }
-        let mut packet = F::parse(ctx)?;
-        if skb.pkt_type != PACKET_HOST {
-            packet.kind = Kind::LinkBroadcast;
+        F::parse(ctx, self)?;
+        if matches!(self.kind, Kind::Malformed) {
+            return Err(Unparsed::Malformed);
         }
-        Ok(packet)
+        if skb.pkt_type != PACKET_HOST {
+            self.kind = Kind::LinkBroadcast;
+        }
+        Ok(())
+    }
+
+    /// [`Self::parse`] with a stack of its own, for those who need much of theirs later.
+    #[inline(never)]
+    pub fn parse_apart(&mut self, ctx: &TcContext) -> Result<(), Unparsed> {
+        self.parse(ctx)
+    }
+
+    /// What the packet says about its flow; to be asked if its kind is [`Kind::Flow`].
+    #[inline(always)]
+    pub fn event(&self) -> Event {
+        match self.said {
+            Said::Segment => Event::Segment(self.flags),
+            Said::Datagram => Event::Datagram,
+            Said::Answer => Event::Answer,
+            Said::Fragment => Event::Fragment,
+        }
+    }
+
+    /// The ports are known after all.
+    pub fn follows(&mut self, source_port: Be16, destination_port: Be16) {
+        self.tuple.source_port = source_port;
+        self.tuple.destination_port = destination_port;
+        self.kind = Kind::Flow;
+        self.said = Said::Fragment;
+    }
+
+    /// Bytes from the start of the frame to the transport header: at most [`DEEPEST`], as the parser sees to.
+    pub fn transport_offset(&self) -> u32 {
+        // Said again where the verifier has forgotten it.
+        u32::from(self.transport_offset) & DEEPEST
     }
 
     /// Whether the packet, or a segment that the device will cut from it, is longer than `mtu`.
@@ -119,7 +184,7 @@ impl<F: Headers> Packet<F> {
         }
         let skb = skb(ctx);
         // A TCP header is at most 60 bytes (RFC 9293 section 3.1): a bound, at the cost of the slower way for few.
-        let headers = self.transport_offset - ETH_LEN + if self.tuple.protocol == TCP { 20 } else { 8 };
+        let headers = self.transport_offset() - ETH_LEN + if self.tuple.protocol == TCP { 20 } else { 8 };
         skb.gso_size == 0 || headers + skb.gso_size > mtu
     }
 }
@@ -134,9 +199,20 @@ impl Headers for V4 {
         matches!(icmp_type, 3 | 11 | 12)
     }
 
+    #[inline(always)]
+    fn icmp_type(ctx: &TcContext) -> Option<u8> {
+        let [_, protocol]: [u8; 2] = read(ctx, ETH_LEN + 8)?;
+        if protocol != V4::ICMP {
+            return None;
+        }
+        let [version_ihl, _]: [u8; 2] = read(ctx, ETH_LEN)?;
+        let [icmp_type, _]: [u8; 2] = read(ctx, ETH_LEN + u32::from(version_ihl & 0x0f) * 4)?;
+        Some(icmp_type)
+    }
+
     /// RFC 791 section 3.1.
     #[inline(always)]
-    fn parse(ctx: &TcContext) -> Result<Packet<V4>, Unparsed> {
+    fn parse(ctx: &TcContext, packet: &mut Packet<V4>) -> Result<(), Unparsed> {
         let words: [u32; 5] = read(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
         let [version_ihl, _, length_high, length_low] = words[0].to_ne_bytes();
         let [id_high, id_low, fragment_high, fragment_low] = words[1].to_ne_bytes();
@@ -155,18 +231,21 @@ impl Headers for V4 {
         let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
         let part = Part::of(fragment & 0x1fff != 0, fragment & 0x2000 != 0);
         let transport_offset = ETH_LEN + header_length;
-        let transport = transport::<V4>(ctx, transport_offset, protocol, length - header_length, part)?;
-        Ok(Packet {
+        let transport = transport::<V4>(ctx, transport_offset, protocol, length - header_length, part);
+        *packet = Packet {
             tuple: transport.between(Ipv4(words[3]), Ipv4(words[4]), protocol),
             kind: transport.kind,
+            said: transport.said,
+            flags: transport.flags,
             part,
             hop_limit,
             identification: u32::from(u16::from_ne_bytes([id_high, id_low])),
-            transport_offset,
+            transport_offset: transport_offset as u16,
             length,
             ifindex: skb(ctx).ifindex,
             header_checksum: u16::from_ne_bytes([sum_first, sum_second]),
-        })
+        };
+        Ok(())
     }
 
     #[inline(always)]
@@ -182,7 +261,7 @@ impl Headers for V4 {
             destination: Ipv4(words[4]),
             protocol,
             source_offset: offset + 12,
-            checksum: Some((offset + 10, u16::from_ne_bytes([sum_first, sum_second]))),
+            checksum: (offset + 10, u16::from_ne_bytes([sum_first, sum_second])),
             transport_offset: offset + header_length,
         })
     }
@@ -198,9 +277,19 @@ impl Headers for V6 {
         matches!(icmp_type, 1..=4)
     }
 
+    #[inline(always)]
+    fn icmp_type(ctx: &TcContext) -> Option<u8> {
+        let [next_header, _]: [u8; 2] = read(ctx, ETH_LEN + 6)?;
+        if next_header != V6::ICMP {
+            return None;
+        }
+        let [icmp_type, _]: [u8; 2] = read(ctx, ETH_LEN + V6_HEADER)?;
+        Some(icmp_type)
+    }
+
     /// RFC 8200 section 3.
     #[inline(always)]
-    fn parse(ctx: &TcContext) -> Result<Packet<V6>, Unparsed> {
+    fn parse(ctx: &TcContext, packet: &mut Packet<V6>) -> Result<(), Unparsed> {
         let words: [u32; 10] = read(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
         let [version, _, _, _] = words[0].to_ne_bytes();
         let [length_high, length_low, next_header, hop_limit] = words[1].to_ne_bytes();
@@ -220,21 +309,24 @@ impl Headers for V6 {
         let transport = if inner.is_hidden {
             Transport::none(Kind::Opaque)
         } else if headers > length {
-            return Err(Unparsed::Malformed);
+            Transport::none(Kind::Malformed)
         } else {
-            transport::<V6>(ctx, inner.offset, inner.protocol, length - headers, inner.part)?
+            transport::<V6>(ctx, inner.offset, inner.protocol, length - headers, inner.part)
         };
-        Ok(Packet {
+        *packet = Packet {
             tuple: transport.between(source, destination, inner.protocol),
             kind: transport.kind,
+            said: transport.said,
+            flags: transport.flags,
             part: inner.part,
             hop_limit,
             identification: inner.identification,
-            transport_offset: inner.offset,
+            transport_offset: inner.offset as u16,
             length,
             ifindex: skb(ctx).ifindex,
             header_checksum: 0,
-        })
+        };
+        Ok(())
     }
 
     #[inline(always)]
@@ -248,7 +340,7 @@ impl Headers for V6 {
             destination: Ipv6([words[6], words[7], words[8], words[9]]),
             protocol: inner.protocol,
             source_offset: offset + 8,
-            checksum: None,
+            checksum: (0, 0),
             transport_offset: inner.offset,
         })
     }
@@ -315,13 +407,27 @@ impl Part {
 
 struct Transport {
     kind: Kind,
+    said: Said,
+    flags: TcpFlags,
     source_port: Be16,
     destination_port: Be16,
 }
 
 impl Transport {
     const fn none(kind: Kind) -> Self {
-        Self { kind, source_port: Be16(0), destination_port: Be16(0) }
+        Self { kind, said: Said::Datagram, flags: TcpFlags(0), source_port: Be16(0), destination_port: Be16(0) }
+    }
+
+    /// The two ports as one word of the packet.
+    const fn with_ports(word: u32, said: Said, flags: TcpFlags) -> Self {
+        let [source_first, source_second, destination_first, destination_second] = word.to_ne_bytes();
+        Self {
+            kind: Kind::Flow,
+            said,
+            flags,
+            source_port: Be16(u16::from_ne_bytes([source_first, source_second])),
+            destination_port: Be16(u16::from_ne_bytes([destination_first, destination_second])),
+        }
     }
 
     fn between<A>(&self, source: A, destination: A, protocol: u8) -> Tuple<A> {
@@ -337,53 +443,47 @@ fn transport<F: Headers>(
     protocol: u8,
     length: u32,
     part: Part,
-) -> Result<Transport, Unparsed> {
+) -> Transport {
     if part == Part::Later {
-        return Ok(Transport::none(Kind::StrayFragment));
+        return Transport::none(Kind::StrayFragment);
     }
     match protocol {
-        TCP if length >= 20 => {
+        TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
             // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
-            let words: [u32; 4] = read(ctx, offset).ok_or(Unparsed::Malformed)?;
-            let [_, flags, _, _] = words[3].to_ne_bytes();
-            Ok(with_ports(words[0], Event::Segment(TcpFlags(flags))))
-        }
-        UDP if length >= 8 => {
-            let word: u32 = read(ctx, offset).ok_or(Unparsed::Malformed)?;
-            Ok(with_ports(word, Event::Datagram))
-        }
-        icmp if icmp == F::ICMP && length >= 8 => {
-            let words: [u32; 2] = read(ctx, offset).ok_or(Unparsed::Malformed)?;
-            let [icmp_type, _, _, _] = words[0].to_ne_bytes();
-            Ok(echo::<F>(icmp_type, words[1]).unwrap_or_else(|| {
-                Transport::none(if F::is_icmp_error(icmp_type) { Kind::IcmpError } else { Kind::Opaque })
-            }))
-        }
-        TCP | UDP => Err(Unparsed::Malformed),
-        icmp if icmp == F::ICMP => Err(Unparsed::Malformed),
-        _ => Ok(Transport::none(Kind::Flow(Event::Datagram))),
+            Some([ports, _, _, word]) => {
+                let [_, flags, _, _] = word.to_ne_bytes();
+                Transport::with_ports(ports, Said::Segment, TcpFlags(flags))
+            }
+            None => Transport::none(Kind::Malformed),
+        },
+        UDP if length >= 8 => match read::<u32>(ctx, offset) {
+            Some(ports) => Transport::with_ports(ports, Said::Datagram, TcpFlags(0)),
+            None => Transport::none(Kind::Malformed),
+        },
+        protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {
+            Some([first, second]) => {
+                let [icmp_type, _, _, _] = first.to_ne_bytes();
+                icmp::<F>(icmp_type, second)
+            }
+            None => Transport::none(Kind::Malformed),
+        },
+        TCP | UDP => Transport::none(Kind::Malformed),
+        protocol if protocol == F::ICMP => Transport::none(Kind::Malformed),
+        _ => Transport::none(Kind::Flow),
     }
 }
 
 /// The identifier of an echo is the port of the side that asks.
 #[inline(always)]
-fn echo<F: Headers>(icmp_type: u8, second_word: u32) -> Option<Transport> {
+fn icmp<F: Headers>(icmp_type: u8, second_word: u32) -> Transport {
     let [id_first, id_second, _, _] = second_word.to_ne_bytes();
     let identifier = Be16(u16::from_ne_bytes([id_first, id_second]));
     if icmp_type == F::ECHO {
-        return Some(Transport { source_port: identifier, ..Transport::none(Kind::Flow(Event::Datagram)) });
-    }
-    (icmp_type == F::ECHO_REPLY)
-        .then_some(Transport { destination_port: identifier, ..Transport::none(Kind::Flow(Event::Answer)) })
-}
-
-#[inline(always)]
-fn with_ports(word: u32, event: Event) -> Transport {
-    let [source_first, source_second, destination_first, destination_second] = word.to_ne_bytes();
-    Transport {
-        kind: Kind::Flow(event),
-        source_port: Be16(u16::from_ne_bytes([source_first, source_second])),
-        destination_port: Be16(u16::from_ne_bytes([destination_first, destination_second])),
+        Transport { source_port: identifier, ..Transport::none(Kind::Flow) }
+    } else if icmp_type == F::ECHO_REPLY {
+        Transport { destination_port: identifier, said: Said::Answer, ..Transport::none(Kind::Flow) }
+    } else {
+        Transport::none(if F::is_icmp_error(icmp_type) { Kind::IcmpError } else { Kind::Opaque })
     }
 }
 
@@ -392,53 +492,63 @@ pub struct QuotedHeader<F: Family> {
     source: F::Address,
     destination: F::Address,
     protocol: u8,
-    /// Bytes from the start of the frame; the destination comes right behind.
-    pub source_offset: u32,
-    /// Where the header's checksum is, and what it is.
-    pub checksum: Option<(u32, u16)>,
+    source_offset: u32,
+    checksum: (u32, u16),
     transport_offset: u32,
 }
 
 /// The packet that an ICMP error speaks of, as far as it is quoted: eight bytes behind its IP header are certain (RFC 792,
-/// RFC 4443 section 2.4 has more).
+/// RFC 4443 section 2.4 has more). Offsets are from the start of the frame.
 pub struct Quoted<F: Family> {
     /// In the quoted packet's own direction.
     pub tuple: Tuple<F::Address>,
-    pub header: QuotedHeader<F>,
+    /// Of the source address; the destination comes right behind.
+    pub source_offset: u32,
+    /// Where the IP header's checksum is, and what it is; at 0 there is none.
+    pub header_checksum: (u32, u16),
     /// Where the port of the source is, and of the destination; 0 if it has none.
     pub port_offsets: [u32; 2],
-    /// Where the transport's checksum is, and what it is; none if it was cut off, or says that there is none.
-    pub checksum: Option<(u32, u16)>,
+    /// Where the transport's checksum is, and what it is; at 0 it was cut off, or says that there is none.
+    pub checksum: (u32, u16),
 }
 
 impl<F: Headers> Quoted<F> {
-    /// None if the message quotes nothing that belongs to a flow.
+    /// `None` if the message quotes nothing that belongs to a flow.
     #[inline(always)]
-    pub fn parse(ctx: &TcContext, packet: &Packet<F>) -> Option<Self> {
-        let header = F::parse_quoted(ctx, packet.transport_offset + ICMP_HEADER)?;
+    pub fn parse(&mut self, ctx: &TcContext, packet: &Packet<F>) -> Option<()> {
+        let header = F::parse_quoted(ctx, packet.transport_offset() + ICMP_HEADER)?;
         let start = header.transport_offset;
         let words: [u32; 2] = read(ctx, start)?;
         let [icmp_type, _, icmp_sum_first, icmp_sum_second] = words[0].to_ne_bytes();
         let [_, _, udp_sum_first, udp_sum_second] = words[1].to_ne_bytes();
+        let udp_sum = u16::from_ne_bytes([udp_sum_first, udp_sum_second]);
+        let icmp_sum = u16::from_ne_bytes([icmp_sum_first, icmp_sum_second]);
         let (transport, port_offsets, checksum) = match header.protocol {
             TCP => {
-                let checksum = read(ctx, start + 16).map(|sum: u16| (start + 16, sum));
-                (with_ports(words[0], Event::Fragment), [start, start + 2], checksum)
+                let checksum = match read::<u16>(ctx, start + 16) {
+                    Some(sum) => (start + 16, sum),
+                    None => (0, 0),
+                };
+                (Transport::with_ports(words[0], Said::Fragment, TcpFlags(0)), [start, start + 2], checksum)
             }
             UDP => {
-                let sum = u16::from_ne_bytes([udp_sum_first, udp_sum_second]);
-                (with_ports(words[0], Event::Fragment), [start, start + 2], (sum != 0).then_some((start + 6, sum)))
+                let checksum = if udp_sum != 0 { (start + 6, udp_sum) } else { (0, 0) };
+                (Transport::with_ports(words[0], Said::Fragment, TcpFlags(0)), [start, start + 2], checksum)
             }
-            icmp if icmp == F::ICMP => {
-                let transport = echo::<F>(icmp_type, words[1])?;
-                let offsets = if icmp_type == F::ECHO { [start + 4, 0] } else { [0, start + 4] };
-                let sum = u16::from_ne_bytes([icmp_sum_first, icmp_sum_second]);
-                (transport, offsets, Some((start + 2, sum)))
+            icmp_protocol if icmp_protocol == F::ICMP => {
+                let offsets = match icmp_type {
+                    request if request == F::ECHO => [start + 4, 0],
+                    reply if reply == F::ECHO_REPLY => [0, start + 4],
+                    _ => return None,
+                };
+                (icmp::<F>(icmp_type, words[1]), offsets, (start + 2, icmp_sum))
             }
-            _ => (Transport::none(Kind::Opaque), [0, 0], None),
+            _ => (Transport::none(Kind::Opaque), [0, 0], (0, 0)),
         };
         let tuple = transport.between(header.source, header.destination, header.protocol);
-        Some(Self { tuple, header, port_offsets, checksum })
+        let QuotedHeader { source_offset, checksum: header_checksum, .. } = header;
+        *self = Self { tuple, source_offset, header_checksum, port_offsets, checksum };
+        Some(())
     }
 }
 

@@ -70,6 +70,18 @@ pub fn replace<F: Rewrite>(
     address: F::Address,
     port: Be16,
 ) -> Result<(), DropReason> {
+    replace_end(ctx, packet, end, &address, port)
+}
+
+#[inline(never)]
+fn replace_end<F: Rewrite>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    end: End,
+    address: &F::Address,
+    port: Be16,
+) -> Result<(), DropReason> {
+    let address = *address;
     let tuple = packet.tuple;
     let (old_address, old_port) = match end {
         End::Source => (tuple.source, tuple.source_port),
@@ -109,7 +121,7 @@ impl Transport {
         if packet.part == Part::Later {
             return None;
         }
-        let start = packet.transport_offset;
+        let start = packet.transport_offset();
         let port_offset = start + if end == End::Source { 0 } else { 2 };
         match packet.tuple.protocol {
             TCP => Some(Self { port_offset, checksum_offset: start + 16, has_pseudo_header: true, flags: 0 }),
@@ -272,7 +284,7 @@ pub fn replace_quoted<F: Rewrite>(
     address: F::Address,
     port: Be16,
 ) -> Result<(), DropReason> {
-    let sum_offset = message.transport_offset + 2;
+    let sum_offset = message.transport_offset() + 2;
     let tuple = &quoted.tuple;
     let (old_address, old_port, behind, port_offset) = match end {
         End::Source => (tuple.source, tuple.source_port, 0, quoted.port_offsets[0]),
@@ -280,11 +292,13 @@ pub fn replace_quoted<F: Rewrite>(
             (tuple.destination, tuple.destination_port, size_of::<F::Address>() as u32, quoted.port_offsets[1])
         }
     };
-    if let Some((offset, old)) = quoted.header.checksum {
+    let (offset, old) = quoted.header_checksum;
+    if offset != 0 {
         let new = F::Address::update_checksum(old, old_address, address);
         change_word(ctx, sum_offset, offset, old, new)?;
     }
-    if let Some((offset, old)) = quoted.checksum {
+    let (offset, old) = quoted.checksum;
+    if offset != 0 {
         let has_pseudo_header = tuple.protocol != F::ICMP || F::ICMP_HAS_PSEUDO_HEADER;
         let with_address =
             if has_pseudo_header { F::Address::update_checksum(old, old_address, address) } else { old };
@@ -298,7 +312,7 @@ pub fn replace_quoted<F: Rewrite>(
     if port_offset != 0 {
         change_word(ctx, sum_offset, port_offset, old_port.0, port.0)?;
     }
-    F::change_quoted_address(ctx, sum_offset, quoted.header.source_offset + behind, old_address, address)
+    F::change_quoted_address(ctx, sum_offset, quoted.source_offset + behind, old_address, address)
 }
 
 /// Two bytes that a checksum covers.

@@ -19,48 +19,74 @@ use crate::{events, fragments, nat};
 
 #[classifier]
 fn from_endpoint(ctx: TcContext) -> i32 {
-    let result = if packet::is_of::<V6>(&ctx) { steps::<V6>(&ctx) } else { steps::<V4>(&ctx) };
+    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
+}
+
+#[inline(always)]
+fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
+}
+
+/// A function of its own for each family and for messages, with a stack of its own.
+#[inline(never)]
+fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    let result = steps::<F>(ctx);
     if !matches!(result, Ok(verdict) if verdict.is_wait()) {
-        packet::end_wait(&ctx);
+        packet::end_wait(ctx);
     }
-    finish(&ctx, result)
+    finish(ctx, result)
 }
 
 #[inline(always)]
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let mut packet = match Packet::<F>::parse(ctx) {
-        Ok(packet) => packet,
-        Err(Unparsed::NotOurs) => return Ok(Verdict::PASS),
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    let parsed = packet.parse(ctx);
+    let Some(translation) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
+    match packet.kind {
+        Kind::Flow => {
+            let event = packet.event();
+            match conntrack::track(packet, event) {
+                Tracking::Known(known) => known_flow(ctx, packet, &known),
+                Tracking::New(new) => new_flow(ctx, packet, &new, translation, event),
+            }
+        }
+        Kind::StrayFragment => stray_fragment(ctx, packet, translation),
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+/// Whether the packet is one that the pod may send and that can be forwarded from here.
+#[inline(always)]
+fn admit<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    parsed: Result<(), Unparsed>,
+) -> Result<Option<Translation>, DropReason> {
+    match parsed {
+        Ok(()) => {}
+        Err(Unparsed::NotOurs) => return Ok(None),
         // The stack takes tags of VLAN 0 off behind our back, as many as there are (net/core/dev.c).
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
-    };
-    let Sender::Pod(translation) = endpoint::check_source(&packet)? else { return Ok(Verdict::PASS) };
-    fragments::follow(&mut packet);
+    }
+    let Sender::Pod(translation) = endpoint::check_source(packet)? else { return Ok(None) };
+    fragments::follow(packet);
     F::check_platform(&packet.tuple)?;
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
     if packet.hop_limit <= 1
         || packet.tuple.destination.stays_on_link()
         || packet.exceeds(ctx, maps::UPLINK_MTU.load())
     {
-        return Ok(Verdict::PASS);
+        return Ok(None);
     }
-    match packet.kind {
-        Kind::Flow(event) => match conntrack::track(&packet, event) {
-            Tracking::Known(known) => known_flow(ctx, &mut packet, &known),
-            Tracking::New(new) => new_flow(ctx, &mut packet, &new, translation, event),
-        },
-        Kind::StrayFragment => stray_fragment(ctx, &packet, translation),
-        Kind::IcmpError => icmp_error(ctx, &mut packet),
-        Kind::Opaque | Kind::LinkBroadcast => Ok(Verdict::PASS),
-    }
+    Ok(Some(translation))
 }
 
 #[inline(always)]
 fn known_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
-    known: &Known<F>,
+    known: &Known,
 ) -> Result<Verdict, DropReason> {
     if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
         return Ok(Verdict::PASS);
@@ -77,7 +103,7 @@ fn known_flow<F: Rewrite + Tables>(
         return Ok(Verdict::PASS);
     }
     if known.is_opener && known.flow.nat == Nat::TRANSLATED {
-        let port = nat::port_of(known, &packet.tuple)?;
+        let port = nat::port_of::<F>(known, &packet.tuple)?;
         rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     }
     to_wire(ctx, packet)
@@ -87,31 +113,31 @@ fn known_flow<F: Rewrite + Tables>(
 fn new_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
-    new: &NewFlow<F>,
+    new: &NewFlow,
     translation: Translation,
     event: Event,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     if let Some(ifindex) = endpoint::find::<F>(destination) {
-        new.open(Origin::NODE, Path::LOCAL, Nat::KEEP)?;
+        new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
         return to_pod(ctx, packet, ifindex);
     }
     let class = F::route(destination);
     let egress = next_hop::from_pod(class, maps::services(), translation, event);
     if egress.path == Path::STACK {
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host.
-        let _ = new.open(Origin::NODE, egress.path, egress.nat);
+        let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
         return Ok(Verdict::PASS);
     }
     if egress.nat == Nat::TRANSLATED {
-        let port = nat::claim::<F>(&new.tuple, new.now_ns)
-            .and_then(|port| nat::open(new, egress.path, port).map(|()| port))
-            .map_err(|reason| events::refused::<F>(&new.tuple, reason))?;
+        let port = nat::claim::<F>(&packet.tuple, new.now_ns)
+            .and_then(|port| nat::open::<F>(new, &packet.tuple, egress.path, port).map(|()| port))
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     } else if event.opens() || class == Some(RouteClass::VNET) {
-        new.open(Origin::NODE, egress.path, egress.nat)?;
-    } else if let Some(port) = nat::recall::<F>(&new.tuple) {
-        new.open_translated(egress.path, port)?;
+        new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)?;
+    } else if let Some(port) = nat::recall::<F>(&packet.tuple) {
+        new.open_translated::<F>(&packet.tuple, egress.path, port)?;
         rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     }
     to_wire(ctx, packet)
@@ -131,8 +157,18 @@ fn stray_fragment<F: Rewrite + Tables>(
     if packet::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
 }
 
+#[inline(never)]
+fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, message_steps::<F>(ctx))
+}
+
 #[inline(always)]
-fn icmp_error<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
+fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    let parsed = packet.parse_apart(ctx);
+    if admit(ctx, packet, parsed)?.is_none() || !matches!(packet.kind, Kind::IcmpError) {
+        return Ok(Verdict::PASS);
+    }
     match icmp::translate(ctx, packet, Speaker::Pod)? {
         Path::WIRE => to_wire(ctx, packet),
         Path::LOCAL => match endpoint::find::<F>(packet.tuple.destination) {
