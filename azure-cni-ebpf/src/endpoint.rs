@@ -31,8 +31,5 @@ pub fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<Sender, D
 }
 
 pub fn translation<F: Tables>(endpoint: &Endpoint) -> Translation {
-    Translation {
-        is_on: F::is_translated(),
-        pod_keeps_source: endpoint.flags.has(EndpointFlags::KEEP_SOURCE),
-    }
+    Translation { is_on: F::is_translated(), pod_keeps_source: endpoint.flags.has(EndpointFlags::KEEP_SOURCE) }
 }

@@ -118,4 +118,3 @@ fn translate_steps<F: Rewrite + Tables>(
     }
     Ok(path)
 }
-

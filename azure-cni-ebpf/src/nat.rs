@@ -36,12 +36,7 @@ pub fn holder_of<F: Tables>(key: &NatKey<F::Address>) -> Option<&'static NatHold
 /// The other side has answered: the translation is not to be lost to a flood any more. `tuple` is the answer's as the pod
 /// sees it, `port` the node's. False if there is no room.
 #[inline(never)]
-pub fn settle<F: Tables>(
-    tuple: &Tuple<F::Address>,
-    port: Be16,
-    node_is_holder: bool,
-    now_ns: u64,
-) -> bool {
+pub fn settle<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, node_is_holder: bool, now_ns: u64) -> bool {
     let Some(work) = F::work() else { return false };
     let node = F::node_address();
     work.key = NatKey::for_incoming(tuple);

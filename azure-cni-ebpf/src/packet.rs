@@ -366,8 +366,7 @@ const MOST_EXTENSIONS: u32 = 4;
 /// RFC 8200 section 4: hop-by-hop options, routing, fragment, destination options. All else is taken for the transport.
 #[inline(always)]
 fn behind_extensions(ctx: &TcContext, offset: u32, next_header: u8) -> Option<Inner> {
-    let mut inner =
-        Inner { protocol: next_header, part: Part::Whole, is_hidden: false, identification: 0, offset };
+    let mut inner = Inner { protocol: next_header, part: Part::Whole, is_hidden: false, identification: 0, offset };
     for _ in 0..MOST_EXTENSIONS {
         if !is_extension(inner.protocol) || inner.part == Part::Later {
             return Some(inner);
@@ -437,13 +436,7 @@ impl Transport {
 }
 
 #[inline(always)]
-fn transport<F: Headers>(
-    ctx: &TcContext,
-    offset: u32,
-    protocol: u8,
-    length: u32,
-    part: Part,
-) -> Transport {
+fn transport<F: Headers>(ctx: &TcContext, offset: u32, protocol: u8, length: u32, part: Part) -> Transport {
     if part == Part::Later {
         return Transport::none(Kind::StrayFragment);
     }

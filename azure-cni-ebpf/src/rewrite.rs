@@ -300,8 +300,7 @@ pub fn replace_quoted<F: Rewrite>(
     let (offset, old) = quoted.checksum;
     if offset != 0 {
         let has_pseudo_header = tuple.protocol != F::ICMP || F::ICMP_HAS_PSEUDO_HEADER;
-        let with_address =
-            if has_pseudo_header { F::Address::update_checksum(old, old_address, address) } else { old };
+        let with_address = if has_pseudo_header { F::Address::update_checksum(old, old_address, address) } else { old };
         let new = match checksum::update(with_address, old_port.0, port.0) {
             // RFC 768: "no checksum" is not what is meant.
             0 if tuple.protocol == UDP => 0xffff,

@@ -35,14 +35,20 @@ pub fn now_ns() -> u64 {
 impl Rig {
     /// The connection table, then that of opening flows.
     pub fn flows(&self) -> [HashMap<MapData, FlowKey<Ipv4>, Flow>; 2] {
-        [HashMap::try_from(Map::HashMap(self.map_data("FLOWS4"))), HashMap::try_from(Map::LruHashMap(self.map_data("OPENING4")))]
-            .map(|map| map.expect("a hash map of these types"))
+        [
+            HashMap::try_from(Map::HashMap(self.map_data("FLOWS4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("OPENING4"))),
+        ]
+        .map(|map| map.expect("a hash map of these types"))
     }
 
     /// Of established flows, then of opening ones.
     pub fn translations(&self) -> [HashMap<MapData, NatKey<Ipv4>, NatHolder<Ipv4>>; 2] {
-        [HashMap::try_from(Map::HashMap(self.map_data("NAT4"))), HashMap::try_from(Map::LruHashMap(self.map_data("NATOPEN4")))]
-            .map(|map| map.expect("a hash map of these types"))
+        [
+            HashMap::try_from(Map::HashMap(self.map_data("NAT4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("NATOPEN4"))),
+        ]
+        .map(|map| map.expect("a hash map of these types"))
     }
 
     /// The entry of the flow that this tuple belongs to, in either direction.
@@ -116,7 +122,10 @@ impl Rig {
             ("NATOPEN6", Map::LruHashMap),
         ] {
             if name.starts_with("NAT") {
-                empty(HashMap::<_, NatKey<Ipv6>, NatHolder<Ipv6>>::try_from(kind(self.map_data(name))).expect("of these types"));
+                empty(
+                    HashMap::<_, NatKey<Ipv6>, NatHolder<Ipv6>>::try_from(kind(self.map_data(name)))
+                        .expect("of these types"),
+                );
             } else {
                 empty(HashMap::<_, FlowKey<Ipv6>, Flow>::try_from(kind(self.map_data(name))).expect("of these types"));
             }

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
@@ -35,9 +35,9 @@ fn internet(net: &Fabric) -> Result<EchoServer> {
     EchoServer::start(net.internet())
 }
 
-fn source_of(pod: &Pod, echo: &EchoServer) -> Result<Ipv4Addr> {
-    let by_udp = *probe::udp(pod, echo.address())?.source_seen.ip();
-    assert_eq!(*probe::tcp(pod, echo.address())?.source_seen.ip(), by_udp);
+fn source_of(pod: &Pod, echo: &EchoServer) -> Result<IpAddr> {
+    let by_udp = probe::udp(pod, echo.address())?.source_seen.ip();
+    assert_eq!(probe::tcp(pod, echo.address())?.source_seen.ip(), by_udp);
     Ok(by_udp)
 }
 
@@ -49,7 +49,7 @@ fn prefix_added_by_sighup_is_untranslated_for_new_flows_while_an_open_one_goes_o
         let pod = vm.add_pod("a")?;
         let echo = internet(&net)?;
         let mut open = Connection::open(&pod, echo.address())?;
-        assert_eq!(*open.reached().source_seen.ip(), vm.address());
+        assert_eq!(open.reached().source_seen.ip(), vm.address());
 
         vm.overlay_agent_toml(&vnet_prefixes(&format!(", '{INTERNET_PREFIX}'")))?;
         vm.reload_agent()?;
@@ -96,7 +96,7 @@ fn file_that_is_not_understood_changes_nothing_and_other_keys_wait_for_the_next_
     assert_eq!(source_of(&pod, &echo)?, vm.address());
     vm.restart_agent()?;
     let seen = probe::tcp(&pod, echo.address())?.source_seen;
-    assert!(*seen.ip() == vm.address() && (2000..=2999).contains(&seen.port()), "{seen}");
+    assert!(seen.ip() == vm.address() && (2000..=2999).contains(&seen.port()), "{seen}");
     pod.del()?;
     vm.expect_clean()
 }
@@ -214,7 +214,7 @@ fn metadata_service_that_is_blocked_answers_the_vm_and_never_a_pod() -> Result<(
         assert_eq!(witness.finish(), []);
         assert!(vm.drops()?["metadata_blocked"] > 0);
         // Other services of that address are not the metadata service.
-        assert_eq!(*probe::udp(&pod, metadata.address())?.source_seen.ip(), vm.address());
+        assert_eq!(probe::udp(&pod, metadata.address())?.source_seen.ip(), vm.address());
         probe::tcp(vm, metadata.address())?;
         pod.del()?;
         vm.expect_clean()?;

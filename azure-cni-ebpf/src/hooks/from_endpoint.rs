@@ -73,9 +73,7 @@ fn admit<F: Rewrite + Tables>(
     fragments::follow(packet);
     F::check_platform(&packet.tuple)?;
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
-    if packet.hop_limit <= 1
-        || packet.tuple.destination.stays_on_link()
-        || packet.exceeds(ctx, maps::UPLINK_MTU.load())
+    if packet.hop_limit <= 1 || packet.tuple.destination.stays_on_link() || packet.exceeds(ctx, maps::UPLINK_MTU.load())
     {
         return Ok(None);
     }

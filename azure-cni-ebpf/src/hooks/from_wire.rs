@@ -103,10 +103,7 @@ fn answer<F: Rewrite + Tables>(
 
 /// For a pod's own address.
 #[inline(always)]
-fn inbound<F: Rewrite + Tables>(
-    ctx: &TcContext,
-    packet: &mut Packet<F>,
-) -> Result<Verdict, DropReason> {
+fn inbound<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
     let Some(ifindex) = endpoint::find::<F>(packet.tuple.destination) else { return Ok(Verdict::PASS) };
     let path = match conntrack::track(packet, packet.event()) {
         Tracking::Known(known) => {
