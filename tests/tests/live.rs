@@ -215,7 +215,6 @@ fn metadata_service_that_is_blocked_answers_the_vm_and_never_a_pod() -> Result<(
         assert!(vm.drops()?["metadata_blocked"] > 0);
         // Other services of that address are not the metadata service.
         assert_eq!(probe::udp(&pod, metadata.address())?.source_seen.ip(), vm.address());
-        configure(vm.namespace(), &format!("route replace {METADATA}/32 via 10.240.0.1"))?;
         probe::tcp(vm, metadata.address())?;
         pod.del()?;
         vm.expect_clean()?;
