@@ -18,7 +18,7 @@ use azure_cni_common::layout::{
 };
 use azure_cni_common::next_hop::Services;
 use azure_cni_common::platform;
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::snat::{Candidates, PortRange};
 
 use crate::nat;
 use crate::packet::{Packet, Quoted};
@@ -97,6 +97,10 @@ static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
 pub struct Work<F: Family> {
     /// Of the flow that wants a port, then of the one that holds it.
     pub tuple: Tuple<F::Address>,
+    pub now_ns: u64,
+    pub candidates: Candidates,
+    /// Of the search, see [`crate::nat`].
+    pub answer: u64,
     pub key: NatKey<F::Address>,
     pub holder: NatHolder<F::Address>,
     /// Of the flow that holds a port.

@@ -5,7 +5,10 @@
 //! a lock of its own, which is such an insert too. The translation is claimed before the flow is remembered, and a claim
 //! that is a moment old is never taken over.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::bpf_loop;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{FlowKey, Nat, Path, Tuple};
@@ -137,8 +140,9 @@ fn reserve<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Attempt {
     let Some(work) = F::work() else { return TABLE_FULL };
     work.key = NatKey::for_outgoing(tuple, F::node_address(), tuple.source_port);
     work.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
+    work.now_ns = now_ns;
     match hold::<F>(&work.key, &work.holder) {
-        TAKEN if take_over::<F>(work, now_ns) => HELD,
+        TAKEN if take_over::<F>(work) => HELD,
         other => other,
     }
 }
@@ -187,36 +191,59 @@ fn claim_word<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Answer {
     Answer(F::search(now_ns))
 }
 
-/// For the tuple in [`Work`]; returns an [`Answer`].
+/// For the tuple in [`Work`]; returns an [`Answer`]. The tries are calls of one function (bpf_loop, Linux 5.17), which the
+/// verifier walks once and not once a try.
 #[inline(always)]
 pub fn search<F: Tables>(now_ns: u64) -> u64 {
     let Some(work) = F::work() else { return Answer::none(TABLE_FULL).0 };
-    let candidates = candidates::<F>(&work.tuple);
-    let protocol = work.tuple.protocol;
+    work.now_ns = now_ns;
+    work.candidates = candidates::<F>(&work.tuple);
     work.holder = NatHolder::new(work.tuple.source, work.tuple.source_port, now_ns);
     work.key = NatKey::for_outgoing(&work.tuple, F::node_address(), Be16(0));
-    for try_number in 0..MAX_TRIES {
-        let Some(port) = candidates.port(try_number) else { break };
-        if maps::is_host_port(protocol, port) {
-            continue;
-        }
-        work.key.node_port = port;
-        match hold::<F>(&work.key, &work.holder) {
-            HELD => return Answer::port(port).0,
-            TABLE_FULL => return Answer::none(TABLE_FULL).0,
-            // The first is the one that nobody else is given before all others are taken.
-            _ if try_number == 0 && take_over::<F>(work, now_ns) => return Answer::port(port).0,
-            _ => {}
-        }
+    work.answer = Answer::none(TAKEN).0;
+    repeat(MAX_TRIES, try_to_hold::<F>);
+    if Answer(work.answer).attempt() == TAKEN {
+        repeat(MAX_TAKE_OVERS, try_to_take_over::<F>);
     }
-    for try_number in 0..MAX_TAKE_OVERS {
-        let Some(port) = candidates.port(try_number) else { break };
-        work.key.node_port = port;
-        if !maps::is_host_port(protocol, port) && take_over::<F>(work, now_ns) {
-            return Answer::port(port).0;
-        }
+    work.answer
+}
+
+/// A step of a loop: told the round, it says whether the loop goes on (0) or ends (1).
+type Round = extern "C" fn(u32, *mut c_void) -> u64;
+
+fn repeat(rounds: u32, round: Round) {
+    // SAFETY: the function is of the form that the helper calls (include/uapi/linux/bpf.h, bpf_loop); it is given no memory.
+    unsafe { bpf_loop(rounds, round as *mut c_void, core::ptr::null_mut(), 0) };
+}
+
+const GO_ON: u64 = 0;
+const END: u64 = 1;
+
+extern "C" fn try_to_hold<F: Tables>(round: u32, _: *mut c_void) -> u64 {
+    let Some(work) = F::work() else { return END };
+    let Some(port) = work.candidates.port(round) else { return END };
+    if maps::is_host_port(work.key.protocol, port) {
+        return GO_ON;
     }
-    Answer::none(TAKEN).0
+    work.key.node_port = port;
+    let mut attempt = hold::<F>(&work.key, &work.holder);
+    // The first is the one that nobody else is given before all others are taken.
+    if attempt == TAKEN && round == 0 && take_over::<F>(work) {
+        attempt = HELD;
+    }
+    work.answer = if attempt == HELD { Answer::port(port).0 } else { Answer::none(attempt).0 };
+    if attempt == TAKEN { GO_ON } else { END }
+}
+
+extern "C" fn try_to_take_over<F: Tables>(round: u32, _: *mut c_void) -> u64 {
+    let Some(work) = F::work() else { return END };
+    let Some(port) = work.candidates.port(round) else { return END };
+    work.key.node_port = port;
+    if maps::is_host_port(work.key.protocol, port) || !take_over::<F>(work) {
+        return GO_ON;
+    }
+    work.answer = Answer::port(port).0;
+    END
 }
 
 /// The port that the sender of a packet in mid-stream holds, if the flow that the packet belongs to was forgotten.
@@ -279,13 +306,13 @@ fn hold<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> 
 }
 
 /// Takes a port from a holder whose flow is over, or translated to another port.
-#[inline(always)]
-fn take_over<F: Tables>(work: &mut Work<F>, now_ns: u64) -> bool {
+#[inline(never)]
+fn take_over<F: Tables>(work: &mut Work<F>) -> bool {
     // One CPU at a time, for each port.
     if F::take_overs().insert(&work.key, &0, NOEXIST).is_err() {
         return false;
     }
-    let is_taken = !is_in_use::<F>(work, now_ns, true) && !is_in_use::<F>(work, now_ns, false) && {
+    let is_taken = !is_in_use::<F>(work, true) && !is_in_use::<F>(work, false) && {
         let _ = F::translations().remove(&work.key);
         // Who claims a port without a lock does so only where nobody holds it.
         F::opening_translations().insert(&work.key, &work.holder, u64::from(BPF_ANY)).is_ok()
@@ -296,7 +323,8 @@ fn take_over<F: Tables>(work: &mut Work<F>, now_ns: u64) -> bool {
 
 /// Whether the holder in one of the tables has a flow that is alive, or is about to have one.
 #[inline(always)]
-fn is_in_use<F: Tables>(work: &mut Work<F>, now_ns: u64, opening: bool) -> bool {
+fn is_in_use<F: Tables>(work: &mut Work<F>, opening: bool) -> bool {
+    let now_ns = work.now_ns;
     let holder = if opening {
         // SAFETY: as in `holder_of`.
         unsafe { F::opening_translations().get(&work.key) }
