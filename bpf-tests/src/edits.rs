@@ -115,7 +115,11 @@ impl Frame {
     /// The packet itself ends after `length` bytes, and says so.
     pub fn shortened_to(self, length: usize) -> Self {
         let cut = self.cut_to(length);
-        if cut.is_ipv6() { cut.with_length_of_frame() } else { cut.with_header_bytes(2, &(length as u16).to_be_bytes()) }
+        if cut.is_ipv6() {
+            cut.with_length_of_frame()
+        } else {
+            cut.with_header_bytes(2, &(length as u16).to_be_bytes())
+        }
     }
 
     /// The frame with bytes behind the packet, as short frames have them.

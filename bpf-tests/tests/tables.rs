@@ -172,8 +172,7 @@ fn endpoints_are_set_replaced_and_removed() {
     let rig = Rig::new();
     let tables = rig.tables();
     let addresses = || tables.endpoint_addresses().unwrap().into_iter().collect::<BTreeSet<_>>();
-    let all: BTreeSet<IpAddr> =
-        [Rig::POD_A.into(), Rig::POD_B.into(), Rig::POD_A6.into(), Rig::POD_B6.into()].into();
+    let all: BTreeSet<IpAddr> = [Rig::POD_A.into(), Rig::POD_B.into(), Rig::POD_A6.into(), Rig::POD_B6.into()].into();
     for address in [IpAddr::from(Rig::POD_A), Rig::POD_A6.into()] {
         assert_eq!(addresses(), all);
         assert_eq!(tables.endpoint(address).unwrap(), Some(Endpoint::at(ifindex("azva"))));

@@ -103,9 +103,8 @@ fn what_from_endpoint_sends_to_the_wire_passes_to_wire_once() {
 fn what_cannot_be_translated_leaves_with_the_pods_address_or_not_at_all() {
     let rig = Rig::new();
     let last = |to| Frame::udp(A, to).fragment(false, 10);
-    let unreachable = |to: (Ipv4Addr, u16)| {
-        Frame::icmp_error(A.0, to.0, IcmpError::PortUnreachable, Frame::udp(to, A).packet())
-    };
+    let unreachable =
+        |to: (Ipv4Addr, u16)| Frame::icmp_error(A.0, to.0, IcmpError::PortUnreachable, Frame::udp(to, A).packet());
     let cases = [
         ("VNet, fragment without its first", last(PEER), Untouched),
         ("VNet, ICMP message", unreachable(PEER), Untouched),
