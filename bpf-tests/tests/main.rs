@@ -5,10 +5,17 @@ mod from_wire;
 mod to_endpoint;
 mod to_wire;
 
+mod egress_choices;
+
 mod conntrack;
 mod full_tables;
+
+mod host_ports;
 mod nat;
 mod nat_ports;
+
+mod fragments;
+mod icmp_errors;
 
 mod link_layer;
 mod malformed;
