@@ -9,7 +9,7 @@ use crate::frame::{ANY_MAC, ETH_LEN};
 /// IANA protocol numbers of IPv6 extension headers (RFC 8200 section 4).
 pub const HOP_BY_HOP: u8 = 0;
 pub const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub const FRAGMENT: u8 = 44;
 pub const DESTINATION_OPTIONS: u8 = 60;
 
 const V6_HEADER: usize = 40;

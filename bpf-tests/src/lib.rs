@@ -17,7 +17,7 @@ mod memory;
 
 pub use cable::{Cable, Fate};
 pub use checksums::checksums_are_right;
-pub use edits::{DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING};
+pub use edits::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
 pub use frame::{Frame, IcmpError};
 pub use memory::{now_ns, tuple};
 pub use node::{AZV_MAC, NIC_MAC};

@@ -9,6 +9,8 @@ mod egress_choices;
 
 mod conntrack;
 mod full_tables;
+mod healing;
+mod opening;
 
 mod host_ports;
 mod nat;
@@ -16,6 +18,8 @@ mod nat_ports;
 
 mod fragments;
 mod icmp_errors;
+
+mod ipv6;
 
 mod link_layer;
 mod malformed;
