@@ -210,3 +210,26 @@ fn first_fragment_is_remembered_for_its_packet_only_and_for_a_moment() {
     }
     waits("too late", &later);
 }
+
+/// Behind the IP header of a later fragment is payload, whatever it looks like: an echo's may begin like an ICMP error.
+#[test]
+fn later_fragment_whose_payload_looks_like_an_icmp_error_follows_its_first() {
+    const ERROR_TYPES: [u8; 3] = [3, 11, 12];
+    let rig = Rig::new();
+    let [pod, node, internet, _] = V4;
+    let echo = |from: End, to: End| Frame::echo_request(from.0, to.0, from.1);
+    let reply = |from: End, to: End| Frame::echo_reply(from.0, to.0, to.1);
+    for error_type in ERROR_TYPES {
+        let id = ID + u16::from(error_type);
+        let pieces = |frame: Frame| {
+            let [first, later] = frame.in_two(16, id);
+            [first, later.with_raw_bytes(20, &[error_type])]
+        };
+        for (sent, expected) in pieces(echo(pod, internet)).iter().zip(on(pieces(echo(node, internet)))) {
+            rig.from_pod_a(sent).keeps(&format!("type {error_type} from the pod"), &ToWire(expected));
+        }
+        for (sent, expected) in pieces(reply(internet, node)).iter().zip(on(pieces(reply(internet, pod)))) {
+            rig.from_wire(sent).keeps(&format!("type {error_type} from the wire"), &ToPod(expected));
+        }
+    }
+}

@@ -117,6 +117,7 @@ fn full_table_of_translations_refuses_what_needs_one() {
     }
     asks(&rig, "to the Internet", 20_000);
     rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("its answer", &Dropped(NatTableFull));
+    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("the same again", &Dropped(NatTableFull));
 
     let to_vnet = Frame::udp(a(20_000), PEER);
     rig.from_pod_a(&to_vnet).keeps("to the VNet", &ToWire(to_vnet.clone().one_hop_on()));

@@ -137,3 +137,34 @@ fn mid_stream_of_an_unknown_flow_is_not_translated_and_leaves_nothing_behind() {
     }
     assert_eq!((rig.flow_count(), rig.translation_count()), (0, 0));
 }
+
+#[test]
+fn lost_flow_through_the_stack_heals_from_the_pod_in_mid_stream() {
+    let rig = Rig::with_services_unknown();
+    for port in PORTS {
+        let pod = (Rig::POD_A, port);
+        let up = |flags| rig.from_pod_a(&Frame::tcp(pod, INTERNET, flags)).keeps("up the stack", &Untouched);
+        up("S");
+        let node = rig.to_wire(&Frame::tcp(pod, INTERNET, "S")).frame.source();
+        let connection = Connection { rig: &rig, pod, node };
+        let back = Passes(Frame::tcp(INTERNET, pod, "SA"));
+        rig.from_wire(&Frame::tcp(INTERNET, node, "SA")).keeps("handshake", &back);
+        up("A");
+        connection.goes_on_at_the_wire("handshake");
+        rig.lose_flows();
+        up("A");
+        connection.goes_on_at_the_wire("after the loss");
+        connection.is_answered_through_the_stack("after the loss");
+    }
+}
+
+#[test]
+fn mid_stream_of_an_unknown_flow_through_the_stack_leaves_nothing_behind() {
+    let rig = Rig::with_services_unknown();
+    for flags in ["A", "FA", "R", "RA", "SA"] {
+        let packet = Frame::tcp((Rig::POD_A, 20_000), INTERNET, flags);
+        rig.from_pod_a(&packet).keeps(flags, &Untouched);
+        rig.to_wire(&packet).keeps(flags, &Untouched);
+    }
+    assert_eq!((rig.flow_count(), rig.translation_count()), (0, 0));
+}
