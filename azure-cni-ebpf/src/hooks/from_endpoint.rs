@@ -127,8 +127,11 @@ fn new_flow<F: Rewrite + Tables>(
     let class = F::route(destination);
     let egress = next_hop::from_pod(class, maps::services(), translation, event);
     if egress.path == Path::STACK {
-        // Without an entry the next packet is decided the same: a full table cuts no pod off from its host.
-        let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
+        // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
+        // belong to a flow that was forgotten is looked at again at the wire.
+        if event.opens() || class == Some(RouteClass::HOST) {
+            let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
+        }
         return Ok(Verdict::PASS);
     }
     if egress.nat == Nat::TRANSLATED {
