@@ -9,6 +9,7 @@ mod options;
 mod plan;
 mod reference;
 mod testbed;
+mod uplinks;
 mod wiring;
 
 // Measuring.
@@ -60,10 +61,13 @@ fn run(options: &Options) -> Result<()> {
     println!("{machine}");
 
     let progress = Progress::start();
-    progress.note("building a VNet with two VMs for each way to attach pods");
+    progress.note("building a VNet with three VMs for each way to attach pods");
     // Service prefixes are known, so that all egress of ours may take the short way.
-    let net =
-        Fabric::builder().vms(4).without_agents().agent_toml("routing.service_prefixes = ['10.0.0.0/16']").start()?;
+    let net = Fabric::builder()
+        .vms(testbed::VMS)
+        .without_agents()
+        .agent_toml("routing.service_prefixes = ['10.0.0.0/16']")
+        .start()?;
     let testbed = Testbed::build(&net, &plan, &options.cni_plugins)?;
     let wirings = testbed.check_wirings()?;
     println!("{}", report::wirings(&wirings));

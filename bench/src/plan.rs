@@ -52,8 +52,8 @@ impl Path {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::SameVm => "pod to pod on the same VM",
-            Self::AcrossVms => "pod to pod across VMs",
-            Self::Internet => "pod to Internet, behind the VM's address",
+            Self::AcrossVms => "pod to pod across VMs, one wire between them",
+            Self::Internet => "pod to Internet, behind the VM's address, one wire from the VM",
         }
     }
 
