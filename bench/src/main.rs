@@ -73,7 +73,7 @@ fn run(options: &Options) -> Result<()> {
     println!("{}", report::wirings(&wirings));
 
     let results = rounds::run(&plan, &testbed, cores, &progress)?;
-    let programs = if plan.programs { programs::measure(&net, &progress)? } else { Vec::new() };
+    let programs = programs::measure(&net, &plan, &progress)?;
     progress.clear();
 
     let report = Report { machine, plan, wirings, results, programs, took: progress.elapsed() };
