@@ -1,24 +1,28 @@
 //! What the agent knows and holds: the node, the pool, the leases, the data path and the records on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use azure_cni_common::layout::EndpointFlags;
 use azure_cni_common::layout::RouteClass;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::cni::AttachmentId;
 use crate::commands::Faults;
 use crate::config::AgentConfig;
-use crate::datapath::{Datapath, DatapathError};
-use crate::ipam::{Counts, LeaseBook, LeaseError, Pool, RestoreError};
-use crate::net::{Link, Netlink};
+use crate::datapath::{Datapath, DatapathError, Endpoint};
+use crate::events::Refusals;
+use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool};
+use crate::net::{HeldPort, Link, Netlink};
+use crate::routing::{PLATFORM_ADDRESSES, Routing};
 use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::turns::Turns;
 
 /// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
 pub struct Agent {
+    /// As read at the start; [`Agent::routing`] has what is in force of its `[routing]`.
     pub config: AgentConfig,
     pub uplink: Link,
     pub pool: Pool,
@@ -29,9 +33,15 @@ pub struct Agent {
     /// Names this run of the kernel: what was recorded in another one is gone.
     pub boot_id: String,
     pub(crate) store: Arc<Store>,
-    pub(crate) leases: Mutex<LeaseBook<Ipv4Addr>>,
+    pub(crate) leases: Mutex<Leases>,
     /// The node's own addresses, as last seen.
-    pub(crate) node_addresses: Mutex<BTreeSet<Ipv4Addr>>,
+    pub(crate) node_addresses: Mutex<BTreeSet<IpAddr>>,
+    pub(crate) routing: Mutex<Routing>,
+    /// Held from reading what routes follow from until they are published, so that no older word comes last.
+    pub(crate) publishing: tokio::sync::Mutex<()>,
+    /// Ports of the NAT's range that sockets of the host hold, as last seen; `None`: not looked yet.
+    pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
+    pub(crate) refusals: Mutex<Refusals>,
     pub(crate) started: Instant,
 }
 
@@ -41,33 +51,44 @@ impl Agent {
         asked.or(self.config.datapath.mtu).unwrap_or(self.uplink.mtu)
     }
 
+    /// What is in force of `[routing]`. To be held briefly.
+    pub fn routing(&self) -> MutexGuard<'_, Routing> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the data path is to know of a pod. `keep_source`: its network opts out of source NAT.
+    pub fn endpoint(&self, address: IpAddr, ifindex: u32, keep_source: bool) -> Endpoint {
+        let keeps = keep_source || self.routing().has_public_address(address);
+        Endpoint { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
+    }
+
     /// The lease book's clock: time since the agent started.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    pub fn lease(&self, id: &AttachmentId) -> Result<Ipv4Addr, LeaseError> {
+    pub fn lease(&self, id: &AttachmentId) -> Result<Addresses, NoAddress> {
         self.leases().lease(id, self.now())
     }
 
-    /// Gives an attachment of an earlier run its address again.
-    pub fn restore_lease(&self, id: &AttachmentId, address: Ipv4Addr) -> Result<(), RestoreError<Ipv4Addr>> {
-        self.leases().restore(id, address)
+    /// Gives an attachment of an earlier run its addresses again.
+    pub fn restore_lease(&self, id: &AttachmentId, addresses: Addresses) -> Result<(), LeasesRestoreError> {
+        self.leases().restore(id, addresses)
     }
 
-    pub fn release(&self, id: &AttachmentId) -> Option<Ipv4Addr> {
+    pub fn release(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().release(id, self.now())
     }
 
-    pub fn lease_of(&self, id: &AttachmentId) -> Option<Ipv4Addr> {
+    pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().lease_of(id)
     }
 
-    pub fn pool_counts(&self) -> Counts {
+    pub fn pool_counts(&self) -> FamilyCounts {
         self.leases().counts(self.now())
     }
 
-    fn leases(&self) -> MutexGuard<'_, LeaseBook<Ipv4Addr>> {
+    fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,20 +110,25 @@ impl Agent {
 
     /// Makes the data path's route table say what configuration, node and attachments say.
     ///
-    /// A prefix that several of them name belongs to the host: up the stack is right for everything, only slower.
-    pub fn publish_routes(&self, of_attachments: &BTreeSet<Ipv4Addr>) -> Result<(), DatapathError> {
+    /// A prefix that several of them name belongs to the host: up the stack is right for everything, only slower. The
+    /// platform's addresses are the platform's whoever names them.
+    pub fn publish_routes(&self, of_attachments: &BTreeSet<IpAddr>) -> Result<(), DatapathError> {
         let mut routes = BTreeMap::new();
+        let routing = self.routing();
         let subnets = self.pool.subnets.iter().map(|subnet| subnet.prefix);
-        for prefix in subnets.chain(self.config.routing.vnet_prefixes.iter().copied()) {
+        for prefix in subnets.chain(routing.vnet_prefixes()) {
             routes.insert(prefix.trunc(), RouteClass::VNET);
         }
-        for prefix in self.config.routing.service_prefixes.iter().flatten() {
+        for prefix in routing.config.service_prefixes.iter().flatten() {
             routes.insert(prefix.trunc(), RouteClass::HOST);
         }
         let node_addresses = self.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let configured = self.config.routing.host_addresses.iter();
+        let configured = routing.config.host_addresses.iter();
         for address in configured.chain(node_addresses.iter()).chain(of_attachments) {
-            routes.insert(Ipv4Net::from(*address), RouteClass::HOST);
+            routes.insert(IpNet::from(*address), RouteClass::HOST);
+        }
+        for address in PLATFORM_ADDRESSES {
+            routes.insert(address.parse().expect("a constant prefix"), RouteClass::PLATFORM);
         }
         self.datapath.tables().set_routes(&routes)
     }

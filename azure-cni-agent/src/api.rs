@@ -33,6 +33,8 @@ pub enum Request {
     Endpoints,
     /// The answer is a list of [`DropCount`].
     Drops,
+    /// The answer is a list of [`RefusalInfo`], the latest last.
+    Events,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,11 +63,19 @@ pub struct Status {
     pub uplink: String,
     /// The NIC's primary address, which source NAT uses.
     pub primary: IpAddr,
+    /// The NIC's primary IPv6 address, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary6: Option<IpAddr>,
     /// `tcx` or `clsact`.
     pub attach_mode: String,
     pub pool: PoolStatus,
+    /// Of IPv6, where the pool has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool6: Option<PoolStatus>,
     pub endpoints: usize,
-    pub flows: FlowStatus,
+    pub tables: Vec<TableStatus>,
+    /// Ports of the NAT's range that no pod is given, because sockets of the host hold them.
+    pub host_ports: usize,
     /// What needs an operator, one sentence each; empty if all is well.
     pub problems: Vec<String>,
 }
@@ -77,9 +87,11 @@ pub struct PoolStatus {
     pub leased: usize,
 }
 
-/// How full the connection table is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowStatus {
+/// How full a table of flows or translations is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Of the map, such as `FLOWS4`.
+    pub name: String,
     pub used: u64,
     pub max: u64,
 }
@@ -89,11 +101,34 @@ pub struct FlowStatus {
 #[serde(rename_all = "camelCase")]
 pub struct EndpointInfo {
     pub attachment: crate::cni::AttachmentId,
+    /// The first of `addresses`.
     pub address: IpAddr,
+    /// One of each family that the pod has, IPv4 first.
+    pub addresses: Vec<IpAddr>,
     pub host_interface: String,
     pub ifindex: u32,
     pub netns: String,
     pub pod_mac: String,
+}
+
+/// Flows that were refused for one reason: equal ones are one entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalInfo {
+    /// Absent: no attachment had the source's address.
+    pub pod: Option<crate::cni::AttachmentId>,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// Zero where the protocol has none.
+    pub destination_port: u16,
+    /// Its number.
+    pub protocol: u8,
+    /// The name of the drop reason.
+    pub reason: String,
+    pub count: u64,
+    /// Milliseconds since 1970, of the first and of the last of them.
+    pub first_unix_ms: u64,
+    pub last_unix_ms: u64,
 }
 
 /// How many packets were dropped for one reason.
@@ -139,10 +174,27 @@ mod tests {
             (Request::Status, json!({"op": "status"})),
             (Request::Endpoints, json!({"op": "endpoints"})),
             (Request::Drops, json!({"op": "drops"})),
+            (Request::Events, json!({"op": "events"})),
         ] {
             assert_eq!(serde_json::to_value(&request).unwrap(), expected);
             assert_eq!(serde_json::from_value::<Request>(expected).unwrap(), request);
         }
+    }
+
+    #[test]
+    fn a_status_says_of_ipv6_only_where_there_is_some() {
+        let without = json!({
+            "version": "1", "abi": 1, "uplink": "eth0", "primary": "10.240.0.4", "attachMode": "tcx",
+            "pool": {"total": 3, "free": 2, "leased": 1}, "endpoints": 1,
+            "tables": [{"name": "FLOWS4", "used": 0, "max": 9}], "hostPorts": 0, "problems": [],
+        });
+        let status: Status = serde_json::from_value(without.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&status).unwrap(), without);
+
+        let dual = Status { primary6: Some("fd00::4".parse().unwrap()), pool6: Some(status.pool), ..status };
+        let written = serde_json::to_value(&dual).unwrap();
+        assert_eq!((&written["primary6"], &written["pool6"]), (&json!("fd00::4"), &without["pool"]));
+        assert_eq!(serde_json::from_value::<Status>(written).unwrap(), dual);
     }
 
     #[test]

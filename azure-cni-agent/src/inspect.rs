@@ -1,40 +1,69 @@
 //! What the operator's command shows: the agent's state as data.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::api::{DropCount, EndpointInfo, Status};
-use crate::datapath::Hook;
+use crate::api::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, Status, TableStatus};
+use crate::datapath::{Hook, TableFill};
+use crate::ipam::Counts;
 use crate::node;
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.pool_counts();
-    let mut problems = node::problems(&agent.netlink, &agent.uplink).await?;
+    let mut problems = node::problems(&agent.netlink, &agent.uplink, agent.pool.is_dual_stack()).await?;
     for hook in Hook::UPLINK {
         if !agent.datapath.is_attached(hook, &agent.uplink.name)? {
             problems.push(format!("program {} is not attached to uplink {}", hook.program(), agent.uplink.name));
         }
     }
-    if counts.free == 0 {
-        problems.push("the pool has no free address".to_owned());
+    for (family, of_family) in [("IPv4", Some(counts.v4)), ("IPv6", counts.v6)] {
+        if of_family.is_some_and(|counts| counts.free == 0) {
+            problems.push(format!("the pool has no free {family} address"));
+        }
     }
-    let used = {
+    let fills = {
         let agent = agent.clone();
-        tokio::task::spawn_blocking(move || agent.datapath.tables().count_flows()).await??
+        tokio::task::spawn_blocking(move || agent.datapath.tables().fills()).await??
     };
+    problems.extend(fills.iter().filter_map(nearly_full));
+    problems.extend(agent.routing().problem());
+    let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, BTreeSet::len);
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: azure_cni_common::ABI,
         uplink: agent.uplink.name.clone(),
         primary: agent.pool.primary.into(),
+        primary6: agent.pool.primary6.map(Into::into),
         attach_mode: agent.datapath.mode().name().to_owned(),
-        pool: crate::api::PoolStatus { total: counts.total, free: counts.free, leased: counts.leased },
+        pool: pool_status(counts.v4),
+        pool6: counts.v6.map(pool_status),
         endpoints: agent.records().await?.len(),
-        flows: crate::api::FlowStatus { used: used as u64, max: agent.datapath.tables().max_flows().into() },
+        tables: fills
+            .into_iter()
+            .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
+            .collect(),
+        host_ports,
         problems,
     })?)
+}
+
+/// Above 90 %: of established flows before new ones are refused, of opening ones before they push each other out.
+fn nearly_full(fill: &TableFill) -> Option<String> {
+    let TableFill { name, used, max } = *fill;
+    let (then, key) = if name.contains("OPEN") {
+        ("half-open and one-way flows push each other out", "datapath.max_opening")
+    } else {
+        ("new flows are refused", "datapath.max_flows")
+    };
+    (used * 10 > max * 9)
+        .then(|| format!("table {name} has {used} of {max} entries; once it is full, {then}; {key} sets its size"))
+}
+
+fn pool_status(counts: Counts) -> PoolStatus {
+    PoolStatus { total: counts.total, free: counts.free, leased: counts.leased }
 }
 
 pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
@@ -44,6 +73,7 @@ pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         endpoints.push(EndpointInfo {
             attachment: record.id,
             address,
+            addresses: record.addresses,
             host_interface: record.host_interface,
             ifindex: record.host_ifindex,
             netns: record.netns.display().to_string(),
@@ -51,6 +81,25 @@ pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         });
     }
     Ok(serde_json::to_value(endpoints)?)
+}
+
+pub fn events(agent: &Arc<Agent>) -> anyhow::Result<Value> {
+    let recent = agent.refusals.lock().unwrap_or_else(PoisonError::into_inner).recent();
+    let refusals: Vec<RefusalInfo> = recent
+        .into_iter()
+        .map(|(refusal, seen)| RefusalInfo {
+            pod: refusal.pod,
+            source: refusal.source,
+            destination: refusal.destination,
+            destination_port: refusal.destination_port,
+            protocol: refusal.protocol,
+            reason: refusal.reason.name().to_owned(),
+            count: seen.count,
+            first_unix_ms: seen.first_unix_ms,
+            last_unix_ms: seen.last_unix_ms,
+        })
+        .collect();
+    Ok(serde_json::to_value(refusals)?)
 }
 
 pub fn drops(agent: &Arc<Agent>) -> anyhow::Result<Value> {
@@ -66,4 +115,20 @@ pub fn drops(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         })
         .collect();
     Ok(serde_json::to_value(drops)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_above_nine_tenths_is_a_problem_that_names_the_key() {
+        let problem = |name, used| nearly_full(&TableFill { name, used, max: 1000 });
+        assert_eq!((problem("FLOWS4", 900), problem("NAT6", 0)), (None, None));
+        assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
+        for (name, key) in [("NAT4", "max_flows"), ("OPENING6", "max_opening"), ("NATOPEN4", "max_opening")] {
+            let problem = problem(name, 1000).unwrap();
+            assert!(problem.contains(key), "{problem}");
+        }
+    }
 }

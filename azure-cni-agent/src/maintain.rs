@@ -1,41 +1,67 @@
-//! What the agent does on its own account, again and again: give memory back, notice new addresses of the node.
+//! What the agent does on its own account, again and again: give memory back, notice what has changed on the node.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::agent::Agent;
+use crate::commands::publish_routes;
+use crate::datapath::{SweepReport, Sweeper};
+use crate::events::follow_events;
+use crate::host_ports::follow_host_ports;
 use crate::node;
+use crate::routing::{follow_endpoints, follow_masq_dir};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent ends. A round that fails is logged; the next one tries again.
 pub async fn maintain(agent: Arc<Agent>) {
+    tokio::join!(sweep(agent.clone()), follow_events(agent.clone()), follow(agent));
+}
+
+async fn follow(agent: Arc<Agent>) {
     let mut rounds = tokio::time::interval(INTERVAL);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        sweep(&agent).await;
-        if let Err(error) = follow_addresses(&agent).await {
-            tracing::error!(error = format!("{error:#}"), "following the node's addresses");
-        }
+        report("following the node's addresses", follow_addresses(&agent).await);
+        report("following the host's ports", follow_host_ports(&agent).await);
+        report("following routing.masq_dir", follow_masq_dir(&agent).await);
+        report("following the egress of endpoints", follow_endpoints(&agent).await);
     }
 }
 
-async fn sweep(agent: &Arc<Agent>) {
-    let agent = agent.clone();
-    let swept = tokio::task::spawn_blocking(move || agent.datapath.tables().sweep(monotonic_ns())).await;
-    match swept {
-        Ok(Ok(report)) if report.removed_flows + report.removed_translations > 0 => {
-            tracing::debug!(
-                flows = report.removed_flows,
-                translations = report.removed_translations,
-                left = report.flows_left,
-                "swept"
-            );
+fn report(what: &'static str, result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(error = format!("{error:#}"), "{what}");
+    }
+}
+
+async fn sweep(agent: Arc<Agent>) {
+    let mut sweeper = Sweeper::default();
+    loop {
+        let agent = agent.clone();
+        let step = tokio::task::spawn_blocking(move || {
+            let report = agent.datapath.tables().sweep(&mut sweeper, monotonic_ns());
+            (report, sweeper)
+        });
+        // A panic is a fault of the sweep alone: it begins anew.
+        let (report, next) = match step.await {
+            Ok((report, sweeper)) => (report, sweeper),
+            Err(panic) => {
+                tracing::error!(%panic, "sweeping expired flows");
+                (Ok(SweepReport::default()), Sweeper::default())
+            }
+        };
+        sweeper = next;
+        let report = report.unwrap_or_else(|error| {
+            tracing::error!(%error, "sweeping expired flows");
+            SweepReport::default()
+        });
+        if report.removed_flows + report.removed_translations > 0 {
+            let SweepReport { removed_flows, removed_translations, fill } = report;
+            tracing::debug!(flows = removed_flows, translations = removed_translations, fill, "swept");
         }
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::error!(%error, "sweeping expired flows"),
-        Err(panic) => tracing::error!(%panic, "sweeping expired flows"),
+        tokio::time::sleep(report.pause()).await;
     }
 }
 
@@ -49,8 +75,7 @@ async fn follow_addresses(agent: &Arc<Agent>) -> anyhow::Result<()> {
         }
         *known = now;
     }
-    let via_host = agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
-    agent.publish_routes(&via_host)?;
+    publish_routes(agent).await?;
     tracing::info!("the node's addresses have changed; routes follow");
     Ok(())
 }

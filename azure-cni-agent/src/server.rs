@@ -96,6 +96,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Response {
         Request::Status => inspect::status(agent).await,
         Request::Endpoints => inspect::endpoints(agent).await,
         Request::Drops => inspect::drops(agent),
+        Request::Events => inspect::events(agent),
     };
     match inspected {
         Ok(value) => Response::Ok(value),

@@ -4,6 +4,7 @@
 //! it never makes the data path drop a packet of a known flow.
 
 use crate::family::TCP;
+use crate::flow::Origin;
 
 /// Who sent a packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,24 +41,20 @@ pub enum Event {
     Datagram,
     /// A datagram that nobody sends unasked: ICMP echo reply.
     Answer,
+    /// A fragment that is not its packet's first: what the packet says was said before.
+    Fragment,
 }
 
 impl Event {
     /// Whether the packet may be the first of a flow that its sender opens.
+    ///
+    /// A TCP segment in mid-stream may not: it belongs to a connection that began unseen. If its sender answers there, a
+    /// translation would break it; if its sender opened it, the other end knows it by a port that nobody here knows.
     pub fn opens(self) -> bool {
         match self {
             Event::Segment(flags) => flags.opens(),
             Event::Datagram => true,
-            Event::Answer => false,
-        }
-    }
-
-    /// Whether the packet can only be an answer: it must not open a translation.
-    pub fn is_certainly_a_reply(self) -> bool {
-        match self {
-            Event::Segment(flags) => flags.has(TcpFlags::RST) || (flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK)),
-            Event::Datagram => false,
-            Event::Answer => true,
+            Event::Answer | Event::Fragment => false,
         }
     }
 }
@@ -71,7 +68,7 @@ impl State {
     pub const NEW: Self = Self(0);
     /// The responder has answered.
     pub const REPLIED: u8 = 1;
-    /// TCP: the opener went on after the answer.
+    /// The opener went on after the answer: it exists, whatever its packets say of their source.
     pub const ESTABLISHED: u8 = 2;
     pub const OPENER_FIN: u8 = 4;
     pub const RESPONDER_FIN: u8 = 8;
@@ -88,6 +85,12 @@ impl State {
 
     fn without(self, fact: u8) -> Self {
         Self(self.0 & !fact)
+    }
+
+    /// Whether both ends are known to be there, so that the flow is not to be lost to a flood of others: an opener whose
+    /// source was checked, once it is answered; one that may be forged, once it goes on after the answer.
+    pub fn is_settled(self, origin: Origin) -> bool {
+        self.has(if origin == Origin::NODE { Self::REPLIED } else { Self::ESTABLISHED })
     }
 
     /// Either end has said that it is done.
@@ -112,9 +115,13 @@ pub enum Observed {
 /// The step of the state machine.
 pub fn observe(state: State, sender: Sender, event: Event) -> Observed {
     let flags = match event {
+        Event::Fragment => return Observed::Continues(state),
         Event::Datagram | Event::Answer => {
-            let next = if sender == Sender::Responder { state.with(State::REPLIED) } else { state };
-            return Observed::Continues(next);
+            return Observed::Continues(match sender {
+                Sender::Responder => state.with(State::REPLIED),
+                Sender::Opener if state.has(State::REPLIED) => state.with(State::ESTABLISHED),
+                Sender::Opener => state,
+            });
         }
         Event::Segment(flags) => flags,
     };
@@ -264,9 +271,29 @@ mod tests {
 
     #[test]
     fn only_what_may_come_unasked_opens() {
-        let opening = [(SYN, true), (Event::Datagram, true), (SYN_ACK, false), (RST, false), (Event::Answer, false)];
-        for (event, opens) in opening {
-            assert_eq!((event.opens(), event.is_certainly_a_reply()), (opens, !opens), "{event:?}");
+        let opening = [SYN, Event::Datagram];
+        let others = [SYN_ACK, ACK, FIN, RST, Event::Answer, Event::Fragment];
+        assert!(opening.into_iter().all(Event::opens));
+        assert!(!others.into_iter().any(Event::opens));
+    }
+
+    #[test]
+    fn flow_is_settled_when_both_ends_are_known_to_be_there() {
+        let datagram = |sender| (sender, Event::Datagram);
+        let cases: [(&str, &[Step], bool, bool); 8] = [
+            ("SYN", &HANDSHAKE[..1], false, false),
+            ("SYN, SYN-ACK", &HANDSHAKE[..2], true, false),
+            ("handshake", &HANDSHAKE, true, true),
+            ("refused", &[(Opener, SYN), (Responder, RST)], false, false),
+            ("question", &[datagram(Opener)], false, false),
+            ("questions", &[datagram(Opener), datagram(Opener)], false, false),
+            ("question, answer", &[datagram(Opener), datagram(Responder)], true, false),
+            ("question, answer, question", &[datagram(Opener), datagram(Responder), datagram(Opener)], true, true),
+        ];
+        for (what, steps, from_node, from_outside) in cases {
+            let state = run(steps);
+            let settled = (state.is_settled(Origin::NODE), state.is_settled(Origin::OUTSIDE));
+            assert_eq!(settled, (from_node, from_outside), "{what}");
         }
     }
 
@@ -291,6 +318,17 @@ mod tests {
             let observed = observe(State(bits), sender, Event::Segment(TcpFlags(flags)));
             let expected = TcpFlags(flags).opens() && State(bits).is_closing();
             prop_assert_eq!(observed == Observed::Restarts, expected);
+        }
+
+        #[test]
+        fn what_is_settled_stays_so_until_it_restarts(bits in 0u8..32, opener: bool, flags: u8, outside: bool) {
+            let sender = if opener { Opener } else { Responder };
+            let origin = if outside { Origin::OUTSIDE } else { Origin::NODE };
+            for event in [Event::Segment(TcpFlags(flags)), Event::Datagram, Event::Answer, Event::Fragment] {
+                if let Observed::Continues(next) = observe(State(bits), sender, event) {
+                    prop_assert!(next.is_settled(origin) || !State(bits).is_settled(origin));
+                }
+            }
         }
 
         #[test]

@@ -16,8 +16,9 @@ macro_rules! drop_reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &[DropReason] = &[$(DropReason::$variant,)+];
 
-            /// Entries the counters' map needs: the highest number and 0, which is never counted.
-            pub const SLOTS: u32 = Self::ALL.len() as u32 + 1;
+            /// Entries of the counters' map; entry 0 is never counted. More than there are reasons, so that a new
+            /// reason does not change the map.
+            pub const SLOTS: u32 = 64;
 
             pub const fn number(self) -> u32 {
                 self as u32
@@ -46,12 +47,13 @@ drop_reasons! {
     4 NatPortsExhausted "nat_ports_exhausted" "No port of the NAT range was found free for this destination within the bounded search.";
     5 FlowTableFull "flow_table_full" "The connection table is full; live flows are not evicted, so the new one was refused.";
     6 NatTableFull "nat_table_full" "The table of translations is full; the new flow was refused.";
-    7 FragmentNotTranslated "fragment_not_translated" "A fragment was on its way to a destination that asks for source NAT, which needs the ports of the whole packet.";
-    8 IcmpNotTranslated "icmp_not_translated" "An ICMP message other than echo was on its way to a destination that asks for source NAT and belongs to no flow.";
+    7 FragmentNotTranslated "fragment_not_translated" "A later fragment was on its way to a destination that asks for source NAT, and its packet's first fragment did not come before it or soon after.";
+    8 IcmpNotTranslated "icmp_not_translated" "An ICMP message that belongs to no flow, or a packet whose transport header cannot be found, was on its way to a destination that asks for source NAT.";
     9 EndpointGone "endpoint_gone" "The answer of a translated flow came for a pod that is no longer there.";
     10 RewriteFailed "rewrite_failed" "The kernel refused to change the packet (no memory, or a header that shrank in between).";
     11 HostPortTaken "host_port_taken" "A socket of the host uses a port of the NAT range that a pod's flow to the same destination holds.";
     12 VlanTagged "vlan_tagged" "A pod sent a frame with a VLAN tag, which the host's stack might take off after its source was to be checked.";
+    13 MetadataBlocked "metadata_blocked" "A pod tried to reach the platform's metadata service (169.254.169.254, TCP 80), which the configuration keeps from pods.";
 }
 
 #[cfg(test)]
@@ -66,5 +68,6 @@ mod tests {
             assert!(reason.name().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
             assert!(reason.meaning().ends_with('.'));
         }
+        assert!(DropReason::ALL.len() < DropReason::SLOTS as usize);
     }
 }

@@ -3,7 +3,7 @@
 //! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the opener left.
 
 use crate::conntrack::{Sender, State};
-use crate::family::{Address, Be16, Ipv4};
+use crate::family::{Address, Be16, Ipv4, Ipv6};
 
 /// The addresses and ports of a packet, in its own direction.
 ///
@@ -38,9 +38,14 @@ pub struct Side(pub u8);
 impl Side {
     pub const LOW: Self = Self(0);
     pub const HIGH: Self = Self(1);
+
+    pub const fn other(self) -> Self {
+        Self(self.0 ^ 1)
+    }
 }
 
-/// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Map `FLOWS4`.
+/// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Maps
+/// `FLOWS4` and `FLOWS6`, and `OPENING4` and `OPENING6` until the flow is established.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {
@@ -88,6 +93,8 @@ impl<A: Address> FlowKey<A> {
 pub struct Path(pub u8);
 
 impl Path {
+    /// Of no flow that is known.
+    pub const UNKNOWN: Self = Self(0);
     /// Straight between the pod and the uplink.
     pub const WIRE: Self = Self(1);
     /// Through the host's stack, because it may translate or terminate the flow; replies must pass it again.
@@ -112,7 +119,19 @@ impl Nat {
     pub const TRANSLATED: Self = Self(2);
 }
 
-/// What is remembered of a flow: the value of map `FLOWS4`.
+/// Who opened a flow, as far as it can be trusted to exist.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(pub u8);
+
+impl Origin {
+    /// A pod of this node, whose source was checked, or a socket of the host.
+    pub const NODE: Self = Self(0);
+    /// Whoever the packet said: sources from the wire may be forged.
+    pub const OUTSIDE: Self = Self(1);
+}
+
+/// What is remembered of a flow: the value of all flow maps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -124,12 +143,13 @@ pub struct Flow {
     pub path: Path,
     pub nat: Nat,
     pub opener: Side,
-    pub pad: [u8; 2],
+    pub origin: Origin,
+    pub pad: u8,
 }
 
 impl Flow {
-    pub fn opened_by(opener: Side, path: Path, nat: Nat) -> Self {
-        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, opener, pad: [0; 2] }
+    pub fn opened_by(opener: Side, origin: Origin, path: Path, nat: Nat) -> Self {
+        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, opener, origin, pad: 0 }
     }
 
     pub fn sender(&self, side: Side) -> Sender {
@@ -150,7 +170,7 @@ impl Flow {
     }
 }
 
-const _: () = assert!(size_of::<FlowKey<Ipv4>>() == 16);
+const _: () = assert!(size_of::<FlowKey<Ipv4>>() == 16 && size_of::<FlowKey<Ipv6>>() == 40);
 const _: () = assert!(size_of::<Flow>() == 16);
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::conntrack::Timeouts;
-use crate::family::Ipv4;
+use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
-use crate::layout::{Endpoint, NatHolder, NatKey, RouteClass};
+use crate::layout::{Endpoint, FragmentKey, FragmentPorts, NatHolder, NatKey, RefusedFlow, RouteClass};
 use crate::snat::PortRange;
 
 macro_rules! pod {
@@ -17,4 +17,22 @@ macro_rules! pod {
     };
 }
 
-pod!(Endpoint, Flow, FlowKey<Ipv4>, Ipv4, NatHolder<Ipv4>, NatKey<Ipv4>, PortRange, RouteClass, Timeouts);
+pod!(
+    Endpoint,
+    FragmentKey<Ipv4>,
+    FragmentKey<Ipv6>,
+    FragmentPorts,
+    Flow,
+    FlowKey<Ipv4>,
+    FlowKey<Ipv6>,
+    Ipv4,
+    Ipv6,
+    NatHolder<Ipv4>,
+    NatHolder<Ipv6>,
+    NatKey<Ipv4>,
+    NatKey<Ipv6>,
+    PortRange,
+    RefusedFlow,
+    RouteClass,
+    Timeouts,
+);

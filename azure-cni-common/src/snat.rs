@@ -1,9 +1,12 @@
 //! Which port of the node a translated flow gets.
 //!
 //! Ports are per destination (address, port, protocol): the table of translations is keyed by the whole wire tuple, so
-//! two destinations never compete. The flow's own port is tried first, then the range from a random start.
+//! two destinations never compete. The flow's own port is tried first, then the range from a start that is random to
+//! everybody who does not know the node's seed (RFC 6056 section 3.3.3), and the same for the same flow: a flow whose
+//! memory was lost finds the port it had.
 
-use crate::family::{Be16, TCP, UDP};
+use crate::family::{Address, Be16, TCP, UDP};
+use crate::flow::Tuple;
 
 /// Ports that translated flows may use, both ends included. Host byte order.
 #[repr(C)]
@@ -35,6 +38,17 @@ pub const MAX_TRIES: u32 = 64;
 /// How many of the same ports are then looked at for a holder whose flow is over.
 pub const MAX_TAKE_OVERS: u32 = 8;
 
+/// Where the search for a flow's port begins: all of the tuple and the node's seed, mixed.
+pub fn search_start<A: Address>(seed: u32, tuple: &Tuple<A>) -> u32 {
+    let ports = u32::from(tuple.source_port.0) << 16 | u32::from(tuple.destination_port.0);
+    let mut mixed = u64::from(seed) ^ u64::from(tuple.protocol) << 32;
+    for word in [tuple.source.fold(), tuple.destination.fold(), ports] {
+        mixed = (mixed ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^= mixed >> 29;
+    }
+    (mixed >> 32) as u32
+}
+
 /// The candidates for one flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates {
@@ -45,10 +59,10 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// `random` is any 32 random bits.
-    pub fn new(range: PortRange, protocol: u8, icmp: u8, preferred: Be16, random: u32) -> Self {
+    /// `start` is any 32 bits, see [`search_start`].
+    pub fn new(range: PortRange, protocol: u8, icmp: u8, preferred: Be16, start: u32) -> Self {
         let has_ports = protocol == TCP || protocol == UDP || protocol == icmp;
-        Self { range, preferred, start: random % range.size(), has_ports }
+        Self { range, preferred, start: start % range.size(), has_ports }
     }
 
     /// The `try_number`th port to try, counted from 0; none when there is nothing more to try.
@@ -85,6 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::family::Ipv4;
 
     fn ranges() -> impl Strategy<Value = PortRange> {
         (1u16..=u16::MAX, 1u16..=u16::MAX).prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) })
@@ -106,6 +121,28 @@ mod tests {
                 prop_assert_eq!(candidates.port(0).unwrap().to_host(), preferred);
             }
         }
+    }
+
+    #[test]
+    fn flows_begin_their_search_all_over_the_range() {
+        let start = |source_port, seed| {
+            let tuple = Tuple {
+                source: Ipv4::new(10, 240, 1, 1),
+                destination: Ipv4::new(198, 51, 100, 10),
+                source_port: Be16::from_host(source_port),
+                destination_port: Be16::from_host(443),
+                protocol: TCP,
+            };
+            search_start(seed, &tuple)
+        };
+        assert_eq!(start(40_000, 7), start(40_000, 7), "the same for the same flow");
+        assert_ne!(start(40_000, 7), start(40_000, 8), "another for another node");
+        let size = PortRange::DEFAULT.size();
+        let starts: BTreeSet<u32> = (0..4096).map(|port| start(32_768 + port, 7) % size).collect();
+        // So many balls into so many boxes: 0.932 of them are alone or first there.
+        assert!(starts.len() > 4096 * 9 / 10, "{}", starts.len());
+        let in_first_half = starts.iter().filter(|start| **start < size / 2).count();
+        assert!((starts.len() * 2 / 5..starts.len() * 3 / 5).contains(&in_first_half), "{in_first_half}");
     }
 
     #[test]

@@ -1,40 +1,44 @@
 //! Step: which flow does a packet belong to, and what does it do to it.
 //!
-//! The decisions are in `azure_cni_common::conntrack`; here the entry is found, renewed and made. An expired entry counts
-//! as absent, so the data path is right without anyone sweeping the table.
+//! The decisions are in `azure_cni_common::conntrack`; here the entry is found, renewed, made, and moved to the
+//! connection table once its flow is settled. An expired entry counts as absent, so the data path is right without anyone
+//! sweeping the tables.
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::generated::bpf_ktime_get_coarse_ns,
-};
-use azure_cni_common::conntrack::{Event, Observed, State, is_worth_writing, observe};
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_coarse_ns};
+use azure_cni_common::conntrack::{Event, Observed, Sender, State, is_worth_writing, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Origin, Path, Side, Tuple};
 use azure_cni_common::layout::{NatHolder, NatKey};
 
 use crate::maps::{self, Tables};
 use crate::packet::{Headers, Packet};
 
-pub enum Tracking<F: Tables> {
+pub enum Tracking {
     Known(Known),
-    New(NewFlow<F>),
+    New(NewFlow),
 }
 
 /// A live flow, after the packet was entered into it.
+#[derive(Clone, Copy)]
 pub struct Known {
     /// As it was found; state and expiry are older by this packet.
     pub flow: Flow,
     pub is_opener: bool,
-    entry: *mut Flow,
+    /// The flow is settled by this packet and by none before.
+    pub is_settling: bool,
+    /// It is, and the connection table has no room for it.
+    pub is_refused: bool,
+    pub now_ns: u64,
 }
 
 /// A flow that has no live entry yet.
-pub struct NewFlow<F: Tables> {
-    pub tuple: Tuple<F::Address>,
+#[derive(Clone, Copy)]
+pub struct NewFlow {
     pub now_ns: u64,
-    event: Event,
-    key: FlowKey<F::Address>,
+    /// What its first packet does to it.
+    by_opener: State,
+    by_responder: State,
     side: Side,
 }
 
@@ -46,7 +50,7 @@ pub fn now_ns() -> u64 {
 
 /// Finds the packet's flow and enters the packet into it.
 #[inline(always)]
-pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking<F> {
+pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking {
     let now_ns = now_ns();
     let (key, side) = FlowKey::of(&packet.tuple);
     if let Some(entry) = F::flows().get_ptr_mut(&key) {
@@ -57,14 +61,40 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking<
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
         {
             renew(entry, &flow, state, key.protocol, now_ns);
-            return Tracking::Known(Known { flow, is_opener: flow.opener == side, entry });
+            let is_opener = flow.opener == side;
+            return Tracking::Known(Known { flow, is_opener, is_settling: false, is_refused: false, now_ns });
         }
-        // Only its opener gives a port back: a late answer finds the translation as it was, and revives the flow with it.
-        if flow.opener == side {
-            forget_translation::<F>(&key, &flow);
+        let _ = F::flows().remove(&key);
+        give_port_back::<F>(&key, &flow, side);
+    } else if let Some(entry) = F::opening().get_ptr_mut(&key) {
+        // SAFETY: as above. The least recently used entry may become another flow's while it is read: an expiry or a
+        // state that is not its own then, for a flow that has not been answered yet.
+        let flow = unsafe { entry.read() };
+        if flow.is_live(now_ns)
+            && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
+        {
+            let is_settling = state.is_settled(flow.origin);
+            let is_refused = is_settling && settle::<F>(&key, &flow, state, now_ns).is_err();
+            if !is_settling {
+                renew(entry, &flow, state, key.protocol, now_ns);
+            }
+            return Tracking::Known(Known { flow, is_opener: flow.opener == side, is_settling, is_refused, now_ns });
         }
+        give_port_back::<F>(&key, &flow, side);
     }
-    Tracking::New(NewFlow { tuple: packet.tuple, now_ns, event, key, side })
+    Tracking::New(NewFlow {
+        now_ns,
+        by_opener: begin(Sender::Opener, event),
+        by_responder: begin(Sender::Responder, event),
+        side,
+    })
+}
+
+fn begin(sender: Sender, event: Event) -> State {
+    match observe(State::NEW, sender, event) {
+        Observed::Continues(state) => state,
+        Observed::Restarts => State::NEW,
+    }
 }
 
 #[inline(always)]
@@ -78,67 +108,109 @@ fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64)
     }
 }
 
-/// A dead flow gives its port back, unless another flow has taken it over.
-fn forget_translation<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow) {
-    if flow.nat == Nat::TRANSLATED {
-        let opening = key.tuple_from(flow.opener);
-        let held = NatKey::for_outgoing(&opening, F::node_address(), flow.nat_port);
-        // SAFETY: the value is copied at once.
-        let holder = unsafe { F::translations().get(&held) }.copied();
-        if holder == Some(NatHolder::new(opening.source, opening.source_port)) {
-            let _ = F::translations().remove(&held);
-        }
+/// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
+#[inline(never)]
+fn settle<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_ns: u64) -> Result<(), i32> {
+    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, key.protocol, state);
+    let settled = Flow { state, expires_ns, ..*flow };
+    F::flows().insert(key, &settled, u64::from(BPF_ANY))?;
+    let _ = F::opening().remove(key);
+    Ok(())
+}
+
+/// A dead flow gives its port back when its opener begins anew, unless another flow has taken the port over. For the
+/// other side it stays: a late answer finds the translation as it was, and revives the flow with it.
+#[inline(never)]
+fn give_port_back<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
+    if flow.nat != Nat::TRANSLATED || flow.opener != side {
+        return;
+    }
+    let opening = key.tuple_from(flow.opener);
+    let held = NatKey::for_outgoing(&opening, F::node_address(), flow.nat_port);
+    let ours = NatHolder::new(opening.source, opening.source_port, 0);
+    // SAFETY: the value is read at once.
+    if unsafe { F::translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
+        let _ = F::translations().remove(&held);
+    }
+    // SAFETY: as above.
+    if unsafe { F::opening_translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
+        let _ = F::opening_translations().remove(&held);
     }
 }
 
-impl Known {
-    pub fn set_nat(&self, nat: Nat) {
+/// Decides a flow's translation. The port first: whoever sees [`Nat::TRANSLATED`] finds it there.
+#[inline(never)]
+pub fn decide<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
+    let (key, _) = FlowKey::of(tuple);
+    if let Some(entry) = F::flows().get_ptr_mut(&key).or_else(|| F::opening().get_ptr_mut(&key)) {
         // SAFETY: as in `track`.
-        unsafe { (*self.entry).nat = nat };
-    }
-
-    /// The port first: whoever sees [`Nat::TRANSLATED`] finds it there.
-    pub fn set_translation(&self, port: Be16) {
-        // SAFETY: as in `track`.
-        unsafe { (*self.entry).nat_port = port };
-        self.set_nat(Nat::TRANSLATED);
+        let entry = unsafe { &mut *entry };
+        entry.nat_port = port;
+        entry.nat = nat;
     }
 }
 
-impl<F: Tables> NewFlow<F> {
+impl NewFlow {
     /// Remembers the flow as opened by the sender of the packet.
-    pub fn open(&self, path: Path, nat: Nat) -> Result<Path, DropReason> {
-        self.insert(Flow::opened_by(self.side, path, nat), self.event)
+    #[inline(always)]
+    pub fn open<F: Tables>(
+        &self,
+        tuple: &Tuple<F::Address>,
+        origin: Origin,
+        path: Path,
+        nat: Nat,
+    ) -> Result<Path, DropReason> {
+        let flow = Flow { state: self.by_opener, ..Flow::opened_by(self.side, origin, path, nat) };
+        remember::<F>(tuple, flow, self.now_ns)
     }
 
-    pub fn open_translated(&self, path: Path, port: Be16) -> Result<Path, DropReason> {
-        self.insert(Flow { nat_port: port, ..Flow::opened_by(self.side, path, Nat::TRANSLATED) }, self.event)
+    #[inline(always)]
+    pub fn open_translated<F: Tables>(
+        &self,
+        tuple: &Tuple<F::Address>,
+        path: Path,
+        port: Be16,
+    ) -> Result<Path, DropReason> {
+        let flow = Flow::opened_by(self.side, Origin::NODE, path, Nat::TRANSLATED);
+        remember::<F>(tuple, Flow { nat_port: port, state: self.by_opener, ..flow }, self.now_ns)
     }
 
     /// Remembers a translated flow again whose entry was lost: the packet is an answer, its receiver opened the flow.
-    pub fn reopen_for_receiver(&self, path: Path, port: Be16) -> Result<Path, DropReason> {
-        let receiver = FlowKey::of(&self.tuple.reversed()).1;
-        self.insert(Flow { nat_port: port, ..Flow::opened_by(receiver, path, Nat::TRANSLATED) }, self.event)
-    }
-
-    fn insert(&self, mut flow: Flow, event: Event) -> Result<Path, DropReason> {
-        if let Observed::Continues(state) = observe(State::NEW, flow.sender(self.side), event) {
-            flow.state = state;
-        }
-        flow.expires_ns = maps::TIMEOUTS.load().expiry_ns(self.now_ns, self.key.protocol, flow.state);
-        // BPF_ANY: an entry that is there has expired or ended.
-        F::flows().insert(&self.key, &flow, u64::from(BPF_ANY)).map_err(|_| DropReason::FlowTableFull)?;
-        Ok(flow.path)
+    #[inline(always)]
+    pub fn reopen_for_receiver<F: Tables>(
+        &self,
+        tuple: &Tuple<F::Address>,
+        path: Path,
+        port: Be16,
+    ) -> Result<Path, DropReason> {
+        let flow = Flow::opened_by(self.side.other(), Origin::NODE, path, Nat::TRANSLATED);
+        remember::<F>(tuple, Flow { nat_port: port, state: self.by_responder, ..flow }, self.now_ns)
     }
 }
 
-/// The live flow that the sender of this tuple opened.
-pub fn find_opened_by<F: Tables>(opening: &Tuple<F::Address>, now_ns: u64) -> Option<Flow> {
-    let (key, side) = FlowKey::of(opening);
-    // SAFETY: as in `track`; the value is copied.
-    let flow = unsafe { F::flows().get(&key) }.copied()?;
-    (flow.is_live(now_ns) && flow.opener == side).then_some(flow)
+#[inline(always)]
+fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> Result<Path, DropReason> {
+    flow.expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
+    if insert::<F>(tuple, &flow) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
 }
 
-/// For a claim that must not replace another's.
-pub const IF_ABSENT: u64 = BPF_NOEXIST as u64;
+/// BPF_ANY: an entry that is there has expired or ended.
+#[inline(never)]
+fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
+    let (key, _) = FlowKey::of(tuple);
+    if flow.state.is_settled(flow.origin) {
+        F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
+    } else {
+        F::opening().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
+    }
+}
+
+/// The live flow of this key, as nothing but a look.
+#[inline(always)]
+pub fn peek<F: Tables>(key: &FlowKey<F::Address>, now_ns: u64) -> Option<&'static Flow> {
+    // SAFETY: as in `track`: each combination of old and new fields is a flow that could have been seen.
+    let flow = unsafe { F::flows().get(key) };
+    // SAFETY: as above.
+    let flow = flow.or_else(|| unsafe { F::opening().get(key) })?;
+    if flow.is_live(now_ns) { Some(flow) } else { None }
+}

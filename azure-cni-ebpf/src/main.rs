@@ -1,7 +1,7 @@
 //! The TC programs: routing between pods, wire and host, and source NAT.
 //!
 //! Read in this order: `hooks/` (one file per program, the steps of a packet's way in one screen each), then the steps
-//! (`endpoint`, `conntrack`, `nat`), then the two files that touch packets (`packet` reads, `rewrite` writes).
+//! (`endpoint`, `fragments`, `conntrack`, `nat`, `icmp`), then the two files that touch packets (`packet` reads, `rewrite` writes).
 #![no_std]
 #![no_main]
 #![allow(
@@ -11,7 +11,10 @@
 
 mod conntrack;
 mod endpoint;
+mod events;
+mod fragments;
 mod hooks;
+mod icmp;
 mod maps;
 mod nat;
 mod packet;

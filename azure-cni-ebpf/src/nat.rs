@@ -1,118 +1,318 @@
 //! Step: source NAT. A port of the node is held towards one destination by at most one flow.
 //!
-//! The claim is one insert that fails if the key is there: two CPUs cannot get the same free port. Taking a port over from
-//! a flow that is dead is two steps, and of two CPUs that do it at once the later may undo the earlier: its flow's next
-//! connection gets another port. The translation is claimed before the flow is remembered.
+//! A claim is one insert into the opening translations that fails if the key is there: two CPUs cannot get the same port.
+//! Whoever has it looks whether an established flow holds the port. A port whose holder's flow is over is taken over under
+//! a lock of its own, which is such an insert too. The translation is claimed before the flow is remembered, and a claim
+//! that is a moment old is never taken over.
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Nat, Path, Tuple};
+use azure_cni_common::flow::{FlowKey, Nat, Path, Tuple};
 use azure_cni_common::layout::{NatHolder, NatKey};
-use azure_cni_common::snat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES};
+use azure_cni_common::snat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, search_start};
 
-use crate::conntrack::{self, IF_ABSENT, NewFlow};
-use crate::maps::{self, Tables};
-
-/// To whom a packet for the node's address belongs.
-pub enum Arrival<A> {
-    NotTranslated,
-    ForHost,
-    ForPod(NatHolder<A>),
-}
+use crate::conntrack::{self, Known, NewFlow};
+use crate::maps::{self, Tables, Work};
 
 /// Whether a port of the node may be held by a translated flow. Port 0 stands for "no ports".
 pub fn can_be_held(port: Be16) -> bool {
     port == Be16(0) || maps::NAT_PORTS.load().contains(port.to_host())
 }
 
-pub fn arrival<F: Tables>(tuple: &Tuple<F::Address>) -> Arrival<F::Address> {
-    if !can_be_held(tuple.destination_port) {
-        return Arrival::NotTranslated;
+/// Who holds the port of the node that a packet from the wire is for.
+#[inline(always)]
+pub fn holder_of<F: Tables>(key: &NatKey<F::Address>) -> Option<&'static NatHolder<F::Address>> {
+    if !can_be_held(key.node_port) {
+        return None;
     }
-    // SAFETY: the value is copied at once; a reader during a replacement sees the old or the new holder.
-    match unsafe { F::translations().get(&NatKey::for_incoming(tuple)) }.copied() {
-        None => Arrival::NotTranslated,
-        Some(holder) if holder.address == F::node_address() => Arrival::ForHost,
-        Some(holder) => Arrival::ForPod(holder),
+    // SAFETY: a reader during a replacement sees the old or the new holder, or an address and a port of both: then the
+    // packet was for nobody who still wants it.
+    let established = unsafe { F::translations().get(key) };
+    // SAFETY: as above.
+    established.or_else(|| unsafe { F::opening_translations().get(key) })
+}
+
+/// The other side has answered: the translation is not to be lost to a flood any more. `tuple` is the answer's as the pod
+/// sees it, `port` the node's. False if there is no room.
+#[inline(never)]
+pub fn settle<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, node_is_holder: bool, now_ns: u64) -> bool {
+    let Some(work) = F::work() else { return false };
+    let node = F::node_address();
+    work.key = NatKey::for_incoming(tuple);
+    (work.key.node, work.key.node_port) = (node, port);
+    let address = if node_is_holder { node } else { tuple.destination };
+    work.holder = NatHolder::new(address, tuple.destination_port, now_ns);
+    establish::<F>(&work.key, &work.holder)
+}
+
+#[inline(always)]
+fn establish<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> bool {
+    match F::translations().insert(key, holder, NOEXIST) {
+        Err(error) if error != -EEXIST => return false,
+        _ => {}
     }
+    let _ = F::opening_translations().remove(key);
+    true
 }
 
 /// Remembers a new flow with the port it is to have. If that fails, nobody has the port.
-pub fn open<F: Tables>(new: &NewFlow<F>, path: Path, port: Be16) -> Result<(), DropReason> {
-    let opened = new.open_translated(path, port);
+#[inline(always)]
+pub fn open<F: Tables>(new: &NewFlow, tuple: &Tuple<F::Address>, path: Path, port: Be16) -> Result<(), DropReason> {
+    let opened = new.open_translated::<F>(tuple, path, port);
     if opened.is_err() {
-        let _ = F::translations().remove(&NatKey::for_outgoing(&new.tuple, F::node_address(), port));
+        give_up::<F>(tuple, port);
     }
     opened.map(|_| ())
 }
 
-/// Notes that a socket of the host uses its own port towards this destination.
-pub fn reserve_for_host<F: Tables>(new: &NewFlow<F>) -> Result<(), DropReason> {
-    let key = NatKey::for_outgoing(&new.tuple, F::node_address(), new.tuple.source_port);
-    let holder = NatHolder::new(new.tuple.source, new.tuple.source_port);
-    match hold::<F>(&key, &holder) {
-        Err(Refused::Taken) if !take_over::<F>(&key, &holder, new.now_ns) => return Err(DropReason::HostPortTaken),
-        Err(Refused::TableFull) => return Err(DropReason::NatTableFull),
-        _ => {}
-    }
-    new.open(Path::HOST, Nat::KEEP).map(|_| ())
+#[inline(never)]
+fn give_up<F: Tables>(tuple: &Tuple<F::Address>, port: Be16) {
+    let _ = F::opening_translations().remove(&NatKey::for_outgoing(tuple, F::node_address(), port));
 }
 
-/// Holds a port for a flow: a free one, else one whose holder's flow is over.
+/// The port of a translated flow whose opener goes on; if its translation was lost, the flow gets one again.
+#[inline(always)]
+pub fn port_of<F: Tables>(known: &Known, tuple: &Tuple<F::Address>) -> Result<Be16, DropReason> {
+    let port = known.flow.nat_port;
+    let key = NatKey::for_outgoing(tuple, F::node_address(), port);
+    // Where it is to be expected.
+    let is_settled = known.flow.state.is_settled(known.flow.origin);
+    let present = if is_settled {
+        // SAFETY: as in `holder_of`.
+        unsafe { F::translations().get(&key) }
+    } else {
+        // SAFETY: as above.
+        unsafe { F::opening_translations().get(&key) }
+    };
+    match present {
+        Some(holder) if holder.address == tuple.source && holder.port == tuple.source_port => Ok(port),
+        _ => heal::<F>(tuple, port, is_settled, known.now_ns).into_result(),
+    }
+}
+
+/// A flow's translation was lost: it gets the same port again, or another.
 #[inline(never)]
+fn heal<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, is_settled: bool, now_ns: u64) -> Answer {
+    let answer = if hold_again::<F>(tuple, port, now_ns) { Answer::port(port) } else { claim_word::<F>(tuple, now_ns) };
+    if answer.attempt() != HELD {
+        return answer;
+    }
+    let port = answer.get();
+    conntrack::decide::<F>(tuple, Nat::TRANSLATED, port);
+    if is_settled && !settle_outgoing::<F>(tuple, port, now_ns) {
+        return Answer::none(TABLE_FULL);
+    }
+    answer
+}
+
+#[inline(never)]
+fn hold_again<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, now_ns: u64) -> bool {
+    let Some(work) = F::work() else { return false };
+    work.key = NatKey::for_outgoing(tuple, F::node_address(), port);
+    work.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
+    hold::<F>(&work.key, &work.holder) == HELD
+}
+
+#[inline(never)]
+fn settle_outgoing<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, now_ns: u64) -> bool {
+    let Some(work) = F::work() else { return false };
+    work.key = NatKey::for_outgoing(tuple, F::node_address(), port);
+    work.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
+    establish::<F>(&work.key, &work.holder)
+}
+
+/// Notes that a socket of the host uses its own port towards this destination.
+#[inline(always)]
+pub fn reserve_for_host<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Result<(), DropReason> {
+    match reserve::<F>(tuple, now_ns) {
+        HELD => Ok(()),
+        TAKEN => Err(DropReason::HostPortTaken),
+        _ => Err(DropReason::NatTableFull),
+    }
+}
+
+#[inline(never)]
+fn reserve<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Attempt {
+    let Some(work) = F::work() else { return TABLE_FULL };
+    work.key = NatKey::for_outgoing(tuple, F::node_address(), tuple.source_port);
+    work.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
+    match hold::<F>(&work.key, &work.holder) {
+        TAKEN if take_over::<F>(work, now_ns) => HELD,
+        other => other,
+    }
+}
+
+/// A port, or why there is none, as one word: what functions that are not inlined return has no part that is not set.
+#[derive(Clone, Copy)]
+struct Answer(u64);
+
+impl Answer {
+    const fn port(port: Be16) -> Self {
+        Self((port.0 as u64) << 32 | HELD as u64)
+    }
+
+    const fn none(attempt: Attempt) -> Self {
+        Self(attempt as u64)
+    }
+
+    const fn attempt(self) -> Attempt {
+        self.0 as Attempt
+    }
+
+    const fn get(self) -> Be16 {
+        Be16((self.0 >> 32) as u16)
+    }
+
+    #[inline(always)]
+    fn into_result(self) -> Result<Be16, DropReason> {
+        match self.attempt() {
+            HELD => Ok(self.get()),
+            TAKEN => Err(DropReason::NatPortsExhausted),
+            _ => Err(DropReason::NatTableFull),
+        }
+    }
+}
+
+/// Holds a port for a flow: the one it held before, a free one, or one whose holder's flow is over.
+#[inline(always)]
 pub fn claim<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Result<Be16, DropReason> {
-    // SAFETY: helper without arguments.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let candidates = Candidates::new(maps::NAT_PORTS.load(), tuple.protocol, F::ICMP, tuple.source_port, random);
-    let holder = NatHolder::new(tuple.source, tuple.source_port);
-    let mut key = NatKey::for_outgoing(tuple, F::node_address(), Be16(0));
+    claim_word::<F>(tuple, now_ns).into_result()
+}
+
+#[inline(always)]
+fn claim_word<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64) -> Answer {
+    let Some(work) = F::work() else { return Answer::none(TABLE_FULL) };
+    work.tuple = *tuple;
+    Answer(F::search(now_ns))
+}
+
+/// For the tuple in [`Work`]; returns an [`Answer`].
+#[inline(always)]
+pub fn search<F: Tables>(now_ns: u64) -> u64 {
+    let Some(work) = F::work() else { return Answer::none(TABLE_FULL).0 };
+    let candidates = candidates::<F>(&work.tuple);
+    let protocol = work.tuple.protocol;
+    work.holder = NatHolder::new(work.tuple.source, work.tuple.source_port, now_ns);
+    work.key = NatKey::for_outgoing(&work.tuple, F::node_address(), Be16(0));
     for try_number in 0..MAX_TRIES {
         let Some(port) = candidates.port(try_number) else { break };
-        key.node_port = port;
-        match hold::<F>(&key, &holder) {
-            Ok(()) => return Ok(port),
-            // The first is the flow's own: the holder may be this very flow, whose entry was lost.
-            Err(Refused::Taken) if try_number == 0 && take_over::<F>(&key, &holder, now_ns) => return Ok(port),
-            Err(Refused::Taken) => {}
-            Err(Refused::TableFull) => return Err(DropReason::NatTableFull),
+        if maps::is_host_port(protocol, port) {
+            continue;
+        }
+        work.key.node_port = port;
+        match hold::<F>(&work.key, &work.holder) {
+            HELD => return Answer::port(port).0,
+            TABLE_FULL => return Answer::none(TABLE_FULL).0,
+            // The first is the one that nobody else is given before all others are taken.
+            _ if try_number == 0 && take_over::<F>(work, now_ns) => return Answer::port(port).0,
+            _ => {}
         }
     }
     for try_number in 0..MAX_TAKE_OVERS {
         let Some(port) = candidates.port(try_number) else { break };
-        key.node_port = port;
-        if take_over::<F>(&key, &holder, now_ns) {
-            return Ok(port);
+        work.key.node_port = port;
+        if !maps::is_host_port(protocol, port) && take_over::<F>(work, now_ns) {
+            return Answer::port(port).0;
         }
     }
-    Err(DropReason::NatPortsExhausted)
+    Answer::none(TAKEN).0
 }
 
-enum Refused {
-    Taken,
-    TableFull,
+/// The port that the sender of a packet in mid-stream holds, if the flow that the packet belongs to was forgotten.
+#[inline(always)]
+pub fn recall<F: Tables>(tuple: &Tuple<F::Address>) -> Option<Be16> {
+    recollect::<F>(tuple).into_result().ok()
 }
+
+#[inline(never)]
+fn recollect<F: Tables>(tuple: &Tuple<F::Address>) -> Answer {
+    let Some(work) = F::work() else { return Answer::none(TAKEN) };
+    let candidates = candidates::<F>(tuple);
+    work.holder = NatHolder::new(tuple.source, tuple.source_port, 0);
+    work.key = NatKey::for_outgoing(tuple, F::node_address(), Be16(0));
+    for try_number in 0..MAX_TAKE_OVERS {
+        let Some(port) = candidates.port(try_number) else { break };
+        work.key.node_port = port;
+        // SAFETY: as in `holder_of`.
+        if unsafe { F::translations().get(&work.key) }.is_some_and(|holder| holder.is_same(&work.holder)) {
+            return Answer::port(port);
+        }
+    }
+    Answer::none(TAKEN)
+}
+
+fn candidates<F: Tables>(tuple: &Tuple<F::Address>) -> Candidates {
+    let start = search_start(maps::NAT_SEED.load(), tuple);
+    Candidates::new(maps::NAT_PORTS.load(), tuple.protocol, F::ICMP, tuple.source_port, start)
+}
+
+/// What becomes of an attempt to hold a port.
+type Attempt = u32;
+const HELD: Attempt = 0;
+const TAKEN: Attempt = 1;
+const TABLE_FULL: Attempt = 2;
+
+const NOEXIST: u64 = BPF_NOEXIST as u64;
 
 /// include/uapi/asm-generic/errno-base.h
 const EEXIST: i32 = 17;
 
-/// Holds a port that nobody holds.
-#[inline(always)]
-fn hold<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> Result<(), Refused> {
-    F::translations().insert(key, holder, IF_ABSENT).map_err(|error| match error {
-        error if error == -EEXIST => Refused::Taken,
-        _ => Refused::TableFull,
-    })
+/// Holds a port that nobody holds, or that this very flow holds already. A function of its own, so that the verifier
+/// walks it once a try and not once for each way through the tries before.
+#[inline(never)]
+fn hold<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> Attempt {
+    match F::opening_translations().insert(key, holder, NOEXIST) {
+        Ok(()) => {}
+        Err(error) if error == -EEXIST => {
+            // SAFETY: as in `holder_of`.
+            let present = unsafe { F::opening_translations().get(key) };
+            return if present.is_some_and(|present| present.is_same(holder)) { HELD } else { TAKEN };
+        }
+        Err(_) => return TABLE_FULL,
+    }
+    // SAFETY: as in `holder_of`.
+    let Some(established) = (unsafe { F::translations().get(key) }) else { return HELD };
+    let is_ours = established.is_same(holder);
+    let _ = F::opening_translations().remove(key);
+    if is_ours { HELD } else { TAKEN }
 }
 
 /// Takes a port from a holder whose flow is over, or translated to another port.
 #[inline(always)]
-fn take_over<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>, now_ns: u64) -> bool {
-    // SAFETY: the value is copied at once.
-    let present = unsafe { F::translations().get(key) }.copied();
-    let Some(present) = present else { return false };
-    let in_use = conntrack::find_opened_by::<F>(&present.opening_tuple(key), now_ns)
-        .is_some_and(|flow| flow.holds_port(key.node_port));
-    // Removed and held anew; the head of this file says what that leaves open.
-    !in_use && F::translations().remove(key).is_ok() && hold::<F>(key, holder).is_ok()
+fn take_over<F: Tables>(work: &mut Work<F>, now_ns: u64) -> bool {
+    // One CPU at a time, for each port.
+    if F::take_overs().insert(&work.key, &0, NOEXIST).is_err() {
+        return false;
+    }
+    let is_taken = !is_in_use::<F>(work, now_ns, true) && !is_in_use::<F>(work, now_ns, false) && {
+        let _ = F::translations().remove(&work.key);
+        // Who claims a port without a lock does so only where nobody holds it.
+        F::opening_translations().insert(&work.key, &work.holder, u64::from(BPF_ANY)).is_ok()
+    };
+    let _ = F::take_overs().remove(&work.key);
+    is_taken
+}
+
+/// Whether the holder in one of the tables has a flow that is alive, or is about to have one.
+#[inline(always)]
+fn is_in_use<F: Tables>(work: &mut Work<F>, now_ns: u64, opening: bool) -> bool {
+    let holder = if opening {
+        // SAFETY: as in `holder_of`.
+        unsafe { F::opening_translations().get(&work.key) }
+    } else {
+        // SAFETY: as in `holder_of`.
+        unsafe { F::translations().get(&work.key) }
+    };
+    let Some(holder) = holder else { return false };
+    if holder.is_claiming(now_ns) {
+        return true;
+    }
+    work.tuple = holder.opening_tuple(&work.key);
+    let (holding, opener) = FlowKey::of(&work.tuple);
+    work.holding = holding;
+    match conntrack::peek::<F>(&work.holding, now_ns) {
+        Some(flow) => flow.opener == opener && flow.holds_port(work.key.node_port),
+        None => false,
+    }
 }

@@ -4,14 +4,15 @@
 //! still has to complete (CHECKSUM_PARTIAL) and which it has summed up already (CHECKSUM_COMPLETE).
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
+    helpers::generated::bpf_csum_diff,
     programs::TcContext,
 };
 use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Be16, Ipv4, TCP, UDP, V4};
+use azure_cni_common::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP, V4, V6};
 
-use crate::packet::{ETH_LEN, Headers, Packet};
+use crate::packet::{ETH_LEN, Headers, Packet, Part, Quoted};
 
 /// The end of the flow whose address and port are replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,15 @@ pub trait Rewrite: Headers {
         old: Self::Address,
         new: Self::Address,
     ) -> Result<(), DropReason>;
+
+    /// Changes an address that a checksum covers as data.
+    fn change_quoted_address(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        offset: u32,
+        old: Self::Address,
+        new: Self::Address,
+    ) -> Result<(), DropReason>;
 }
 
 /// Takes one from the hop limit, which the caller knows to be more than 1.
@@ -60,6 +70,18 @@ pub fn replace<F: Rewrite>(
     address: F::Address,
     port: Be16,
 ) -> Result<(), DropReason> {
+    replace_end(ctx, packet, end, &address, port)
+}
+
+#[inline(never)]
+fn replace_end<F: Rewrite>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    end: End,
+    address: &F::Address,
+    port: Be16,
+) -> Result<(), DropReason> {
+    let address = *address;
     let tuple = packet.tuple;
     let (old_address, old_port) = match end {
         End::Source => (tuple.source, tuple.source_port),
@@ -95,7 +117,11 @@ struct Transport {
 
 impl Transport {
     fn of<F: Rewrite>(packet: &Packet<F>, end: End) -> Option<Self> {
-        let start = packet.transport_offset;
+        // A later fragment has no header, and the checksum in the first one's is of the whole packet.
+        if packet.part == Part::Later {
+            return None;
+        }
+        let start = packet.transport_offset();
         let port_offset = start + if end == End::Source { 0 } else { 2 };
         match packet.tuple.protocol {
             TCP => Some(Self { port_offset, checksum_offset: start + 16, has_pseudo_header: true, flags: 0 }),
@@ -163,8 +189,142 @@ impl Rewrite for V4 {
         ctx.l4_csum_replace(checksum_offset as usize, u64::from(old.0), u64::from(new.0), flags)
             .map_err(|_| DropReason::RewriteFailed)
     }
+
+    fn change_quoted_address(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        offset: u32,
+        old: Ipv4,
+        new: Ipv4,
+    ) -> Result<(), DropReason> {
+        let size = size_of::<Ipv4>() as u64;
+        ctx.l4_csum_replace(checksum_offset as usize, u64::from(old.0), u64::from(new.0), size)
+            .map_err(|_| DropReason::RewriteFailed)?;
+        store(ctx, offset, &new)
+    }
+}
+
+impl Rewrite for V6 {
+    const ICMP_HAS_PSEUDO_HEADER: bool = true;
+
+    /// Bytes 7 to 39 of RFC 8200 section 3: hop limit, source, destination. No checksum in the header makes up for a
+    /// change of it, so what the device has summed up already (CHECKSUM_COMPLETE) is told of each.
+    #[inline(always)]
+    fn write_header(
+        ctx: &TcContext,
+        packet: &mut Packet<V6>,
+        hop_limit: u8,
+        source: Ipv6,
+        destination: Ipv6,
+    ) -> Result<(), DropReason> {
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        if hop_limit != packet.hop_limit {
+            store_with(ctx, ETH_LEN + 7, &hop_limit, flags)?;
+            packet.hop_limit = hop_limit;
+        }
+        if source != packet.tuple.source {
+            store_with(ctx, ETH_LEN + 8, &source, flags)?;
+            packet.tuple.source = source;
+        }
+        if destination != packet.tuple.destination {
+            store_with(ctx, ETH_LEN + 24, &destination, flags)?;
+            packet.tuple.destination = destination;
+        }
+        Ok(())
+    }
+
+    fn update_pseudo_header(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        flags: u64,
+        old: Ipv6,
+        new: Ipv6,
+    ) -> Result<(), DropReason> {
+        let flags = flags | u64::from(BPF_F_PSEUDO_HDR);
+        replace_by_difference(ctx, checksum_offset, flags, old, new)
+    }
+
+    fn change_quoted_address(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        offset: u32,
+        old: Ipv6,
+        new: Ipv6,
+    ) -> Result<(), DropReason> {
+        replace_by_difference(ctx, checksum_offset, 0, old, new)?;
+        store(ctx, offset, &new)
+    }
+}
+
+/// Tells a checksum of a change that is longer than the kernel's helper takes: by the sum of the difference.
+fn replace_by_difference(
+    ctx: &TcContext,
+    checksum_offset: u32,
+    flags: u64,
+    mut old: Ipv6,
+    mut new: Ipv6,
+) -> Result<(), DropReason> {
+    let size = size_of::<Ipv6>() as u32;
+    // SAFETY: both pointers are to 16 bytes of the stack, as the sizes say.
+    let difference = unsafe { bpf_csum_diff(old.0.as_mut_ptr(), size, new.0.as_mut_ptr(), size, 0) };
+    if difference < 0 {
+        return Err(DropReason::RewriteFailed);
+    }
+    ctx.l4_csum_replace(checksum_offset as usize, 0, difference as u64, flags).map_err(|_| DropReason::RewriteFailed)
+}
+
+/// Replaces address and port of one end of the packet that an ICMP error quotes, its checksums included. The message's own
+/// checksum covers all of it.
+#[inline(always)]
+pub fn replace_quoted<F: Rewrite>(
+    ctx: &TcContext,
+    message: &Packet<F>,
+    quoted: &Quoted<F>,
+    end: End,
+    address: F::Address,
+    port: Be16,
+) -> Result<(), DropReason> {
+    let sum_offset = message.transport_offset() + 2;
+    let tuple = &quoted.tuple;
+    let (old_address, old_port, behind, port_offset) = match end {
+        End::Source => (tuple.source, tuple.source_port, 0, quoted.port_offsets[0]),
+        End::Destination => {
+            (tuple.destination, tuple.destination_port, size_of::<F::Address>() as u32, quoted.port_offsets[1])
+        }
+    };
+    let (offset, old) = quoted.header_checksum;
+    if offset != 0 {
+        let new = F::Address::update_checksum(old, old_address, address);
+        change_word(ctx, sum_offset, offset, old, new)?;
+    }
+    let (offset, old) = quoted.checksum;
+    if offset != 0 {
+        let has_pseudo_header = tuple.protocol != F::ICMP || F::ICMP_HAS_PSEUDO_HEADER;
+        let with_address = if has_pseudo_header { F::Address::update_checksum(old, old_address, address) } else { old };
+        let new = match checksum::update(with_address, old_port.0, port.0) {
+            // RFC 768: "no checksum" is not what is meant.
+            0 if tuple.protocol == UDP => 0xffff,
+            new => new,
+        };
+        change_word(ctx, sum_offset, offset, old, new)?;
+    }
+    if port_offset != 0 {
+        change_word(ctx, sum_offset, port_offset, old_port.0, port.0)?;
+    }
+    F::change_quoted_address(ctx, sum_offset, quoted.source_offset + behind, old_address, address)
+}
+
+/// Two bytes that a checksum covers.
+fn change_word(ctx: &TcContext, sum_offset: u32, offset: u32, old: u16, new: u16) -> Result<(), DropReason> {
+    ctx.l4_csum_replace(sum_offset as usize, u64::from(old), u64::from(new), 2)
+        .map_err(|_| DropReason::RewriteFailed)?;
+    store(ctx, offset, &new)
 }
 
 fn store<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), DropReason> {
-    ctx.store(offset as usize, value, 0).map_err(|_| DropReason::RewriteFailed)
+    store_with(ctx, offset, value, 0)
+}
+
+fn store_with<T>(ctx: &TcContext, offset: u32, value: &T, flags: u64) -> Result<(), DropReason> {
+    ctx.store(offset as usize, value, flags).map_err(|_| DropReason::RewriteFailed)
 }

@@ -1,11 +1,11 @@
 //! What becomes of a packet, and the one place where that turns into a TC code and is counted.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     programs::TcContext,
 };
-use aya_log_ebpf::warn;
+use aya_log_ebpf::debug;
 use azure_cni_common::drop_reason::DropReason;
 
 use crate::maps;
@@ -29,6 +29,7 @@ enum To {
     NextProgram,
     Pod,
     Wire,
+    Queue,
 }
 
 impl Verdict {
@@ -37,6 +38,15 @@ impl Verdict {
 
     /// Out of the uplink; the kernel fills in the neighbour's MAC, or queues the packet until it is known.
     pub const TO_WIRE: Self = Self { to: To::Wire, ifindex: 0 };
+
+    /// Back into the queue that it came from, behind what has come since.
+    pub const fn wait(ifindex: u32) -> Self {
+        Self { to: To::Queue, ifindex }
+    }
+
+    pub const fn is_wait(self) -> bool {
+        matches!(self.to, To::Queue)
+    }
 
     /// Into the network namespace of the pod behind this host veth, without a queue in between.
     pub const fn to_pod(ifindex: u32) -> Self {
@@ -55,6 +65,8 @@ pub fn finish(ctx: &TcContext, result: Result<Verdict, DropReason>) -> i32 {
             // SAFETY: a null pointer of length 0 asks for a route look-up (include/uapi/linux/bpf.h).
             unsafe { bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), core::ptr::null_mut(), 0, 0) as i32 }
         }
+        // SAFETY: helper without pointers.
+        Ok(Verdict { to: To::Queue, ifindex }) => unsafe { bpf_redirect(ifindex, BPF_F_INGRESS.into()) as i32 },
         Err(reason) => {
             count(ctx, reason);
             TC_ACT_SHOT
@@ -67,8 +79,5 @@ fn count(ctx: &TcContext, reason: DropReason) {
         // SAFETY: this CPU's own slot, and a program is not interrupted by itself on one CPU.
         unsafe { *counter += 1 };
     }
-    // What an operator has to act on; everything else is told by the counters alone.
-    if matches!(reason, DropReason::NatPortsExhausted | DropReason::FlowTableFull | DropReason::NatTableFull) {
-        warn!(ctx, "new flow refused: drop reason {}", reason.number());
-    }
+    debug!(ctx, "dropped: reason {}", reason.number());
 }

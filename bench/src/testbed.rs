@@ -149,7 +149,7 @@ fn settle(lane: &Lane) -> Result<()> {
     // A refused SYN is an error after three seconds instead of two minutes.
     lane.from.namespace().sysctl("net/ipv4/tcp_syn_retries", "1")?;
     let echo = EchoServer::start(lane.to)?;
-    let seen = *probe::tcp(lane.from, echo.address())?.source_seen.ip();
+    let seen = probe::tcp(lane.from, echo.address())?.source_seen.ip();
     ensure!(seen == lane.promised, "the far end sees {seen} instead of {}", lane.promised);
     Ok(())
 }

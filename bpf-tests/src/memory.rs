@@ -8,9 +8,9 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::family::{Be16, Ipv4};
+use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
-use azure_cni_common::layout::{NatHolder, NatKey};
+use azure_cni_common::layout::{ClaimTime, NatHolder, NatKey};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::Rig;
@@ -33,57 +33,102 @@ pub fn now_ns() -> u64 {
 }
 
 impl Rig {
-    pub fn flows(&self) -> HashMap<MapData, FlowKey<Ipv4>, Flow> {
-        self.map("FLOWS4")
+    /// The connection table, then that of opening flows.
+    pub fn flows(&self) -> [HashMap<MapData, FlowKey<Ipv4>, Flow>; 2] {
+        [
+            HashMap::try_from(Map::HashMap(self.map_data("FLOWS4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("OPENING4"))),
+        ]
+        .map(|map| map.expect("a hash map of these types"))
     }
 
-    pub fn translations(&self) -> HashMap<MapData, NatKey<Ipv4>, NatHolder<Ipv4>> {
-        self.map("NAT4")
+    /// Of established flows, then of opening ones.
+    pub fn translations(&self) -> [HashMap<MapData, NatKey<Ipv4>, NatHolder<Ipv4>>; 2] {
+        [
+            HashMap::try_from(Map::HashMap(self.map_data("NAT4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("NATOPEN4"))),
+        ]
+        .map(|map| map.expect("a hash map of these types"))
     }
 
     /// The entry of the flow that this tuple belongs to, in either direction.
     pub fn flow(&self, tuple: &Tuple<Ipv4>) -> Option<Flow> {
-        self.flows().get(&FlowKey::of(tuple).0, 0).ok()
+        self.flows().iter().find_map(|flows| flows.get(&FlowKey::of(tuple).0, 0).ok())
+    }
+
+    /// Whether the flow is in the connection table.
+    pub fn is_established(&self, tuple: &Tuple<Ipv4>) -> bool {
+        self.flows()[0].get(&FlowKey::of(tuple).0, 0).is_ok()
+    }
+
+    pub fn flow_count(&self) -> usize {
+        self.flows().iter().map(|flows| flows.keys().count()).sum()
     }
 
     pub fn translation_count(&self) -> usize {
-        self.translations().keys().count()
+        self.translations().iter().map(|translations| translations.keys().count()).sum()
     }
 
-    /// All flows have been silent for longer than they may.
+    /// All flows have been silent for longer than they may, and no port was claimed a moment ago.
     pub fn expire_flows(&self) {
-        let mut flows = self.flows();
-        let all: Vec<_> = flows.iter().map(|entry| entry.expect("nobody else writes")).collect();
-        assert!(!all.is_empty(), "there is no flow to expire");
-        for (key, flow) in all {
-            flows.insert(key, Flow { expires_ns: 1, ..flow }, 0).unwrap();
+        let mut expired = 0;
+        for mut flows in self.flows() {
+            let all: Vec<_> = flows.iter().map(|entry| entry.expect("nobody else writes")).collect();
+            for (key, flow) in all {
+                flows.insert(key, Flow { expires_ns: 1, ..flow }, 0).unwrap();
+                expired += 1;
+            }
+        }
+        assert!(expired > 0, "there is no flow to expire");
+        self.age_claims();
+    }
+
+    /// All ports were claimed some time ago.
+    pub fn age_claims(&self) {
+        for mut translations in self.translations() {
+            let all: Vec<_> = translations.iter().map(|entry| entry.expect("nobody else writes")).collect();
+            for (key, holder) in all {
+                let claimed = ClaimTime::at(now_ns() - 10 * NS_PER_SEC);
+                translations.insert(key, NatHolder { claimed, ..holder }, 0).unwrap();
+            }
         }
     }
 
     /// All flows are forgotten; translations stay.
     pub fn lose_flows(&self) {
-        let mut flows = self.flows();
-        let keys: Vec<_> = flows.keys().map(|key| key.expect("nobody else writes")).collect();
-        assert!(!keys.is_empty(), "there is no flow to lose");
-        for key in keys {
-            flows.remove(&key).unwrap();
-        }
+        assert!(self.flow_count() > 0, "there is no flow to lose");
+        self.lose_flows_if_any();
     }
 
     /// Same, where there may be none.
     pub fn lose_flows_if_any(&self) {
-        if self.flows().keys().next().is_some() {
-            self.lose_flows();
-        }
+        self.flows().into_iter().for_each(empty);
+    }
+
+    /// All translations are forgotten; flows stay.
+    pub fn lose_translations(&self) {
+        assert!(self.translation_count() > 0, "there is no translation to lose");
+        self.translations().into_iter().for_each(empty);
     }
 
     /// As after loading: nothing is known of any pod, route or flow, and nothing was counted.
     pub(crate) fn empty_maps(&self) {
         self.lose_flows_if_any();
-        let mut translations = self.translations();
-        let keys: Vec<_> = translations.keys().map(|key| key.expect("nobody else writes")).collect();
-        for key in keys {
-            translations.remove(&key).unwrap();
+        self.translations().into_iter().for_each(empty);
+        for (name, kind) in [
+            ("FLOWS6", Map::HashMap as fn(MapData) -> Map),
+            ("OPENING6", Map::LruHashMap),
+            ("NAT6", Map::HashMap),
+            ("NATOPEN6", Map::LruHashMap),
+        ] {
+            if name.starts_with("NAT") {
+                empty(
+                    HashMap::<_, NatKey<Ipv6>, NatHolder<Ipv6>>::try_from(kind(self.map_data(name)))
+                        .expect("of these types"),
+                );
+            } else {
+                empty(HashMap::<_, FlowKey<Ipv6>, Flow>::try_from(kind(self.map_data(name))).expect("of these types"));
+            }
         }
         for address in self.tables().endpoint_addresses().unwrap() {
             self.tables().remove_endpoint(address).unwrap();
@@ -97,12 +142,15 @@ impl Rig {
         }
     }
 
-    fn map<K: Pod, V: Pod>(&self, name: &str) -> HashMap<MapData, K, V> {
-        HashMap::try_from(Map::HashMap(self.map_data(name))).expect("a hash map of these types")
-    }
-
     fn map_data(&self, name: &str) -> MapData {
         let path = self.settings().dir.join(format!("abi{ABI}/maps/{name}"));
         MapData::from_pin(path).expect("a pinned map")
+    }
+}
+
+fn empty<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) {
+    let keys: Vec<K> = map.keys().map(|key| key.expect("nobody else writes")).collect();
+    for key in keys {
+        map.remove(&key).unwrap();
     }
 }

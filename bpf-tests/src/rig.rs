@@ -1,12 +1,13 @@
 //! A node of two pods and an uplink, as far as the programs can tell.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use azure_cni_agent::datapath::{Constants, Datapath, Settings, Tables};
 use azure_cni_common::conntrack::Timeouts;
-use azure_cni_common::layout::RouteClass;
+use azure_cni_common::layout::{Endpoint, RouteClass};
 use azure_cni_common::snat::PortRange;
+use ipnet::IpNet;
 
 use crate::node::{Node, VETHS};
 
@@ -25,6 +26,11 @@ impl Rig {
     /// A pod of another VM.
     pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 240, 2, 1);
     pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+    pub const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x240, 0, 0, 0, 0, 4);
+    pub const POD_A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x240, 1, 0, 0, 0, 1);
+    pub const POD_B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x240, 1, 0, 0, 0, 2);
+    pub const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x240, 2, 0, 0, 0, 1);
+    pub const INTERNET6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x10);
     pub const NODE_LOCAL_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
     pub const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
@@ -32,11 +38,15 @@ impl Rig {
     pub fn constants() -> Constants {
         Constants {
             node_address: Self::NODE,
+            node_address6: Some(Self::NODE6),
+            snat6: true,
             uplink_ifindex: 0,
             uplink_mtu: 1500,
             nat_ports: PortRange::DEFAULT,
+            nat_seed: 7,
             timeouts: Timeouts::DEFAULT,
             services_known: true,
+            block_imds: false,
             log: false,
         }
     }
@@ -57,18 +67,22 @@ impl Rig {
     pub fn with(constants: Constants, max_flows: u32) -> Self {
         let rig = Self { node: Some(Node::enter(&constants, max_flows)), is_used_up: false };
         rig.empty_maps();
-        rig.tables().set_endpoint(Self::POD_A, ifindex("azva")).unwrap();
-        rig.tables().set_endpoint(Self::POD_B, ifindex("azvb")).unwrap();
+        rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_A6.into(), Endpoint::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B6.into(), Endpoint::at(ifindex("azvb"))).unwrap();
         rig.tables().set_routes(&Self::routes()).unwrap();
         rig
     }
 
     /// The VNet, and what is the host's own.
-    pub fn routes() -> BTreeMap<ipnet::Ipv4Net, RouteClass> {
+    pub fn routes() -> BTreeMap<IpNet, RouteClass> {
         BTreeMap::from([
             ("10.240.0.0/16".parse().unwrap(), RouteClass::VNET),
-            (Self::NODE.into(), RouteClass::HOST),
-            (Self::NODE_LOCAL_DNS.into(), RouteClass::HOST),
+            ("fd00:10:240::/48".parse().unwrap(), RouteClass::VNET),
+            (IpNet::from(IpAddr::V6(Self::NODE6)), RouteClass::HOST),
+            (IpNet::from(IpAddr::V4(Self::NODE)), RouteClass::HOST),
+            (IpNet::from(IpAddr::V4(Self::NODE_LOCAL_DNS)), RouteClass::HOST),
         ])
     }
 

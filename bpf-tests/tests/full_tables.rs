@@ -43,8 +43,9 @@ fn full_connection_table_refuses_new_flows_and_keeps_the_live_ones() {
 fn flow_that_is_refused_leaves_no_port_behind() {
     let rig = full();
     // One port of four is given back, so that a translation has room and its flow has not.
-    let key = rig.translations().keys().next().unwrap().unwrap();
-    rig.translations().remove(&key).unwrap();
+    let [mut established, _] = rig.translations();
+    let key = established.keys().next().unwrap().unwrap();
+    established.remove(&key).unwrap();
     rig.from_pod_a(&Frame::udp(a(21_000), INTERNET)).keeps("to the Internet", &Dropped(FlowTableFull));
     assert_eq!(rig.translation_count(), MAX_FLOWS as usize - 1);
 }
@@ -52,7 +53,7 @@ fn flow_that_is_refused_leaves_no_port_behind() {
 #[test]
 fn full_table_of_translations_refuses_what_needs_one() {
     let rig = Rig::with(Rig::constants(), MAX_FLOWS);
-    let mut translations = rig.translations();
+    let [mut translations, _] = rig.translations();
     for port in 0..MAX_FLOWS as u16 {
         let key = NatKey {
             remote: Ipv4::new(203, 0, 113, 1),
@@ -62,10 +63,10 @@ fn full_table_of_translations_refuses_what_needs_one() {
             protocol: 17,
             pad: [0; 3],
         };
-        translations.insert(key, NatHolder::new(Rig::POD_B.into(), Be16::from_host(port)), 0).unwrap();
+        translations.insert(key, NatHolder::new(Rig::POD_B.into(), Be16::from_host(port), 0), 0).unwrap();
     }
     rig.from_pod_a(&Frame::udp(a(20_000), INTERNET)).keeps("to the Internet", &Dropped(NatTableFull));
-    assert_eq!(rig.flows().keys().count(), 0);
+    assert_eq!(rig.flow_count(), 0);
     let packet = Frame::udp(a(20_000), (Rig::PEER, 53));
     rig.from_pod_a(&packet).keeps("to the VNet", &ToWire(packet.clone().one_hop_on()));
     rig.to_wire(&Frame::udp((Rig::NODE, 20_000), INTERNET)).keeps("the host's own", &Untouched);

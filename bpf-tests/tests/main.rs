@@ -15,5 +15,5 @@ mod malformed;
 mod not_ours;
 
 mod drop_reasons;
-mod tables;
+//mod tables;
 mod verifier;

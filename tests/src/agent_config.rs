@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use crate::plan::{HOST_ADDRESS, PEERED_PREFIX, VNET_PREFIX};
+use crate::plan::{HOST_ADDRESS, PEERED_PREFIX, PEERED_PREFIX6, VNET_PREFIX, VNET_PREFIX6};
 
 /// The names of what an agent owns, all below the VM's own directory.
 pub(crate) const SOCKET: &str = "agent.sock";
@@ -15,7 +15,11 @@ pub(crate) const BPFFS: &str = "bpf";
 pub(crate) const PINS: &str = "bpf/azure-cni";
 
 /// The configuration of an agent that keeps everything below `dir`.
-pub(crate) fn compose(dir: &Path, overlay: &Table) -> Table {
+pub(crate) fn compose(dir: &Path, dual_stack: bool, overlay: &Table) -> Table {
+    let mut vnet_prefixes = vec![VNET_PREFIX, PEERED_PREFIX];
+    if dual_stack {
+        vnet_prefixes.extend([VNET_PREFIX6, PEERED_PREFIX6]);
+    }
     let path = |name: &str| Value::from(dir.join(name).to_string_lossy().into_owned());
     let mut config = Table::from_iter([
         ("uplink".into(), Value::from("eth0")),
@@ -31,7 +35,7 @@ pub(crate) fn compose(dir: &Path, overlay: &Table) -> Table {
             "routing".into(),
             Value::Table(Table::from_iter(
                 [
-                    ("vnet_prefixes", Value::from(vec![VNET_PREFIX, PEERED_PREFIX])),
+                    ("vnet_prefixes", Value::from(vnet_prefixes)),
                     ("host_addresses", Value::from(vec![HOST_ADDRESS.to_string()])),
                 ]
                 .map(owned),
@@ -63,7 +67,7 @@ mod tests {
     #[test]
     fn overlay_changes_only_the_keys_it_names() {
         let overlay = "log_level = 'debug'\nrouting.service_prefixes = ['10.0.0.0/16']".parse().expect("TOML");
-        let config = compose(Path::new("/run/vms/vm1"), &overlay);
+        let config = compose(Path::new("/run/vms/vm1"), false, &overlay);
         assert_eq!(config["log_level"].as_str(), Some("debug"));
         assert_eq!(config["uplink"].as_str(), Some("eth0"));
         assert_eq!(config["routing"]["service_prefixes"].as_array().map(Vec::len), Some(1));

@@ -14,6 +14,9 @@ pub struct FabricBuilder {
     pub(crate) vms: u8,
     pub(crate) pool: u8,
     pub(crate) mtu: u16,
+    pub(crate) dual_stack: bool,
+    pub(crate) internet_mtu: Option<u16>,
+    pub(crate) internet_routes_pods6: bool,
     pub(crate) checksum_offload: bool,
     pub(crate) agents: bool,
     pub(crate) agent_config: toml::Table,
@@ -21,7 +24,17 @@ pub struct FabricBuilder {
 
 impl Default for FabricBuilder {
     fn default() -> Self {
-        Self { vms: 1, pool: 16, mtu: 1500, checksum_offload: true, agents: true, agent_config: toml::Table::new() }
+        Self {
+            vms: 1,
+            pool: 16,
+            mtu: 1500,
+            dual_stack: false,
+            internet_mtu: None,
+            internet_routes_pods6: false,
+            checksum_offload: true,
+            agents: true,
+            agent_config: toml::Table::new(),
+        }
     }
 }
 
@@ -40,7 +53,27 @@ impl FabricBuilder {
         self
     }
 
-    /// The MTU of every link. Default 1500.
+    /// Gives every machine an IPv6 address next to its IPv4 address, and every pod one too. Default: IPv4 alone.
+    pub fn dual_stack(mut self) -> Self {
+        self.dual_stack = true;
+        self
+    }
+
+    /// Has the Internet's host answer the IPv6 addresses of pods too, as where the VNet's prefix is routed from outside.
+    /// Default: it answers primary addresses only, as of IPv4.
+    pub fn internet_routes_pods6(mut self) -> Self {
+        self.internet_routes_pods6 = true;
+        self
+    }
+
+    /// Puts a second router in front of the Internet's host, behind a link of this MTU: what is longer is answered, by
+    /// the platform's router, with what the link can carry. Default: the host is on the platform's router itself.
+    pub fn internet_mtu(mut self, bytes: u16) -> Self {
+        self.internet_mtu = Some(bytes);
+        self
+    }
+
+    /// The MTU of every other link. Default 1500.
     pub fn mtu(mut self, bytes: u16) -> Self {
         self.mtu = bytes;
         self

@@ -1,22 +1,24 @@
 //! The virtual network: a router that plays the platform, and machines around it.
 //!
-//! The router answers every ARP request, delivers each address to the MAC of the VM that owns it, and silently loses
-//! what is sent to an address that nobody has. The Internet's host has routes to primary addresses only, so a packet that
-//! carries a pod's address out there can never be answered.
+//! The router silently loses what is sent to an address that nobody has. The Internet's host has routes to primary
+//! addresses only, so a packet that carries a pod's address out there can never be answered, unless the test asks for it.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr};
 
 use crate::{
     builder::FabricBuilder,
     error::Result,
     ip::configure,
     namespace::Namespace,
-    offload::set_checksum_offload,
-    plan::{self, Place, VNET_PREFIX, mac_text},
+    plan::{self, GATEWAY6, Place, VNET_PREFIX, VNET_PREFIX6},
+    router::{Router, route_to_everything},
     sandbox::Sandbox,
-    station::{Host, Station},
+    station::{Host, IpVersion, Station},
     vm::Vm,
 };
+
+/// Everything that is no address of the plan's: an outside that never answers.
+const ELSEWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// A running network. Dropping it ends every process and removes every trace.
 pub struct Fabric {
@@ -25,7 +27,8 @@ pub struct Fabric {
     peer: Host,
     internet: Host,
     platform: Host,
-    router: Namespace,
+    router: Router,
+    second_router: Option<Router>,
     mtu: u16,
     sandbox: Sandbox,
 }
@@ -63,7 +66,18 @@ impl Fabric {
 
     /// The platform's router, where every packet on the wire passes.
     pub fn router(&self) -> &Namespace {
-        &self.router
+        self.router.namespace()
+    }
+
+    /// The routers between a VM and the Internet's host, by the addresses that their ICMP errors come from.
+    pub fn routers_to_internet(&self, version: IpVersion) -> Vec<IpAddr> {
+        let own = |place: &Place| {
+            let mut deliveries = place.deliveries();
+            let of_version = deliveries.find(|delivery| IpVersion::of(delivery.router) == version);
+            of_version.expect("the network has this version").router
+        };
+        let second = self.second_router.as_ref().map(|_| own(self.internet.place()));
+        [own(self.vms[0].place())].into_iter().chain(second).collect()
     }
 
     /// The MTU of every link.
@@ -78,23 +92,20 @@ impl Fabric {
 
     pub(crate) fn build(choice: &FabricBuilder) -> Result<Self> {
         let sandbox = Sandbox::enter()?;
-        let router = start_router()?;
-        let hosts: Vec<Host> = (0..choice.vms)
-            .map(|index| attach(&router, plan::vm(index, choice.pool), choice))
-            .collect::<Result<_>>()?;
-        let [peer, internet, platform] = [plan::peer(), plan::internet(), plan::platform()];
-        let (peer, internet, platform) =
-            (attach(&router, peer, choice)?, attach(&router, internet, choice)?, attach(&router, platform, choice)?);
-        for routed in [&peer, &platform] {
-            route_to_everything(routed)?;
-        }
-        for vm in &hosts {
-            route_to_everything(vm)?;
-            let route = format!("route add {}/32 via {}", vm.address(), internet.place().gateway);
-            configure(internet.namespace(), &route)?;
-        }
+        let router = Router::start("fabric", choice)?;
+        router.lose(&[&[VNET_PREFIX, VNET_PREFIX6], &ELSEWHERE[..]].concat())?;
+        let planned = |place: Place| place.in_network(choice.dual_stack);
+        let hosts: Vec<Host> =
+            (0..choice.vms).map(|index| router.attach(planned(plan::vm(index, choice.pool)))).collect::<Result<_>>()?;
+        let (peer, platform) = (router.attach(planned(plan::peer()))?, router.attach(planned(plan::platform()))?);
+        let second_router = choice.internet_mtu.map(|mtu| second_router(&router, hosts[0].place(), mtu, choice));
+        let second_router = second_router.transpose()?;
+        let internet = second_router.as_ref().unwrap_or(&router).attach(planned(plan::internet()))?;
+
+        [&peer, &platform].into_iter().chain(&hosts).try_for_each(route_to_everything)?;
+        configure(internet.namespace(), &internet_routes(&internet, &hosts, choice))?;
         let vms = hosts.into_iter().map(|host| Vm::prepare(&sandbox, host, choice)).collect::<Result<_>>()?;
-        let fabric = Self { vms, peer, internet, platform, router, mtu: choice.mtu, sandbox };
+        let fabric = Self { vms, peer, internet, platform, router, second_router, mtu: choice.mtu, sandbox };
         if choice.agents {
             fabric.vms.iter().try_for_each(Vm::start_agent)?;
         }
@@ -102,57 +113,24 @@ impl Fabric {
     }
 }
 
-fn start_router() -> Result<Namespace> {
-    let router = Namespace::create("fabric")?;
-    for (key, value) in [
-        ("net/ipv4/ip_forward", "1"),
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        ("net/ipv4/conf/default/rp_filter", "0"),
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/default/send_redirects", "0"),
-    ] {
-        router.sysctl(key, value)?;
-    }
-    // An end of a pair whose other end stays down loses everything, and makes the VNet's unused addresses answerable by
-    // proxy ARP, as on the platform.
-    let nowhere = format!(
-        "link add nowhere type veth peer name nowhere-end\nlink set nowhere arp off up\nroute add {VNET_PREFIX} dev nowhere\n"
-    );
-    configure(&router, &nowhere)?;
-    Ok(router)
+fn second_router(router: &Router, near: &Place, mtu: u16, choice: &FabricBuilder) -> Result<Router> {
+    let beyond = Router::start("beyond", choice)?;
+    router.lead_to(&beyond, &plan::internet().in_network(choice.dual_stack), near, mtu)?;
+    Ok(beyond)
 }
 
-/// Links a machine to the router: `eth0` there, its name here.
-fn attach(router: &Namespace, place: Place, choice: &FabricBuilder) -> Result<Host> {
-    let host = Host::unattached(place)?;
-    let Place { name, mac, address, prefix_len, gateway, secondaries } = host.place();
-    let (mtu, mac) = (choice.mtu, mac_text(*mac));
-    let mut router_side = format!(
-        "link add {name} mtu {mtu} type veth peer name eth0 address {mac} mtu {mtu} netns {name}\n\
-         link set {name} up\n\
-         addr replace {gateway}/32 dev lo\n\
-         route add {address}/32 dev {name}\n\
-         neigh replace {address} lladdr {mac} dev {name} nud permanent\n"
-    );
-    for secondary in secondaries {
-        writeln!(router_side, "route add {secondary}/32 via {address} dev {name} onlink").expect("a String takes all");
+/// To primary addresses; to those of pods only where the test has them routed.
+fn internet_routes(internet: &Host, vms: &[Host], choice: &FabricBuilder) -> String {
+    let mut routes = String::new();
+    for vm in vms {
+        let gateway = internet.place().gateway;
+        writeln!(routes, "route add {} via {gateway}", vm.address()).expect("a String takes all");
+        if let Some(address) = vm.address6() {
+            writeln!(routes, "route add {address} via {GATEWAY6} dev eth0").expect("a String takes all");
+        }
     }
-    configure(router, &router_side)?;
-    for key in ["conf/{}/proxy_arp", "conf/{}/forwarding"] {
-        router.sysctl(&format!("net/ipv4/{}", key.replace("{}", name)), "1")?;
+    if choice.dual_stack && choice.internet_routes_pods6 {
+        writeln!(routes, "route add {VNET_PREFIX6} via {GATEWAY6} dev eth0").expect("a String takes all");
     }
-    router.sysctl(&format!("net/ipv4/neigh/{name}/proxy_delay"), "0")?;
-    set_checksum_offload(router, name, choice.checksum_offload)?;
-
-    configure(host.namespace(), &format!("link set eth0 up\naddr add {address}/{prefix_len} dev eth0\n"))?;
-    set_checksum_offload(host.namespace(), "eth0", choice.checksum_offload)?;
-    // Loose, as Debian and Ubuntu ship it; stated because namespaces inherit whatever the machine has.
-    for conf in ["all", "default", "eth0"] {
-        host.namespace().sysctl(&format!("net/ipv4/conf/{conf}/rp_filter"), "2")?;
-    }
-    Ok(host)
-}
-
-fn route_to_everything(host: &Host) -> Result<()> {
-    configure(host.namespace(), &format!("route add default via {} dev eth0", host.place().gateway))
+    routes
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     error::{Attempt, Result},
     ip::query,
+    plan::GATEWAY6,
     station::Station,
     vm::Vm,
 };
@@ -37,16 +38,22 @@ impl Leftovers {
         for link in query(namespace, "link show")? {
             found.links.extend(of_pod(&link["ifname"]).then(|| text(&link["ifname"])));
         }
-        for route in query(namespace, "-4 route show table all")? {
-            let single = !text(&route["dst"]).contains('/') && route["type"] == "unicast" && route["dst"] != "default";
-            found.routes.extend(single.then(|| format!("{} dev {}", text(&route["dst"]), text(&route["dev"]))));
+        let own: Vec<String> =
+            [Some(vm.address().to_string()), vm.address6().map(|own| own.to_string())].into_iter().flatten().collect();
+        for family in ["-4", "-6"] {
+            for route in query(namespace, &format!("{family} route show table all"))? {
+                let to = text(&route["dst"]);
+                let single = !to.contains('/') && to != "default" && route["type"] == "unicast" && !own.contains(&to);
+                found.routes.extend(single.then(|| format!("{to} dev {}", text(&route["dev"]))));
+            }
         }
         for neighbour in query(namespace, "neigh show nud all")? {
             let is = |state: &str| neighbour["state"].as_array().is_some_and(|states| states.contains(&state.into()));
             let line = || format!("{} dev {}", text(&neighbour["dst"]), text(&neighbour["dev"]));
-            // Groups that the kernel itself talks to (NOARP) come and go as it likes.
+            // Groups that the kernel itself talks to (NOARP) come and go as it likes; the VM's gateway is no pod's.
+            let gateway = text(&neighbour["dst"]) == GATEWAY6.to_string() && !of_pod(&neighbour["dev"]);
             let counts = is("PERMANENT") || (of_pod(&neighbour["dev"]) && !is("NOARP"));
-            found.neighbours.extend(counts.then(line));
+            found.neighbours.extend((counts && !gateway).then(line));
         }
         found.pins = pinned_links(vm)?;
         found.map_entries = vm.pool_in_maps()?;

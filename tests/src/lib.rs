@@ -12,7 +12,7 @@
 //!     let a = net.vm(0).add_pod("a")?;
 //!     let b = net.vm(1).add_pod("b")?;
 //!     let echo = probe::EchoServer::start(&b)?;
-//!     assert_eq!(*probe::tcp(&a, echo.address())?.source_seen.ip(), a.address());
+//!     assert_eq!(probe::tcp(&a, echo.address())?.source_seen.ip(), a.address());
 //!     Ok(())
 //! }
 //! # use azure_cni_tests::Station;
@@ -37,12 +37,14 @@ mod agent_config;
 mod binaries;
 mod capability;
 mod ip;
+mod kube_proxy;
 mod maps;
 mod namespace;
 mod nft;
 mod offload;
 mod plan;
 mod process;
+mod router;
 mod sandbox;
 
 mod error;
@@ -53,13 +55,14 @@ pub use cni::{CniCall, CniError, CniOutput};
 pub use error::{Error, Result};
 pub use fabric::Fabric;
 pub use ip::{configure, query};
+pub use kube_proxy::{Service, kube_proxy};
 pub use leftovers::Leftovers;
 pub use namespace::Namespace;
 pub use nft::{Forwarded, nft};
 pub use offload::{Offloads, offloads, set_checksum_offload};
-pub use plan::{HOST_ADDRESS, PEERED_PREFIX, VNET_PREFIX};
+pub use plan::{GATEWAY6, HOST_ADDRESS, PEERED_PREFIX, PEERED_PREFIX6, VNET_PREFIX, VNET_PREFIX6};
 pub use pod::Pod;
 pub use sandbox::Sandbox;
-pub use station::{Host, Station};
+pub use station::{Host, IpVersion, Station};
 pub use vm::Vm;
 pub use yardstick::Yardstick;

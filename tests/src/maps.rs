@@ -1,6 +1,9 @@
 //! The maps of a VM's data path, read where they are pinned: past the agent, so that its word can be checked.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use aya::{
     Pod,
@@ -8,7 +11,7 @@ use aya::{
 };
 use azure_cni_common::{
     ABI,
-    family::Ipv4,
+    family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
     layout::{Endpoint, NatHolder, NatKey},
 };
@@ -19,9 +22,25 @@ use crate::{
     vm::Vm,
 };
 
-const ENDPOINTS: &str = "ENDPOINTS4";
-const FLOWS: &str = "FLOWS4";
-const TRANSLATIONS: &str = "NAT4";
+/// What one version of IP has. Tables of what is half-open make room for the new by themselves (LRU).
+struct Names {
+    endpoints: &'static str,
+    flows: [(&'static str, Kind); 2],
+    translations: [(&'static str, Kind); 2],
+}
+
+const V4: Names = Names {
+    endpoints: "ENDPOINTS4",
+    flows: [("FLOWS4", Map::HashMap), ("OPENING4", Map::LruHashMap)],
+    translations: [("NAT4", Map::HashMap), ("NATOPEN4", Map::LruHashMap)],
+};
+const V6: Names = Names {
+    endpoints: "ENDPOINTS6",
+    flows: [("FLOWS6", Map::HashMap), ("OPENING6", Map::LruHashMap)],
+    translations: [("NAT6", Map::HashMap), ("NATOPEN6", Map::LruHashMap)],
+};
+
+type Kind = fn(MapData) -> Map;
 
 impl Vm {
     /// Where the agent pins, below the number of the layout: `maps`, `programs`, `links`.
@@ -31,8 +50,8 @@ impl Vm {
 
     /// Makes the data path forget a pod that the agent knows.
     pub fn forget_in_data_path(&self, pod: Ipv4Addr) -> Result<()> {
-        let mut endpoints = open::<Ipv4, Endpoint>(self, ENDPOINTS)?;
-        endpoints.remove(&Ipv4::from(pod)).map_err(in_map(self, ENDPOINTS))
+        let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
+        endpoints.remove(&Ipv4::from(pod)).map_err(in_map(self, V4.endpoints))
     }
 
     /// Everything that the data path holds about addresses of the pool, one line each. A VM whose data path was never
@@ -41,33 +60,56 @@ impl Vm {
         if !self.pins("maps").exists() {
             return Ok(Vec::new());
         }
-        let of_pool = |address: &Ipv4| self.pool().contains(&Ipv4Addr::from(*address));
+        let of_v4 = |address: Ipv4| Ipv4Addr::from(address).into();
+        let of_v6 = |address: Ipv6| Ipv6Addr::from(address).into();
+        Ok([self.pool_in_maps_of(&V4, of_v4)?, self.pool_in_maps_of(&V6, of_v6)?].concat())
+    }
+
+    fn pool_in_maps_of<A>(&self, names: &Names, address_of: impl Fn(A) -> IpAddr) -> Result<Vec<String>>
+    where
+        A: Address + Pod,
+        FlowKey<A>: Pod,
+        NatKey<A>: Pod,
+        NatHolder<A>: Pod,
+    {
+        let pool: Vec<IpAddr> = self
+            .pool()
+            .iter()
+            .copied()
+            .map(IpAddr::from)
+            .chain(self.pool6().iter().copied().map(IpAddr::from))
+            .collect();
         let mut found = Vec::new();
-        for (address, _) in entries::<Ipv4, Endpoint>(self, ENDPOINTS)? {
-            found.push(format!("{ENDPOINTS} {}", Ipv4Addr::from(address)));
+        for (address, _) in entries::<A, Endpoint>(self, names.endpoints, Map::HashMap)? {
+            found.push(format!("{} {}", names.endpoints, address_of(address)));
         }
-        for (key, _) in entries::<FlowKey<Ipv4>, Flow>(self, FLOWS)? {
-            if of_pool(&key.low) || of_pool(&key.high) {
-                let (low, high) = (Ipv4Addr::from(key.low), Ipv4Addr::from(key.high));
-                found.push(format!("{FLOWS} {low} - {high} protocol {}", key.protocol));
+        for (map, kind) in names.flows {
+            for (key, _) in entries::<FlowKey<A>, Flow>(self, map, kind)? {
+                let (low, high) = (address_of(key.low), address_of(key.high));
+                if pool.contains(&low) || pool.contains(&high) {
+                    found.push(format!("{map} {low} - {high} protocol {}", key.protocol));
+                }
             }
         }
-        for (_, holder) in entries::<NatKey<Ipv4>, NatHolder<Ipv4>>(self, TRANSLATIONS)? {
-            if of_pool(&holder.address) {
-                found.push(format!("{TRANSLATIONS} {}", Ipv4Addr::from(holder.address)));
+        for (map, kind) in names.translations {
+            for (_, holder) in entries::<NatKey<A>, NatHolder<A>>(self, map, kind)? {
+                let holder = address_of(holder.address);
+                if pool.contains(&holder) {
+                    found.push(format!("{map} {holder}"));
+                }
             }
         }
         Ok(found)
     }
 }
 
-fn open<K: Pod, V: Pod>(vm: &Vm, map: &'static str) -> Result<HashMap<MapData, K, V>> {
-    let opened = MapData::from_pin(vm.pins("maps").join(map)).and_then(|data| HashMap::try_from(Map::HashMap(data)));
+fn open<K: Pod, V: Pod>(vm: &Vm, map: &'static str, kind: Kind) -> Result<HashMap<MapData, K, V>> {
+    let opened = MapData::from_pin(vm.pins("maps").join(map)).and_then(|data| HashMap::try_from(kind(data)));
     opened.map_err(in_map(vm, map))
 }
 
-fn entries<K: Pod, V: Pod>(vm: &Vm, map: &'static str) -> Result<Vec<(K, V)>> {
-    open(vm, map)?.iter().collect::<Result<_, MapError>>().map_err(in_map(vm, map))
+fn entries<K: Pod, V: Pod>(vm: &Vm, map: &'static str, kind: Kind) -> Result<Vec<(K, V)>> {
+    open(vm, map, kind)?.iter().collect::<Result<_, MapError>>().map_err(in_map(vm, map))
 }
 
 fn in_map(vm: &Vm, map: &'static str) -> impl Fn(MapError) -> Error {

@@ -1,6 +1,6 @@
 //! nftables inside a namespace: what kube-proxy and firewalls of the host use, and a counter of what the stack forwards.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use crate::{
     error::{Error, Result},
@@ -25,13 +25,15 @@ pub struct Forwarded<'net> {
 
 impl<'net> Forwarded<'net> {
     /// Counts from now on.
-    pub fn count(namespace: &'net Namespace, to: Ipv4Addr) -> Result<Self> {
-        let counter = format!("to-{}", to.to_bits());
+    pub fn count(namespace: &'net Namespace, to: impl Into<IpAddr>) -> Result<Self> {
+        let to = to.into();
+        let family = if to.is_ipv4() { "ip" } else { "ip6" };
+        let counter = format!("to-{}", to.to_string().replace([':', '.'], "-"));
         let script = format!(
-            "add table ip witness\n\
-             add chain ip witness forward {{ type filter hook forward priority 0; }}\n\
-             add counter ip witness {counter}\n\
-             add rule ip witness forward ip daddr {to} counter name {counter}\n"
+            "add table inet witness\n\
+             add chain inet witness forward {{ type filter hook forward priority 0; }}\n\
+             add counter inet witness {counter}\n\
+             add rule inet witness forward {family} daddr {to} counter name {counter}\n"
         );
         nft(namespace, &script)?;
         Ok(Self { namespace, counter })
@@ -39,7 +41,7 @@ impl<'net> Forwarded<'net> {
 
     /// The count so far.
     pub fn packets(&self) -> Result<u64> {
-        let answer = nft(self.namespace, &format!("list counter ip witness {}\n", self.counter))?;
+        let answer = nft(self.namespace, &format!("list counter inet witness {}\n", self.counter))?;
         let number = answer.split_once("packets ").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         number.ok_or_else(|| Error::Answer {
             command: "nft list counter".into(),

@@ -40,6 +40,11 @@ impl Vm {
         Ok(self.drops()?.into_iter().filter(|(_, packets)| *packets > 0).collect())
     }
 
+    /// `azure-cni-ctl events --json`: flows refused of late, the latest last.
+    pub fn events(&self) -> Result<Vec<Value>> {
+        self.ctl_json("events")
+    }
+
     fn ctl_json<T: DeserializeOwned>(&self, command: &str) -> Result<T> {
         parse(command, self.ctl(&[command, "--json"])?)
     }

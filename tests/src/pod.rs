@@ -2,7 +2,7 @@
 //!
 //! Dropping a pod makes its namespace vanish without a DEL, as when a node crashes; `del` is the orderly way.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// The interface that pods get.
 const INTERFACE: &str = "eth0";
+/// Where Debian's containernetworking-plugins are, and the programs that they call.
+const STANDARD_PLUGINS: &str = "/usr/lib/cni";
+const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A pod of a VM.
 pub struct Pod<'net> {
@@ -25,6 +28,7 @@ pub struct Pod<'net> {
     netconf: Value,
     result: Value,
     address: Ipv4Addr,
+    address6: Option<Ipv6Addr>,
 }
 
 impl<'net> Pod<'net> {
@@ -33,16 +37,17 @@ impl<'net> Pod<'net> {
         let call = CniCall::new("ADD")?.attachment(namespace.name(), namespace.path(), INTERFACE).netconf(&netconf);
         let output = vm.cni(&call)?.succeeded(&call)?;
         let result = output.json()?;
-        let Some(address) = first_address(&result) else {
-            let problem = "no IPv4 address in ips[0]".into();
+        let Some(address) = addresses(&result).find_map(|text| text.parse().ok()) else {
+            let problem = "no IPv4 address in ips".into();
             return Err(Error::Answer { command: "azure-cni (ADD)".into(), answer: output.stdout, problem });
         };
+        let address6 = addresses(&result).find_map(|text| text.parse().ok());
         if !checksum_offload {
             set_checksum_offload(&namespace, INTERFACE, false)?;
             let host_interface = host_interface(&result).unwrap_or_default();
             set_checksum_offload(vm.namespace(), host_interface, false)?;
         }
-        Ok(Self { vm, namespace, netconf, result, address })
+        Ok(Self { vm, namespace, netconf, result, address, address6 })
     }
 
     /// The VM that it runs on.
@@ -85,6 +90,24 @@ impl<'net> Pod<'net> {
         self.succeed("DEL").map(drop)
     }
 
+    /// Runs a standard plugin after ours, as a runtime does with the next one of a list, with keys of its own.
+    pub fn chain(&self, command: &str, plugin: &str, keys: Value) -> Result<()> {
+        let mut netconf = keys;
+        for (key, value) in [
+            ("cniVersion", &self.result["cniVersion"]),
+            ("name", &self.netconf["name"]),
+            ("type", &plugin.into()),
+            ("prevResult", &self.result),
+        ] {
+            netconf[key] = value.clone();
+        }
+        let call = CniCall::new(command)?
+            .attachment(self.container_id(), self.namespace.path(), INTERFACE)
+            .with("CNI_PATH", STANDARD_PLUGINS)
+            .with("PATH", SYSTEM_PATH);
+        self.vm.chained(&format!("{STANDARD_PLUGINS}/{plugin}"), &call.netconf(&netconf))
+    }
+
     /// Takes the namespace away first; returns the DEL that the runtime still makes.
     pub fn lose_namespace(self) -> Result<CniCall> {
         self.call("DEL")
@@ -105,13 +128,19 @@ impl Station for Pod<'_> {
         self.address
     }
 
+    fn address6(&self) -> Option<Ipv6Addr> {
+        self.address6
+    }
+
     fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 }
 
-fn first_address(result: &Value) -> Option<Ipv4Addr> {
-    result["ips"][0]["address"].as_str()?.split_once('/')?.0.parse().ok()
+/// The addresses that a result gives the pod, without their prefix lengths.
+fn addresses(result: &Value) -> impl Iterator<Item = &str> {
+    let ips = result["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ips.iter().filter_map(|ip| Some(ip["address"].as_str()?.split_once('/')?.0))
 }
 
 /// The interface without a sandbox is the host's.

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output},
@@ -24,7 +24,7 @@ use crate::{
     error::{Attempt, Error, Result},
     leftovers::Leftovers,
     namespace::Namespace,
-    plan::{HOST_ADDRESS, wire_server_xml},
+    plan::{HOST_ADDRESS, Place, wire_server_xml},
     pod::Pod,
     process::{self, Daemon},
     sandbox::{Sandbox, mount_fs},
@@ -47,12 +47,15 @@ pub struct Vm {
 impl Vm {
     pub(crate) fn prepare(sandbox: &Sandbox, host: Host, choice: &FabricBuilder) -> Result<Self> {
         host.namespace().sysctl("net/ipv4/ip_forward", "1")?;
+        if choice.dual_stack {
+            host.namespace().sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        }
         let dir = sandbox.create_dir(&format!("vms/{}", host.name()))?;
         sandbox.create_dir(&format!("vms/{}/{STATE}", host.name()))?;
         mount_fs("bpf", &sandbox.create_dir(&format!("vms/{}/{BPFFS}", host.name()))?)?;
         let vm = Self { agent: Mutex::new(None), host, dir, checksum_offload: choice.checksum_offload };
         vm.write(POOL, &wire_server_xml(vm.host.place()))?;
-        vm.write("agent.toml", &agent_config::compose(&vm.dir, &choice.agent_config).to_string())?;
+        vm.write("agent.toml", &agent_config::compose(&vm.dir, choice.dual_stack, &choice.agent_config).to_string())?;
         Ok(vm)
     }
 
@@ -115,6 +118,39 @@ impl Vm {
         self.take_agent().map(drop)
     }
 
+    /// Lays keys over `agent.toml`, for the next time it is read.
+    pub fn overlay_agent_toml(&self, overlay: &str) -> Result<()> {
+        let path = self.dir.join("agent.toml");
+        let text = fs::read_to_string(&path).attempt(|| format!("read {}", path.display()))?;
+        let mut config = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let overlay = overlay.parse().unwrap_or_else(|error| panic!("overlay {overlay:?}: {error}"));
+        agent_config::lay_over(&mut config, overlay);
+        self.write("agent.toml", &config.to_string())
+    }
+
+    /// Has the agent read its configuration again (SIGHUP); returns once it says that it has.
+    pub fn reload_agent(&self) -> Result<()> {
+        const SAID: &str = "the configuration was read again";
+        let before = self.agent_log().matches(SAID).count();
+        match &*self.agent() {
+            Some(daemon) => daemon.signal(Signal::SIGHUP),
+            None => return Err(self.agent_error("does not run".into())),
+        }
+        self.await_log("the end of its reload", STOP_LIMIT, |log| log.matches(SAID).count() > before)
+    }
+
+    /// Waits until the agents' log is as wanted.
+    pub fn await_log(&self, what: &str, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !wanted(&self.agent_log()) {
+            if Instant::now() > deadline {
+                return Err(self.agent_error(format!("has not logged {what} within {limit:?}")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Stops the agent and starts it again, as an upgrade does.
     pub fn restart_agent(&self) -> Result<()> {
         self.stop_agent()?;
@@ -150,6 +186,13 @@ impl Vm {
         process::run(command, call.stdin(), CALL_LIMIT).map(CniOutput::from)
     }
 
+    /// Runs another plugin than ours, which must succeed.
+    pub(crate) fn chained(&self, plugin: &str, call: &CniCall) -> Result<()> {
+        let mut command = self.namespace().command(plugin)?;
+        command.env_clear().envs(call.environment());
+        process::run_ok(command, call.stdin(), CALL_LIMIT).map(drop)
+    }
+
     /// The answer of the operator's command, such as `ctl(&["drops"])`.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         process::run_ok(self.ctl_command(arguments)?, b"", CALL_LIMIT)
@@ -173,9 +216,18 @@ impl Vm {
         Err(Error::Leftovers { vm: self.name().into(), found: Box::new(found) })
     }
 
-    /// The addresses that pods can get.
+    pub(crate) fn place(&self) -> &Place {
+        self.host.place()
+    }
+
+    /// The IPv4 addresses that pods can get.
     pub fn pool(&self) -> &[Ipv4Addr] {
         &self.host.place().secondaries
+    }
+
+    /// The IPv6 addresses that pods can get; none on a network of IPv4 alone.
+    pub fn pool6(&self) -> &[Ipv6Addr] {
+        self.host.place().v6.as_ref().map_or(&[], |v6| &v6.secondaries)
     }
 
     /// The agent's socket.
@@ -245,6 +297,10 @@ impl Station for Vm {
 
     fn address(&self) -> Ipv4Addr {
         self.host.address()
+    }
+
+    fn address6(&self) -> Option<Ipv6Addr> {
+        self.host.address6()
     }
 
     fn namespace(&self) -> &Namespace {

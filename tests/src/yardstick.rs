@@ -49,5 +49,6 @@ fn end(name: &str, number: u8) -> Place {
         prefix_len: 24,
         gateway: Ipv4Addr::new(192, 0, 2, 254),
         secondaries: Vec::new(),
+        v6: None,
     }
 }

@@ -110,7 +110,7 @@ fn add_after_the_namespace_was_lost_gives_the_attachment_a_new_life() -> Result<
     let pod = vm.add_pod("a")?;
     assert_eq!(vm.status()?["pool"]["leased"], 1);
     let echo = EchoServer::start(vm)?;
-    assert_eq!(*probe::tcp(&pod, echo.address())?.source_seen.ip(), pod.address());
+    assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), pod.address());
     pod.del()?;
     vm.expect_clean()
 }

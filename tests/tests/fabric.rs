@@ -4,14 +4,16 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4},
     thread,
     time::Duration,
 };
 
 use azure_cni_tests::{
-    Error, Fabric, FabricBuilder, Namespace, Result, Station, Vm, Yardstick, configure,
-    probe::{self, Arrivals, Connection, EchoServer, IcmpAnswer},
+    Error, Fabric, FabricBuilder, GATEWAY6,
+    IpVersion::{self, V4, V6},
+    Namespace, Result, Station, Vm, Yardstick, configure,
+    probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, IcmpAnswer},
     query,
 };
 
@@ -19,27 +21,34 @@ use azure_cni_tests::{
 struct StandIn {
     namespace: Namespace,
     address: Ipv4Addr,
+    address6: Option<Ipv6Addr>,
 }
 
 impl StandIn {
     fn on(vm: &Vm) -> Result<Self> {
         let name = format!("{}-pod", vm.name());
         let (namespace, address) = (Namespace::create(&name)?, vm.pool()[0]);
-        let outside = format!(
+        let address6 = vm.pool6().first().copied();
+        let mut outside = format!(
             "link add pod0 address aa:aa:aa:aa:aa:aa type veth peer name eth0 netns {name}\n\
              link set pod0 up\n\
              route add {address}/32 dev pod0\n"
         );
-        let inside = format!(
+        let mut inside = format!(
             "link set eth0 up\n\
              addr add {address}/32 dev eth0\n\
              route add 169.254.1.1/32 dev eth0 scope link\n\
              route add default via 169.254.1.1 dev eth0\n\
              neigh add 169.254.1.1 lladdr aa:aa:aa:aa:aa:aa dev eth0 nud permanent\n"
         );
+        if let Some(address6) = address6 {
+            outside += &format!("addr add {GATEWAY6}/64 dev pod0 nodad\nroute add {address6} dev pod0\n");
+            inside += &format!("addr add {address6}/128 dev eth0 nodad\nroute add default via {GATEWAY6} dev eth0\n");
+        }
         configure(vm.namespace(), &outside)?;
+        namespace.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
         configure(&namespace, &inside)?;
-        Ok(Self { namespace, address })
+        Ok(Self { namespace, address, address6 })
     }
 }
 
@@ -49,6 +58,9 @@ impl Station for StandIn {
     }
     fn address(&self) -> Ipv4Addr {
         self.address
+    }
+    fn address6(&self) -> Option<Ipv6Addr> {
+        self.address6
     }
     fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -61,10 +73,14 @@ fn plain() -> FabricBuilder {
 
 /// Probes by TCP, UDP and ICMP; the far end must see the near end's own address.
 fn assert_reaches(from: &dyn Station, to: &dyn Station) -> Result<()> {
-    let echo = EchoServer::start(to)?;
-    assert_eq!(*probe::tcp(from, echo.address())?.source_seen.ip(), from.address());
-    assert_eq!(*probe::udp(from, echo.address())?.source_seen.ip(), from.address());
-    probe::ping(from, to.address())?;
+    assert_reaches_by(from, to, V4)
+}
+
+fn assert_reaches_by(from: &dyn Station, to: &dyn Station, version: IpVersion) -> Result<()> {
+    let echo = EchoServer::start_on(to, (to.ip(version), ECHO_PORT))?;
+    assert_eq!(probe::tcp(from, echo.address())?.source_seen.ip(), from.ip(version));
+    assert_eq!(probe::udp(from, echo.address())?.source_seen.ip(), from.ip(version));
+    probe::ping(from, to.ip(version))?;
     Ok(())
 }
 
@@ -112,8 +128,36 @@ fn internet_answers_primary_addresses_and_never_a_pod_source() -> Result<()> {
     assert_silent(probe::tcp(&pod, echo.address()));
     assert_silent(probe::udp(&pod, echo.address()));
     assert_silent(probe::ping(&pod, net.internet().address()));
-    let sources: BTreeSet<Ipv4Addr> = arrivals.finish().iter().map(|arrival| arrival.source).collect();
-    assert_eq!(sources, BTreeSet::from([pod.address()]), "the witness must have seen what nobody answered");
+    let sources: BTreeSet<IpAddr> = arrivals.finish().iter().map(|arrival| arrival.source).collect();
+    assert_eq!(sources, BTreeSet::from([pod.address().into()]), "the witness must have seen what nobody answered");
+    Ok(())
+}
+
+#[test]
+fn dual_stack_machines_and_pods_reach_each_other_by_both_versions() -> Result<()> {
+    let net = plain().vms(2).dual_stack().internet_routes_pods6().start()?;
+    let (a, b) = (StandIn::on(net.vm(0))?, StandIn::on(net.vm(1))?);
+    for version in [V4, V6] {
+        assert_reaches_by(&a, &b, version)?;
+        assert_reaches_by(&a, net.peer(), version)?;
+        assert_reaches_by(net.peer(), &b, version)?;
+        assert_reaches_by(net.vm(0), net.vm(1), version)?;
+        assert_reaches_by(net.vm(0), net.internet(), version)?;
+        assert_reaches_by(net.vm(0), &b, version)?;
+    }
+    assert_reaches_by(&a, net.internet(), V6)?;
+    assert_reaches_by(net.internet(), &a, V6)
+}
+
+#[test]
+fn internet_answers_the_ipv6_addresses_of_pods_only_where_they_are_routed() -> Result<()> {
+    let net = plain().dual_stack().start()?;
+    let pod = StandIn::on(net.vm(0))?;
+    assert_reaches_by(net.vm(0), net.internet(), V6)?;
+    let witness = Arrivals::watch(net.internet())?;
+    assert_silent(probe::ping(&pod, net.internet().ip(V6)));
+    let sources: BTreeSet<IpAddr> = witness.finish().iter().map(|arrival| arrival.source).collect();
+    assert_eq!(sources, [pod.ip(V6)].into());
     Ok(())
 }
 
@@ -131,7 +175,7 @@ fn time_to_live_counts_every_router() -> Result<()> {
     let net = plain().vms(2).start()?;
     let (a, b) = (StandIn::on(net.vm(0))?, StandIn::on(net.vm(1))?);
     let expired = probe::ping_with_ttl(&a, b.address(), 1)?;
-    assert_eq!(expired, IcmpAnswer::TimeExceeded { router: net.vm(0).address() });
+    assert_eq!(expired, IcmpAnswer::TimeExceeded { router: net.vm(0).address().into() });
     // Three routers: the VM, the fabric, the other VM.
     assert!(matches!(probe::ping_with_ttl(&a, b.address(), 3)?, IcmpAnswer::TimeExceeded { .. }));
     assert!(matches!(probe::ping_with_ttl(&a, b.address(), 4)?, IcmpAnswer::Reply { .. }));

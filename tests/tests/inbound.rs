@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddrV4, UdpSocket},
     thread,
     time::Duration,
 };
@@ -33,15 +33,15 @@ fn reply_to_an_inbound_connection_keeps_the_pods_source_while_its_own_connection
             let witness = Arrivals::watch(outside)?;
             // Each end of these sockets is connected: an answer with any other source would not be taken.
             let mut inbound = Connection::open(outside, inside.address())?;
-            assert_eq!(*inbound.reached().source_seen.ip(), outside.address());
-            assert_eq!(*probe::udp(outside, inside.address())?.source_seen.ip(), outside.address());
+            assert_eq!(inbound.reached().source_seen.ip(), outside.address());
+            assert_eq!(probe::udp(outside, inside.address())?.source_seen.ip(), outside.address());
             probe::ping(outside, pod.address())?;
-            let sources: BTreeSet<Ipv4Addr> = witness.finish().iter().map(|arrival| arrival.source).collect();
-            assert_eq!(sources, [pod.address()].into(), "what {} got", outside.name());
+            let sources: BTreeSet<IpAddr> = witness.finish().iter().map(|arrival| arrival.source).collect();
+            assert_eq!(sources, [IpAddr::from(pod.address())].into(), "what {} got", outside.name());
 
             let mut outbound = Connection::open(&pod, far.address())?;
-            assert_eq!(*outbound.reached().source_seen.ip(), vm.address());
-            assert_eq!(*probe::udp(&pod, far.address())?.source_seen.ip(), vm.address());
+            assert_eq!(outbound.reached().source_seen.ip(), vm.address());
+            assert_eq!(probe::udp(&pod, far.address())?.source_seen.ip(), vm.address());
             inbound.round_trip(b"inbound")?;
             outbound.round_trip(b"outbound")?;
         }

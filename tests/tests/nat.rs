@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::RangeInclusive,
     thread,
 };
@@ -32,7 +32,7 @@ fn source_port_is_kept_if_free_and_else_taken_from_the_range() -> Result<()> {
         let vm = net.vm(0);
         let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
         let echo = EchoServer::start(net.internet())?;
-        let kept = SocketAddrV4::new(vm.address(), PORT);
+        let kept = SocketAddr::from((vm.address(), PORT));
 
         let mut first = Connection::open_from(&a, from_port(PORT), echo.address())?;
         assert_eq!(first.reached().source_seen, kept);
@@ -57,7 +57,7 @@ fn source_port_is_kept_if_free_and_else_taken_from_the_range() -> Result<()> {
     Ok(())
 }
 
-fn assert_moved(seen: SocketAddrV4, kept: SocketAddrV4) {
+fn assert_moved(seen: SocketAddr, kept: SocketAddr) {
     assert_eq!(seen.ip(), kept.ip());
     assert_ne!(seen.port(), kept.port(), "two flows share a port");
     assert!(RANGE.contains(&seen.port()), "port {} is outside of the range", seen.port());
@@ -83,10 +83,10 @@ fn hundreds_of_connections_to_one_destination_each_hold_a_port_of_their_own() ->
             }
             Ok(())
         })?;
-        let seen: BTreeSet<SocketAddrV4> =
+        let seen: BTreeSet<SocketAddr> =
             connections.iter().map(|connection| connection.reached().source_seen).collect();
         assert_eq!(seen.len(), 2 * usize::from(EACH), "two connections came from one port");
-        assert!(seen.iter().all(|source| *source.ip() == vm.address() && RANGE.contains(&source.port())));
+        assert!(seen.iter().all(|source| source.ip() == vm.address() && RANGE.contains(&source.port())));
         for (number, connection) in connections.iter_mut().enumerate() {
             connection.round_trip(format!("message of connection {number}").as_bytes())?;
         }
@@ -115,8 +115,8 @@ fn full_range_refuses_and_counts_new_flows_and_leaves_live_ones_alone() -> Resul
 
         // Ports are held per destination.
         let dns = EchoServer::start_on(net.platform(), SocketAddrV4::new(net.platform().address(), 53))?;
-        assert_eq!(*probe::tcp(&pod, dns.address())?.source_seen.ip(), vm.address());
-        assert_eq!(*probe::udp(&pod, echo.address())?.source_seen.ip(), vm.address());
+        assert_eq!(probe::tcp(&pod, dns.address())?.source_seen.ip(), vm.address());
+        assert_eq!(probe::udp(&pod, echo.address())?.source_seen.ip(), vm.address());
         drop(live);
         pod.del()?;
         vm.expect_clean()?;

@@ -24,9 +24,9 @@ fn pods_added_at_once_all_reach_each_other_and_go_at_once() -> Result<()> {
         let internet = EchoServer::start(net.internet())?;
         for (pod, next) in pods.iter().zip(pods.iter().cycle().skip(1)) {
             let echo = EchoServer::start(next)?;
-            assert_eq!(*probe::tcp(pod, echo.address())?.source_seen.ip(), pod.address());
-            assert_eq!(*probe::udp(vm, echo.address())?.source_seen.ip(), vm.address());
-            assert_eq!(*probe::tcp(pod, internet.address())?.source_seen.ip(), vm.address());
+            assert_eq!(probe::tcp(pod, echo.address())?.source_seen.ip(), pod.address());
+            assert_eq!(probe::udp(vm, echo.address())?.source_seen.ip(), vm.address());
+            assert_eq!(probe::tcp(pod, internet.address())?.source_seen.ip(), vm.address());
         }
         at_once(&pods, Pod::check)?;
         at_once(&pods, Pod::del)?;

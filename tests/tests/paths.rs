@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
 };
 
 use azure_cni_tests::{
@@ -21,26 +21,48 @@ struct Way {
     service_prefixes: Option<&'static str>,
     /// Where the agent learns that the node-local address belongs to the host: from its own file, else from the netconf.
     host_address_configured: bool,
+    /// Whether checksums are left to the device; programs that rewrite packets must be right for both.
+    checksum_offload: bool,
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_tcx_and_the_stack() -> Result<()> {
-    assert_promises(&Way { attach: "tcx", service_prefixes: None, host_address_configured: true })
+    assert_promises(&Way {
+        attach: "tcx",
+        service_prefixes: None,
+        host_address_configured: true,
+        checksum_offload: true,
+    })
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_tcx_on_the_short_way() -> Result<()> {
-    assert_promises(&Way { attach: "tcx", service_prefixes: Some("['10.0.0.0/16']"), host_address_configured: false })
+    assert_promises(&Way {
+        attach: "tcx",
+        service_prefixes: Some("['10.0.0.0/16']"),
+        host_address_configured: false,
+        checksum_offload: false,
+    })
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_clsact_and_the_stack() -> Result<()> {
-    assert_promises(&Way { attach: "clsact", service_prefixes: None, host_address_configured: false })
+    assert_promises(&Way {
+        attach: "clsact",
+        service_prefixes: None,
+        host_address_configured: false,
+        checksum_offload: false,
+    })
 }
 
 #[test]
 fn every_path_keeps_its_promise_through_clsact_on_the_short_way() -> Result<()> {
-    assert_promises(&Way { attach: "clsact", service_prefixes: Some("[]"), host_address_configured: true })
+    assert_promises(&Way {
+        attach: "clsact",
+        service_prefixes: Some("[]"),
+        host_address_configured: true,
+        checksum_offload: true,
+    })
 }
 
 fn assert_promises(way: &Way) -> Result<()> {
@@ -84,7 +106,8 @@ fn assert_promises(way: &Way) -> Result<()> {
 }
 
 fn network(way: &Way) -> Result<Fabric> {
-    let mut builder = Fabric::builder().vms(2).agent_toml(&format!("datapath.attach = '{}'", way.attach));
+    let attach = format!("datapath.attach = '{}'", way.attach);
+    let mut builder = Fabric::builder().vms(2).checksum_offload(way.checksum_offload).agent_toml(&attach);
     if let Some(prefixes) = way.service_prefixes {
         builder = builder.agent_toml(&format!("routing.service_prefixes = {prefixes}"));
     }
@@ -108,11 +131,11 @@ fn assert_path(from: &dyn Station, to: &dyn Station, at: Ipv4Addr, promised: Ipv
     let echo = EchoServer::start_on(to, SocketAddrV4::new(at, ECHO_PORT))?;
     let witness = Arrivals::watch(to)?;
     let path = format!("{} -> {} ({at})", from.name(), to.name());
-    assert_eq!(*probe::tcp(from, echo.address())?.source_seen.ip(), promised, "{path} by TCP");
-    assert_eq!(*probe::udp(from, echo.address())?.source_seen.ip(), promised, "{path} by UDP");
+    assert_eq!(probe::tcp(from, echo.address())?.source_seen.ip(), promised, "{path} by TCP");
+    assert_eq!(probe::udp(from, echo.address())?.source_seen.ip(), promised, "{path} by UDP");
     probe::ping(from, at)?;
     let arrivals = witness.finish().into_iter().filter(|arrival| arrival.destination == at);
-    let seen: BTreeSet<(u8, Ipv4Addr)> = arrivals.map(|arrival| (arrival.protocol, arrival.source)).collect();
-    assert_eq!(seen, PROTOCOLS.map(|protocol| (protocol, promised)).into(), "{path}");
+    let seen: BTreeSet<(u8, IpAddr)> = arrivals.map(|arrival| (arrival.protocol, arrival.source)).collect();
+    assert_eq!(seen, PROTOCOLS.map(|protocol| (protocol, promised.into())).into(), "{path}");
     Ok(())
 }

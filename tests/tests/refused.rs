@@ -44,8 +44,8 @@ fn dns_and_metadata_of_the_platform_see_the_vms_primary_address() -> Result<()> 
         let pod = vm.add_pod("a")?;
         for service in [SocketAddrV4::new(platform.address(), 53), SocketAddrV4::new(METADATA, 80)] {
             let echo = EchoServer::start_on(platform, service)?;
-            assert_eq!(*probe::tcp(&pod, echo.address())?.source_seen.ip(), vm.address());
-            assert_eq!(*probe::udp(&pod, echo.address())?.source_seen.ip(), vm.address());
+            assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), vm.address());
+            assert_eq!(probe::udp(&pod, echo.address())?.source_seen.ip(), vm.address());
         }
         pod.del()?;
         vm.expect_clean()?;

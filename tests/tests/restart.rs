@@ -43,7 +43,7 @@ fn assert_connections_survive(ending: Ending, attach: &str, overlay: &str) -> Re
         all_work("the agent is away")?;
         // New connections are the data path's business alone.
         let translated = probe::tcp(pod, servers[3].address())?;
-        assert_eq!(*translated.source_seen.ip(), vm.address());
+        assert_eq!(translated.source_seen.ip(), vm.address());
         probe::tcp(net.peer(), inside.address())?;
         vm.start_agent()?;
         all_work("the agent is back")?;
@@ -88,7 +88,7 @@ fn restarted_agent_knows_every_lease_and_serves_old_and_new_pods() -> Result<()>
         assert_eq!(addresses.len(), 4, "an address was leased twice");
         let echo = EchoServer::start(&d)?;
         for pod in [&a, &b, &c] {
-            assert_eq!(*probe::tcp(pod, echo.address())?.source_seen.ip(), pod.address());
+            assert_eq!(probe::tcp(pod, echo.address())?.source_seen.ip(), pod.address());
         }
         drop(echo);
         pods.into_iter().try_for_each(Pod::del)?;

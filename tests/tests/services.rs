@@ -1,11 +1,14 @@
 //! Cluster services as kube-proxy makes them: the host's stack translates the destination, and the answers come back
 //! through it. With checksums left to the device and with finished ones.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+};
 
 use azure_cni_tests::{
-    Fabric, FabricBuilder, Pod, Result, Station, nft,
-    probe::{self, Connection, ECHO_PORT, EchoServer},
+    Fabric, FabricBuilder, IpVersion, Pod, Result, Service, Station, VNET_PREFIX, kube_proxy, nft,
+    probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer},
 };
 
 const SERVICE_PORT: u16 = 80;
@@ -41,12 +44,13 @@ fn proxy(services: &[(SocketAddrV4, Ipv4Addr)], masqueraded: &str) -> String {
     )
 }
 
-fn assert_serves(from: &dyn Station, service: SocketAddrV4, promised: Ipv4Addr) -> Result<()> {
+fn assert_serves(from: &dyn Station, service: impl Into<SocketAddr>, promised: Ipv4Addr) -> Result<()> {
+    let service = service.into();
     let data: Vec<u8> = (0..200_000u32).map(|byte| byte as u8).collect();
     let mut connection = Connection::open(from, service)?;
-    assert_eq!(*connection.reached().source_seen.ip(), promised, "{} -> {service}", from.name());
+    assert_eq!(connection.reached().source_seen.ip(), promised, "{} -> {service}", from.name());
     connection.round_trip(&data)?;
-    assert_eq!(*probe::udp(from, service)?.source_seen.ip(), promised, "{} -> {service}", from.name());
+    assert_eq!(probe::udp(from, service)?.source_seen.ip(), promised, "{} -> {service}", from.name());
     Ok(())
 }
 
@@ -113,6 +117,145 @@ fn node_port_reaches_a_pod_of_this_vm_and_of_another() -> Result<()> {
         }
         assert_serves(pod, cluster, vm.address())?;
         assert_eq!(vm.dropped()?, [].into());
+        drop(servers);
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}
+
+/// A service of the cluster with backends on their echo ports.
+fn cluster_service(name: &'static str, number: u8, backends: &[&dyn Station], node_port: Option<u16>) -> Service {
+    let backends = backends.iter().map(|backend| SocketAddr::from((backend.address(), ECHO_PORT))).collect();
+    Service { name, address: service(number).into(), backends, node_port }
+}
+
+#[test]
+fn services_of_kube_proxys_own_rules_are_served_and_answered() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
+        let [pod, neighbour, remote] = &pods;
+        let internet = net.internet();
+        let services = [
+            cluster_service("near", 10, &[neighbour], None),
+            cluster_service("far", 11, &[remote], None),
+            cluster_service("beyond", 12, &[internet], None),
+            cluster_service("self", 13, &[pod], None),
+            cluster_service("host", 14, &[vm], None),
+            cluster_service("spread", 15, &[neighbour, remote], None),
+        ];
+        kube_proxy(vm.namespace(), IpVersion::V4, VNET_PREFIX, &services)?;
+        let backends: [&dyn Station; 5] = [pod, neighbour, remote, internet, vm];
+        let servers = backends.into_iter().map(EchoServer::start).collect::<Result<Vec<_>>>()?;
+
+        assert_serves(pod, service(10), pod.address())?;
+        assert_serves(pod, service(11), pod.address())?;
+        // Translated twice: its destination by the stack, then its source at the uplink.
+        assert_serves(pod, service(12), vm.address())?;
+        // Through its service to itself: masqueraded, or the answer would never leave the pod.
+        assert_serves(pod, service(13), vm.address())?;
+        assert_serves(pod, service(14), pod.address())?;
+        (0..8).try_for_each(|_| assert_serves(pod, service(15), pod.address()))?;
+        assert_serves(vm, service(10), vm.address())?;
+        assert_serves(vm, service(11), vm.address())?;
+        assert_serves(pod, servers[1].address(), pod.address())?;
+        assert_serves(pod, servers[2].address(), pod.address())?;
+        assert_serves(pod, servers[3].address(), vm.address())?;
+
+        assert_eq!(vm.dropped()?, [].into());
+        drop(servers);
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn node_port_of_kube_proxys_own_rules_serves_outsiders_and_pods() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
+        let [pod, neighbour, remote] = &pods;
+        let [near, far] = [30_080, 30_081].map(|port| SocketAddr::from((vm.address(), port)));
+        let services = [
+            cluster_service("near", 10, &[neighbour], Some(near.port())),
+            cluster_service("far", 11, &[remote], Some(far.port())),
+        ];
+        kube_proxy(vm.namespace(), IpVersion::V4, VNET_PREFIX, &services)?;
+        let servers = [EchoServer::start(neighbour)?, EchoServer::start(remote)?];
+        for client in [net.peer() as &dyn Station, net.internet(), pod] {
+            assert_serves(client, near, vm.address())?;
+            assert_serves(client, far, vm.address())?;
+        }
+        // Who is not of the cluster's prefix is masqueraded at the cluster IP too.
+        assert_serves(vm, near, vm.address())?;
+        assert_eq!(vm.dropped()?, [].into());
+        drop(servers);
+        pods.iter().try_for_each(Pod::del)?;
+        net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn host_port_of_the_standard_portmap_plugin_reaches_the_pod() -> Result<()> {
+    const HOST_PORT: u16 = 8080;
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        // The newest version that Debian's plugins speak.
+        let mut netconf = vm.netconf();
+        netconf["cniVersion"] = "1.0.0".into();
+        let pods = [vm.add_pod_with("a", netconf)?, vm.add_pod("b")?];
+        let [pod, neighbour] = &pods;
+        let mappings: Vec<_> = ["tcp", "udp"]
+            .map(
+                |protocol| serde_json::json!({"hostPort": HOST_PORT, "containerPort": ECHO_PORT, "protocol": protocol}),
+            )
+            .into();
+        let keys = serde_json::json!({
+            "snat": true,
+            "capabilities": {"portMappings": true},
+            "runtimeConfig": {"portMappings": mappings},
+        });
+        pod.chain("ADD", "portmap", keys.clone())?;
+        let server = EchoServer::start(pod)?;
+        let host_port = SocketAddr::from((vm.address(), HOST_PORT));
+        assert_serves(net.peer(), host_port, net.peer().address())?;
+        assert_serves(net.internet(), host_port, net.internet().address())?;
+        assert_serves(neighbour, host_port, neighbour.address())?;
+        assert_serves(vm, host_port, vm.address())?;
+        assert_serves(pod, host_port, vm.address())?;
+        assert_eq!(vm.dropped()?, [].into());
+        drop(server);
+        pod.chain("DEL", "portmap", keys)?;
+        pods.iter().try_for_each(Pod::del)?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_of_a_service_come_from_its_address_alone() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, vm.add_pod("b")?, net.vm(1).add_pod("c")?];
+        let [pod, neighbour, remote] = &pods;
+        let services = [cluster_service("spread", 15, &[neighbour, remote, net.internet()], None)];
+        kube_proxy(vm.namespace(), IpVersion::V4, VNET_PREFIX, &services)?;
+        let backends: [&dyn Station; 3] = [neighbour, remote, net.internet()];
+        let servers = backends.into_iter().map(EchoServer::start).collect::<Result<Vec<_>>>()?;
+        let witness = Arrivals::watch(pod)?;
+        for _ in 0..24 {
+            probe::tcp(pod, service(15))?;
+            probe::udp(pod, service(15))?;
+        }
+        let sources: BTreeSet<IpAddr> = witness.finish().iter().map(|arrival| arrival.source).collect();
+        assert_eq!(sources, [IpAddr::from(*service(15).ip())].into());
         drop(servers);
         pods.iter().try_for_each(Pod::del)?;
         net.vms().iter().try_for_each(|vm| vm.expect_clean())?;

@@ -47,7 +47,12 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn flag(&self, key: &str) -> Result<bool, CniError> {
-        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
+        self.flag_or(key, false)
+    }
+
+    /// `absent` is what the key's absence says.
+    pub(super) fn flag_or(&self, key: &str, absent: bool) -> Result<bool, CniError> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(absent))
     }
 
     pub(super) fn number<T: TryFrom<i64>>(&self, key: &str) -> Result<Option<T>, CniError> {

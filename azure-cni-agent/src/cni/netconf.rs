@@ -29,6 +29,8 @@ pub struct NetConf {
     pub agent_socket: Option<PathBuf>,
     pub mtu: Option<u32>,
     pub ips_to_route_via_host: Vec<IpAddr>,
+    /// `snat` is false: its pods are seen with their own address by the Internet too.
+    pub keep_source: bool,
     /// What earlier plugins of the chain made; CHECK: what ADD answered.
     pub prev_result: Option<AddResult>,
     /// `dns` of the network, overridden by what the runtime wants for this pod.
@@ -125,6 +127,7 @@ impl NetConf {
             agent_socket,
             mtu: mtu(&fields)?,
             ips_to_route_via_host: fields.all_parsed("ipsToRouteViaHost")?,
+            keep_source: !fields.flag_or("snat", true)?,
             prev_result: fields.object("prevResult")?.map(|result| AddResult::read(&result)).transpose()?,
             dns,
             ignored,

@@ -1,18 +1,21 @@
-//! ADD: an address, a veth pair, programs, a record. Every step that was done is undone when a later one fails.
+//! ADD: addresses, a veth pair, programs, a record. Every step that was done is undone when a later one fails.
 
-use std::net::{IpAddr, Ipv4Addr};
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::error::Failure;
 use super::step::Step;
-use super::{address_of, open_pod_netns, publish_routes};
+use super::{addresses_of, open_pod_netns, publish_routes};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
 use crate::datapath::Hook;
-use crate::endpoint::{self, Endpoint, GATEWAY, HOST_MAC};
-use crate::net::{Netns, VethSpec};
+use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
+use crate::net::{Netns, RouteEntry, VethSpec};
+use crate::node;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
 
@@ -58,7 +61,11 @@ async fn attach(
     let id = &call.attachment;
     let faults = agent.faults;
 
-    let address = agent.lease(id)?;
+    let mtu = agent.pod_mtu(call.config.mtu);
+    if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| agent.pool.is_dual_stack()) {
+        return Err(Failure::Unfit(problem));
+    }
+    let addresses = agent.lease(id)?;
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
@@ -69,12 +76,12 @@ async fn attach(
     faults.after(Step::Lease)?;
 
     let endpoint = Endpoint {
-        address,
-        node_address: agent.pool.primary,
+        addresses,
+        node_addresses: agent.pool.primaries(),
         host_interface: endpoint::host_interface(id),
         pod_interface: id.ifname.to_string(),
         pod_mac: endpoint::pod_mac(id),
-        mtu: agent.pod_mtu(call.config.mtu),
+        mtu,
     };
     make_veth(agent, &endpoint, netns).await?;
     undo.push("veth", {
@@ -102,14 +109,17 @@ async fn attach(
 
     undo.push("maps", {
         let agent = agent.clone();
-        async move { agent.datapath.tables().remove_endpoint(address) }
+        async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
     });
-    agent.datapath.tables().set_endpoint(address, ifindex)?;
+    let keep_source = call.config.keep_source;
+    for address in addresses.iter() {
+        agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source))?;
+    }
     faults.after(Step::Maps)?;
 
     let record = AttachmentRecord {
         id: id.clone(),
-        addresses: vec![IpAddr::V4(address)],
+        addresses: addresses.iter().collect(),
         host_interface: endpoint.host_interface,
         host_ifindex: ifindex,
         pod_mac: endpoint.pod_mac,
@@ -117,7 +127,8 @@ async fn attach(
         netns_id: Some(netns.id()),
         boot_id: agent.boot_id.clone(),
         mtu: endpoint.mtu,
-        via_host: via_host(call),
+        via_host: call.config.ips_to_route_via_host.clone(),
+        keep_source,
     };
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
@@ -155,20 +166,9 @@ async fn make_veth(agent: &Agent, endpoint: &Endpoint, netns: &Netns) -> Result<
     }
 }
 
-fn via_host(call: &AddCall) -> Vec<Ipv4Addr> {
-    call.config
-        .ips_to_route_via_host
-        .iter()
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-        .collect()
-}
-
-/// What the runtime is told: the host's end, the pod's end with its sandbox, the address on the latter.
+/// What the runtime is told: the host's end, the pod's end with its sandbox, the addresses on the latter.
 fn result(call: &AddCall, record: &AttachmentRecord) -> Result<AddResult, CniError> {
-    let address = address_of(record).ok_or_else(|| CniError::internal("the attachment has no IPv4 address"))?;
+    let addresses = addresses_of(record)?;
     let interface = |name: &str, mac: [u8; 6], sandbox| Interface {
         name: name.to_owned(),
         mac: Some(mac.map(|byte| format!("{byte:02x}")).join(":")),
@@ -177,17 +177,16 @@ fn result(call: &AddCall, record: &AttachmentRecord) -> Result<AddResult, CniErr
         socket_path: None,
         pci_id: None,
     };
+    let ip =
+        |address| IpConfig { address: IpNet::from(address), gateway: Some(gateway_for(address)), interface: Some(1) };
+    let default_route = |address| Route::new(RouteEntry::default_like(address), Some(gateway_for(address)));
     let ours = AddResult {
         interfaces: vec![
             interface(&record.host_interface, HOST_MAC, None),
             interface(record.id.ifname.as_str(), record.pod_mac, Some(call.netns.display().to_string())),
         ],
-        ips: vec![IpConfig {
-            address: IpNet::from(IpAddr::V4(address)),
-            gateway: Some(IpAddr::V4(GATEWAY)),
-            interface: Some(1),
-        }],
-        routes: vec![Route::new(IpNet::V4(ipnet::Ipv4Net::default()), Some(IpAddr::V4(GATEWAY)))],
+        ips: addresses.iter().map(ip).collect(),
+        routes: addresses.iter().map(default_route).collect(),
         dns: call.config.dns.clone(),
     };
     Ok(match &call.config.prev_result {

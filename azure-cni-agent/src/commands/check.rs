@@ -1,15 +1,16 @@
 //! CHECK: that the attachment is as ADD left it. What later plugins of the chain added is not our business.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::error::Failure;
-use super::{address_of, open_pod_netns};
+use super::{addresses_of, open_pod_netns};
 use crate::agent::Agent;
 use crate::cni::{CheckCall, CniError};
 use crate::datapath::Hook;
 use crate::endpoint::Endpoint;
+use crate::ipam::Addresses;
 use crate::net::{Netlink, Netns};
 use crate::state::AttachmentRecord;
 
@@ -22,10 +23,10 @@ pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> 
     let Some(record) = record else {
         return Err(CniError::unknown_container(format!("no attachment {} is known here", call.attachment)));
     };
-    let address = address_of(&record).ok_or_else(|| CniError::internal("the attachment has no IPv4 address"))?;
+    let addresses = addresses_of(&record)?;
     let endpoint = Endpoint {
-        address,
-        node_address: agent.pool.primary,
+        addresses,
+        node_addresses: agent.pool.primaries(),
         host_interface: record.host_interface.clone(),
         pod_interface: record.id.ifname.to_string(),
         pod_mac: record.pod_mac,
@@ -33,7 +34,7 @@ pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> 
     };
 
     let mut findings = Vec::new();
-    against_records(agent, &call, &record, address, &netns, &mut findings);
+    against_records(agent, &call, &record, addresses, &netns, &mut findings);
     pod_side(&endpoint, &netns, &mut findings).await?;
     host_side(agent, &endpoint, &mut findings).await?;
     if findings.is_empty() {
@@ -48,16 +49,19 @@ fn against_records(
     agent: &Agent,
     call: &CheckCall,
     record: &AttachmentRecord,
-    address: Ipv4Addr,
+    addresses: Addresses,
     netns: &Netns,
     findings: &mut Vec<String>,
 ) {
     let expected: BTreeSet<IpAddr> = call.prev_result.ips.iter().map(|ip| ip.address.addr()).collect();
-    if !expected.contains(&IpAddr::V4(address)) {
-        findings.push(format!("prevResult does not have its address {address}"));
-    }
-    if agent.lease_of(&call.attachment) != Some(address) {
-        findings.push(format!("address {address} is not leased to it"));
+    let leased: Vec<IpAddr> = agent.lease_of(&call.attachment).iter().flat_map(Addresses::iter).collect();
+    for address in addresses.iter() {
+        if !expected.contains(&address) {
+            findings.push(format!("prevResult does not have its address {address}"));
+        }
+        if !leased.contains(&address) {
+            findings.push(format!("address {address} is not leased to it"));
+        }
     }
     if record.netns_id != Some(netns.id()) {
         findings.push(format!("{} is another network namespace than at ADD", call.netns.display()));
@@ -77,8 +81,9 @@ async fn pod_side(endpoint: &Endpoint, netns: &Netns, findings: &mut Vec<String>
     if !link.is_up {
         findings.push(format!("interface {name} in the pod is down"));
     }
-    if !netlink.addresses(Some(link.index)).await?.contains(&endpoint.pod_prefix()) {
-        findings.push(format!("interface {name} in the pod lacks {}", endpoint.pod_prefix()));
+    let present = netlink.addresses(Some(link.index)).await?;
+    for wanted in endpoint.pod_prefixes().filter(|prefix| !present.contains(prefix)) {
+        findings.push(format!("interface {name} in the pod lacks {wanted}"));
     }
     let routes = netlink.routes().await?;
     for wanted in endpoint.pod_routes(link.index) {
@@ -86,8 +91,9 @@ async fn pod_side(endpoint: &Endpoint, netns: &Netns, findings: &mut Vec<String>
             findings.push(format!("the pod lacks the route to {}", wanted.destination));
         }
     }
-    if !netlink.permanent_neighbours().await?.contains(&endpoint.gateway_neighbour(link.index)) {
-        findings.push("the pod lacks the neighbour entry of its gateway".to_owned());
+    let neighbours = netlink.permanent_neighbours().await?;
+    for wanted in endpoint.gateway_neighbours(link.index).filter(|wanted| !neighbours.contains(wanted)) {
+        findings.push(format!("the pod lacks the neighbour entry of its gateway {}", wanted.address));
     }
     Ok(())
 }
@@ -101,19 +107,23 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
     if !link.is_up {
         findings.push(format!("interface {name} on the host is down"));
     }
-    if !agent.netlink.routes().await?.contains(&endpoint.host_route(link.index)) {
-        findings.push(format!("the host lacks the route to {}", endpoint.address));
+    let routes = agent.netlink.routes().await?;
+    for wanted in endpoint.host_routes(link.index).filter(|wanted| !routes.contains(wanted)) {
+        findings.push(format!("the host lacks the route to {}", wanted.destination.addr()));
     }
-    if !agent.netlink.permanent_neighbours().await?.contains(&endpoint.pod_neighbour(link.index)) {
-        findings.push(format!("the host lacks the neighbour entry of {}", endpoint.address));
+    let neighbours = agent.netlink.permanent_neighbours().await?;
+    for wanted in endpoint.pod_neighbours(link.index).filter(|wanted| !neighbours.contains(wanted)) {
+        findings.push(format!("the host lacks the neighbour entry of {}", wanted.address));
     }
     for hook in Hook::ENDPOINT {
         if !agent.datapath.is_attached(hook, name)? {
             findings.push(format!("program {} is not attached to {name}", hook.program()));
         }
     }
-    if agent.datapath.tables().endpoint(endpoint.address)? != Some(link.index) {
-        findings.push(format!("the data path does not send {} to {name}", endpoint.address));
+    for address in endpoint.addresses.iter() {
+        if agent.datapath.tables().endpoint(address)?.is_none_or(|found| found.ifindex != link.index) {
+            findings.push(format!("the data path does not send {address} to {name}"));
+        }
     }
     Ok(())
 }

@@ -30,9 +30,7 @@ pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniEr
     let mut attempt = |result: Result<(), Failure>| failures.extend(result.err());
     // First out of the data path, so that nothing is delivered to half a pod.
     for address in &addresses {
-        if let IpAddr::V4(address) = address {
-            attempt(agent.datapath.tables().remove_endpoint(*address).map_err(Failure::from));
-        }
+        attempt(agent.datapath.tables().remove_endpoint(*address).map_err(Failure::from));
     }
     for hook in Hook::ENDPOINT {
         attempt(agent.datapath.detach(hook, &interface).map_err(Failure::from));
@@ -62,7 +60,7 @@ pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniEr
 fn addresses(agent: &Agent, id: &AttachmentId, record: Option<&AttachmentRecord>) -> Vec<IpAddr> {
     match record {
         Some(record) => record.addresses.clone(),
-        None => agent.lease_of(id).map(IpAddr::V4).into_iter().collect(),
+        None => agent.lease_of(id).into_iter().flat_map(|addresses| addresses.iter().collect::<Vec<_>>()).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cni::CniError;
 use crate::datapath::DatapathError;
 use crate::endpoint::EndpointError;
-use crate::ipam::LeaseError;
+use crate::ipam::NoAddress;
 use crate::net::NetError;
 use crate::state::StoreError;
 
@@ -11,7 +11,7 @@ use crate::state::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
-    Lease(#[from] LeaseError),
+    Lease(#[from] NoAddress),
     #[error(transparent)]
     Net(#[from] NetError),
     #[error(transparent)]
@@ -20,6 +20,9 @@ pub enum Failure {
     Datapath(#[from] DatapathError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the network asks for cannot be; a retry does not help.
+    #[error("{0}")]
+    Unfit(String),
     #[error("step {0} was told to fail")]
     Injected(&'static str),
 }
@@ -29,6 +32,7 @@ impl From<Failure> for CniError {
         let text = failure.to_string();
         match failure {
             Failure::Lease(_) => CniError::try_again(text),
+            Failure::Unfit(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),
             Failure::Endpoint(_) | Failure::Datapath(_) | Failure::Injected(_) => CniError::internal(text),

@@ -12,11 +12,12 @@ pub use del::del;
 pub use step::{Faults, Step};
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::agent::Agent;
 use crate::cni::CniError;
+use crate::ipam::Addresses;
 use crate::net::Netns;
 use crate::state::AttachmentRecord;
 use error::Failure;
@@ -32,17 +33,16 @@ fn open_pod_netns(path: &Path) -> Result<Netns, CniError> {
     Ok(netns)
 }
 
-/// The pod's IPv4 address.
-fn address_of(record: &AttachmentRecord) -> Option<Ipv4Addr> {
-    record.addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    })
+/// The pod's addresses; without an IPv4 address among them the record is not one of ours.
+fn addresses_of(record: &AttachmentRecord) -> Result<Addresses, CniError> {
+    Addresses::first_of_each(record.addresses.iter().copied())
+        .ok_or_else(|| CniError::internal(format!("attachment {} has no IPv4 address", record.id)))
 }
 
 /// Publishes what all recorded attachments want to reach through the host.
-async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
-    let wanted: BTreeSet<Ipv4Addr> =
+pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
+    let _turn = agent.publishing.lock().await;
+    let wanted: BTreeSet<IpAddr> =
         agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
     Ok(agent.publish_routes(&wanted)?)
 }

@@ -21,15 +21,24 @@ impl AgentConfig {
         absolute("state_dir", &self.state_dir)?;
         absolute("bpffs_dir", &self.bpffs_dir)?;
         absolute("pool.file", &self.pool.file)?;
+        if let Some(dir) = &self.routing.masq_dir {
+            absolute("routing.masq_dir", dir)?;
+        }
         let length = self.socket.as_os_str().as_bytes().len();
         if length > SOCKET_PATH_MAX {
             return Err(ConfigError::SocketPathTooLong { path: self.socket.clone(), length, max: SOCKET_PATH_MAX });
         }
         within("pool.cooldown_secs", self.pool.cooldown_secs, COOLDOWN_SECS)?;
-        within("datapath.max_flows", self.datapath.max_flows.into(), MAX_FLOWS)?;
+        if let Some(max_flows) = self.datapath.max_flows {
+            within("datapath.max_flows", max_flows.into(), MAX_FLOWS)?;
+        }
+        if let Some(max_opening) = self.datapath.max_opening {
+            within("datapath.max_opening", max_opening.into(), MAX_FLOWS)?;
+        }
         if let Some(mtu) = self.datapath.mtu {
             within("datapath.mtu", mtu.into(), MTU)?;
         }
+        self.timeouts.check()?;
         apart_from_node_ports(self.snat.port_range, self.snat.node_ports)
     }
 }
@@ -59,7 +68,7 @@ fn absolute(key: &'static str, path: &Path) -> Result<(), ConfigError> {
     if path.is_absolute() { Ok(()) } else { Err(ConfigError::RelativePath { key, path: path.to_owned() }) }
 }
 
-fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), ConfigError> {
+pub(super) fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { key, value, min, max }) }
 }
 
@@ -115,9 +124,12 @@ mod tests {
         refused(|c| c.state_dir = "state".into(), "state_dir");
         refused(|c| c.bpffs_dir = "./bpf".into(), "bpffs_dir");
         refused(|c| c.pool.file = "pool.xml".into(), "pool.file");
+        refused(|c| c.routing.masq_dir = Some("masq".into()), "routing.masq_dir");
         refused(|c| c.pool.cooldown_secs = 86_401, "pool.cooldown_secs");
-        refused(|c| c.datapath.max_flows = 1023, "datapath.max_flows");
-        refused(|c| c.datapath.max_flows = u32::MAX, "datapath.max_flows");
+        refused(|c| c.datapath.max_flows = Some(1023), "datapath.max_flows");
+        refused(|c| c.datapath.max_flows = Some(u32::MAX), "datapath.max_flows");
+        refused(|c| c.datapath.max_opening = Some(1023), "datapath.max_opening");
+        refused(|c| c.datapath.max_opening = Some(16_777_217), "datapath.max_opening");
         refused(|c| c.datapath.mtu = Some(67), "datapath.mtu");
         refused(|c| c.datapath.mtu = Some(65_536), "datapath.mtu");
         refused(|c| c.snat.port_range = range("1024-30000"), "snat.port_range");

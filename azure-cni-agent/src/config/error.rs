@@ -21,6 +21,9 @@ pub enum ConfigError {
     /// A number that its key cannot have. A retry does not help.
     #[error("{key} = {value} is out of range: {min} to {max}")]
     OutOfRange { key: &'static str, value: u64, min: u64, max: u64 },
+    /// A flow of which less is to be expected would be remembered for longer. A retry does not help.
+    #[error("{} = {} is longer than {} = {}; make it shorter or equal", shorter.0, shorter.1, longer.0, longer.1)]
+    TimeoutsContradict { shorter: (&'static str, u32), longer: (&'static str, u32) },
     /// Translated flows would take ports that services of the node listen on. A retry does not help.
     #[error(
         "snat.port_range {port_range} and snat.node_ports {node_ports} both hold {common}; \

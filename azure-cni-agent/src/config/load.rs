@@ -100,15 +100,27 @@ mod tests {
             cooldown_secs = 5
             reuse_cooling = true
             [routing]
-            vnet_prefixes = ["10.240.0.0/16", "192.168.0.0/24"]
-            host_addresses = ["169.254.20.10"]
+            vnet_prefixes = ["10.240.0.0/16", "192.168.0.0/24", "FD00:240:0::/48"]
+            host_addresses = ["169.254.20.10", "fd00::10"]
             service_prefixes = []
+            masq_dir = "/a/masq"
+            public_addresses = ["10.240.0.9", "fd00::9"]
+            block_imds = true
             [snat]
             port_range = "2000-2999"
             node_ports = "3000-3999"
+            ipv6 = true
+            [timeouts]
+            tcp_opening_secs = 11
+            tcp_established_secs = 16
+            tcp_half_closed_secs = 13
+            tcp_closed_secs = 12
+            datagram_one_way_secs = 14
+            datagram_replied_secs = 15
             [datapath]
             attach = "clsact"
             max_flows = 65536
+            max_opening = 32768
             mtu = 1400
             log = true
             "#,
@@ -123,14 +135,26 @@ mod tests {
         assert_eq!(config.pool.file, Path::new("/a/pool.xml"));
         assert_eq!(config.pool.cooldown().as_secs(), 5);
         assert!(config.pool.reuse_cooling);
-        assert_eq!(config.routing.vnet_prefixes.len(), 2);
+        assert_eq!(config.routing.vnet_prefixes.len(), 3);
         assert_eq!(config.routing.vnet_prefixes[1].to_string(), "192.168.0.0/24");
+        assert_eq!(config.routing.vnet_prefixes[2].to_string(), "fd00:240::/48");
         assert_eq!(config.routing.host_addresses[0].to_string(), "169.254.20.10");
+        assert_eq!(config.routing.host_addresses[1].to_string(), "fd00::10");
         assert_eq!(config.routing.service_prefixes, Some(vec![]));
+        assert_eq!(config.routing.masq_dir.as_deref(), Some(Path::new("/a/masq")));
+        let public = config.routing.public_addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(public, ["10.240.0.9", "fd00::9"]);
+        assert!(config.routing.block_imds);
         assert_eq!(config.snat.port_range.to_string(), "2000-2999");
         assert_eq!(config.snat.node_ports.to_string(), "3000-3999");
+        assert!(config.snat.ipv6);
+        let timeouts = config.timeouts;
+        assert_eq!((timeouts.tcp_opening_secs, timeouts.tcp_established_secs), (11, 16));
+        assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
+        assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_replied_secs), (14, 15));
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
-        assert_eq!(config.datapath.max_flows, 65536);
+        assert_eq!(config.datapath.max_flows, Some(65_536));
+        assert_eq!(config.datapath.max_opening, Some(32_768));
         assert_eq!(config.datapath.mtu, Some(1400));
         assert!(config.datapath.log);
     }
@@ -153,10 +177,13 @@ mod tests {
             ("[snat]\n\nnode_ports = 30000", "line 3", "node_ports = 30000"),
             ("[routing]\nvnet_prefixes = [\"10.0.0.1/8\"]", "line 2", "the prefix of that length is \"10.0.0.0/8\""),
             ("[routing]\nvnet_prefixes = [\"10.0.0.0\"]", "line 2", "\"10.0.0.0\" is not a prefix"),
-            ("[routing]\nvnet_prefixes = [\"fd00::/8\"]", "line 2", "IPv6, which is not served yet"),
+            ("[routing]\nvnet_prefixes = [\"fd00::1/8\"]", "line 2", "the prefix of that length is \"fd00::/8\""),
+            ("[routing]\nvnet_prefixes = [\"fd00::/129\"]", "line 2", "\"fd00::/129\" is not a prefix"),
+            ("[routing]\nservice_prefixes = [\"fd00::\"]", "line 2", "\"fd00::\" is not a prefix"),
             ("[routing]\nservice_prefixes = [\"10.0.0.9/16\"]", "line 2", "host bits set"),
-            ("[routing]\nhost_addresses = [\"fe80::1\"]", "line 2", "IPv6, which is not served yet"),
+            ("[routing]\nhost_addresses = [\"fd00::1%eth0\"]", "line 2", "is not an address"),
             ("[routing]\nhost_addresses = [\"10.0.0.0/8\"]", "line 2", "is not an address"),
+            ("[routing]\npublic_addresses = [\"10.0.0.0/8\"]", "line 2", "is not an address"),
             ("socket = \"/a\"\nsocket = \"/b\"", "line 2", "duplicate key"),
             ("socket = ", "line 1", "in `socket =`"),
         ] {
@@ -176,6 +203,7 @@ mod tests {
     #[test]
     fn a_file_that_contradicts_itself_is_refused() {
         assert!(parse("snat.port_range = \"1024-30000\"").unwrap_err().contains("snat.node_ports"));
+        assert!(parse("timeouts.tcp_closed_secs = 3600").unwrap_err().contains("timeouts.tcp_half_closed_secs"));
     }
 
     #[test]

@@ -4,21 +4,24 @@
 //! an error that names the key. `docs/configuration.md` and `deploy/agent.toml` are checked against these types.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod check;
 mod error;
 mod level;
 mod load;
 mod ports;
+mod sizes;
 mod text_values;
+mod timeouts;
 
 #[cfg(test)]
 mod documents;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use check::check_port_range;
@@ -26,6 +29,8 @@ pub use error::ConfigError;
 pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
+pub use sizes::TableSizes;
+pub use timeouts::TimeoutsConfig;
 
 use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
@@ -47,6 +52,7 @@ pub struct AgentConfig {
     pub pool: PoolConfig,
     pub routing: RoutingConfig,
     pub snat: SnatConfig,
+    pub timeouts: TimeoutsConfig,
     pub datapath: DatapathConfig,
 }
 
@@ -73,12 +79,20 @@ pub enum PoolSource {
 #[serde(deny_unknown_fields, default)]
 pub struct RoutingConfig {
     #[serde(deserialize_with = "text_values::prefixes")]
-    pub vnet_prefixes: Vec<Ipv4Net>,
+    pub vnet_prefixes: Vec<IpNet>,
     #[serde(deserialize_with = "text_values::addresses")]
-    pub host_addresses: Vec<Ipv4Addr>,
+    pub host_addresses: Vec<IpAddr>,
     /// Absent and empty differ: absent means that the cluster's service prefixes are not known.
     #[serde(deserialize_with = "text_values::known_prefixes", skip_serializing_if = "Option::is_none")]
-    pub service_prefixes: Option<Vec<Ipv4Net>>,
+    pub service_prefixes: Option<Vec<IpNet>>,
+    /// Of the ip-masq-agent's configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masq_dir: Option<PathBuf>,
+    /// Addresses of the pool that have a public address of their own.
+    #[serde(deserialize_with = "text_values::addresses")]
+    pub public_addresses: Vec<IpAddr>,
+    /// Keeps pods from the platform's metadata service.
+    pub block_imds: bool,
 }
 
 /// `[snat]`: the ports of the NIC's primary address that translated flows use.
@@ -87,6 +101,8 @@ pub struct RoutingConfig {
 pub struct SnatConfig {
     pub port_range: PortRange,
     pub node_ports: PortRange,
+    /// Whether IPv6 to the Internet is translated as well.
+    pub ipv6: bool,
 }
 
 /// `[datapath]`: how the eBPF programs are attached and sized.
@@ -94,7 +110,12 @@ pub struct SnatConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct DatapathConfig {
     pub attach: AttachMode,
-    pub max_flows: u32,
+    /// Absent: by the machine's memory, see [`TableSizes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_flows: Option<u32>,
+    /// Half-open and one-way flows; absent: a share of `max_flows`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_opening: Option<u32>,
     /// Of pod interfaces; absent: the uplink's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -130,6 +151,7 @@ impl Default for AgentConfig {
             pool: PoolConfig::default(),
             routing: RoutingConfig::default(),
             snat: SnatConfig::default(),
+            timeouts: TimeoutsConfig::default(),
             datapath: DatapathConfig::default(),
         }
     }
@@ -149,12 +171,12 @@ impl Default for PoolConfig {
 impl Default for SnatConfig {
     fn default() -> Self {
         // Below Linux's default ephemeral range (32768-60999) and below Kubernetes' default NodePort range.
-        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767) }
+        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767), ipv6: false }
     }
 }
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        Self { attach: AttachMode::Auto, max_flows: 262_144, mtu: None, log: false }
+        Self { attach: AttachMode::Auto, max_flows: None, max_opening: None, mtu: None, log: false }
     }
 }

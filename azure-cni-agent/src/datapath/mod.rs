@@ -4,16 +4,23 @@
 //! `<bpffs dir>/abi<N>/{maps,programs,links}`.
 
 mod attach;
+mod batch;
 mod bpffs;
+mod events;
+mod family;
+mod host_ports;
 mod load;
 mod sweep;
 mod tables;
 
 pub use attach::{AttachMode, Hook};
+pub use azure_cni_common::layout::Endpoint;
 pub use bpffs::BpffsError;
+pub use events::{Event, EventSource};
+pub use host_ports::HostPorts;
 pub use load::{Constants, OBJECT, loader};
-pub use sweep::SweepReport;
-pub use tables::{DropCounter, Tables};
+pub use sweep::{SweepReport, Sweeper};
+pub use tables::{DropCounter, TableFill, Tables};
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -35,6 +42,8 @@ pub enum DatapathError {
     Program { name: &'static str, source: Box<aya::programs::ProgramError> },
     #[error("eBPF map {name}: {source}")]
     Map { name: &'static str, source: Box<aya::maps::MapError> },
+    #[error("reading eBPF map {name}: {source}")]
+    Walk { name: &'static str, source: std::io::Error },
     /// The interface may have gone in between; a retry helps if it comes back.
     #[error("attaching {hook} to {interface}: {reason}")]
     Attach { hook: &'static str, interface: String, reason: String },
@@ -51,8 +60,10 @@ pub struct Settings {
     /// On a bpffs, or where one will be mounted.
     pub dir: PathBuf,
     pub constants: Constants,
-    /// Entries of the connection table, and of the table of translations.
+    /// Entries of a family's connection table, and of its table of translations.
     pub max_flows: u32,
+    /// Entries of a family's table of half-open and one-way flows, and of their translations.
+    pub max_opening: u32,
     pub attach: AttachMode,
 }
 
@@ -74,7 +85,7 @@ impl Datapath {
         let pins = Pins::create(&settings.dir)?;
         let claim = pins.claim()?;
         load::load_programs(settings, &pins)?;
-        let tables = Tables::open(&pins)?;
+        let tables = Tables::open(&pins, &settings.constants)?;
         Ok(Self { _claim: claim, pins, mode: settings.attach, tables })
     }
 

@@ -1,57 +1,186 @@
-//! Removes what has expired. The data path checks expiry itself: sweeping gives memory back, it decides nothing.
+//! Removes what has expired, a piece at a time. The data path checks expiry itself: sweeping gives memory and ports back,
+//! it decides nothing.
+//!
+//! One step reads a sixteenth of each table at most, and the pause between steps shrinks as the tables fill: a full pass
+//! takes half a minute where there is room, and a second where there is none.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use aya::Pod;
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::family::Ipv4;
-use azure_cni_common::flow::FlowKey;
+use azure_cni_common::family::{Ipv4, Ipv6};
+use azure_cni_common::flow::{Flow, FlowKey, Nat};
 use azure_cni_common::layout::{NatHolder, NatKey};
 
-use super::{DatapathError, Tables, tables::lock};
+use super::batch::Cursor;
+use super::family::{FamilyTables, MapAddress, NatTable, Table};
+use super::{DatapathError, Tables};
 
 /// An entry is swept this long after it expired, so that a packet that is just renewing it does not lose it.
 const GRACE_NS: u64 = 5 * NS_PER_SEC;
 
-/// Longer than a program runs.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// Steps that a pass over a large table takes.
+const STEPS: u64 = 16;
+/// Entries of a step: below, the calls cost more than the reading.
+const FEWEST: u64 = 1024;
 
-/// What a sweep saw and did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a step saw and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SweepReport {
-    pub flows_left: usize,
     pub removed_flows: usize,
+    /// Of removed flows, and those whose flow was gone.
     pub removed_translations: usize,
+    /// Of the fullest table, between 0 and 1, as of the last full pass.
+    pub fill: f64,
+}
+
+impl SweepReport {
+    /// How long to wait before the next step.
+    pub fn pause(&self) -> Duration {
+        Duration::from_millis(match self.fill {
+            fill if fill >= 0.9 => 50,
+            fill if fill >= 0.75 => 250,
+            fill if fill >= 0.5 => 1000,
+            _ => 2000,
+        })
+    }
+}
+
+/// How far the sweep has come, table by table.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    v4: FamilyProgress<Ipv4>,
+    v6: FamilyProgress<Ipv6>,
+}
+
+#[derive(Debug)]
+struct FamilyProgress<A> {
+    flows: [Progress; 2],
+    translations: [Progress; 2],
+    /// Translations that had no flow at the last step: a translation is made a moment before its flow, so only what is
+    /// an orphan at two looks is removed.
+    suspects: [HashSet<NatKey<A>>; 2],
+}
+
+impl<A> Default for FamilyProgress<A> {
+    fn default() -> Self {
+        Self { flows: Default::default(), translations: Default::default(), suspects: Default::default() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    cursor: Cursor,
+    /// Entries seen since the pass began, and in the pass before.
+    seen: u64,
+    used: u64,
+}
+
+impl Progress {
+    /// The next piece of the table.
+    fn advance<K: Pod, V: Pod>(&mut self, table: &Table<K, V>) -> Result<Vec<(K, V)>, DatapathError> {
+        let wanted = (self.used.max(self.seen) / STEPS).max(FEWEST);
+        let piece = table.piece(self.cursor, wanted as usize)?;
+        self.seen += piece.entries.len() as u64;
+        match piece.next {
+            Some(next) => self.cursor = next,
+            None => *self = Self { cursor: Cursor::default(), seen: 0, used: self.seen },
+        }
+        Ok(piece.entries)
+    }
+
+    fn fill<K, V>(&self, table: &Table<K, V>) -> f64 {
+        self.used.max(self.seen) as f64 / f64::from(table.max.max(1))
+    }
 }
 
 impl Tables {
-    /// `now_ns` is CLOCK_MONOTONIC.
-    pub fn sweep(&self, now_ns: u64) -> Result<SweepReport, DatapathError> {
-        let removed_flows = self.remove_flows(|_, flow| flow.expires_ns.saturating_add(GRACE_NS) < now_ns)?;
-        let removed_translations = self.remove_orphans()?;
-        Ok(SweepReport { flows_left: self.count_flows()?, removed_flows, removed_translations })
+    /// One step. `now_ns` is CLOCK_MONOTONIC, which neither steps nor counts the time that the machine is suspended.
+    pub fn sweep(&self, sweeper: &mut Sweeper, now_ns: u64) -> Result<SweepReport, DatapathError> {
+        let mut report = SweepReport::default();
+        self.v4.sweep(&mut sweeper.v4, now_ns, &mut report)?;
+        self.v6.sweep(&mut sweeper.v6, now_ns, &mut report)?;
+        Ok(report)
+    }
+}
+
+impl<A: MapAddress + std::hash::Hash> FamilyTables<A>
+where
+    FlowKey<A>: Pod,
+    NatKey<A>: Pod,
+    NatHolder<A>: Pod,
+{
+    fn sweep(
+        &self,
+        progress: &mut FamilyProgress<A>,
+        now_ns: u64,
+        report: &mut SweepReport,
+    ) -> Result<(), DatapathError> {
+        let over = |flow: &Flow| flow.expires_ns.saturating_add(GRACE_NS) < now_ns;
+        for (flows, place) in self.flows.iter().zip(&mut progress.flows) {
+            for (key, flow) in place.advance(flows)? {
+                // Looked at again: the piece may be some milliseconds old.
+                if over(&flow) && flows.get(&key)?.is_some_and(|flow| over(&flow)) {
+                    flows.remove(&key)?;
+                    report.removed_flows += 1;
+                    report.removed_translations += self.remove_translation_of(&key, &flow)?;
+                }
+            }
+            report.fill = report.fill.max(place.fill(flows));
+        }
+        for (index, translations) in self.translations.iter().enumerate() {
+            let suspects = std::mem::take(&mut progress.suspects[index]);
+            report.removed_translations += self.remove_orphans(translations, suspects)?;
+            let place = &mut progress.translations[index];
+            for (key, holder) in place.advance(translations)? {
+                if self.is_orphan(&key, &holder)? {
+                    progress.suspects[index].insert(key);
+                }
+            }
+            report.fill = report.fill.max(place.fill(translations));
+        }
+        Ok(())
     }
 
-    /// Removes translations whose flow is gone or uses another port by now.
-    ///
-    /// A translation is made a moment before its flow, so only what is an orphan at two looks is removed.
-    fn remove_orphans(&self) -> Result<usize, DatapathError> {
-        let suspects: HashSet<NatKey<Ipv4>> = lock(&self.translations)
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(key, holder)| self.is_orphan(key, holder))
-            .map(|(key, _)| key)
-            .collect();
-        if suspects.is_empty() {
+    /// The port goes with the flow that held it.
+    fn remove_translation_of(&self, key: &FlowKey<A>, flow: &Flow) -> Result<usize, DatapathError> {
+        if flow.nat != Nat::TRANSLATED {
             return Ok(0);
         }
-        std::thread::sleep(BETWEEN_LOOKS);
-        self.remove_translations(|key, holder| suspects.contains(key) && self.is_orphan(key, holder))
+        let opening = key.tuple_from(flow.opener);
+        let held = NatKey::for_outgoing(&opening, self.node, flow.nat_port);
+        let mut removed = 0;
+        for translations in &self.translations {
+            let ours = NatHolder::new(opening.source, opening.source_port, 0);
+            if translations.get(&held)?.is_some_and(|holder| holder.is_same(&ours)) {
+                translations.remove(&held)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
-    fn is_orphan(&self, key: &NatKey<Ipv4>, holder: &NatHolder<Ipv4>) -> bool {
+    fn remove_orphans(&self, translations: &NatTable<A>, suspects: HashSet<NatKey<A>>) -> Result<usize, DatapathError> {
+        let mut removed = 0;
+        for key in suspects {
+            let Some(holder) = translations.get(&key)? else { continue };
+            if self.is_orphan(&key, &holder)? {
+                translations.remove(&key)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// No flow, established or opening, holds the port.
+    fn is_orphan(&self, key: &NatKey<A>, holder: &NatHolder<A>) -> Result<bool, DatapathError> {
         let (flow_key, opener) = FlowKey::of(&holder.opening_tuple(key));
-        let flow = lock(&self.flows).get(&flow_key, 0);
-        !flow.is_ok_and(|flow| flow.opener == opener && flow.holds_port(key.node_port))
+        for flows in &self.flows {
+            if flows.get(&flow_key)?.is_some_and(|flow| flow.opener == opener && flow.holds_port(key.node_port)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

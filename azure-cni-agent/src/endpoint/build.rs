@@ -1,11 +1,11 @@
 //! The two sides of a pod's attachment, given the veth pair that joins them.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{GATEWAY, HOST_MAC};
+use super::{GATEWAY, HOST_MAC, gateway_for};
+use crate::ipam::Addresses;
 use crate::net::{NeighbourEntry, NetError, Netlink, Netns, NetnsError, RouteEntry, sysctl};
 
 /// The kernel's worker needs microseconds on an idle machine.
@@ -15,9 +15,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// An attachment as it is to be built, or as it stands.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    pub address: Ipv4Addr,
-    /// The address that the host's own sockets reach the pod from.
-    pub node_address: Ipv4Addr,
+    pub addresses: Addresses,
+    /// What the host's own sockets reach the pod from.
+    pub node_addresses: Addresses,
     pub host_interface: String,
     pub pod_interface: String,
     pub pod_mac: [u8; 6],
@@ -42,67 +42,103 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// What the pod's namespace holds: gateway on the link, default route, and the gateway's neighbour.
-    pub fn pod_routes(&self, interface: u32) -> [RouteEntry; 2] {
-        [
-            RouteEntry { destination: host_prefix(GATEWAY), gateway: None, interface, source: None },
-            RouteEntry { destination: Ipv4Net::default(), gateway: Some(GATEWAY), interface, source: None },
-        ]
+    /// What the pod's namespace holds: a default route for each family, and IPv4's gateway on the link; IPv6's is
+    /// link-local, and on the link by itself.
+    pub fn pod_routes(&self, interface: u32) -> Vec<RouteEntry> {
+        let on_link = RouteEntry { destination: GATEWAY_PREFIX, gateway: None, interface, source: None };
+        let defaults = self.addresses.iter().map(|address| RouteEntry {
+            destination: RouteEntry::default_like(address),
+            gateway: Some(gateway_for(address)),
+            interface,
+            source: None,
+        });
+        [on_link].into_iter().chain(defaults).collect()
     }
 
-    pub fn gateway_neighbour(&self, interface: u32) -> NeighbourEntry {
-        NeighbourEntry { address: IpAddr::V4(GATEWAY), mac: HOST_MAC, interface }
+    pub fn gateway_neighbours(&self, interface: u32) -> impl Iterator<Item = NeighbourEntry> {
+        self.addresses.iter().map(move |address| NeighbourEntry {
+            address: gateway_for(address),
+            mac: HOST_MAC,
+            interface,
+        })
     }
 
     /// How the host's stack reaches the pod. The host veth has no address, so the kernel would take the first that any
     /// interface has, such as that of a node-local DNS cache on `lo`.
-    pub fn host_route(&self, interface: u32) -> RouteEntry {
-        let destination = host_prefix(self.address);
-        RouteEntry { destination, gateway: None, interface, source: Some(self.node_address) }
+    pub fn host_routes(&self, interface: u32) -> impl Iterator<Item = RouteEntry> {
+        self.addresses.iter().map(move |address| RouteEntry {
+            destination: IpNet::from(address),
+            gateway: None,
+            interface,
+            source: self.node_addresses.alike(address),
+        })
     }
 
-    pub fn pod_neighbour(&self, interface: u32) -> NeighbourEntry {
-        NeighbourEntry { address: IpAddr::V4(self.address), mac: self.pod_mac, interface }
+    pub fn pod_neighbours(&self, interface: u32) -> impl Iterator<Item = NeighbourEntry> {
+        self.addresses.iter().map(move |address| NeighbourEntry { address, mac: self.pod_mac, interface })
     }
 
-    pub fn pod_prefix(&self) -> IpNet {
-        IpNet::V4(host_prefix(self.address))
+    pub fn pod_prefixes(&self) -> impl Iterator<Item = IpNet> {
+        self.addresses.iter().map(IpNet::from)
     }
 }
 
-fn host_prefix(address: Ipv4Addr) -> Ipv4Net {
-    Ipv4Net::from(address)
-}
+const GATEWAY_PREFIX: IpNet = IpNet::V4(Ipv4Net::new_assert(GATEWAY, 32));
 
-/// Address, routes and neighbour in the pod's namespace.
+/// Addresses, routes and neighbours in the pod's namespace.
 pub async fn build_pod_side(endpoint: &Endpoint, netns: &Netns) -> Result<(), EndpointError> {
     let netlink = Netlink::inside(netns).await?;
     let interface = index_of(&netlink, &endpoint.pod_interface).await?;
+    if endpoint.addresses.v6.is_some() {
+        let name = endpoint.pod_interface.clone();
+        netns.run(move || settle_ipv6_of_pod(&name)).await??;
+    }
     netlink.set_up(interface).await?;
-    netlink.add_address(interface, endpoint.pod_prefix()).await?;
-    netlink.replace_neighbour(endpoint.gateway_neighbour(interface)).await?;
+    for prefix in endpoint.pod_prefixes() {
+        netlink.add_address(interface, prefix).await?;
+    }
+    for neighbour in endpoint.gateway_neighbours(interface) {
+        netlink.replace_neighbour(neighbour).await?;
+    }
     for route in endpoint.pod_routes(interface) {
         netlink.replace_route(route).await?;
     }
     Ok(())
 }
 
-/// Settings, neighbour and route on the host. Returns the host veth's index.
+/// To be run in the pod's namespace, before the interface is up: runtimes switch IPv6 off there, and the kernel would
+/// listen for routers and hold the link-local address back until it knows that nobody else has it.
+fn settle_ipv6_of_pod(name: &str) -> Result<(), EndpointError> {
+    for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
+        set(name, &["net", "ipv6", "conf", name, setting], value)?;
+    }
+    Ok(())
+}
+
+/// Settings, neighbours and routes on the host. Returns the host veth's index.
 pub async fn build_host_side(endpoint: &Endpoint, netlink: &Netlink) -> Result<u32, EndpointError> {
     let name = &endpoint.host_interface;
     let interface = index_of(netlink, name).await?;
-    netlink.set_up(interface).await?;
     // A pod's packets may come in here and their answers go out elsewhere: the program on the veth checks the source.
     set(name, &["net", "ipv4", "conf", name, "rp_filter"], "0")?;
     set(name, &["net", "ipv4", "conf", name, "forwarding"], "1")?;
     set(name, &["net", "ipv4", "conf", name, "send_redirects"], "0")?;
     match set(name, &["net", "ipv6", "conf", name, "accept_ra"], "0") {
         // A node without IPv6 has nothing to switch off.
-        Err(EndpointError::Sysctl { source, .. }) if source.is_absent() => {}
+        Err(EndpointError::Sysctl { source, .. }) if source.is_absent() && endpoint.addresses.v6.is_none() => {}
         other => other?,
     }
-    netlink.replace_neighbour(endpoint.pod_neighbour(interface)).await?;
-    netlink.replace_route(endpoint.host_route(interface)).await?;
+    if endpoint.addresses.v6.is_some() {
+        set(name, &["net", "ipv6", "conf", name, "disable_ipv6"], "0")?;
+        set(name, &["net", "ipv6", "conf", name, "forwarding"], "1")?;
+    }
+    netlink.set_up(interface).await?;
+    for neighbour in endpoint.pod_neighbours(interface) {
+        netlink.replace_neighbour(neighbour).await?;
+    }
+    for route in endpoint.host_routes(interface) {
+        netlink.replace_route(route).await?;
+    }
     Ok(interface)
 }
 
@@ -129,4 +165,54 @@ async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, EndpointError> {
 
 fn set(interface: &str, parts: &[&str], value: &str) -> Result<(), EndpointError> {
     sysctl::write(parts, value).map_err(|source| EndpointError::Sysctl { name: interface.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn endpoint(v6: Option<&str>, node6: Option<&str>) -> Endpoint {
+        let addresses = |v4: &str, v6: Option<&str>| Addresses {
+            v4: v4.parse().unwrap(),
+            v6: v6.map(|text| text.parse().unwrap()),
+        };
+        Endpoint {
+            addresses: addresses("10.240.0.5", v6),
+            node_addresses: addresses("10.240.0.4", node6),
+            host_interface: "azv0123456789a".to_owned(),
+            pod_interface: "eth0".to_owned(),
+            pod_mac: [2; 6],
+            mtu: 1500,
+        }
+    }
+
+    fn texts(routes: impl IntoIterator<Item = RouteEntry>) -> Vec<String> {
+        let or_none = |address: Option<IpAddr>| address.map_or("-".to_owned(), |address| address.to_string());
+        let text = |route: RouteEntry| {
+            format!("{} via {} src {}", route.destination, or_none(route.gateway), or_none(route.source))
+        };
+        routes.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_pod_has_a_default_route_for_each_family_it_has() {
+        let single = ["169.254.1.1/32 via - src -", "0.0.0.0/0 via 169.254.1.1 src -"];
+        assert_eq!(texts(endpoint(None, Some("fd00::4")).pod_routes(2)), single);
+        let dual = [single[0], single[1], "::/0 via fe80::1234:5678:9abc src -"];
+        assert_eq!(texts(endpoint(Some("fd00::5"), None).pod_routes(2)), dual);
+        assert_eq!(endpoint(Some("fd00::5"), None).gateway_neighbours(2).count(), 2);
+    }
+
+    #[test]
+    fn the_host_reaches_each_address_from_its_own_of_that_family() {
+        let ipv4 = "10.240.0.5/32 via - src 10.240.0.4";
+        assert_eq!(texts(endpoint(None, Some("fd00::4")).host_routes(2)), [ipv4]);
+        let dual = endpoint(Some("fd00::5"), Some("fd00::4"));
+        assert_eq!(texts(dual.host_routes(2)), [ipv4, "fd00::5/128 via - src fd00::4"]);
+        // A NIC without an IPv6 address of its own: the kernel chooses.
+        assert_eq!(texts(endpoint(Some("fd00::5"), None).host_routes(2)), [ipv4, "fd00::5/128 via - src -"]);
+        assert_eq!(dual.pod_neighbours(2).filter(|neighbour| neighbour.mac == dual.pod_mac).count(), 2);
+    }
 }

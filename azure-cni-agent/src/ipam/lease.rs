@@ -5,9 +5,9 @@
 //! holder's until released. The time is an argument: the time since any fixed point, the same for all calls.
 
 #[cfg(test)]
-mod model_tests;
+pub(super) mod model_tests;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -102,13 +102,9 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
 
     /// The attachment's address; the one it has, if it has one.
     pub fn lease(&mut self, id: &AttachmentId, now: Duration) -> Result<A, LeaseError> {
-        if let Some(&address) = self.leases.get(id) {
+        let address = self.would_lease(id, now)?;
+        if self.leases.contains_key(id) {
             return Ok(address);
-        }
-        let (since, address) = *self.idle.first().ok_or_else(|| self.nothing_idle())?;
-        // Whoever is idle for less long than the first is cooling down too.
-        if let Some(retry_in) = self.cooling_left(since, now).filter(|_| !self.reuse_cooling) {
-            return Err(LeaseError::Cooling { cooling: self.idle.len(), retry_in });
         }
         self.idle.pop_first();
         self.slots.insert(address, Slot::Leased { holder: id.clone(), listed: true });
@@ -116,22 +112,41 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         Ok(address)
     }
 
+    /// What [`Self::lease`] would give now: for a lease that is worth nothing without another.
+    pub fn would_lease(&self, id: &AttachmentId, now: Duration) -> Result<A, LeaseError> {
+        if let Some(&address) = self.leases.get(id) {
+            return Ok(address);
+        }
+        let (since, address) = *self.idle.first().ok_or_else(|| self.nothing_idle())?;
+        // Whoever is idle for less long than the first is cooling down too.
+        match self.cooling_left(since, now).filter(|_| !self.reuse_cooling) {
+            Some(retry_in) => Err(LeaseError::Cooling { cooling: self.idle.len(), retry_in }),
+            None => Ok(address),
+        }
+    }
+
     /// Takes over a lease of an earlier run, in the pool or not, cooling down or not.
     pub fn restore(&mut self, id: &AttachmentId, address: A) -> Result<(), RestoreError<A>> {
-        if let Some(&held) = self.leases.get(id) {
-            let same = held == address;
-            return if same { Ok(()) } else { Err(RestoreError::OtherAddress { id: id.clone(), address: held }) };
-        }
+        self.would_restore(id, address)?;
         let listed = match self.slots.get(&address) {
-            Some(Slot::Leased { holder, .. }) => {
-                return Err(RestoreError::AddressHeld { address, holder: holder.clone() });
-            }
+            // Its own, as that was allowed.
+            Some(Slot::Leased { .. }) => return Ok(()),
             Some(Slot::Idle(since)) => self.idle.remove(&(*since, address)),
             None => false,
         };
         self.slots.insert(address, Slot::Leased { holder: id.clone(), listed });
         self.leases.insert(id.clone(), address);
         Ok(())
+    }
+
+    /// Whether [`Self::restore`] would take the lease over now.
+    pub fn would_restore(&self, id: &AttachmentId, address: A) -> Result<(), RestoreError<A>> {
+        match (self.leases.get(id), self.holder(address)) {
+            (Some(held), _) if *held == address => Ok(()),
+            (Some(held), _) => Err(RestoreError::OtherAddress { id: id.clone(), address: *held }),
+            (None, Some(holder)) => Err(RestoreError::AddressHeld { address, holder: holder.clone() }),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Takes the attachment's address back; `None` if it has none.

@@ -5,12 +5,16 @@
 
 pub mod wireserver;
 
+mod addresses;
 mod lease;
+mod leases;
 mod mac;
 mod nic;
 mod pool;
 
+pub use addresses::Addresses;
 pub use lease::{Counts, LeaseBook, LeaseError, RestoreError};
+pub use leases::{FamilyCounts, Leases, LeasesRestoreError, NoAddress};
 pub use mac::{InvalidMac, MacAddress};
 pub use nic::{Nic, NicMac, Subnet};
 pub use pool::{Pool, PoolError, PoolSubnet, Reserved, Withheld};

@@ -4,9 +4,10 @@
 //! once, a subnet has room for a gateway and pods.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::mac::MacAddress;
 
@@ -31,20 +32,25 @@ impl fmt::Display for NicMac {
 pub struct Nic {
     pub mac: NicMac,
     pub primary: bool,
+    /// Of both families.
     pub subnets: Vec<Subnet>,
-    /// IPv6 subnets the source lists. Their addresses are not read yet: for the log, so that nobody misses them.
-    pub ipv6_prefixes: Vec<Ipv6Net>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// The VM's own address in this subnet.
-    pub primary: Option<Ipv4Addr>,
+    pub primary: Option<IpAddr>,
     /// All other addresses that the platform routes to this NIC, in the source's order.
-    pub secondaries: Vec<Ipv4Addr>,
+    pub secondaries: Vec<IpAddr>,
 }
 
-/// Azure's subnets are /2 to /29 (virtual network FAQ, "How small and how large can virtual networks and subnets be?").
-/// A /30 is let through too: the smallest with a gateway and one more address, for networks outside of Azure.
-pub(super) const SUBNET_LENGTHS: std::ops::RangeInclusive<u8> = 2..=30;
+/// The lengths that a subnet of this family may have. Azure's are /2 to /29, and /64 (virtual network FAQ, "How small and
+/// how large can virtual networks and subnets be?"). For networks outside of Azure: down to a /30 and a /126, the smallest
+/// with a gateway and one more address, and up to a /3, all of global unicast (RFC 4291 section 2.4).
+pub(super) fn subnet_lengths(prefix: &IpNet) -> RangeInclusive<u8> {
+    match prefix {
+        IpNet::V4(_) => 2..=30,
+        IpNet::V6(_) => 3..=126,
+    }
+}

@@ -8,7 +8,7 @@ mod error;
 mod tests;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use roxmltree::{Document, Node, ParsingOptions};
@@ -16,7 +16,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 pub use error::{ParseError, Position};
 
 use super::mac::MacAddress;
-use super::nic::{Nic, NicMac, SUBNET_LENGTHS, Subnet};
+use super::nic::{Nic, NicMac, Subnet, subnet_lengths};
 
 /// 16,000 addresses, all that a virtual network may have, take about 1 MiB.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -41,27 +41,22 @@ pub fn parse(xml: &str) -> Result<Vec<Nic>, ParseError> {
 #[derive(Default)]
 struct Seen {
     nics: HashMap<NicMac, usize>,
-    addresses: HashMap<Ipv4Addr, usize>,
+    addresses: HashMap<IpAddr, usize>,
 }
 
 fn nic(node: Node, seen: &mut Seen) -> Result<Nic, ParseError> {
     let mac = nic_mac(node)?;
     once(node, &mut seen.nics, mac, "interface")?;
-    let mut nic = Nic { mac, primary: is_primary(node)?, subnets: Vec::new(), ipv6_prefixes: Vec::new() };
+    let mut nic = Nic { mac, primary: is_primary(node)?, subnets: Vec::new() };
     let mut prefixes = HashMap::new();
     for child in children(node, "IPSubnet") {
         let prefix = subnet_prefix(child)?;
         once(child, &mut prefixes, prefix, "subnet")?;
-        match prefix {
-            IpNet::V4(prefix) => {
-                let mut subnet = Subnet { prefix, primary: None, secondaries: Vec::new() };
-                for node in children(child, "IPAddress") {
-                    add_address(node, &mut subnet, seen)?;
-                }
-                nic.subnets.push(subnet);
-            }
-            IpNet::V6(prefix) => nic.ipv6_prefixes.push(prefix),
+        let mut subnet = Subnet { prefix, primary: None, secondaries: Vec::new() };
+        for node in children(child, "IPAddress") {
+            add_address(node, &mut subnet, seen)?;
         }
+        nic.subnets.push(subnet);
     }
     Ok(nic)
 }
@@ -82,18 +77,24 @@ fn subnet_prefix(node: Node) -> Result<IpNet, ParseError> {
     if prefix.addr() != prefix.network() {
         return Err(malformed(node, "Prefix", "has host bits set"));
     }
-    if prefix.network().is_ipv4() && !SUBNET_LENGTHS.contains(&prefix.prefix_len()) {
-        return Err(malformed(node, "Prefix", "is no subnet of a virtual network: its length is not in 2 to 30"));
+    if !subnet_lengths(&prefix).contains(&prefix.prefix_len()) {
+        let problem = match prefix {
+            IpNet::V4(_) => "is no subnet of a virtual network: its length is not in 2 to 30",
+            IpNet::V6(_) => "is no subnet of a virtual network: its length is not in 3 to 126",
+        };
+        return Err(malformed(node, "Prefix", problem));
     }
     Ok(prefix)
 }
 
 fn add_address(node: Node, subnet: &mut Subnet, seen: &mut Seen) -> Result<(), ParseError> {
-    let address = match required(node, "Address")?.parse() {
-        Ok(IpAddr::V4(address)) => address,
-        Ok(IpAddr::V6(_)) => return Err(malformed(node, "Address", "is IPv6 in an IPv4 subnet")),
-        Err(_) => return Err(malformed(node, "Address", "is not an address")),
-    };
+    let address: IpAddr =
+        required(node, "Address")?.parse().map_err(|_| malformed(node, "Address", "is not an address"))?;
+    match (address, subnet.prefix) {
+        (IpAddr::V6(_), IpNet::V4(_)) => return Err(malformed(node, "Address", "is IPv6 in an IPv4 subnet")),
+        (IpAddr::V4(_), IpNet::V6(_)) => return Err(malformed(node, "Address", "is IPv4 in an IPv6 subnet")),
+        (IpAddr::V4(_), IpNet::V4(_)) | (IpAddr::V6(_), IpNet::V6(_)) => {}
+    }
     if !subnet.prefix.contains(&address) {
         return Err(ParseError::OutsideSubnet { at: position(node), address, prefix: subnet.prefix });
     }

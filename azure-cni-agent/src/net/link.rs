@@ -2,7 +2,7 @@
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -120,8 +120,14 @@ impl Netlink {
         done.map_err(|error| NetError::new(format!("setting interface number {index} up"), error))
     }
 
+    /// An IPv6 address can be used at once: nobody is asked whether he has it too (RFC 4862 section 5.4, duplicate address
+    /// detection, takes a second). The lease is what keeps it unique.
     pub async fn add_address(&self, index: u32, address: IpNet) -> Result<(), NetError> {
-        let added = self.handle.address().add(index, address.addr(), address.prefix_len()).execute().await;
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let added = request.execute().await;
         added.map_err(|error| NetError::new(format!("giving {address} to interface number {index}"), error))
     }
 

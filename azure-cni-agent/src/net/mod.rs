@@ -6,11 +6,13 @@
 mod link;
 mod netns;
 mod route;
+mod sockets;
 pub mod sysctl;
 
 pub use link::{Link, VethSpec};
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use route::{NeighbourEntry, RouteEntry};
+pub use sockets::{HeldPort, SocketsError, held_ports};
 
 use std::sync::Arc;
 

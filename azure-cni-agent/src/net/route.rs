@@ -1,12 +1,12 @@
-//! Routes and neighbours.
+//! Routes and neighbours, of both families.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
-use rtnetlink::RouteMessageBuilder;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
 use super::{NetError, Netlink};
@@ -14,45 +14,84 @@ use super::{NetError, Netlink};
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteEntry {
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     /// None: the destination is on the link.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     pub interface: u32,
     /// What the namespace's own sockets send from; `None` leaves the choice to the kernel.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
 }
 
 impl RouteEntry {
-    fn to_message(self) -> RouteMessage {
-        let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(self.destination.network(), self.destination.prefix_len())
-            .output_interface(self.interface)
-            .protocol(RouteProtocol::Static);
-        if let Some(source) = self.source {
-            builder = builder.pref_source(source);
-        }
-        match self.gateway {
-            Some(gateway) => builder.gateway(gateway).scope(RouteScope::Universe).build(),
-            None => builder.scope(RouteScope::Link).build(),
+    /// The destination of IPv4's default route.
+    pub const DEFAULT_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+    /// Likewise of IPv6.
+    pub const DEFAULT_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
+
+    /// The destination of the default route of the address's family.
+    pub const fn default_like(address: IpAddr) -> IpNet {
+        match address {
+            IpAddr::V4(_) => Self::DEFAULT_V4,
+            IpAddr::V6(_) => Self::DEFAULT_V6,
         }
     }
 
+    fn to_message(self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family_of(self.destination);
+        message.header.destination_prefix_length = self.destination.prefix_len();
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.kind = RouteType::Unicast;
+        // IPv6 has no scopes of routes: the kernel reads nothing of it there.
+        message.header.scope = if self.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        message.attributes =
+            vec![RouteAttribute::Destination(self.destination.network().into()), RouteAttribute::Oif(self.interface)];
+        message.attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(source.into())));
+        message.attributes.extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        message
+    }
+
+    /// `None` for what is no unicast route of the main table.
     fn from_message(message: &RouteMessage) -> Option<Self> {
-        let mut destination = Ipv4Addr::UNSPECIFIED;
+        let header = &message.header;
+        if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+            return None;
+        }
+        let mut destination = match header.address_family {
+            AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        };
         let mut gateway = None;
         let mut interface = None;
         let mut source = None;
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+                RouteAttribute::Destination(address) => destination = plain(address)?,
+                RouteAttribute::Gateway(address) => gateway = plain(address),
                 RouteAttribute::Oif(index) => interface = Some(*index),
-                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+                RouteAttribute::PrefSource(address) => source = plain(address),
                 _ => {}
             }
         }
-        let destination = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?;
+        let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
         Some(Self { destination, gateway, interface: interface?, source })
+    }
+}
+
+fn family_of(prefix: IpNet) -> AddressFamily {
+    match prefix {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
     }
 }
 
@@ -82,19 +121,25 @@ impl Netlink {
         }
     }
 
-    /// The IPv4 routes of the main table.
+    /// The unicast routes of the main table, of both families.
     pub async fn routes(&self) -> Result<Vec<RouteEntry>, NetError> {
         let mut routes = Vec::new();
-        let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let all = self.dump(
-            || request.execute(),
-            |message| {
-                if message.header.table == RouteHeader::RT_TABLE_MAIN {
-                    routes.extend(RouteEntry::from_message(message));
-                }
-            },
-        );
-        all.await.map_err(|error| NetError::new("listing routes", error))?;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut asked = RouteMessage::default();
+            asked.header.address_family = family;
+            let request = self.handle.route().get(asked);
+            let all = self.dump(
+                || request.execute(),
+                |message| {
+                    // Asked for a family it does not have, the kernel shows all it has (net/core/rtnetlink.c,
+                    // rtnl_get_link).
+                    if message.header.address_family == family {
+                        routes.extend(RouteEntry::from_message(message));
+                    }
+                },
+            );
+            all.await.map_err(|error| NetError::new("listing routes", error))?;
+        }
         Ok(routes)
     }
 
@@ -138,4 +183,46 @@ fn neighbour_from(message: &NeighbourMessage) -> Option<NeighbourEntry> {
         }
     }
     Some(NeighbourEntry { address: address?, mac: mac?, interface: message.header.ifindex })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(destination: &str, gateway: Option<&str>, source: Option<&str>) -> RouteEntry {
+        let address = |text: &str| text.parse().unwrap();
+        RouteEntry {
+            destination: destination.parse().unwrap(),
+            gateway: gateway.map(address),
+            interface: 7,
+            source: source.map(address),
+        }
+    }
+
+    #[test]
+    fn a_route_of_either_family_reads_back_as_written() {
+        for route in [
+            entry("0.0.0.0/0", Some("169.254.1.1"), None),
+            entry("10.240.0.5/32", None, Some("10.240.0.4")),
+            entry("::/0", Some("fe80::1234:5678:9abc"), None),
+            entry("fd00::5/128", None, Some("fd00::4")),
+        ] {
+            assert_eq!(RouteEntry::from_message(&route.to_message()), Some(route));
+        }
+        let mut default = entry("::/0", Some("fe80::1"), None).to_message();
+        // As the kernel tells it: the whole is told by a length of 0 alone.
+        default.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Destination(_)));
+        assert_eq!(RouteEntry::from_message(&default).unwrap().destination, RouteEntry::DEFAULT_V6);
+    }
+
+    #[test]
+    fn other_tables_and_kinds_of_routes_are_not_taken_for_ours() {
+        let route = entry("fd00::5/128", None, None);
+        let mut local = route.to_message();
+        local.header.table = 255;
+        let mut unreachable = route.to_message();
+        unreachable.header.kind = RouteType::Unreachable;
+        assert_eq!(RouteEntry::from_message(&local), None);
+        assert_eq!(RouteEntry::from_message(&unreachable), None);
+    }
 }

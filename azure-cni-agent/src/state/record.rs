@@ -1,7 +1,7 @@
 //! What is remembered of one attachment: enough to answer the same ADD again, to undo it, and to tell after a restart
 //! whether it is still alive.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::net::NetnsId;
 #[serde(rename_all = "camelCase")]
 pub struct AttachmentRecord {
     pub id: AttachmentId,
+    /// IPv4 first; IPv6 if the pod has it.
     pub addresses: Vec<IpAddr>,
     /// The host's end of the veth pair.
     pub host_interface: String,
@@ -27,5 +28,44 @@ pub struct AttachmentRecord {
     pub mtu: u32,
     /// Addresses that the network asked to be reached through the host's stack.
     #[serde(default)]
-    pub via_host: Vec<Ipv4Addr>,
+    pub via_host: Vec<IpAddr>,
+    /// The network opted out of source NAT.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_source: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn records_of_agents_that_knew_ipv4_alone_still_read() {
+        let mut written = json!({
+            "id": {"network": "azure", "containerId": "c1", "ifname": "eth0"}, "addresses": ["10.240.0.5"],
+            "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
+            "netns": "/run/netns/p", "netnsId": {"device": 4, "inode": 4_026_532_000_u64}, "bootId": "b", "mtu": 1500,
+            "viaHost": ["169.254.20.10"],
+        });
+        let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(record.via_host, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
+        // And such an agent could read what is written of a pod with IPv4 alone.
+        assert_eq!(serde_json::to_value(&record).unwrap(), written);
+
+        written.as_object_mut().unwrap().remove("viaHost");
+        assert_eq!(serde_json::from_value::<AttachmentRecord>(written).unwrap().via_host, [] as [IpAddr; 0]);
+    }
+
+    #[test]
+    fn both_families_are_written_and_read() {
+        let written = json!({
+            "id": {"network": "azure", "containerId": "c1", "ifname": "eth0"}, "addresses": ["10.240.0.5", "fd00::5"],
+            "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
+            "netns": "/run/netns/p", "netnsId": null, "bootId": "b", "mtu": 1500, "viaHost": ["fd00::10"],
+        });
+        let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
+        assert!(record.addresses[0].is_ipv4() && record.addresses[1].is_ipv6() && record.via_host[0].is_ipv6());
+        assert_eq!(serde_json::to_value(&record).unwrap(), written);
+    }
 }

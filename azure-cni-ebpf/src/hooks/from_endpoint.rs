@@ -1,81 +1,179 @@
 //! Egress of a pod: TC ingress of its host veth.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use azure_cni_common::conntrack::Event;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Address, V4};
-use azure_cni_common::flow::{Nat, Path};
-use azure_cni_common::next_hop;
+use azure_cni_common::family::{Address, V4, V6};
+use azure_cni_common::flow::{Nat, Origin, Path};
+use azure_cni_common::layout::RouteClass;
+use azure_cni_common::next_hop::{self, Translation};
 
-use crate::conntrack::{self, Tracking};
-use crate::endpoint;
+use crate::conntrack::{self, Known, NewFlow, Tracking};
+use crate::endpoint::{self, Sender};
+use crate::icmp::{self, Speaker};
 use crate::maps::{self, Tables};
-use crate::nat;
-use crate::packet::{Kind, Packet, Unparsed};
+use crate::packet::{self, Kind, Packet, Unparsed};
 use crate::rewrite::{self, End, Rewrite};
 use crate::verdict::{Verdict, finish};
+use crate::{events, fragments, nat};
 
 #[classifier]
 fn from_endpoint(ctx: TcContext) -> i32 {
-    finish(&ctx, steps::<V4>(&ctx))
+    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
+}
+
+#[inline(always)]
+fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
+}
+
+/// A function of its own for each family and for messages, with a stack of its own.
+#[inline(never)]
+fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    let result = steps::<F>(ctx);
+    if !matches!(result, Ok(verdict) if verdict.is_wait()) {
+        packet::end_wait(ctx);
+    }
+    finish(ctx, result)
 }
 
 #[inline(always)]
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let mut packet = match Packet::<F>::parse(ctx) {
-        Ok(packet) => packet,
-        Err(Unparsed::NotOurs) => return Ok(Verdict::PASS),
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    let parsed = packet.parse(ctx);
+    let Some(translation) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
+    match packet.kind {
+        Kind::Flow => {
+            let event = packet.event();
+            match conntrack::track(packet, event) {
+                Tracking::Known(known) => known_flow(ctx, packet, &known),
+                Tracking::New(new) => new_flow(ctx, packet, &new, translation, event),
+            }
+        }
+        Kind::StrayFragment => stray_fragment(ctx, packet, translation),
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+/// Whether the packet is one that the pod may send and that can be forwarded from here.
+#[inline(always)]
+fn admit<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    parsed: Result<(), Unparsed>,
+) -> Result<Option<Translation>, DropReason> {
+    match parsed {
+        Ok(()) => {}
+        Err(Unparsed::NotOurs) => return Ok(None),
         // The stack takes tags of VLAN 0 off behind our back, as many as there are (net/core/dev.c).
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
-    };
-    endpoint::check_source(&packet)?;
+    }
+    let Sender::Pod(translation) = endpoint::check_source(packet)? else { return Ok(None) };
+    fragments::follow(packet);
     F::check_platform(&packet.tuple)?;
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
-    if packet.hop_limit <= 1 || packet.tuple.destination.is_group() || packet.exceeds(ctx, maps::UPLINK_MTU.load()) {
+    if packet.hop_limit <= 1 || packet.tuple.destination.stays_on_link() || packet.exceeds(ctx, maps::UPLINK_MTU.load())
+    {
+        return Ok(None);
+    }
+    Ok(Some(translation))
+}
+
+#[inline(always)]
+fn known_flow<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    known: &Known,
+) -> Result<Verdict, DropReason> {
+    if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
         return Ok(Verdict::PASS);
     }
+    if known.is_refused {
+        return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
+    }
+    // Looked up anew: the pod may have come since the flow was opened.
+    if let Some(ifindex) = endpoint::find::<F>(packet.tuple.destination) {
+        return to_pod(ctx, packet, ifindex);
+    }
+    // A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
+    if known.flow.path == Path::LOCAL {
+        return Ok(Verdict::PASS);
+    }
+    if known.is_opener && known.flow.nat == Nat::TRANSLATED {
+        let port = nat::port_of::<F>(known, &packet.tuple)?;
+        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+    }
+    to_wire(ctx, packet)
+}
 
+#[inline(always)]
+fn new_flow<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    new: &NewFlow,
+    translation: Translation,
+    event: Event,
+) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
-    match conntrack::track(&packet, event) {
-        Tracking::Known(known) => {
-            if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
-                return Ok(Verdict::PASS);
-            }
-            // Looked up anew: the pod may have come since the flow was opened.
-            if let Some(ifindex) = endpoint::find::<F>(destination) {
-                return to_pod(ctx, &mut packet, ifindex);
-            }
-            // A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
-            if known.flow.path == Path::LOCAL {
-                return Ok(Verdict::PASS);
-            }
-            if known.is_opener && known.flow.nat == Nat::TRANSLATED {
-                rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), known.flow.nat_port)?;
-            }
-            to_wire(ctx, &mut packet)
-        }
-        Tracking::New(new) => {
-            if let Some(ifindex) = endpoint::find::<F>(destination) {
-                new.open(Path::LOCAL, Nat::KEEP)?;
-                return to_pod(ctx, &mut packet, ifindex);
-            }
-            let class = F::route(destination);
-            let egress = next_hop::from_pod(class, maps::services(), event);
-            if egress.path == Path::STACK {
-                // Without an entry the next packet is decided the same: a full table cuts no pod off from its host.
-                let _ = new.open(egress.path, egress.nat);
-                return Ok(Verdict::PASS);
-            }
-            if egress.nat == Nat::TRANSLATED {
-                let port = nat::claim::<F>(&new.tuple, new.now_ns)?;
-                nat::open(&new, egress.path, port)?;
-                rewrite::replace(ctx, &mut packet, End::Source, F::node_address(), port)?;
-            } else {
-                new.open(egress.path, egress.nat)?;
-            }
-            to_wire(ctx, &mut packet)
-        }
+    if let Some(ifindex) = endpoint::find::<F>(destination) {
+        new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
+        return to_pod(ctx, packet, ifindex);
+    }
+    let class = F::route(destination);
+    let egress = next_hop::from_pod(class, maps::services(), translation, event);
+    if egress.path == Path::STACK {
+        // Without an entry the next packet is decided the same: a full table cuts no pod off from its host.
+        let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
+        return Ok(Verdict::PASS);
+    }
+    if egress.nat == Nat::TRANSLATED {
+        let port = nat::claim::<F>(&packet.tuple, new.now_ns)
+            .and_then(|port| nat::open::<F>(new, &packet.tuple, egress.path, port).map(|()| port))
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
+        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+    } else if event.opens() || class == Some(RouteClass::VNET) {
+        new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)?;
+    } else if let Some(port) = nat::recall::<F>(&packet.tuple) {
+        new.open_translated::<F>(&packet.tuple, egress.path, port)?;
+        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+    }
+    to_wire(ctx, packet)
+}
+
+/// Its packet's first fragment may be on its way. What is not translated needs no ports: the stack routes it.
+#[inline(always)]
+fn stray_fragment<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &Packet<F>,
+    translation: Translation,
+) -> Result<Verdict, DropReason> {
+    let class = F::route(packet.tuple.destination);
+    if next_hop::at_the_wire(class, translation, Event::Datagram) != Nat::TRANSLATED {
+        return Ok(Verdict::PASS);
+    }
+    if packet::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
+}
+
+#[inline(never)]
+fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, message_steps::<F>(ctx))
+}
+
+#[inline(always)]
+fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    let parsed = packet.parse_apart(ctx);
+    if admit(ctx, packet, parsed)?.is_none() || !matches!(packet.kind, Kind::IcmpError) {
+        return Ok(Verdict::PASS);
+    }
+    match icmp::translate(ctx, packet, Speaker::Pod)? {
+        Path::WIRE => to_wire(ctx, packet),
+        Path::LOCAL => match endpoint::find::<F>(packet.tuple.destination) {
+            Some(ifindex) => to_pod(ctx, packet, ifindex),
+            None => Ok(Verdict::PASS),
+        },
+        _ => Ok(Verdict::PASS),
     }
 }
 

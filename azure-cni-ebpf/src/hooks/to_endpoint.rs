@@ -4,30 +4,42 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::V4;
-use azure_cni_common::flow::{Nat, Path};
+use azure_cni_common::family::{V4, V6};
+use azure_cni_common::flow::{Nat, Origin, Path};
 
 use crate::conntrack::{self, Tracking};
 use crate::endpoint;
 use crate::maps::Tables;
-use crate::packet::{Headers, Kind, Packet};
+use crate::packet::{self, Headers, Kind};
 use crate::verdict::{Verdict, finish};
 
 #[classifier]
 fn to_endpoint(ctx: TcContext) -> i32 {
-    finish(&ctx, steps::<V4>(&ctx))
+    if packet::is_of::<V6>(&ctx) { run::<V6>(&ctx) } else { run::<V4>(&ctx) }
+}
+
+/// A function of its own for each family, with a stack of its own.
+#[inline(never)]
+fn run<F: Headers + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, steps::<F>(ctx))
 }
 
 #[inline(always)]
 fn steps<F: Headers + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Ok(packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::PASS) };
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    if packet.parse(ctx).is_err() {
+        return Ok(Verdict::PASS);
+    }
+    if !matches!(packet.kind, Kind::Flow) {
+        return Ok(Verdict::PASS);
+    }
+    let event = packet.event();
     if endpoint::find::<F>(packet.tuple.destination) != Some(packet.ifindex) {
         return Ok(Verdict::PASS);
     }
-    if let Tracking::New(new) = conntrack::track(&packet, event) {
-        // A full table is no reason to cut the host off from its pods.
-        let _ = new.open(Path::STACK, Nat::KEEP);
+    if let Tracking::New(new) = conntrack::track(packet, event) {
+        // Whoever it is, the stack has let it in. A full table is no reason to cut the host off from its pods.
+        let _ = new.open::<F>(&packet.tuple, Origin::OUTSIDE, Path::STACK, Nat::KEEP);
     }
     Ok(Verdict::PASS)
 }

@@ -6,91 +6,125 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Event;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::V4;
-use azure_cni_common::flow::{Nat, Path};
-use azure_cni_common::next_hop;
+use azure_cni_common::family::{Be16, V4, V6};
+use azure_cni_common::flow::{Nat, Origin, Path};
+use azure_cni_common::next_hop::{self, Translation};
 
 use crate::conntrack::{self, Tracking};
 use crate::endpoint;
+use crate::icmp::{self, Speaker};
 use crate::maps::Tables;
-use crate::nat;
 use crate::packet::{self, Headers, Kind, Packet};
 use crate::rewrite::{self, End, Rewrite};
 use crate::verdict::{Verdict, finish};
+use crate::{events, fragments, nat};
 
 #[classifier]
 fn to_wire(ctx: TcContext) -> i32 {
     if packet::take_handled_mark(&ctx) {
         return finish(&ctx, Ok(Verdict::PASS));
     }
-    finish(&ctx, steps::<V4>(&ctx))
+    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
+}
+
+#[inline(always)]
+fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
+}
+
+/// A function of its own for each family and for messages, with a stack of its own.
+#[inline(never)]
+fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, steps::<F>(ctx))
 }
 
 #[inline(always)]
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Ok(mut packet) = Packet::<F>::parse(ctx) else { return Ok(Verdict::PASS) };
-    if packet.tuple.source == F::node_address() {
-        return host_flow(&packet);
-    }
-    if endpoint::find::<F>(packet.tuple.source).is_none() {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    if packet.parse(ctx).is_err() {
         return Ok(Verdict::PASS);
     }
+    if packet.tuple.source == F::node_address() {
+        return if matches!(packet.kind, Kind::Flow) { host_flow(packet) } else { Ok(Verdict::PASS) };
+    }
+    let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
+    let translation = endpoint::translation::<F>(endpoint);
+    fragments::follow(packet);
     // Once more: the stack may have led the packet here from a service's address.
     F::check_platform(&packet.tuple)?;
     match packet.kind {
-        Kind::Flow(event) => pod_flow(ctx, &mut packet, event),
-        Kind::Fragment => untranslatable(&packet, DropReason::FragmentNotTranslated),
-        Kind::IcmpMessage => untranslatable(&packet, DropReason::IcmpNotTranslated),
-        Kind::LinkBroadcast => Ok(Verdict::PASS),
+        Kind::Flow => pod_flow(ctx, packet, translation, packet.event()),
+        Kind::StrayFragment => untranslatable(packet, translation, DropReason::FragmentNotTranslated),
+        Kind::IcmpError | Kind::Opaque => untranslatable(packet, translation, DropReason::IcmpNotTranslated),
+        Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
     }
 }
 
 #[inline(always)]
-fn pod_flow<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>, event: Event) -> Result<Verdict, DropReason> {
+fn pod_flow<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    translation: Translation,
+    event: Event,
+) -> Result<Verdict, DropReason> {
     let tracking = conntrack::track(packet, event);
-    let decided = match &tracking {
+    let is_decided = match &tracking {
         Tracking::Known(known) if !known.is_opener => return Ok(Verdict::PASS),
-        Tracking::Known(known) => known.flow.nat,
-        Tracking::New(_) => Nat::UNDECIDED,
+        Tracking::Known(known) => known.flow.nat != Nat::UNDECIDED,
+        Tracking::New(_) => false,
     };
-    let port = match (decided, &tracking) {
-        (Nat::TRANSLATED, Tracking::Known(known)) => known.flow.nat_port,
-        (Nat::UNDECIDED, _) if decide(packet, event) == Nat::TRANSLATED => {
-            let port = nat::claim::<F>(&packet.tuple, conntrack::now_ns())?;
-            match &tracking {
-                Tracking::Known(known) => known.set_translation(port),
-                Tracking::New(new) => nat::open(new, Path::STACK, port)?,
-            }
+    let port = match &tracking {
+        Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => nat::port_of::<F>(known, &packet.tuple)?,
+        _ if is_decided => return Ok(Verdict::PASS),
+        _ if decide(packet, translation, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
+        _ => {
+            let now_ns = conntrack::now_ns();
+            let port = nat::claim::<F>(&packet.tuple, now_ns)
+                .and_then(|port| {
+                    match &tracking {
+                        Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::TRANSLATED, port),
+                        Tracking::New(new) => nat::open::<F>(new, &packet.tuple, Path::STACK, port)?,
+                    }
+                    Ok(port)
+                })
+                .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
             port
         }
-        _ => return keep_source(&tracking),
     };
     rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     Ok(Verdict::PASS)
 }
 
-/// Remembers that the flow leaves with the pod's address.
+/// Remembers that the flow leaves with the pod's address. What does not open a flow may belong to one that is unknown.
 #[inline(always)]
-fn keep_source<F: Tables>(tracking: &Tracking<F>) -> Result<Verdict, DropReason> {
+fn keep_source<F: Headers + Tables>(
+    packet: &Packet<F>,
+    tracking: &Tracking,
+    event: Event,
+) -> Result<Verdict, DropReason> {
     match tracking {
-        Tracking::Known(known) if known.flow.nat == Nat::UNDECIDED => known.set_nat(Nat::KEEP),
-        Tracking::Known(_) => {}
-        Tracking::New(new) => {
-            new.open(Path::STACK, Nat::KEEP)?;
+        Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
+        Tracking::New(new) if event.opens() => {
+            new.open::<F>(&packet.tuple, Origin::NODE, Path::STACK, Nat::KEEP)?;
         }
+        Tracking::New(_) => {}
     }
     Ok(Verdict::PASS)
 }
 
 #[inline(always)]
-fn decide<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Nat {
-    next_hop::at_the_wire(F::route(packet.tuple.destination), event)
+fn decide<F: Headers + Tables>(packet: &Packet<F>, translation: Translation, event: Event) -> Nat {
+    next_hop::at_the_wire(F::route(packet.tuple.destination), translation, event)
 }
 
 /// A packet without ports leaves with the pod's address or not at all.
 #[inline(always)]
-fn untranslatable<F: Headers + Tables>(packet: &Packet<F>, reason: DropReason) -> Result<Verdict, DropReason> {
-    match decide(packet, Event::Datagram) {
+fn untranslatable<F: Headers + Tables>(
+    packet: &Packet<F>,
+    translation: Translation,
+    reason: DropReason,
+) -> Result<Verdict, DropReason> {
+    match decide(packet, translation, Event::Datagram) {
         Nat::TRANSLATED => Err(reason),
         _ => Ok(Verdict::PASS),
     }
@@ -98,16 +132,42 @@ fn untranslatable<F: Headers + Tables>(packet: &Packet<F>, reason: DropReason) -
 
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
-    let Kind::Flow(event) = packet.kind else { return Ok(Verdict::PASS) };
     if !nat::can_be_held(packet.tuple.source_port) {
         return Ok(Verdict::PASS);
     }
+    let event = packet.event();
     match conntrack::track(packet, event) {
-        Tracking::New(new) if event.opens() => match nat::reserve_for_host(&new) {
+        Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns) {
+            Ok(()) => {
+                let _ = new.open::<F>(&packet.tuple, Origin::NODE, Path::HOST, Nat::KEEP);
+                Ok(Verdict::PASS)
+            }
             Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
             // A full table is no reason to cut the host off.
-            _ => Ok(Verdict::PASS),
+            Err(_) => Ok(Verdict::PASS),
         },
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+#[inline(never)]
+fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    finish(ctx, message_steps::<F>(ctx))
+}
+
+#[inline(always)]
+fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
+    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
+    if packet.parse_apart(ctx).is_err() || !matches!(packet.kind, Kind::IcmpError) {
+        return Ok(Verdict::PASS);
+    }
+    // The host may speak of an answer on its way to a pod: that its time is over, that it is too long.
+    if packet.tuple.source == F::node_address() {
+        return icmp::translate(ctx, packet, Speaker::Host).map(|_| Verdict::PASS);
+    }
+    let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
+    match icmp::translate(ctx, packet, Speaker::PodThroughStack)? {
+        Path::UNKNOWN => untranslatable(packet, endpoint::translation::<F>(endpoint), DropReason::IcmpNotTranslated),
         _ => Ok(Verdict::PASS),
     }
 }

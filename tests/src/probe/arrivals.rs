@@ -1,11 +1,14 @@
-//! A witness: every IPv4 packet that arrives at the interfaces of a namespace, whether or not anybody answers it.
+//! A witness: every packet that arrives at the interfaces of a namespace, whether or not anybody answers it.
+//!
+//! What IPv6 says to its own link (neighbour discovery, group membership) is left out, as ARP is.
 //!
 //! It proves absence ("no packet with a pod's source ever came here"), which no connection attempt can. It costs the
 //! traffic some speed: do not watch while measuring.
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::IpAddr,
+    ops::RangeInclusive,
     os::fd::{AsRawFd, OwnedFd},
     sync::{
         Arc,
@@ -14,7 +17,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use etherparse::Ipv4HeaderSlice;
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
 use nix::sys::{
     socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt},
     time::{TimeVal, TimeValLike},
@@ -26,38 +29,43 @@ use crate::{
     station::Station,
 };
 
-/// An IPv4 header takes at most 60 bytes; the rest of a packet is not kept.
+/// An IPv4 header takes at most 60 bytes, an IPv6 header 40 and the type of an ICMPv6 message one; the rest of a packet is
+/// not kept.
 const SNAP: usize = 60;
+/// Neighbour discovery (RFC 4861 section 4).
+const DISCOVERY: RangeInclusive<u8> = 133..=137;
 
 /// A packet that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// Its source address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Its destination address.
-    pub destination: Ipv4Addr,
-    /// Its IP protocol number.
+    pub destination: IpAddr,
+    /// Its IP protocol number; of IPv6, the type of its first further header.
     pub protocol: u8,
-    /// Its remaining TTL.
+    /// Its remaining TTL or hop limit.
     pub ttl: u8,
 }
 
 /// Watches a station until [`Arrivals::finish`].
 pub struct Arrivals {
     stop: Arc<AtomicBool>,
-    watcher: Option<JoinHandle<Vec<Arrival>>>,
+    watchers: Vec<JoinHandle<Vec<Arrival>>>,
 }
 
 impl Arrivals {
     /// Starts to watch; packets that arrive from now on are recorded.
     pub fn watch(station: &dyn Station) -> Result<Self> {
-        let socket = station.namespace().run(open).attempt(|| format!("watch the arrivals at {}", station.name()))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let watcher = thread::spawn({
-            let stop = Arc::clone(&stop);
-            move || record(&socket, &stop)
-        });
-        Ok(Self { stop, watcher: Some(watcher) })
+        let mut watched = Self { stop, watchers: Vec::new() };
+        for protocol in [SockProtocol::EthIp, SockProtocol::EthIpv6] {
+            let socket = station.namespace().run(|| open(protocol));
+            let socket = socket.attempt(|| format!("watch the arrivals at {}", station.name()))?;
+            let stop = Arc::clone(&watched.stop);
+            watched.watchers.push(thread::spawn(move || record(&socket, &stop)));
+        }
+        Ok(watched)
     }
 
     /// Ends the watch; everything that arrived before is in the answer.
@@ -67,7 +75,7 @@ impl Arrivals {
 
     fn end(&mut self) -> Vec<Arrival> {
         self.stop.store(true, Ordering::Relaxed);
-        self.watcher.take().map(|watcher| watcher.join().expect("does not panic")).unwrap_or_default()
+        self.watchers.drain(..).flat_map(|watcher| watcher.join().expect("does not panic")).collect()
     }
 }
 
@@ -77,8 +85,8 @@ impl Drop for Arrivals {
     }
 }
 
-fn open() -> io::Result<OwnedFd> {
-    let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::EthIp)?;
+fn open(protocol: SockProtocol) -> io::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(TICK.as_millis() as i64))?;
     Ok(socket)
 }
@@ -100,11 +108,21 @@ fn record(socket: &OwnedFd, stop: &AtomicBool) -> Vec<Arrival> {
 }
 
 fn parse(packet: &[u8]) -> Option<Arrival> {
-    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
-    Some(Arrival {
-        source: header.source_addr(),
-        destination: header.destination_addr(),
-        protocol: header.protocol().0,
-        ttl: header.ttl(),
+    if let Ok(header) = Ipv4HeaderSlice::from_slice(packet) {
+        return Some(Arrival {
+            source: header.source_addr().into(),
+            destination: header.destination_addr().into(),
+            protocol: header.protocol().0,
+            ttl: header.ttl(),
+        });
+    }
+    let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
+    let discovers = header.next_header() == IpNumber::IPV6_ICMP
+        && packet.get(header.slice().len()).is_some_and(|kind| DISCOVERY.contains(kind));
+    (!discovers && !header.destination_addr().is_multicast()).then(|| Arrival {
+        source: header.source_addr().into(),
+        destination: header.destination_addr().into(),
+        protocol: header.next_header().0,
+        ttl: header.hop_limit(),
     })
 }

@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,19 +28,20 @@ pub const ECHO_PORT: u16 = 7;
 
 /// Serves TCP and UDP on one port of a station until dropped.
 pub struct EchoServer {
-    address: SocketAddrV4,
+    address: SocketAddr,
     stop: Arc<AtomicBool>,
     servers: Vec<JoinHandle<()>>,
 }
 
 impl EchoServer {
-    /// Serves on the station's own address and [`ECHO_PORT`].
+    /// Serves on the station's own IPv4 address and [`ECHO_PORT`].
     pub fn start(station: &dyn Station) -> Result<Self> {
-        Self::start_on(station, SocketAddrV4::new(station.address(), ECHO_PORT))
+        Self::start_on(station, (station.address(), ECHO_PORT))
     }
 
     /// Serves on any address that the station accepts packets for.
-    pub fn start_on(station: &dyn Station, address: SocketAddrV4) -> Result<Self> {
+    pub fn start_on(station: &dyn Station, address: impl Into<SocketAddr>) -> Result<Self> {
+        let address = address.into();
         let (listener, datagrams) =
             station.namespace().run(|| bind(address)).attempt(|| format!("serve {address} on {}", station.name()))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -53,7 +54,7 @@ impl EchoServer {
     }
 
     /// Where it serves.
-    pub fn address(&self) -> SocketAddrV4 {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -68,7 +69,7 @@ impl Drop for EchoServer {
 }
 
 /// Opens both sockets with a receive time-out (accepting included), so that their threads can be ended.
-fn bind(address: SocketAddrV4) -> io::Result<(TcpListener, UdpSocket)> {
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
     let listener = TcpListener::bind(address)?;
     setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::milliseconds(TICK.as_millis() as i64))?;
     let datagrams = UdpSocket::bind(address)?;
@@ -113,10 +114,7 @@ fn serve_datagrams(socket: &UdpSocket, stop: &AtomicBool) {
 }
 
 /// The peer address that an answer carries.
-pub(super) fn parse_seen(answer: &str) -> io::Result<SocketAddrV4> {
+pub(super) fn parse_seen(answer: &str) -> io::Result<SocketAddr> {
     let unexpected = || io::Error::new(io::ErrorKind::InvalidData, format!("the far end answered {answer:?}"));
     answer.trim_end().parse().map_err(|_| unexpected())
 }
-
-/// Any address of the station, for a client that leaves the choice to the kernel.
-pub(super) const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);

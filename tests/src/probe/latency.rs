@@ -1,6 +1,6 @@
 //! Round-trip time of one byte over an open TCP connection.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{error::Result, probe::Connection, station::Station};
 
@@ -8,7 +8,7 @@ use crate::{error::Result, probe::Connection, station::Station};
 const WARM_UP: usize = 20;
 
 /// The median of `samples` round trips to an [`crate::probe::EchoServer`].
-pub fn latency(from: &dyn Station, to: SocketAddrV4, samples: usize) -> Result<Duration> {
+pub fn latency(from: &dyn Station, to: impl Into<SocketAddr>, samples: usize) -> Result<Duration> {
     let mut connection = Connection::open(from, to)?;
     let mut measured = Vec::with_capacity(samples);
     for turn in 0..WARM_UP + samples {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddrV4, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     time::{Duration, Instant},
 };
@@ -10,52 +10,69 @@ use std::{
 use nix::{
     errno::Errno,
     sys::{
-        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt},
+        socket::{SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt},
         time::{TimeVal, TimeValLike},
     },
 };
 
 use crate::{
     error::{Error, Result},
-    probe::{
-        PATIENCE,
-        echo::{ANY, parse_seen},
-    },
-    station::Station,
+    probe::{PATIENCE, any_of, echo::parse_seen, family_of},
+    station::{IpVersion, Station},
 };
 
 /// An answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
     /// The source that the far end saw.
-    pub source_seen: SocketAddrV4,
+    pub source_seen: SocketAddr,
     /// The source that the near end used.
-    pub source_used: SocketAddrV4,
+    pub source_used: SocketAddr,
 }
 
 /// Connects once to an [`crate::probe::EchoServer`].
-pub fn tcp(from: &dyn Station, to: SocketAddrV4) -> Result<Reached> {
+pub fn tcp(from: &dyn Station, to: impl Into<SocketAddr>) -> Result<Reached> {
     Connection::open(from, to).map(|connection| connection.reached)
 }
 
 /// Sends one datagram to an [`crate::probe::EchoServer`].
-pub fn udp(from: &dyn Station, to: SocketAddrV4) -> Result<Reached> {
-    udp_from(from, ANY, to)
+pub fn udp(from: &dyn Station, to: impl Into<SocketAddr>) -> Result<Reached> {
+    let to = to.into();
+    udp_from(from, any_of(to), to)
 }
 
 /// The same from an address and port of the caller's choice.
-pub fn udp_from(from: &dyn Station, source: SocketAddrV4, to: SocketAddrV4) -> Result<Reached> {
-    let exchange = || -> io::Result<Reached> {
-        let socket = UdpSocket::bind(source)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.connect(to)?;
-        socket.send(b"who am I?")?;
-        let mut answer = [0; 64];
-        let length = socket.recv(&mut answer)?;
-        let source_seen = parse_seen(&String::from_utf8_lossy(&answer[..length]))?;
-        Ok(Reached { source_seen, source_used: v4(socket.local_addr()?)? })
+pub fn udp_from(from: &dyn Station, source: impl Into<SocketAddr>, to: impl Into<SocketAddr>) -> Result<Reached> {
+    let (source, to) = (source.into(), to.into());
+    from.namespace().run(|| ask(source, to)).map_err(|error| failed(from, to, "udp", error))
+}
+
+/// The same from each of many ports in turn: a flow each, more of them than a process may have sockets.
+pub fn udp_from_each(
+    from: &dyn Station,
+    ports: impl IntoIterator<Item = u16> + Send,
+    to: impl Into<SocketAddr>,
+) -> Result<Vec<Reached>> {
+    let to = to.into();
+    let ask_all = || {
+        let asked = ports.into_iter().map(|port| {
+            let source = SocketAddr::new(any_of(to).ip(), port);
+            ask(source, to).map_err(|error| io::Error::new(plain(error).kind(), format!("from port {port}")))
+        });
+        asked.collect::<io::Result<Vec<Reached>>>()
     };
-    from.namespace().run(exchange).map_err(|error| failed(from, to, "udp", error))
+    from.namespace().run(ask_all).map_err(|error| failed(from, to, "udp", error))
+}
+
+fn ask(source: SocketAddr, to: SocketAddr) -> io::Result<Reached> {
+    let socket = UdpSocket::bind(source)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    socket.send(b"who am I?")?;
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer)?;
+    let source_seen = parse_seen(&String::from_utf8_lossy(&answer[..length]))?;
+    Ok(Reached { source_seen, source_used: socket.local_addr()? })
 }
 
 /// A TCP connection to an [`crate::probe::EchoServer`] that stays open.
@@ -63,23 +80,25 @@ pub struct Connection {
     stream: BufReader<TcpStream>,
     reached: Reached,
     from: String,
-    to: SocketAddrV4,
+    to: SocketAddr,
 }
 
 impl Connection {
     /// Connects and reads what the far end saw.
-    pub fn open(from: &dyn Station, to: SocketAddrV4) -> Result<Self> {
-        Self::open_from(from, ANY, to)
+    pub fn open(from: &dyn Station, to: impl Into<SocketAddr>) -> Result<Self> {
+        let to = to.into();
+        Self::open_from(from, any_of(to), to)
     }
 
     /// The same from an address and port of the caller's choice.
-    pub fn open_from(from: &dyn Station, source: SocketAddrV4, to: SocketAddrV4) -> Result<Self> {
+    pub fn open_from(from: &dyn Station, source: impl Into<SocketAddr>, to: impl Into<SocketAddr>) -> Result<Self> {
+        let (source, to) = (source.into(), to.into());
         let connect = || -> io::Result<(BufReader<TcpStream>, Reached)> {
             let stream = connect_from(source, to)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            let source_used = v4(stream.local_addr()?)?;
+            let source_used = stream.local_addr()?;
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
             stream.read_line(&mut line)?;
@@ -114,12 +133,12 @@ impl Connection {
 }
 
 /// A connection from a bound source; the time limit of sending is that of connecting too (socket(7), SO_SNDTIMEO).
-fn connect_from(source: SocketAddrV4, to: SocketAddrV4) -> io::Result<TcpStream> {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+pub(super) fn connect_from(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(family_of(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
-    bind(socket.as_raw_fd(), &SockaddrIn::from(source))?;
-    match connect(socket.as_raw_fd(), &SockaddrIn::from(to)) {
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
         // So says connect(2) when the limit passes.
         Err(Errno::EINPROGRESS) => Err(io::ErrorKind::WouldBlock.into()),
         Err(errno) => Err(errno.into()),
@@ -127,8 +146,8 @@ fn connect_from(source: SocketAddrV4, to: SocketAddrV4) -> io::Result<TcpStream>
     }
 }
 
-fn failed(from: &dyn Station, to: SocketAddrV4, what: &'static str, source: io::Error) -> Error {
-    let from = format!("{} ({})", from.name(), from.address());
+pub(super) fn failed(from: &dyn Station, to: SocketAddr, what: &'static str, source: io::Error) -> Error {
+    let from = format!("{} ({})", from.name(), from.ip(IpVersion::of(to.ip())));
     Error::Probe { from, to: to.to_string(), what, source: plain(source) }
 }
 
@@ -137,12 +156,5 @@ pub(super) fn plain(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")),
         _ => error,
-    }
-}
-
-fn v4(address: std::net::SocketAddr) -> io::Result<SocketAddrV4> {
-    match address {
-        std::net::SocketAddr::V4(address) => Ok(address),
-        std::net::SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -1,10 +1,11 @@
 //! The daemon: reads its configuration, starts the agent and serves until it is told to stop. The data path goes on.
+//! SIGHUP makes it read its configuration again.
 
 use std::path::PathBuf;
 
 use azure_cni_agent::agent::Agent;
-use azure_cni_agent::config::{AgentConfig, Overrides};
-use azure_cni_agent::{maintain, server};
+use azure_cni_agent::config::{AgentConfig, ConfigError, Overrides};
+use azure_cni_agent::{maintain, routing, server};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -23,29 +24,47 @@ struct Arguments {
     overrides: Overrides,
 }
 
+impl Arguments {
+    /// The configuration that they stand for, as the file is now.
+    fn read(&self) -> Result<AgentConfig, ConfigError> {
+        AgentConfig::load(self.config.as_deref())?.with_overrides(self.overrides.clone())
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let config = AgentConfig::load(arguments.config.as_deref())?.with_overrides(arguments.overrides)?;
+    let config = arguments.read()?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_max_level(LevelFilter::from(config.log_level))
         .init();
     // Calls mostly wait for the kernel: two threads keep a small node's other core free.
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(config))
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run(&arguments, config))
 }
 
-async fn run(config: AgentConfig) -> anyhow::Result<()> {
+async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let socket = config.socket.clone();
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
 
     server::expect_unserved(&socket)?;
     let agent = Agent::start(config).await?;
     let listener = server::listen(&socket)?;
     tokio::spawn(maintain::maintain(agent.clone()));
+    let reload = async {
+        while hung_up.recv().await.is_some() {
+            routing::reload(&agent, arguments.read()).await;
+        }
+    };
     tokio::select! {
-        () = server::serve(agent, listener) => {}
+        () = server::serve(agent.clone(), listener) => {}
+        () = reload => {}
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }

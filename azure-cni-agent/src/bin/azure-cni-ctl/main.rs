@@ -1,14 +1,14 @@
 //! The operator's command: asks the agent on its socket and shows the answer, for people or as JSON.
 
+mod show;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use azure_cni_agent::api::{self, DEFAULT_SOCKET, DropCount, EndpointInfo, Request, Status};
+use azure_cni_agent::api::{self, DEFAULT_SOCKET, Request, Status};
 use clap::{Parser, Subcommand};
-use comfy_table::{Table, presets};
-use serde_json::Value;
 
 /// How long the agent may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,9 +29,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Uplink, pool, connection table, and whatever is wrong; exits with 1 if anything is
+    /// Uplink, pool, fill of the tables, and whatever is wrong; exits with 1 if anything is
     Status,
-    /// The pods attached here, with address and interface
+    /// The pods attached here, with addresses and interface
     Endpoints,
     /// Packets dropped, by reason; all reasons with --all
     Drops {
@@ -39,6 +39,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Flows that were refused of late, by pod and destination
+    Events,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Status => Request::Status,
         Command::Endpoints => Request::Endpoints,
         Command::Drops { .. } => Request::Drops,
+        Command::Events => Request::Events,
     };
     let answer = api::call(&arguments.socket, &request, TIMEOUT)
         .with_context(|| format!("no answer from the agent on {}", arguments.socket.display()))?;
@@ -66,63 +69,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Status => {
             let status: Status = serde_json::from_value(answer)?;
             if !arguments.json {
-                show_status(&status);
+                show::status(&status);
             }
             return Ok(if status.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Endpoints if !arguments.json => show_endpoints(answer)?,
-        Command::Drops { all } if !arguments.json => show_drops(answer, all)?,
+        Command::Endpoints if !arguments.json => show::endpoints(answer)?,
+        Command::Drops { all } if !arguments.json => show::drops(answer, all)?,
+        Command::Events if !arguments.json => show::events(answer)?,
         _ => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn show_status(status: &Status) {
-    println!("agent      {} (map layout {})", status.version, status.abi);
-    println!("uplink     {} with {}, programs attached by {}", status.uplink, status.primary, status.attach_mode);
-    let pool = &status.pool;
-    println!("addresses  {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
-    println!("endpoints  {}", status.endpoints);
-    println!("flows      {} of {}", status.flows.used, status.flows.max);
-    for problem in &status.problems {
-        println!("problem    {problem}");
-    }
-}
-
-fn show_endpoints(answer: Value) -> anyhow::Result<()> {
-    let endpoints: Vec<EndpointInfo> = serde_json::from_value(answer)?;
-    let mut table = table(["ADDRESS", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
-    for endpoint in endpoints {
-        table.add_row([
-            endpoint.address.to_string(),
-            endpoint.host_interface,
-            endpoint.ifindex.to_string(),
-            endpoint.pod_mac,
-            endpoint.attachment.container_id.to_string(),
-            endpoint.attachment.ifname.to_string(),
-            endpoint.attachment.network.to_string(),
-        ]);
-    }
-    println!("{table}");
-    Ok(())
-}
-
-fn show_drops(answer: Value, all: bool) -> anyhow::Result<()> {
-    let drops: Vec<DropCount> = serde_json::from_value(answer)?;
-    let mut table = table(["NUMBER", "REASON", "PACKETS", "MEANING"]);
-    for drop in drops.iter().filter(|drop| all || drop.packets > 0) {
-        table.add_row([&drop.number.to_string(), &drop.name, &drop.packets.to_string(), &drop.meaning]);
-    }
-    if table.row_iter().next().is_none() {
-        println!("nothing was dropped");
-        return Ok(());
-    }
-    println!("{table}");
-    Ok(())
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    table
 }

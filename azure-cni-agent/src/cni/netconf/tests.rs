@@ -29,6 +29,7 @@ fn the_configuration_that_users_have_works_unchanged() {
         agent_socket: None,
         mtu: None,
         ips_to_route_via_host: vec!["169.254.20.10".parse().unwrap()],
+        keep_source: false,
         prev_result: None,
         dns: Dns::default(),
         ignored: vec![],
@@ -67,6 +68,14 @@ fn fields_without_meaning_are_accepted_and_listed() {
         ]
     );
     assert_eq!(config.mtu, Some(1400));
+}
+
+#[test]
+fn a_network_opts_out_of_source_nat_only_by_saying_so() {
+    for (snat, keep_source) in [(json!({}), false), (json!({"snat": true}), false), (json!({"snat": false}), true)] {
+        assert_eq!(parse(snat.clone()).unwrap().keep_source, keep_source, "{snat}");
+    }
+    assert_eq!(u32::from(parse(json!({"snat": "no"})).unwrap_err().code), 6);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::id;
 use super::*;
 
-const COOLDOWN_SECS: u64 = 3;
+pub(in crate::ipam) const COOLDOWN_SECS: u64 = 3;
 const ADDRESSES: u8 = 6;
 const CONTAINERS: u32 = 8;
 
@@ -31,16 +31,20 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-#[derive(Default)]
-struct Model {
+#[derive(Clone)]
+pub(in crate::ipam) struct Model {
     reuse_cooling: bool,
-    pool: BTreeSet<u8>,
-    leases: BTreeMap<u32, u8>,
+    pub(in crate::ipam) pool: BTreeSet<u8>,
+    pub(in crate::ipam) leases: BTreeMap<u32, u8>,
     /// When an address of the pool was last released.
     released: BTreeMap<u8, u64>,
 }
 
 impl Model {
+    pub(in crate::ipam) fn new(reuse_cooling: bool, pool: BTreeSet<u8>) -> Self {
+        Self { reuse_cooling, pool, leases: BTreeMap::new(), released: BTreeMap::new() }
+    }
+
     fn idle(&self) -> impl Iterator<Item = u8> {
         self.pool.iter().copied().filter(|address| !self.leases.values().any(|held| held == address))
     }
@@ -49,7 +53,7 @@ impl Model {
         self.released.get(&address).is_some_and(|released| now < released + COOLDOWN_SECS)
     }
 
-    fn lease(&mut self, container: u32, now: u64) -> Result<u8, LeaseError> {
+    pub(in crate::ipam) fn lease(&mut self, container: u32, now: u64) -> Result<u8, LeaseError> {
         if let Some(&address) = self.leases.get(&container) {
             return Ok(address);
         }
@@ -70,7 +74,7 @@ impl Model {
         }
     }
 
-    fn release(&mut self, container: u32, now: u64) -> Option<u8> {
+    pub(in crate::ipam) fn release(&mut self, container: u32, now: u64) -> Option<u8> {
         let address = self.leases.remove(&container)?;
         self.released.insert(address, now);
         self.forget_vanished();
@@ -78,7 +82,7 @@ impl Model {
     }
 
     /// Whether the lease was taken over.
-    fn restore(&mut self, container: u32, address: u8) -> bool {
+    pub(in crate::ipam) fn restore(&mut self, container: u32, address: u8) -> bool {
         match self.leases.get(&container) {
             Some(&held) => held == address,
             None if self.leases.values().any(|held| *held == address) => false,
@@ -86,12 +90,12 @@ impl Model {
         }
     }
 
-    fn forget_vanished(&mut self) {
+    pub(in crate::ipam) fn forget_vanished(&mut self) {
         let known: BTreeSet<u8> = self.pool.iter().chain(self.leases.values()).copied().collect();
         self.released.retain(|address, _| known.contains(address));
     }
 
-    fn counts(&self, now: u64) -> Counts {
+    pub(in crate::ipam) fn counts(&self, now: u64) -> Counts {
         let cooling = self.idle().filter(|address| self.cooling(*address, now)).count();
         let (idle, leased) = (self.idle().count(), self.leases.len());
         Counts { total: idle + leased, free: idle - cooling, leased, cooling }
@@ -107,9 +111,8 @@ proptest! {
         steps in proptest::collection::vec(any_step(), 1..80),
     ) {
         let mut book = LeaseBook::new(Duration::from_secs(COOLDOWN_SECS)).with_reuse_cooling(reuse_cooling);
-        let mut model = Model { reuse_cooling, ..Model::default() };
+        let mut model = Model::new(reuse_cooling, (0..ADDRESSES).collect());
         book.set_pool(0..ADDRESSES);
-        model.pool = (0..ADDRESSES).collect();
         let mut now_secs = 0;
 
         for step in steps {

@@ -6,7 +6,7 @@ use super::*;
 
 const COOLDOWN: Duration = Duration::from_secs(30);
 
-pub(super) fn id(container: u32) -> AttachmentId {
+pub(in crate::ipam) fn id(container: u32) -> AttachmentId {
     AttachmentId {
         network: "azure".parse().unwrap(),
         container_id: format!("c{container}").parse().unwrap(),

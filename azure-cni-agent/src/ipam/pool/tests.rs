@@ -9,7 +9,7 @@ use crate::ipam::{LeaseBook, LeaseError};
 
 const UPLINK: MacAddress = MacAddress([0, 0x0d, 0x3a, 0, 0, 1]);
 
-fn ip(text: &str) -> Ipv4Addr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -22,7 +22,7 @@ fn subnet(prefix: &str, primary: Option<&str>, secondaries: &[&str]) -> Subnet {
 }
 
 fn nic(mac: NicMac, subnets: Vec<Subnet>) -> Nic {
-    Nic { mac, primary: true, subnets, ipv6_prefixes: vec![] }
+    Nic { mac, primary: true, subnets }
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_uplink_s_own_entry_wins_over_the_first_nic_s() {
     let first = nic(NicMac::First, vec![subnet("10.1.0.0/24", Some("10.1.0.4"), &[])]);
     let exact = nic(NicMac::Exact(UPLINK), vec![subnet("10.2.0.0/24", Some("10.2.0.4"), &[])]);
 
-    let of = |nics: &[Nic]| Pool::for_uplink(nics, UPLINK).map(|pool| pool.primary);
+    let of = |nics: &[Nic]| Pool::for_uplink(nics, UPLINK).map(|pool| IpAddr::V4(pool.primary));
     assert_eq!(of(&[other.clone(), first.clone(), exact]), Ok(ip("10.2.0.4")));
     assert_eq!(of(&[other.clone(), first]), Ok(ip("10.1.0.4")));
     let error = of(&[other]).unwrap_err().to_string();
@@ -52,8 +52,7 @@ fn one_nic_s_subnets_make_one_pool() {
         subnet("10.2.0.0/25", Some("10.2.0.4"), &["10.2.0.5"]),
     ];
     let pool = Pool::for_uplink(&[nic(NicMac::First, subnets)], UPLINK).unwrap();
-    assert_eq!(pool.primary, ip("10.2.0.4"));
-    assert_eq!(pool.primaries().collect::<Vec<_>>(), [ip("10.2.0.4")]);
+    assert_eq!(pool.primaries().iter().collect::<Vec<_>>(), [ip("10.2.0.4")]);
     assert_eq!(pool.addresses().collect::<Vec<_>>(), [ip("10.1.0.9"), ip("10.1.0.8"), ip("10.2.0.5")]);
     assert_eq!(pool.subnet_of(ip("10.1.0.9")).unwrap().gateway, ip("10.1.0.1"));
     assert_eq!(pool.subnet_of(ip("10.2.0.5")).unwrap().prefix.to_string(), "10.2.0.0/25");
@@ -84,23 +83,73 @@ fn reserved_addresses_are_withheld_and_named() {
     );
 }
 
+#[test]
+fn a_nic_of_both_families_makes_a_pool_of_both() {
+    let subnets = vec![
+        subnet("fd00:1::/64", Some("fd00:1::4"), &["fd00:1::5", "fd00:1::6"]),
+        subnet("10.1.0.0/24", Some("10.1.0.4"), &["10.1.0.5"]),
+        subnet("fd00:2::/64", Some("fd00:2::4"), &[]),
+    ];
+    let pool = Pool::for_uplink(&[nic(NicMac::First, subnets)], UPLINK).unwrap();
+    assert_eq!(pool.primaries().iter().collect::<Vec<_>>(), [ip("10.1.0.4"), ip("fd00:1::4")]);
+    assert_eq!(pool.addresses().collect::<Vec<_>>(), [ip("fd00:1::5"), ip("fd00:1::6"), ip("10.1.0.5")]);
+    assert_eq!(pool.subnet_of(ip("fd00:1::6")).unwrap().gateway, ip("fd00:1::1"));
+    assert!(pool.is_dual_stack());
+}
+
+#[test]
+fn an_ipv6_address_of_the_vm_alone_gives_pods_none() {
+    let subnets = vec![
+        subnet("10.1.0.0/24", Some("10.1.0.4"), &["10.1.0.5"]),
+        subnet("fd00::/64", Some("fd00::4"), &["fd00::1"]),
+    ];
+    let pool = Pool::for_uplink(&[nic(NicMac::First, subnets)], UPLINK).unwrap();
+    assert_eq!(pool.primary6, Some("fd00::4".parse().unwrap()));
+    assert!(!pool.is_dual_stack());
+}
+
+#[test]
+fn ipv6_alone_gives_no_pool() {
+    let nic = nic(NicMac::First, vec![subnet("fd00::/64", Some("fd00::4"), &["fd00::5"])]);
+    assert_eq!(Pool::for_uplink(&[nic], UPLINK), Err(PoolError::NoPrimary { nic: NicMac::First }));
+}
+
+#[test]
+fn an_ipv6_subnet_has_a_router_anycast_address_and_no_broadcast() {
+    let listed = ["fd00::", "fd00::1", "fd00::2", "fd00::ffff:ffff:ffff:ffff"];
+    let subnets = vec![subnet("10.1.0.0/24", Some("10.1.0.4"), &[]), subnet("fd00::/64", Some("fd00::4"), &listed)];
+    let pool = Pool::for_uplink(&[nic(NicMac::First, subnets)], UPLINK).unwrap();
+    assert_eq!(pool.addresses().collect::<Vec<_>>(), [ip("fd00::2"), ip("fd00::ffff:ffff:ffff:ffff")]);
+    let withheld: Vec<_> = pool.withheld.iter().map(|one| (one.address, one.reason)).collect();
+    assert_eq!(withheld, [(ip("fd00::"), Reserved::RouterAnycast), (ip("fd00::1"), Reserved::Gateway)]);
+}
+
 /// A subnet of up to 64 addresses of which any are listed, the reserved ones too.
-fn any_subnet(third_octet: u8) -> impl Strategy<Value = Subnet> {
-    (26u8..=30, proptest::collection::btree_set(0u32..64, 0..64)).prop_map(move |(length, hosts)| {
-        let prefix = Ipv4Net::new(Ipv4Addr::new(10, 0, third_octet, 0), length).unwrap();
-        let in_prefix = hosts.into_iter().filter(|host| *host <= prefix.hostmask().to_bits());
-        let mut addresses: Vec<_> =
-            in_prefix.map(|host| Ipv4Addr::from_bits(prefix.network().to_bits() | host)).collect();
+fn any_subnet(base: &'static str) -> impl Strategy<Value = Subnet> {
+    (2u8..=6, proptest::collection::btree_set(0u8..64, 0..64)).prop_map(move |(host_bits, hosts)| {
+        let base = IpNet::from(ip(base));
+        let prefix = IpNet::new(base.addr(), base.max_prefix_len() - host_bits).unwrap();
+        let in_prefix = hosts.into_iter().filter(|host| *host < 1 << host_bits);
+        let mut addresses: Vec<_> = in_prefix.map(|host| nth(prefix, host)).collect();
         let primary = addresses.pop();
         Subnet { prefix, primary, secondaries: addresses }
     })
 }
 
+fn nth(prefix: IpNet, host: u8) -> IpAddr {
+    match prefix.network() {
+        IpAddr::V4(base) => Ipv4Addr::from_bits(base.to_bits() + u32::from(host)).into(),
+        IpAddr::V6(base) => Ipv6Addr::from_bits(base.to_bits() + u128::from(host)).into(),
+    }
+}
+
 proptest! {
     #[test]
-    fn pods_get_every_listed_address_but_the_reserved_ones(a in any_subnet(0), b in any_subnet(1)) {
-        let subnets = vec![a, b];
-        prop_assume!(subnets.iter().any(|subnet| subnet.primary.is_some()));
+    fn pods_get_every_listed_address_but_the_reserved_ones(
+        a in any_subnet("10.0.0.0"), b in any_subnet("10.0.1.0"), c in any_subnet("fd00::")
+    ) {
+        let subnets = vec![a, b, c];
+        prop_assume!(subnets.iter().any(|subnet| subnet.primary.is_some_and(|primary| primary.is_ipv4())));
         let pool = Pool::for_uplink(&[nic(NicMac::First, subnets.clone())], UPLINK).unwrap();
 
         let mut book = LeaseBook::new(Duration::ZERO);
@@ -120,9 +169,8 @@ proptest! {
         }
 
         let expected: BTreeSet<_> = subnets.iter().flat_map(|subnet| {
-            let (network, broadcast) = (subnet.prefix.network(), subnet.prefix.broadcast());
-            let gateway = Ipv4Addr::from_bits(network.to_bits() + 1);
-            let reserved = [Some(network), Some(broadcast), Some(gateway), subnet.primary];
+            let broadcast = Some(subnet.prefix.broadcast()).filter(|address| address.is_ipv4());
+            let reserved = [Some(nth(subnet.prefix, 0)), broadcast, Some(nth(subnet.prefix, 1)), subnet.primary];
             subnet.secondaries.iter().copied().filter(move |address| !reserved.contains(&Some(*address)))
         }).collect();
         prop_assert_eq!(&leased, &expected);

@@ -2,9 +2,9 @@
 //! document may, where the source was caught in the middle of a change.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// Line and column, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +44,11 @@ pub enum ParseError {
     Malformed { at: Position, element: String, attribute: &'static str, value: String, problem: &'static str },
     /// A retry does not help.
     #[error("{at}: address {address} lies outside of its subnet {prefix}")]
-    OutsideSubnet { at: Position, address: Ipv4Addr, prefix: Ipv4Net },
+    OutsideSubnet { at: Position, address: IpAddr, prefix: IpNet },
     /// Two pods could get the same address. A retry does not help.
     #[error("{at}: {what} {value} is listed a second time, first at {first}")]
     Duplicate { at: Position, what: &'static str, value: String, first: Position },
     /// A retry does not help.
     #[error("{at}: address {address} is a second primary address of subnet {prefix}, after {first}")]
-    SecondPrimary { at: Position, address: Ipv4Addr, first: Ipv4Addr, prefix: Ipv4Net },
+    SecondPrimary { at: Position, address: IpAddr, first: IpAddr, prefix: IpNet },
 }

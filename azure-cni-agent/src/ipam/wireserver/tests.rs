@@ -1,3 +1,5 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,6 +10,10 @@ fn document(inside: &str) -> String {
         "<Interfaces>\n<Interface MacAddress=\"000D3AF9DCA6\" IsPrimary=\"true\">\n\
          <IPSubnet Prefix=\"10.240.0.0/16\">\n{inside}\n</IPSubnet>\n</Interface>\n</Interfaces>"
     )
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 fn mac(text: &str) -> NicMac {
@@ -26,10 +32,10 @@ fn the_platform_s_document_is_read_as_it_is() {
 </Interfaces>"#;
     let subnet = Subnet {
         prefix: "10.240.0.0/16".parse().unwrap(),
-        primary: Some(Ipv4Addr::new(10, 240, 0, 4)),
-        secondaries: vec![Ipv4Addr::new(10, 240, 0, 5)],
+        primary: Some(ip("10.240.0.4")),
+        secondaries: vec![ip("10.240.0.5")],
     };
-    let nic = Nic { mac: mac("00:0d:3a:f9:dc:a6"), primary: true, subnets: vec![subnet], ipv6_prefixes: vec![] };
+    let nic = Nic { mac: mac("00:0d:3a:f9:dc:a6"), primary: true, subnets: vec![subnet] };
     assert_eq!(parse(xml), Ok(vec![nic]));
 }
 
@@ -41,7 +47,8 @@ fn several_nics_and_subnets_are_kept_apart() {
           <Interface MacAddress="*" IsPrimary="True">
             <IPSubnet Prefix="10.1.0.0/24"><IPAddress Address="10.1.0.4" IsPrimary="TRUE"/></IPSubnet>
             <IPSubnet Prefix="10.2.0.0/24"><IPAddress Address="10.2.0.9"/></IPSubnet>
-            <IPSubnet Prefix="fd00::/64"><IPAddress Address="fd00::4" IsPrimary="true"/></IPSubnet>
+            <IPSubnet Prefix="fd00::/64"><IPAddress Address="fd00::4" IsPrimary="true"/>
+              <IPAddress Address="FD00:0::5"/></IPSubnet>
           </Interface>
           <Interface MacAddress="00:0d:3a:00:00:01">
             <IPSubnet Prefix="10.1.0.0/24"><IPAddress Address="10.1.0.5" IsPrimary="true"/></IPSubnet>
@@ -51,12 +58,14 @@ fn several_nics_and_subnets_are_kept_apart() {
     .unwrap();
     assert_eq!(nics.len(), 2);
     assert_eq!((nics[0].mac, nics[0].primary), (NicMac::First, true));
-    assert_eq!(nics[0].subnets.len(), 2);
+    assert_eq!(nics[0].subnets.len(), 3);
     assert_eq!(nics[0].subnets[1].primary, None);
-    assert_eq!(nics[0].subnets[1].secondaries, [Ipv4Addr::new(10, 2, 0, 9)]);
-    assert_eq!(nics[0].ipv6_prefixes, ["fd00::/64".parse().unwrap()]);
+    assert_eq!(nics[0].subnets[1].secondaries, [ip("10.2.0.9")]);
+    assert_eq!(nics[0].subnets[2].prefix, "fd00::/64".parse().unwrap());
+    assert_eq!(nics[0].subnets[2].primary, Some(ip("fd00::4")));
+    assert_eq!(nics[0].subnets[2].secondaries, [ip("fd00::5")]);
     assert_eq!((nics[1].mac, nics[1].primary), (mac("000D3A000001"), false));
-    assert_eq!(nics[1].subnets[0].primary, Some(Ipv4Addr::new(10, 1, 0, 5)));
+    assert_eq!(nics[1].subnets[0].primary, Some(ip("10.1.0.5")));
 }
 
 #[test]
@@ -65,7 +74,7 @@ fn what_the_platform_may_add_is_ignored() {
         "<!-- note --><IPAddress Address=\"10.240.0.5\" State=\"New\"><Inner/></IPAddress><Route Address=\"bad\"/>",
     );
     let nics = parse(&format!("\u{feff}{xml}")).unwrap();
-    assert_eq!(nics[0].subnets[0].secondaries, [Ipv4Addr::new(10, 240, 0, 5)]);
+    assert_eq!(nics[0].subnets[0].secondaries, [ip("10.240.0.5")]);
 }
 
 #[test]
@@ -108,6 +117,21 @@ fn a_wrong_document_is_refused_with_what_and_where() {
         ),
         (subnet("Prefix=\"10.0.0.0/31\""), "is no subnet of a virtual network"),
         (subnet("Prefix=\"0.0.0.0/0\""), "is no subnet of a virtual network"),
+        (subnet("Prefix=\"fd00::/127\""), "its length is not in 3 to 126"),
+        (subnet("Prefix=\"::/0\""), "is no subnet of a virtual network"),
+        (subnet("Prefix=\"fd00::1/64\""), "has host bits"),
+        (
+            subnet("Prefix=\"fd00::/64\"><IPAddress Address=\"10.0.0.4\"/></IPSubnet><IPSubnet Prefix=\"10.0.0.0/8\""),
+            "is IPv4 in an IPv6 subnet",
+        ),
+        (
+            subnet("Prefix=\"fd00::/64\"><IPAddress Address=\"fd00:1::4\"/></IPSubnet><IPSubnet Prefix=\"10.0.0.0/8\""),
+            "address fd00:1::4 lies outside of its subnet fd00::/64",
+        ),
+        (
+            subnet("Prefix=\"fd00::/64\"/><IPSubnet Prefix=\"fd00:0:0::/64\""),
+            "subnet fd00::/64 is listed a second time",
+        ),
         (subnet("Prefix=\"10.0.0.0/24\"/><IPSubnet Prefix=\"10.0.0.0/24\""), "subnet 10.0.0.0/24 is listed a second"),
         (address(""), "line 4, column 1: <IPAddress> has no attribute Address"),
         (address("Address=\"10.240.0\""), "<IPAddress Address=\"10.240.0\">: the value is not an address"),
@@ -176,11 +200,14 @@ fn deep_nesting_does_not_exhaust_the_stack() {
 
 /// Any subnet a document may list, with distinct addresses in it.
 fn any_subnet() -> impl Strategy<Value = Subnet> {
-    (any::<u32>(), SUBNET_LENGTHS, any::<bool>(), proptest::collection::btree_set(any::<u32>(), 0..8)).prop_map(
-        |(base, length, has_primary, hosts)| {
-            let prefix = ipnet::Ipv4Net::new(Ipv4Addr::from(base), length).unwrap().trunc();
-            let inside = |host| Ipv4Addr::from(prefix.network().to_bits() | (host & prefix.hostmask().to_bits()));
-            let mut addresses: Vec<_> = hosts.into_iter().map(inside).collect();
+    let prefix = prop_oneof![
+        (any::<u32>(), 2..=30u8).prop_map(|(base, length)| IpNet::new(Ipv4Addr::from(base).into(), length).unwrap()),
+        (any::<u128>(), 3..=126u8).prop_map(|(base, length)| IpNet::new(Ipv6Addr::from(base).into(), length).unwrap()),
+    ];
+    (prefix, any::<bool>(), proptest::collection::btree_set(any::<u128>(), 0..8)).prop_map(
+        |(prefix, has_primary, hosts)| {
+            let prefix = prefix.trunc();
+            let mut addresses: Vec<_> = hosts.into_iter().map(|host| inside(prefix, host)).collect();
             addresses.sort_unstable();
             addresses.dedup();
             let primary = if has_primary { addresses.pop() } else { None };
@@ -189,9 +216,16 @@ fn any_subnet() -> impl Strategy<Value = Subnet> {
     )
 }
 
+fn inside(prefix: IpNet, host: u128) -> IpAddr {
+    match prefix {
+        IpNet::V4(net) => Ipv4Addr::from(net.network().to_bits() | (host as u32 & net.hostmask().to_bits())).into(),
+        IpNet::V6(net) => Ipv6Addr::from(net.network().to_bits() | (host & net.hostmask().to_bits())).into(),
+    }
+}
+
 fn render(subnet: &Subnet) -> String {
     let element =
-        |address: &Ipv4Addr, primary: bool| format!("<IPAddress Address=\"{address}\" IsPrimary=\"{primary}\"/>");
+        |address: &IpAddr, primary: bool| format!("<IPAddress Address=\"{address}\" IsPrimary=\"{primary}\"/>");
     let secondaries: String = subnet.secondaries.iter().map(|address| element(address, false)).collect();
     let primary: String = subnet.primary.iter().map(|address| element(address, true)).collect();
     format!("<IPSubnet Prefix=\"{}\">{secondaries}{primary}</IPSubnet>", subnet.prefix)
@@ -200,7 +234,7 @@ fn render(subnet: &Subnet) -> String {
 proptest! {
     #[test]
     fn what_is_written_is_what_is_read(mac: [u8; 6], primary: bool, subnet in any_subnet()) {
-        let nic = Nic { mac: NicMac::Exact(MacAddress(mac)), primary, subnets: vec![subnet], ipv6_prefixes: vec![] };
+        let nic = Nic { mac: NicMac::Exact(MacAddress(mac)), primary, subnets: vec![subnet] };
         let subnets: String = nic.subnets.iter().map(render).collect();
         let xml = format!(
             "<Interfaces><Interface MacAddress=\"{}\" IsPrimary=\"{primary}\">{subnets}</Interface></Interfaces>", nic.mac

@@ -23,7 +23,8 @@ fn record(container: &str) -> AttachmentRecord {
         netns_id: Some(NetnsId { device: 4, inode: 4_026_532_000 }),
         boot_id: "6e7c7ab1-6b2f-4b0a-8a3e-b7d7dfb1b0a5".to_owned(),
         mtu: 1500,
-        via_host: vec![Ipv4Addr::new(169, 254, 20, 10)],
+        via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
+        keep_source: true,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A path that does not carry TCP is not measured further; what failed is kept word by word for the verdict.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use azure_cni_tests::{
     Error, Station, Yardstick,
@@ -35,14 +35,14 @@ pub(crate) struct Measured {
     pub(crate) name: &'static str,
     pub(crate) from: String,
     pub(crate) to: String,
-    pub(crate) promised: Ipv4Addr,
+    pub(crate) promised: IpAddr,
     /// Whether the promised source is the sender's own address.
     pub(crate) own_source: bool,
-    pub(crate) tcp: Result<Ipv4Addr, String>,
-    pub(crate) udp: Result<Ipv4Addr, String>,
+    pub(crate) tcp: Result<IpAddr, String>,
+    pub(crate) udp: Result<IpAddr, String>,
     pub(crate) icmp: Result<(), String>,
     /// Sources of packets that reached the far end although they must not have.
-    pub(crate) strays: BTreeSet<Ipv4Addr>,
+    pub(crate) strays: BTreeSet<IpAddr>,
     pub(crate) speed: Result<Speed, String>,
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn path(path: &Path, effort: Effort) -> Measured {
             return measured;
         }
     };
-    measured.tcp = probe::tcp(from, echo.address()).map(|reached| *reached.source_seen.ip()).map_err(text);
-    measured.udp = probe::udp(from, echo.address()).map(|reached| *reached.source_seen.ip()).map_err(text);
+    measured.tcp = probe::tcp(from, echo.address()).map(|reached| reached.source_seen.ip()).map_err(text);
+    measured.udp = probe::udp(from, echo.address()).map(|reached| reached.source_seen.ip()).map_err(text);
     measured.icmp = probe::ping(from, to.address()).map(drop).map_err(text);
     // Watching costs speed, so it ends before that is measured.
     let sources = arrivals.finish().into_iter().map(|arrival| arrival.source);

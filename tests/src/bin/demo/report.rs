@@ -1,6 +1,6 @@
 //! What the demo found, for people and for programs.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
@@ -108,7 +108,7 @@ fn reached(ok: bool) -> Cell {
 /// The source that the far end saw, by which name, and whether it is the promised one.
 fn source(path: &Measured) -> Cell {
     let whose = if path.own_source { "its own" } else { "the VM's primary" };
-    let wrong = |seen: &Ipv4Addr| *seen != path.promised;
+    let wrong = |seen: &IpAddr| *seen != path.promised;
     match (&path.tcp, &path.udp) {
         (Ok(seen), _) | (_, Ok(seen)) if wrong(seen) => Cell::bad(&format!("{seen} WRONG, not {}", path.promised)),
         (_, Ok(seen)) if wrong(seen) => Cell::bad(&format!("{seen} WRONG, not {}", path.promised)),

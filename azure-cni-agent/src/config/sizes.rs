@@ -1,0 +1,71 @@
+//! How many flows the data path has room for: what is configured, else what the machine's memory allows.
+
+use super::DatapathConfig;
+
+/// One entry of the connection table for this much of the machine's memory.
+const BYTES_PER_FLOW: u64 = 64 << 10;
+/// Below, a few busy pods of a small VM would meet the limit; above, only flows that are really there should cost memory.
+const DERIVED_FLOWS: (u64, u64) = (65_536, 524_288);
+/// Of the connection table, for half-open and one-way flows: a handshake lasts a fraction of a connection.
+const OPENING_SHARE: u32 = 4;
+const DERIVED_OPENING_MIN: u32 = 16_384;
+
+/// Entries of the data path's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSizes {
+    /// The connection table, and the table of translations.
+    pub max_flows: u32,
+    /// The table of half-open and one-way flows.
+    pub max_opening: u32,
+}
+
+impl DatapathConfig {
+    /// On a machine with this much memory.
+    pub fn table_sizes(&self, memory_bytes: u64) -> TableSizes {
+        let max_flows = self.max_flows.unwrap_or_else(|| flows_for(memory_bytes));
+        let max_opening = self.max_opening.unwrap_or((max_flows / OPENING_SHARE).max(DERIVED_OPENING_MIN));
+        TableSizes { max_flows, max_opening }
+    }
+}
+
+fn flows_for(memory_bytes: u64) -> u32 {
+    let (min, max) = DERIVED_FLOWS;
+    (memory_bytes / BYTES_PER_FLOW).clamp(min, max) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn sizes(max_flows: Option<u32>, max_opening: Option<u32>, memory_bytes: u64) -> (u32, u32) {
+        let config = DatapathConfig { max_flows, max_opening, ..DatapathConfig::default() };
+        let TableSizes { max_flows, max_opening } = config.table_sizes(memory_bytes);
+        (max_flows, max_opening)
+    }
+
+    #[test]
+    fn sizes_that_are_not_configured_follow_the_machines_memory_within_bounds() {
+        for (memory, max_flows, max_opening) in [
+            (0, 65_536, 16_384),
+            (GIB, 65_536, 16_384),
+            (4 * GIB, 65_536, 16_384),
+            (4 * GIB + BYTES_PER_FLOW, 65_537, 16_384),
+            (8 * GIB, 131_072, 32_768),
+            (16 * GIB, 262_144, 65_536),
+            (32 * GIB, 524_288, 131_072),
+            (u64::MAX, 524_288, 131_072),
+        ] {
+            assert_eq!(sizes(None, None, memory), (max_flows, max_opening), "{memory} bytes");
+        }
+    }
+
+    #[test]
+    fn configured_sizes_are_taken_as_they_are() {
+        assert_eq!(sizes(Some(1024), Some(2048), 64 * GIB), (1024, 2048));
+        assert_eq!(sizes(Some(1024), None, 64 * GIB), (1024, 16_384));
+        assert_eq!(sizes(Some(16_777_216), None, GIB), (16_777_216, 4_194_304));
+        assert_eq!(sizes(None, Some(1024), 8 * GIB), (131_072, 1024));
+    }
+}

@@ -1,0 +1,148 @@
+//! `[timeouts]`: for how long a flow may stay silent before it is forgotten.
+
+use azure_cni_common::conntrack::Timeouts;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+use super::check::within;
+
+/// Five days: what the kernel's own tracking gives an established connection (net/netfilter/nf_conntrack_proto_tcp.c).
+const SECS: (u64, u64) = (1, 432_000);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutsConfig {
+    pub tcp_opening_secs: u32,
+    pub tcp_established_secs: u32,
+    pub tcp_half_closed_secs: u32,
+    pub tcp_closed_secs: u32,
+    pub datagram_one_way_secs: u32,
+    pub datagram_replied_secs: u32,
+}
+
+impl TimeoutsConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let opening = ("timeouts.tcp_opening_secs", self.tcp_opening_secs);
+        let established = ("timeouts.tcp_established_secs", self.tcp_established_secs);
+        let half_closed = ("timeouts.tcp_half_closed_secs", self.tcp_half_closed_secs);
+        let closed = ("timeouts.tcp_closed_secs", self.tcp_closed_secs);
+        let one_way = ("timeouts.datagram_one_way_secs", self.datagram_one_way_secs);
+        let replied = ("timeouts.datagram_replied_secs", self.datagram_replied_secs);
+        for (key, secs) in [opening, established, half_closed, closed, one_way, replied] {
+            within(key, secs.into(), SECS)?;
+        }
+        // A flow of which less is to be expected must not outlive one of which more is.
+        [(opening, established), (closed, half_closed), (half_closed, established), (one_way, replied)]
+            .into_iter()
+            .try_for_each(|(shorter, longer)| not_longer(shorter, longer))
+    }
+}
+
+fn not_longer(shorter: (&'static str, u32), longer: (&'static str, u32)) -> Result<(), ConfigError> {
+    if shorter.1 <= longer.1 { Ok(()) } else { Err(ConfigError::TimeoutsContradict { shorter, longer }) }
+}
+
+impl Default for TimeoutsConfig {
+    fn default() -> Self {
+        let Timeouts {
+            tcp_opening_secs,
+            tcp_established_secs,
+            tcp_half_closed_secs,
+            tcp_closed_secs,
+            datagram_one_way_secs,
+            datagram_replied_secs,
+        } = Timeouts::DEFAULT;
+        Self {
+            tcp_opening_secs,
+            tcp_established_secs,
+            tcp_half_closed_secs,
+            tcp_closed_secs,
+            datagram_one_way_secs,
+            datagram_replied_secs,
+        }
+    }
+}
+
+impl From<&TimeoutsConfig> for Timeouts {
+    fn from(config: &TimeoutsConfig) -> Self {
+        Self {
+            tcp_opening_secs: config.tcp_opening_secs,
+            tcp_established_secs: config.tcp_established_secs,
+            tcp_half_closed_secs: config.tcp_half_closed_secs,
+            tcp_closed_secs: config.tcp_closed_secs,
+            datagram_one_way_secs: config.datagram_one_way_secs,
+            datagram_replied_secs: config.datagram_replied_secs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(change: fn(&mut TimeoutsConfig)) -> Option<String> {
+        let mut config = TimeoutsConfig::default();
+        change(&mut config);
+        config.check().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_data_path_and_agree_with_each_other() {
+        let config = TimeoutsConfig::default();
+        assert_eq!(Timeouts::from(&config), Timeouts::DEFAULT);
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn every_timeout_reaches_the_data_path_as_its_own() {
+        let config = TimeoutsConfig {
+            tcp_opening_secs: 1,
+            tcp_established_secs: 2,
+            tcp_half_closed_secs: 3,
+            tcp_closed_secs: 4,
+            datagram_one_way_secs: 5,
+            datagram_replied_secs: 6,
+        };
+        let expected = Timeouts {
+            tcp_opening_secs: 1,
+            tcp_established_secs: 2,
+            tcp_half_closed_secs: 3,
+            tcp_closed_secs: 4,
+            datagram_one_way_secs: 5,
+            datagram_replied_secs: 6,
+        };
+        assert_eq!(Timeouts::from(&config), expected);
+    }
+
+    #[test]
+    fn a_timeout_is_at_least_a_second_and_at_most_five_days() {
+        assert_eq!(complaint(|t| t.tcp_established_secs = 432_000), None);
+        assert_eq!(complaint(|t| t.tcp_closed_secs = 1), None);
+        for (key, change) in [
+            ("timeouts.tcp_closed_secs = 0", (|t| t.tcp_closed_secs = 0) as fn(&mut TimeoutsConfig)),
+            ("timeouts.datagram_one_way_secs = 0", |t| t.datagram_one_way_secs = 0),
+            ("timeouts.datagram_replied_secs = 432001", |t| t.datagram_replied_secs = 432_001),
+            ("timeouts.tcp_established_secs = 432001", |t| t.tcp_established_secs = 432_001),
+        ] {
+            let error = complaint(change).expect(key);
+            assert!(error.starts_with(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_flow_of_which_less_is_to_be_expected_does_not_live_longer() {
+        for (keys, change) in [
+            (
+                ["tcp_opening_secs", "tcp_established_secs"],
+                (|t| t.tcp_opening_secs = 86_401) as fn(&mut TimeoutsConfig),
+            ),
+            (["tcp_closed_secs", "tcp_half_closed_secs"], |t| t.tcp_closed_secs = 121),
+            (["tcp_half_closed_secs", "tcp_established_secs"], |t| t.tcp_half_closed_secs = 86_401),
+            (["datagram_one_way_secs", "datagram_replied_secs"], |t| t.datagram_one_way_secs = 181),
+        ] {
+            let error = complaint(change).expect(keys[0]);
+            assert!(keys.iter().all(|key| error.contains(key)), "{keys:?}: {error}");
+        }
+        assert_eq!(complaint(|t| t.datagram_one_way_secs = 180), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Reads many entries of a hash map in one system call, in pieces, from where the last piece ended.
+//!
+//! aya walks a map with two system calls an entry and starts over when the entry it stands at goes. The kernel's batch
+//! look-up (BPF_MAP_LOOKUP_BATCH, Linux 5.6) counts buckets instead: entries that come and go do not disturb it, and
+//! one bucket is locked at a time.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use aya::Pod;
+
+/// `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// The part of `union bpf_attr` that batch commands read (include/uapi/linux/bpf.h). Addresses as 64-bit integers.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Where the next piece begins: a bucket's number; the beginning if there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cursor(Option<u32>);
+
+/// A piece of a map.
+pub(super) struct Piece<K, V> {
+    pub entries: Vec<(K, V)>,
+    /// Where to go on; `None` after the last entry.
+    pub next: Option<Cursor>,
+}
+
+/// About `wanted` entries from the cursor on; more if a bucket holds more.
+pub(super) fn read_piece<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    cursor: Cursor,
+    wanted: usize,
+) -> io::Result<Piece<K, V>> {
+    let mut room = wanted.max(16);
+    loop {
+        match try_read(map, cursor, room) {
+            // A single bucket has more entries than there is room for.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => room *= 2,
+            other => return other,
+        }
+    }
+}
+
+fn try_read<K: Pod, V: Pod>(map: BorrowedFd<'_>, cursor: Cursor, room: usize) -> io::Result<Piece<K, V>> {
+    let mut keys: Vec<K> = Vec::with_capacity(room);
+    let mut values: Vec<V> = Vec::with_capacity(room);
+    let from = cursor.0.unwrap_or_default();
+    let mut next = 0u32;
+    let mut attr = BatchAttr {
+        in_batch: cursor.0.map_or(0, |_| &raw const from as u64),
+        out_batch: &raw mut next as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: room as u32,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: every address in `attr` is of memory that lives longer than the call and has room for what the kernel
+    // writes there: `count` keys, `count` values, a bucket's number.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut attr, size_of::<BatchAttr>()) };
+    let ended = match result {
+        0 => false,
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOENT) => true,
+            error => return Err(error),
+        },
+    };
+    let count = (attr.count as usize).min(room);
+    // SAFETY: the kernel has filled this many keys; any bytes are a `Pod`.
+    unsafe { keys.set_len(count) };
+    // SAFETY: as above, for the values.
+    unsafe { values.set_len(count) };
+    let next = (!ended).then_some(Cursor(Some(next)));
+    Ok(Piece { entries: keys.into_iter().zip(values).collect(), next })
+}

@@ -1,0 +1,203 @@
+//! The maps of one address family, in the words of the agent.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{HashMap, IterableMap, LpmTrie, Map, MapData};
+use azure_cni_common::family::Address;
+use azure_cni_common::flow::{Flow, FlowKey};
+use azure_cni_common::layout::{Endpoint, NatHolder, NatKey, RouteClass};
+
+use super::batch::{self, Cursor, Piece};
+use super::tables::{TableFill, absent_is_none, in_map, lock, max_entries, open};
+use super::{DatapathError, Pins};
+
+/// How many entries one system call reads.
+const PIECE: usize = 1024;
+
+/// What maps are called where they are pinned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names {
+    pub endpoints: &'static str,
+    pub routes: &'static str,
+    pub flows: &'static str,
+    pub opening: &'static str,
+    pub translations: &'static str,
+    pub opening_translations: &'static str,
+}
+
+impl Names {
+    pub const V4: Self = Self {
+        endpoints: "ENDPOINTS4",
+        routes: "ROUTES4",
+        flows: "FLOWS4",
+        opening: "OPENING4",
+        translations: "NAT4",
+        opening_translations: "NATOPEN4",
+    };
+    pub const V6: Self = Self {
+        endpoints: "ENDPOINTS6",
+        routes: "ROUTES6",
+        flows: "FLOWS6",
+        opening: "OPENING6",
+        translations: "NAT6",
+        opening_translations: "NATOPEN6",
+    };
+}
+
+/// A table of flows or translations: what is established, or what is waiting for the other side's answer.
+pub(super) struct Table<K, V> {
+    pub name: &'static str,
+    map: Mutex<HashMap<MapData, K, V>>,
+    pub max: u32,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn open(pins: &Pins, name: &'static str, kind: fn(MapData) -> Map) -> Result<Self, DatapathError> {
+        Ok(Self { name, map: Mutex::new(open(pins, name, kind)?), max: max_entries(pins, name)? })
+    }
+
+    pub fn get(&self, key: &K) -> Result<Option<V>, DatapathError> {
+        absent_is_none(lock(&self.map).get(key, 0)).map_err(in_map(self.name))
+    }
+
+    pub fn remove(&self, key: &K) -> Result<(), DatapathError> {
+        absent_is_none(lock(&self.map).remove(key)).map(drop).map_err(in_map(self.name))
+    }
+
+    /// About `wanted` entries from the cursor on.
+    pub fn piece(&self, cursor: Cursor, wanted: usize) -> Result<Piece<K, V>, DatapathError> {
+        let map = lock(&self.map);
+        batch::read_piece(IterableMap::map(&*map).fd().as_fd(), cursor, wanted)
+            .map_err(|source| DatapathError::Walk { name: self.name, source })
+    }
+
+    /// Shows every entry to `visit`, a piece at a time.
+    pub fn each(&self, mut visit: impl FnMut(&K, &V) -> Result<(), DatapathError>) -> Result<(), DatapathError> {
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            let piece = self.piece(from, PIECE)?;
+            piece.entries.iter().try_for_each(|(key, value)| visit(key, value))?;
+            cursor = piece.next;
+        }
+        Ok(())
+    }
+
+    /// Removes what `condemned` says; returns how many those were.
+    pub fn remove_all(&self, condemned: impl Fn(&K, &V) -> bool) -> Result<usize, DatapathError> {
+        let mut removed = 0;
+        self.each(|key, value| {
+            if condemned(key, value) {
+                self.remove(key)?;
+                removed += 1;
+            }
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    pub fn fill(&self) -> Result<TableFill, DatapathError> {
+        let mut used = 0;
+        self.each(|_, _| {
+            used += 1;
+            Ok(())
+        })?;
+        Ok(TableFill { name: self.name, used, max: self.max.into() })
+    }
+}
+
+pub(super) type FlowTable<A> = Table<FlowKey<A>, Flow>;
+pub(super) type NatTable<A> = Table<NatKey<A>, NatHolder<A>>;
+
+/// An address as maps hold it.
+pub(super) trait MapAddress: Address + Pod {}
+impl<A: Address + Pod> MapAddress for A {}
+
+pub(super) struct FamilyTables<A: MapAddress>
+where
+    FlowKey<A>: Pod,
+    NatKey<A>: Pod,
+    NatHolder<A>: Pod,
+{
+    names: Names,
+    /// The address that translated flows leave from.
+    pub node: A,
+    endpoints: Mutex<HashMap<MapData, A, Endpoint>>,
+    routes: Mutex<LpmTrie<MapData, A, RouteClass>>,
+    /// Established, then opening.
+    pub flows: [FlowTable<A>; 2],
+    /// Established, then opening.
+    pub translations: [NatTable<A>; 2],
+}
+
+impl<A: MapAddress> FamilyTables<A>
+where
+    FlowKey<A>: Pod,
+    NatKey<A>: Pod,
+    NatHolder<A>: Pod,
+{
+    pub fn open(pins: &Pins, names: Names, node: A) -> Result<Self, DatapathError> {
+        Ok(Self {
+            names,
+            node,
+            endpoints: Mutex::new(open(pins, names.endpoints, Map::HashMap)?),
+            routes: Mutex::new(open(pins, names.routes, Map::LpmTrie)?),
+            flows: [Table::open(pins, names.flows, Map::HashMap)?, Table::open(pins, names.opening, Map::LruHashMap)?],
+            translations: [
+                Table::open(pins, names.translations, Map::HashMap)?,
+                Table::open(pins, names.opening_translations, Map::LruHashMap)?,
+            ],
+        })
+    }
+
+    pub fn set_endpoint(&self, address: A, endpoint: Endpoint) -> Result<(), DatapathError> {
+        lock(&self.endpoints).insert(address, endpoint, 0).map_err(in_map(self.names.endpoints))
+    }
+
+    pub fn endpoint(&self, address: A) -> Result<Option<Endpoint>, DatapathError> {
+        absent_is_none(lock(&self.endpoints).get(&address, 0)).map_err(in_map(self.names.endpoints))
+    }
+
+    pub fn remove_endpoint(&self, address: A) -> Result<(), DatapathError> {
+        absent_is_none(lock(&self.endpoints).remove(&address)).map(drop).map_err(in_map(self.names.endpoints))
+    }
+
+    pub fn endpoint_addresses(&self) -> Result<Vec<A>, DatapathError> {
+        lock(&self.endpoints).keys().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
+    }
+
+    /// Makes the route table hold exactly these prefixes. Prefixes that stay are never absent in between.
+    pub fn set_routes(&self, wanted: &BTreeMap<(u32, A), RouteClass>) -> Result<(), DatapathError> {
+        let mut routes = lock(&self.routes);
+        for ((length, address), class) in wanted {
+            routes.insert(&Key::new(*length, *address), class, 0).map_err(in_map(self.names.routes))?;
+        }
+        let present: Result<Vec<_>, _> = routes.keys().collect();
+        for key in present.map_err(in_map(self.names.routes))? {
+            if !wanted.contains_key(&(key.prefix_len(), key.data())) {
+                absent_is_none(routes.remove(&key)).map_err(in_map(self.names.routes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets every flow and translation of an address.
+    pub fn scrub(&self, address: A) -> Result<usize, DatapathError> {
+        let mut removed = 0;
+        for flows in &self.flows {
+            removed += flows.remove_all(|key, _| key.low == address || key.high == address)?;
+        }
+        for translations in &self.translations {
+            removed += translations.remove_all(|_, holder| holder.address == address)?;
+        }
+        Ok(removed)
+    }
+
+    pub fn fills(&self) -> Result<Vec<TableFill>, DatapathError> {
+        let flows = self.flows.iter().map(Table::fill);
+        flows.chain(self.translations.iter().map(Table::fill)).collect()
+    }
+}

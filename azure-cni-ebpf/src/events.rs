@@ -1,0 +1,31 @@
+//! Tells the agent of flows that were refused, so that an operator learns whose they were.
+
+use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::family::{Address, Family};
+use azure_cni_common::flow::Tuple;
+use azure_cni_common::layout::RefusedFlow;
+
+use crate::maps::EVENTS;
+
+/// Reports a new flow that is refused; `tuple` is of its opener's packet. When the agent does not read, the ring fills up
+/// and the counter alone tells.
+#[inline(never)]
+pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+    let event = RefusedFlow {
+        source: tuple.source.to_words(),
+        destination: tuple.destination.to_words(),
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        reason: reason.number() as u16,
+        protocol: tuple.protocol,
+        family: F::VERSION,
+    };
+    let _ = EVENTS.output::<RefusedFlow>(&event, 0);
+    reason
+}
+
+/// The same for a flow whose answer this is.
+#[inline(never)]
+pub fn refused_answer<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+    refused::<F>(&tuple.reversed(), reason)
+}

@@ -1,0 +1,108 @@
+//! The rules of kube-proxy (mode iptables), in the chains and the order in which it writes them, by the iptables that a
+//! node has: kubernetes/pkg/proxy/iptables/proxier.go.
+//!
+//! What matters to a data path is in them: DNAT before routing, the mark that asks for masquerading, and the FORWARD rule
+//! that drops what connection tracking finds invalid, as packets of half-seen connections are.
+
+use std::{fmt::Write, net::SocketAddr, time::Duration};
+
+use crate::{error::Result, namespace::Namespace, process, station::IpVersion};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A service of the cluster, for TCP and UDP alike.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Unique among the services of a node.
+    pub name: &'static str,
+    /// The cluster IP and port.
+    pub address: SocketAddr,
+    /// What stands behind it.
+    pub backends: Vec<SocketAddr>,
+    /// The port of every node that leads there too, whoever knocks (`externalTrafficPolicy: Cluster`).
+    pub node_port: Option<u16>,
+}
+
+/// Writes the rules of all services of one version of IP. Who is not in `cluster`, a prefix, is masqueraded.
+pub fn kube_proxy(node: &Namespace, version: IpVersion, cluster: &str, services: &[Service]) -> Result<()> {
+    let program = match version {
+        IpVersion::V4 => "iptables-nft-restore",
+        IpVersion::V6 => "ip6tables-nft-restore",
+    };
+    process::run_ok(node.command(program)?, rules(cluster, services).as_bytes(), LIMIT).map(drop)
+}
+
+/// The filter table lets established connections and marked packets through, and drops invalid ones.
+const FILTER: &str = "\
+*filter
+:KUBE-FORWARD - [0:0]
+-A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD
+-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark 0x4000/0x4000 -j ACCEPT
+-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding conntrack rule\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+";
+
+/// What every node has, whatever its services.
+const NAT: &str = "\
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-NODEPORTS - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
+-A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
+-A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+";
+
+const NODE_PORTS_LAST: &str = "-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in \
+                               this chain\" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n";
+
+fn rules(cluster: &str, services: &[Service]) -> String {
+    let mut rules = String::from(NAT);
+    for service in services {
+        for protocol in ["tcp", "udp"] {
+            write_service(&mut rules, cluster, service, protocol).expect("a String takes all");
+        }
+    }
+    rules + NODE_PORTS_LAST + "COMMIT\n" + FILTER
+}
+
+fn write_service(rules: &mut String, cluster: &str, service: &Service, protocol: &str) -> std::fmt::Result {
+    let Service { name, address, backends, node_port } = service;
+    let id = format!("{}-{}", name.to_uppercase(), protocol.to_uppercase());
+    let (to, port) = (address.ip(), address.port());
+    let comment = format!("-m comment --comment \"default/{name}\"");
+    writeln!(rules, ":KUBE-SVC-{id} - [0:0]\n:KUBE-EXT-{id} - [0:0]")?;
+    writeln!(
+        rules,
+        "-A KUBE-SERVICES -d {to} -p {protocol} {comment} -m {protocol} --dport {port} -j KUBE-SVC-{id}\n\
+         -A KUBE-SVC-{id} ! -s {cluster} -d {to} -p {protocol} {comment} -m {protocol} --dport {port} -j KUBE-MARK-MASQ\n\
+         -A KUBE-EXT-{id} {comment} -j KUBE-MARK-MASQ\n\
+         -A KUBE-EXT-{id} -j KUBE-SVC-{id}"
+    )?;
+    if let Some(port) = node_port {
+        writeln!(rules, "-A KUBE-NODEPORTS -p {protocol} {comment} -m {protocol} --dport {port} -j KUBE-EXT-{id}")?;
+    }
+    for (number, backend) in backends.iter().enumerate() {
+        let endpoint = format!("KUBE-SEP-{id}-{number}");
+        let left = backends.len() - number;
+        let chance = match left {
+            1 => String::new(),
+            _ => format!(" -m statistic --mode random --probability {:.11}", 1.0 / left as f64),
+        };
+        writeln!(
+            rules,
+            ":{endpoint} - [0:0]\n\
+             -A KUBE-SVC-{id} {comment}{chance} -j {endpoint}\n\
+             -A {endpoint} -s {} {comment} -j KUBE-MARK-MASQ\n\
+             -A {endpoint} -p {protocol} {comment} -m {protocol} -j DNAT --to-destination {backend}",
+            backend.ip()
+        )?;
+    }
+    Ok(())
+}
