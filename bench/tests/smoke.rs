@@ -117,7 +117,9 @@ fn assert_memory(memory: &Value) {
         let flow = flows.iter().find(|flow| flow["flow"] == name);
         number(&flow.unwrap_or_else(|| panic!("{name} in {memory}"))["bytes"])
     };
-    assert!(bytes("IPv4") > 0.0 && bytes("IPv4, translated") > bytes("IPv4"), "{memory}");
+    for kind in ["IPv4", "IPv4, opening", "IPv6", "IPv6, opening"] {
+        assert!(bytes(kind) > 0.0 && bytes(&format!("{kind}, translated")) > bytes(kind), "{memory}");
+    }
     for table in memory["tables"].as_array().expect("a list") {
         assert!(number(&table["bytesPerPlace"]) > 0.0, "{table}");
     }

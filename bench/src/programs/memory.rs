@@ -3,6 +3,7 @@
 //! The tables are preallocated: a place costs the same whether a flow has it or not, hash buckets included.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::fd::{AsFd, AsRawFd},
 };
@@ -14,7 +15,16 @@ use bpf_tests::Rig;
 use serde::Serialize;
 
 /// What each kind of flow has an entry in.
-const FLOWS: [(&str, &[&str]); 2] = [("IPv4", &["FLOWS4"]), ("IPv4, translated", &["FLOWS4", "NAT4"])];
+const FLOWS: [(&str, &[&str]); 8] = [
+    ("IPv4", &["FLOWS4"]),
+    ("IPv4, translated", &["FLOWS4", "NAT4"]),
+    ("IPv4, opening", &["OPENING4"]),
+    ("IPv4, opening, translated", &["OPENING4", "NATOPEN4"]),
+    ("IPv6", &["FLOWS6"]),
+    ("IPv6, translated", &["FLOWS6", "NAT6"]),
+    ("IPv6, opening", &["OPENING6"]),
+    ("IPv6, opening, translated", &["OPENING6", "NATOPEN6"]),
+];
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h.
 const NO_PREALLOC: u64 = 1;
@@ -26,7 +36,7 @@ pub(crate) struct Memory {
     pub(crate) flows: Vec<FlowMemory>,
 }
 
-/// A table of the size that is shipped.
+/// A table.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Table {
@@ -46,8 +56,8 @@ pub(crate) struct FlowMemory {
 impl Memory {
     pub(super) fn look(rig: &Rig) -> Result<Self> {
         let mut names: Vec<&'static str> = FLOWS.iter().flat_map(|(_, tables)| tables.iter().copied()).collect();
-        names.sort_unstable();
-        names.dedup();
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
         let tables = names.into_iter().map(|name| Table::look(rig, name)).collect::<Result<Vec<_>>>()?;
         let place = |name: &&str| {
             tables.iter().find(|table| table.name == *name).expect("every table was looked at").bytes_per_place

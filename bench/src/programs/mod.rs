@@ -1,7 +1,7 @@
 //! The eBPF programs by themselves, without traffic: what they cost for each packet, and what a flow costs in memory.
 //!
-//! They are loaded by the agent's own loader on a node that is nothing but interfaces, with tables of the size that is
-//! shipped.
+//! They are loaded by the agent's own loader on a node that is nothing but interfaces, with tables of the size that a
+//! small VM gets.
 
 mod cases;
 mod cost;
@@ -41,7 +41,8 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, progress: &Progress) -> Result<
 }
 
 fn on_rig(plan: &Plan) -> Result<Programs> {
-    let rig = Rig::with(Rig::constants(), DatapathConfig::default().max_flows);
+    let small_vm = DatapathConfig::default().table_sizes(0);
+    let rig = Rig::with(Rig::constants(), small_vm.max_flows);
     let memory = plan.memory.then(|| Memory::look(&rig)).transpose()?;
     let costs = if plan.programs { cost::measure(&rig)? } else { Vec::new() };
     Ok(Programs { costs, memory })

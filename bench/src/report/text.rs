@@ -52,12 +52,8 @@ impl Report {
                 .expect("a String takes all");
         }
         if let Some(memory) = &self.programs.memory {
-            writeln!(
-                text,
-                "\nMemory per flow (fdinfo of the tables, at the sizes that are shipped)\n{}",
-                memory_table(memory)
-            )
-            .expect("a String takes all");
+            writeln!(text, "\nMemory per flow (by the kernel's account of the tables)\n{}", memory_table(memory))
+                .expect("a String takes all");
         }
         text + &self.remarks()
     }
