@@ -133,11 +133,16 @@ impl<F: Net> Watch<F> {
         let asked = holder.opening_tuple(&wire);
         let orphan = self.take_orphan(&asked);
         let outcome = self.node.from_wire(tuple, said.event());
+        let (key, opener) = FlowKey::of(&asked);
         if outcome.is_err() {
-            self.halved.push(FlowKey::of(&asked).0);
+            self.halved.push(key);
+        }
+        // It was sent to the node's port: who answers from there does not answer to what came to the pod's own address.
+        if self.node.peek(&key).is_some_and(|flow| flow.opener == opener) {
+            self.from_outside.retain(|known| *known != key);
         }
         if orphan.is_some() && outcome.is_ok() {
-            let flow = self.node.peek(&FlowKey::of(&asked).0);
+            let flow = self.node.peek(&key);
             let is_whole = outcome == Ok((Place::Pod, asked.reversed()))
                 && flow.is_some_and(|flow| flow.nat == Nat::TRANSLATED && flow.nat_port == wire.node_port);
             self.expect(Promise::LostHalvesComeBack, is_whole, || format!("{tuple:?} came as {outcome:?}"))?;
