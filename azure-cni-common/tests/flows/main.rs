@@ -1,5 +1,6 @@
 //! What holds of flows and their translations after any sequence of packets, losses and times, in both families.
 
+mod conntrack;
 mod nat;
 mod node;
 mod table;
@@ -34,7 +35,7 @@ fn check<F: Net>(scene: &Scene, promise: Promise) -> Result<(), TestCaseError> {
 macro_rules! promises {
     ($($name:ident: $promise:ident;)+) => {
         proptest! {
-            #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+            #![proptest_config(ProptestConfig { cases: 16_384, failure_persistence: None, ..ProptestConfig::default() })]
             $(
                 #[test]
                 fn $name(scene in scenes()) {
