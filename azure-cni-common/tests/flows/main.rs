@@ -1,5 +1,8 @@
 //! What holds of flows and their translations after any sequence of packets, losses and times, in both families.
 
+// Here "from" is where a packet comes from.
+#![allow(clippy::wrong_self_convention)]
+
 mod conntrack;
 mod nat;
 mod node;
