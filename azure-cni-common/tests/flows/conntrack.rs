@@ -66,7 +66,11 @@ impl<F: Net> Node<F> {
     pub fn remember(&mut self, tuple: &Tuple<F::Address>, flow: Flow) -> Result<Path, DropReason> {
         let (key, _) = FlowKey::of(tuple);
         let expires_ns = Timeouts::DEFAULT.expiry_ns(self.now_ns, tuple.protocol, flow.state);
-        let table = if flow.state.is_settled(flow.origin) { &mut self.flows } else { &mut self.opening };
+        let is_settled = flow.state.is_settled(flow.origin);
+        if is_settled {
+            self.opening.remove(&key);
+        }
+        let table = if is_settled { &mut self.flows } else { &mut self.opening };
         if table.insert(key, Flow { expires_ns, ..flow }) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
     }
 

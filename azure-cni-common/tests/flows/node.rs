@@ -133,6 +133,15 @@ impl<F: Net> Node<F> {
             Tracking::Known { flow, .. } if flow.nat != Nat::UNDECIDED => return Ok((Place::Wire, tuple)),
             tracking => {
                 let class = self.route(tuple.destination);
+                if let Some(port) = self.recall(&tuple).filter(|_| !event.opens()) {
+                    match tracking {
+                        Tracking::Known { .. } => self.decide(&tuple, Nat::TRANSLATED, port),
+                        Tracking::New(side) => {
+                            self.open_translated(&tuple, event, *side, Path::STACK, port)?;
+                        }
+                    }
+                    return Ok((Place::Wire, self.translated(tuple, port)));
+                }
                 if next_hop::at_the_wire(class, self.translation, event) != Nat::TRANSLATED {
                     match tracking {
                         Tracking::Known { .. } => self.decide(&tuple, Nat::KEEP, Be16(0)),
@@ -188,7 +197,15 @@ impl<F: Net> Node<F> {
             Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
                 return Err(DropReason::FlowTableFull);
             }
-            Tracking::Known { flow, .. } => flow.path,
+            Tracking::Known { flow, is_settling, .. } => {
+                if is_settling
+                    && flow.nat == Nat::TRANSLATED
+                    && !self.settle_translation(&tuple, flow.nat_port, tuple.destination)
+                {
+                    return Err(DropReason::NatTableFull);
+                }
+                flow.path
+            }
             Tracking::New(side) => self.open(&tuple, event, side, Origin::OUTSIDE, Path::WIRE, Nat::KEEP)?,
         };
         self.deliver(tuple, event, path)
@@ -209,7 +226,13 @@ impl<F: Net> Node<F> {
             Tracking::New(side) => {
                 let flow = Flow::opened_by(side.other(), Origin::NODE, Path::STACK, Nat::TRANSLATED);
                 let state = begin(Sender::Responder, event);
-                self.remember(&tuple, Flow { nat_port: wire.destination_port, state, ..flow })?
+                self.remember(&tuple, Flow { nat_port: wire.destination_port, state, ..flow })?;
+                if self.flows.get(&FlowKey::of(&tuple).0).is_some()
+                    && !self.settle_translation(&tuple, wire.destination_port, tuple.destination)
+                {
+                    return Err(DropReason::NatTableFull);
+                }
+                Path::STACK
             }
         };
         self.deliver(tuple, event, path)
