@@ -159,6 +159,11 @@ pub fn decide<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
 }
 
 impl NewFlow {
+    /// Whether the flow is settled at once when it is opened again for the receiver of its packet.
+    pub fn is_settled_for_receiver(&self) -> bool {
+        self.by_responder.is_settled(Origin::NODE)
+    }
+
     /// Remembers the flow as opened by the sender of the packet.
     #[inline(always)]
     pub fn open<F: Tables>(
@@ -207,7 +212,10 @@ fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -
 fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
     let (key, _) = FlowKey::of(tuple);
     if flow.state.is_settled(flow.origin) {
-        F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
+        let is_there = F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok();
+        // What has expired there must not give back this one's port.
+        let _ = F::opening().remove(&key);
+        is_there
     } else {
         F::opening().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
     }

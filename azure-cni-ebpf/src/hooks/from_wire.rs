@@ -93,7 +93,13 @@ fn answer<F: Rewrite + Tables>(
             known.flow.path
         }
         // The flow's entry was lost and its translation was not: the pod opened it, by which way is unknown.
-        Tracking::New(new) => new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?,
+        Tracking::New(new) => {
+            let path = new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?;
+            if new.is_settled_for_receiver() {
+                let _ = nat::settle::<F>(&packet.tuple, node_port, false, new.now_ns);
+            }
+            path
+        }
     };
     // The stack undoes what it did to the flow on its way out, and answers what a router cannot forward.
     if path == Path::STACK || packet.hop_limit <= 1 {
@@ -110,6 +116,10 @@ fn inbound<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Resu
         Tracking::Known(known) => {
             if known.is_refused && known.flow.path != Path::STACK {
                 return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
+            }
+            // The peer knows the pod's address too: it is an answer all the same.
+            if known.is_settling && known.flow.nat == Nat::TRANSLATED {
+                let _ = nat::settle::<F>(&packet.tuple, known.flow.nat_port, false, known.now_ns);
             }
             known.flow.path
         }
