@@ -166,43 +166,6 @@ fn same_port_of_two_pods_leaves_from_two_ports_of_the_primary_address() -> Resul
 }
 
 #[test]
-fn probe_of_the_platforms_gateway_is_answered_by_the_pod() -> Result<()> {
-    let net = Fabric::builder().dual_stack().start()?;
-    let vm = net.vm(0);
-    let pods = [vm.add_pod("a")?];
-    let echo = EchoServer::start_on(&pods[0], (pods[0].ip(V6), ECHO_PORT))?;
-    // The router is the platform: it sends from its address on the VM's link.
-    let links = query(net.router(), &format!("link show dev {}", vm.name()))?;
-    let link = links[0]["ifindex"].as_u64().expect("a number") as u32;
-    let source = SocketAddr::V6(SocketAddrV6::new(GATEWAY6, 0, 0, link));
-    let platform = Gateway { net: &net };
-    let connection = Connection::open_from(&platform, source, echo.address())?;
-    assert_eq!(connection.reached().source_seen.ip(), GATEWAY6);
-    drop(connection);
-    assert_ends_clean(&net, &pods)
-}
-
-/// The platform's router, as somebody who opens connections.
-struct Gateway<'net> {
-    net: &'net Fabric,
-}
-
-impl Station for Gateway<'_> {
-    fn name(&self) -> &str {
-        "the platform's gateway"
-    }
-    fn address(&self) -> std::net::Ipv4Addr {
-        self.net.platform().address()
-    }
-    fn address6(&self) -> Option<std::net::Ipv6Addr> {
-        Some(GATEWAY6)
-    }
-    fn namespace(&self) -> &azure_cni_tests::Namespace {
-        self.net.router()
-    }
-}
-
-#[test]
 fn hop_limit_of_one_is_answered_by_the_vm() -> Result<()> {
     let net = Fabric::builder().vms(2).dual_stack().internet_routes_pods6().start()?;
     let vm = net.vm(0);
