@@ -120,10 +120,6 @@ fn new_flow<F: Rewrite + Tables>(
         new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
         return to_pod(ctx, packet, ifindex);
     }
-    // Answered, and not to be asked.
-    if F::is_prober(destination) {
-        return Ok(Verdict::PASS);
-    }
     let class = F::route(destination);
     let egress = next_hop::from_pod(class, maps::services(), translation, event);
     if egress.path == Path::STACK {
