@@ -79,8 +79,6 @@ fn entries(dir: &Path) -> Result<Vec<std::ffi::OsString>, DatapathError> {
     let failed = |source| DatapathError::Pin { path: dir.to_owned(), source };
     match fs::read_dir(dir) {
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => {
-            entries.map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
-        }
+        entries => entries.map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect(),
     }
 }
