@@ -3,7 +3,7 @@
 //! Source: the Azure platform documents on 168.63.129.16 and the Instance Metadata Service.
 
 use crate::drop_reason::DropReason;
-use crate::family::{Ipv4, TCP};
+use crate::family::{Ipv4, Ipv6, TCP};
 use crate::flow::Tuple;
 
 /// The wire server: DNS, DHCP, health probes and the host agent.
@@ -14,6 +14,10 @@ const HOST_AGENT_PORTS: [u16; 2] = [80, 32526];
 
 /// The Instance Metadata Service, at TCP 80.
 pub const METADATA_SERVICE: Ipv4 = Ipv4::new(169, 254, 169, 254);
+
+/// The platform's IPv6 gateway, which probes pods for load balancers from this address: of the link, and answered all the
+/// same.
+pub const GATEWAY6: Ipv6 = Ipv6::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc]);
 
 /// Refuses what pods must not reach.
 pub fn check_ipv4(tuple: &Tuple<Ipv4>, block_metadata: bool) -> Result<(), DropReason> {

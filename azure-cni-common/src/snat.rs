@@ -99,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::family::Ipv4;
+    use crate::family::{Ipv4, Ipv6};
 
     fn ranges() -> impl Strategy<Value = PortRange> {
         (1u16..=u16::MAX, 1u16..=u16::MAX).prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) })
@@ -120,6 +120,30 @@ mod tests {
             if range.contains(preferred) {
                 prop_assert_eq!(candidates.port(0).unwrap().to_host(), preferred);
             }
+        }
+
+        #[test]
+        fn any_part_of_a_flow_moves_the_start_of_its_search(address: [u8; 16], seed: u32, port: u16, bit in 0usize..128) {
+            let mut other = address;
+            other[bit / 8] ^= 1 << (bit % 8);
+            let flow = |source, destination, source_port, destination_port| Tuple {
+                source: Ipv6::from_octets(source),
+                destination: Ipv6::from_octets(destination),
+                source_port: Be16(source_port),
+                destination_port: Be16(destination_port),
+                protocol: UDP,
+            };
+            let start = search_start(seed, &flow(address, address, port, port));
+            prop_assert_eq!(start, search_start(seed, &flow(address, address, port, port)), "the same for the same flow");
+            let flipped = port ^ 1 << (bit % 16);
+            let moved = [
+                flow(other, address, port, port),
+                flow(address, other, port, port),
+                flow(address, address, flipped, port),
+                flow(address, address, port, flipped),
+            ];
+            // Chance may let one of them begin at the same place, not most.
+            prop_assert!(moved.iter().filter(|tuple| search_start(seed, tuple) != start).count() >= 3);
         }
     }
 

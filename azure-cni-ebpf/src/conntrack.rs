@@ -118,6 +118,14 @@ fn settle<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_n
     Ok(())
 }
 
+/// The flow's translation has no room: the flow waits for an answer as before.
+#[inline(never)]
+pub fn unsettle<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
+    let (key, _) = FlowKey::of(tuple);
+    let _ = F::opening().insert(&key, flow, u64::from(BPF_ANY));
+    let _ = F::flows().remove(&key);
+}
+
 /// A dead flow gives its port back when its opener begins anew, unless another flow has taken the port over. For the
 /// other side it stays: a late answer finds the translation as it was, and revives the flow with it.
 #[inline(never)]

@@ -171,6 +171,8 @@ pub trait Tables: Family + Sized {
     fn node_address() -> Self::Address;
     /// [`crate::nat::search`], as a function that the verifier takes for itself.
     fn search(now_ns: u64) -> u64;
+    /// Whether the address stays on the link, and is answered through the uplink all the same.
+    fn is_prober(address: Self::Address) -> bool;
     /// Whether what leaves for the Internet is translated.
     fn is_translated() -> bool;
     fn check_platform(tuple: &Tuple<Self::Address>) -> Result<(), DropReason>;
@@ -224,6 +226,11 @@ impl Tables for V4 {
         Ipv4(NODE_ADDRESS4.load())
     }
 
+    /// The wire server's address is an ordinary one.
+    fn is_prober(_: Ipv4) -> bool {
+        false
+    }
+
     fn is_translated() -> bool {
         true
     }
@@ -268,6 +275,10 @@ impl Tables for V6 {
 
     fn node_address() -> Ipv6 {
         Ipv6(NODE_ADDRESS6.load())
+    }
+
+    fn is_prober(address: Ipv6) -> bool {
+        address == platform::GATEWAY6
     }
 
     fn is_translated() -> bool {

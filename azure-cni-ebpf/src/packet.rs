@@ -201,8 +201,10 @@ impl Headers for V4 {
 
     #[inline(always)]
     fn icmp_type(ctx: &TcContext) -> Option<u8> {
-        let [_, protocol]: [u8; 2] = read(ctx, ETH_LEN + 8)?;
-        if protocol != V4::ICMP {
+        let [fragment, second]: [u32; 2] = read(ctx, ETH_LEN + 4)?;
+        let ([_, _, high, low], [_, protocol, _, _]) = (fragment.to_ne_bytes(), second.to_ne_bytes());
+        // A later fragment begins with anything.
+        if protocol != V4::ICMP || u16::from_be_bytes([high, low]) & 0x1fff != 0 {
             return None;
         }
         let [version_ihl, _]: [u8; 2] = read(ctx, ETH_LEN)?;

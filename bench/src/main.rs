@@ -9,6 +9,7 @@ mod options;
 mod plan;
 mod reference;
 mod testbed;
+mod uplinks;
 mod wiring;
 
 // Measuring.
@@ -60,16 +61,19 @@ fn run(options: &Options) -> Result<()> {
     println!("{machine}");
 
     let progress = Progress::start();
-    progress.note("building a VNet with two VMs for each way to attach pods");
+    progress.note("building a VNet with three VMs for each way to attach pods");
     // Service prefixes are known, so that all egress of ours may take the short way.
-    let net =
-        Fabric::builder().vms(4).without_agents().agent_toml("routing.service_prefixes = ['10.0.0.0/16']").start()?;
+    let net = Fabric::builder()
+        .vms(testbed::VMS)
+        .without_agents()
+        .agent_toml("routing.service_prefixes = ['10.0.0.0/16']")
+        .start()?;
     let testbed = Testbed::build(&net, &plan, &options.cni_plugins)?;
     let wirings = testbed.check_wirings()?;
     println!("{}", report::wirings(&wirings));
 
     let results = rounds::run(&plan, &testbed, cores, &progress)?;
-    let programs = if plan.programs { programs::measure(&net, &progress)? } else { Vec::new() };
+    let programs = programs::measure(&net, &plan, &progress)?;
     progress.clear();
 
     let report = Report { machine, plan, wirings, results, programs, took: progress.elapsed() };

@@ -12,6 +12,10 @@ use crate::plan::Arm;
 /// azure-cni-ebpf, and the reference bridge plugin with host-local and MASQUERADE. Every round measures each of them
 /// once, one right after the other; a ratio is formed within a round, and shown with its spread over the rounds. If
 /// the spread crosses 1 there is no difference to speak of, and the report says so.
+///
+/// Between a VM's uplink and the far end is one wire and nothing else: two VMs are back to back, and the host of the
+/// Internet is the third VM's gateway. A router in between would cost every way to attach pods the same, and so draw
+/// the ratios towards 1.
 #[derive(Parser)]
 #[command(
     name = "bench",
@@ -20,6 +24,7 @@ use crate::plan::Arm;
         bench --filter same-vm               one path, all figures\n  \
         bench --filter udp --filter connect  two loads, all paths\n  \
         bench --filter programs              nanoseconds per packet of each eBPF program, no traffic\n  \
+        bench --filter memory                bytes per flow, no traffic\n  \
         bench --arm ours --arm bare          without the reference plugin\n  \
         bench --list                         everything that --filter can name\n\n\
         Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, and for the bridge arm\n\

@@ -52,8 +52,8 @@ impl Path {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::SameVm => "pod to pod on the same VM",
-            Self::AcrossVms => "pod to pod across VMs",
-            Self::Internet => "pod to Internet, behind the VM's address",
+            Self::AcrossVms => "pod to pod across VMs, one wire between them",
+            Self::Internet => "pod to Internet, behind the VM's address, one wire from the VM",
         }
     }
 
@@ -66,8 +66,9 @@ impl Path {
     }
 }
 
-/// How the programs' own cost is called in filters.
+/// How the programs' own cost, in time and in memory, is called in filters.
 const PROGRAMS: &str = "programs";
+const MEMORY: &str = "memory";
 
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
@@ -78,6 +79,7 @@ pub(crate) struct Plan {
     /// In the order of the report.
     pub(crate) loads: Vec<(Path, Load)>,
     pub(crate) programs: bool,
+    pub(crate) memory: bool,
     arms: Vec<Arm>,
 }
 
@@ -91,6 +93,7 @@ impl Plan {
             duration: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
             loads: all.filter(|(path, load)| wanted(&name(*path, *load))).collect(),
             programs: wanted(PROGRAMS),
+            memory: wanted(MEMORY),
             arms: options.arm.clone(),
         }
     }
@@ -100,7 +103,7 @@ impl Plan {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.loads.is_empty() && !self.programs
+        self.loads.is_empty() && !self.programs && !self.memory
     }
 }
 
@@ -115,6 +118,9 @@ impl fmt::Display for Plan {
         }
         if self.programs {
             writeln!(f, "{PROGRAMS:<28}nanoseconds per packet of each eBPF program, by BPF_PROG_TEST_RUN")?;
+        }
+        if self.memory {
+            writeln!(f, "{MEMORY:<28}bytes that a flow takes, by the kernel's account of the tables")?;
         }
         Ok(())
     }
@@ -134,7 +140,7 @@ mod tests {
     fn without_filters_everything_is_measured() {
         let plan = plan(&[]);
         assert_eq!(plan.loads.len(), Path::ALL.len() * Load::ALL.len());
-        assert!(plan.programs && plan.has(Arm::Bare) && plan.has(Arm::Bridge));
+        assert!(plan.programs && plan.memory && plan.has(Arm::Bare) && plan.has(Arm::Bridge));
     }
 
     #[test]
@@ -142,7 +148,7 @@ mod tests {
         let plan = plan(&["--filter", "same-vm/udp", "--filter", "internet/"]);
         let expected = 1 + Load::ALL.len();
         assert_eq!(plan.loads.len(), expected, "{plan}");
-        assert!(!plan.programs);
+        assert!(!plan.programs && !plan.memory);
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn every_path_figure_and_arm_has_samples_and_ratios() {
     }
     assert_wirings_alike(&report["interfaces"]);
     assert_programs(&report["programs"]);
+    assert_memory(&report["memory"]);
     for key in ["kernel", "processor", "mitigations", "versions"] {
         assert!(!report["machine"][key].is_null(), "{key}");
     }
@@ -102,7 +103,25 @@ fn assert_programs(programs: &Value) {
     }
     for cost in programs.as_array().expect("a list") {
         assert_summary(&cost["nanosecondsPerPacket"]);
-        assert!(number(&cost["least"]) > 0.0, "{cost}");
+        assert!(number(&cost["nanosecondsPerPacket"]["median"]) > 0.0, "{cost}");
+    }
+    for runs in ["repeated", "single"] {
+        assert!(texts(programs, "runs").contains(&runs), "{runs} in {programs}");
+    }
+}
+
+/// A translated flow has a place in two tables, so it takes more.
+fn assert_memory(memory: &Value) {
+    let flows = memory["flows"].as_array().expect("a list");
+    let bytes = |name: &str| {
+        let flow = flows.iter().find(|flow| flow["flow"] == name);
+        number(&flow.unwrap_or_else(|| panic!("{name} in {memory}"))["bytes"])
+    };
+    for kind in ["IPv4", "IPv4, opening", "IPv6", "IPv6, opening"] {
+        assert!(bytes(kind) > 0.0 && bytes(&format!("{kind}, translated")) > bytes(kind), "{memory}");
+    }
+    for table in memory["tables"].as_array().expect("a list") {
+        assert!(number(&table["bytesPerPlace"]) > 0.0, "{table}");
     }
 }
 
@@ -115,4 +134,5 @@ fn filter_and_arm_leave_the_rest_out() {
         assert_eq!(result["ratios"], Value::Array(Vec::new()));
     }
     assert_eq!(report["programs"], Value::Array(Vec::new()));
+    assert_eq!(report["memory"], Value::Null);
 }

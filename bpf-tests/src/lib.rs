@@ -7,6 +7,7 @@ mod node;
 mod rig;
 mod run;
 
+mod edits;
 mod frame;
 mod promise;
 
@@ -16,7 +17,8 @@ mod memory;
 
 pub use cable::{Cable, Fate};
 pub use checksums::checksums_are_right;
-pub use frame::Frame;
+pub use edits::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
+pub use frame::{Frame, IcmpError};
 pub use memory::{now_ns, tuple};
 pub use node::{AZV_MAC, NIC_MAC};
 pub use promise::Promise;

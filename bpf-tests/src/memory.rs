@@ -1,22 +1,22 @@
 //! What the programs remember, for a test to look at and to tamper with.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
+use azure_cni_agent::datapath::HostPorts;
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
-use azure_cni_common::layout::{ClaimTime, NatHolder, NatKey};
+use azure_cni_common::layout::{ClaimTime, FragmentKey, FragmentPorts, NatHolder, NatKey};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::Rig;
 
 /// Source and destination as the programs name them.
-pub fn tuple(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), protocol: u8) -> Tuple<Ipv4> {
+pub fn tuple<I, A: From<I>>(source: (I, u16), destination: (I, u16), protocol: u8) -> Tuple<A> {
     Tuple {
         source: source.0.into(),
         destination: destination.0.into(),
@@ -51,9 +51,39 @@ impl Rig {
         .map(|map| map.expect("a hash map of these types"))
     }
 
+    /// The ports of packets whose first fragment was seen.
+    pub fn fragments(&self) -> HashMap<MapData, FragmentKey<Ipv4>, FragmentPorts> {
+        HashMap::try_from(Map::LruHashMap(self.map_data("FRAGMENTS4"))).expect("a hash map of these types")
+    }
+
+    fn fragments6(&self) -> HashMap<MapData, FragmentKey<Ipv6>, FragmentPorts> {
+        HashMap::try_from(Map::LruHashMap(self.map_data("FRAGMENTS6"))).expect("a hash map of these types")
+    }
+
     /// The entry of the flow that this tuple belongs to, in either direction.
     pub fn flow(&self, tuple: &Tuple<Ipv4>) -> Option<Flow> {
         self.flows().iter().find_map(|flows| flows.get(&FlowKey::of(tuple).0, 0).ok())
+    }
+
+    /// The connection table of IPv6, then that of opening flows.
+    pub fn flows6(&self) -> [HashMap<MapData, FlowKey<Ipv6>, Flow>; 2] {
+        [
+            HashMap::try_from(Map::HashMap(self.map_data("FLOWS6"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("OPENING6"))),
+        ]
+        .map(|map| map.expect("a hash map of these types"))
+    }
+
+    pub fn translations6(&self) -> [HashMap<MapData, NatKey<Ipv6>, NatHolder<Ipv6>>; 2] {
+        [
+            HashMap::try_from(Map::HashMap(self.map_data("NAT6"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("NATOPEN6"))),
+        ]
+        .map(|map| map.expect("a hash map of these types"))
+    }
+
+    pub fn flow6(&self, tuple: &Tuple<Ipv6>) -> Option<Flow> {
+        self.flows6().iter().find_map(|flows| flows.get(&FlowKey::of(tuple).0, 0).ok())
     }
 
     /// Whether the flow is in the connection table.
@@ -61,12 +91,16 @@ impl Rig {
         self.flows()[0].get(&FlowKey::of(tuple).0, 0).is_ok()
     }
 
+    /// Of both families.
     pub fn flow_count(&self) -> usize {
-        self.flows().iter().map(|flows| flows.keys().count()).sum()
+        let v4: usize = self.flows().iter().map(|flows| flows.keys().count()).sum();
+        v4 + self.flows6().iter().map(|flows| flows.keys().count()).sum::<usize>()
     }
 
+    /// Of both families.
     pub fn translation_count(&self) -> usize {
-        self.translations().iter().map(|translations| translations.keys().count()).sum()
+        let v4: usize = self.translations().iter().map(|translations| translations.keys().count()).sum();
+        v4 + self.translations6().iter().map(|translations| translations.keys().count()).sum::<usize>()
     }
 
     /// All flows have been silent for longer than they may, and no port was claimed a moment ago.
@@ -115,21 +149,11 @@ impl Rig {
     pub(crate) fn empty_maps(&self) {
         self.lose_flows_if_any();
         self.translations().into_iter().for_each(empty);
-        for (name, kind) in [
-            ("FLOWS6", Map::HashMap as fn(MapData) -> Map),
-            ("OPENING6", Map::LruHashMap),
-            ("NAT6", Map::HashMap),
-            ("NATOPEN6", Map::LruHashMap),
-        ] {
-            if name.starts_with("NAT") {
-                empty(
-                    HashMap::<_, NatKey<Ipv6>, NatHolder<Ipv6>>::try_from(kind(self.map_data(name)))
-                        .expect("of these types"),
-                );
-            } else {
-                empty(HashMap::<_, FlowKey<Ipv6>, Flow>::try_from(kind(self.map_data(name))).expect("of these types"));
-            }
-        }
+        self.flows6().into_iter().for_each(empty);
+        self.translations6().into_iter().for_each(empty);
+        empty(self.fragments());
+        empty(self.fragments6());
+        self.tables().set_host_ports(&HostPorts::default()).unwrap();
         for address in self.tables().endpoint_addresses().unwrap() {
             self.tables().remove_endpoint(address).unwrap();
         }

@@ -65,7 +65,11 @@ impl Rig {
     }
 
     pub fn with(constants: Constants, max_flows: u32) -> Self {
-        let rig = Self { node: Some(Node::enter(&constants, max_flows)), is_used_up: false };
+        Self::with_tables(constants, max_flows, 1024)
+    }
+
+    pub fn with_tables(constants: Constants, max_flows: u32, max_opening: u32) -> Self {
+        let rig = Self { node: Some(Node::enter(&constants, max_flows, max_opening)), is_used_up: false };
         rig.empty_maps();
         rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
         rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();

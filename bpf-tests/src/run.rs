@@ -16,6 +16,8 @@ pub enum Verdict {
     Pass,
     ToPod,
     ToWire,
+    /// Back into the queue that it came from.
+    Wait,
     Drop,
 }
 
@@ -44,8 +46,12 @@ pub struct Offload {
 /// The mark of a packet that is on its way to the uplink with everything done.
 const HANDLED_MARK: u32 = 0x0ac1_0001;
 
+/// The mark of a fragment that waits for its packet's first, less how often it has.
+const WAITING_MARK: u32 = 0x0ac2_0000;
+
 impl Rig {
     pub const HANDLED_MARK: u32 = HANDLED_MARK;
+    pub const WAITING_MARK: u32 = WAITING_MARK;
 
     /// A packet that pod A sends.
     pub fn from_pod_a(&self, frame: &Frame) -> Outcome {
@@ -122,6 +128,7 @@ impl Rig {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
             7 if mark == HANDLED_MARK => Verdict::ToWire,
+            7 if mark & !0xff == WAITING_MARK => Verdict::Wait,
             7 => Verdict::ToPod,
             other => panic!("a TC code that no program of ours returns: {other}"),
         };

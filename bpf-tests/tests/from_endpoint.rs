@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use azure_cni_agent::datapath::{Endpoint, Hook};
 use azure_cni_common::drop_reason::DropReason::{PlatformBlocked, SourceNotOwned};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
-use bpf_tests::{Frame, Offload, Rig, Verdict, ifindex};
+use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict, ifindex};
 
 const A: (Ipv4Addr, u16) = (Rig::POD_A, 20_000);
 const B: (Ipv4Addr, u16) = (Rig::POD_B, 80);
@@ -151,25 +151,17 @@ fn packet_that_the_device_will_cut_counts_by_its_segments() {
 }
 
 #[test]
-fn fragments_and_icmp_messages_are_left_to_the_stack() {
+fn icmp_messages_that_belong_to_no_flow_are_left_to_the_stack() {
     let rig = Rig::new();
     for destination in [B, PEER, INTERNET] {
-        let cases = [
-            ("first fragment", Frame::udp(A, destination).fragment(true, 0)),
-            ("middle fragment", Frame::udp(A, destination).fragment(true, 185)),
-            ("last fragment", Frame::udp(A, destination).fragment(false, 370)),
-            (
-                "port unreachable",
-                Frame::icmp(
-                    A.0,
-                    destination.0,
-                    etherparse::Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Port),
-                ),
-            ),
-        ];
-        for (what, packet) in cases {
-            rig.from_pod_a(&packet).keeps(&format!("{what} to {destination:?}"), &Untouched);
+        let quoted = Frame::udp(destination, A);
+        for error in IcmpError::ALL {
+            let message = Frame::icmp_error(A.0, destination.0, error, quoted.packet());
+            rig.from_pod_a(&message).keeps(&format!("{error:?} to {destination:?}"), &Untouched);
         }
+        const TIMESTAMP: u8 = 13;
+        let message = Frame::icmp_other(A.0, destination.0, TIMESTAMP);
+        rig.from_pod_a(&message).keeps(&format!("timestamp to {destination:?}"), &Untouched);
     }
     assert_eq!(rig.flow_count(), 0);
 }

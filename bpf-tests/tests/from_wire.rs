@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use azure_cni_common::drop_reason::DropReason::EndpointGone;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, Untouched};
-use bpf_tests::{Frame, Rig, Verdict};
+use bpf_tests::{Frame, IcmpError, Rig, Verdict};
 
 const A: (Ipv4Addr, u16) = (Rig::POD_A, 8080);
 const NODE: (Ipv4Addr, u16) = (Rig::NODE, 20_000);
@@ -97,17 +97,14 @@ fn last_hop_is_left_to_the_stack_which_answers_time_exceeded() {
 }
 
 #[test]
-fn fragments_and_icmp_messages_are_left_to_the_stack() {
+fn icmp_messages_that_belong_to_no_flow_are_left_to_the_stack() {
     let rig = Rig::new();
-    let unreachable = etherparse::Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Port);
     for destination in [A, NODE] {
-        let cases = [
-            ("first fragment", Frame::udp(INTERNET, destination).fragment(true, 0)),
-            ("last fragment", Frame::udp(INTERNET, destination).fragment(false, 10)),
-            ("port unreachable", Frame::icmp(INTERNET.0, destination.0, unreachable.clone())),
-        ];
-        for (what, packet) in cases {
-            rig.from_wire(&packet).keeps(&format!("{what} to {destination:?}"), &Untouched);
+        let quoted = Frame::udp(destination, INTERNET);
+        for error in IcmpError::ALL {
+            let message = Frame::icmp_error(INTERNET.0, destination.0, error, quoted.packet());
+            rig.from_wire(&message).keeps(&format!("{error:?} to {destination:?}"), &Untouched);
         }
     }
+    assert_eq!(rig.flow_count(), 0);
 }

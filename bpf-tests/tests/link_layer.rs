@@ -15,6 +15,7 @@ fn foreign_source_does_not_reach_the_host_in_whatever_frame() {
     let mut rig = Rig::new();
     let cable = rig.plug_in_pod_a(PORT);
     let (own, foreign) = (Frame::udp(OWN, cable.host()), Frame::udp(FOREIGN, cable.host()));
+    let ipv6 = Frame::udp((Rig::POD_A6, 20_000), (Rig::NODE6, PORT));
     let cases = [
         ("own source", own.clone(), Delivered),
         ("foreign source", foreign.clone(), Dropped(SourceNotOwned)),
@@ -28,6 +29,7 @@ fn foreign_source_does_not_reach_the_host_in_whatever_frame() {
         ("VLAN tag", foreign.clone().tagged(5), Dropped(VlanTagged)),
         ("own source, VLAN tag", own.tagged(5), Dropped(VlanTagged)),
         ("frame that ends in the IP header", foreign.clone().cut_to(19), Dropped(Malformed)),
+        ("frame that ends in the IPv6 header", ipv6.cut_to(39), Dropped(Malformed)),
         ("frame without a packet", foreign.cut_to(0), Dropped(Malformed)),
     ];
     for (what, frame, fate) in cases {

@@ -5,15 +5,26 @@ mod from_wire;
 mod to_endpoint;
 mod to_wire;
 
+mod egress_choices;
+
 mod conntrack;
 mod full_tables;
+mod healing;
+mod opening;
+
+mod host_ports;
 mod nat;
 mod nat_ports;
+
+mod fragments;
+mod icmp_errors;
+
+mod ipv6;
 
 mod link_layer;
 mod malformed;
 mod not_ours;
 
 mod drop_reasons;
-//mod tables;
+mod tables;
 mod verifier;

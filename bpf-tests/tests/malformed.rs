@@ -84,11 +84,14 @@ fn shortest_packets_that_are_whole_pass() {
     }
 }
 
+/// RFC 8200 section 4.5, RFC 1858: a first fragment without the transport's header hides what the packet is.
 #[test]
-fn fragment_needs_no_transport_header() {
+fn first_fragment_without_a_transport_header_is_malformed() {
     let rig = Rig::new();
     let packet = Frame::tcp(A, PEER, "S").shortened_to(28).fragment(true, 0);
-    rig.from_pod_a(&packet).keeps("tiny first fragment", &Untouched);
+    rig.from_pod_a(&packet).keeps("tiny first fragment", &Dropped(Malformed));
+    rig.from_wire(&Frame::tcp(PEER, A, "S").shortened_to(28).fragment(true, 0)).keeps("from the wire", &Untouched);
+    assert_eq!(rig.flow_count(), 0);
 }
 
 /// More than 65,535 bytes in one buffer have no length field; the device cuts them into segments that have.

@@ -120,11 +120,18 @@ fn new_flow<F: Rewrite + Tables>(
         new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
         return to_pod(ctx, packet, ifindex);
     }
+    // Answered, and not to be asked.
+    if F::is_prober(destination) {
+        return Ok(Verdict::PASS);
+    }
     let class = F::route(destination);
     let egress = next_hop::from_pod(class, maps::services(), translation, event);
     if egress.path == Path::STACK {
-        // Without an entry the next packet is decided the same: a full table cuts no pod off from its host.
-        let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
+        // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
+        // belong to a flow that was forgotten is looked at again at the wire.
+        if event.opens() || class == Some(RouteClass::HOST) {
+            let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
+        }
         return Ok(Verdict::PASS);
     }
     if egress.nat == Nat::TRANSLATED {

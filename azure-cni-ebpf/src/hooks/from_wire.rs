@@ -87,6 +87,7 @@ fn answer<F: Rewrite + Tables>(
                 return Err(events::refused_answer::<F>(&packet.tuple, DropReason::FlowTableFull));
             }
             if known.is_settling && !nat::settle::<F>(&packet.tuple, node_port, false, known.now_ns) {
+                conntrack::unsettle::<F>(&packet.tuple, &known.flow);
                 return Err(events::refused_answer::<F>(&packet.tuple, DropReason::NatTableFull));
             }
             known.flow.path

@@ -76,6 +76,12 @@ fn pod_flow<F: Rewrite + Tables>(
     let port = match &tracking {
         Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => nat::port_of::<F>(known, &packet.tuple)?,
         _ if is_decided => return Ok(Verdict::PASS),
+        Tracking::New(new) if !event.opens() && decide(packet, translation, Event::Datagram) == Nat::TRANSLATED => {
+            // In mid-stream of a flow that is unknown, or was forgotten.
+            let Some(port) = nat::recall::<F>(&packet.tuple) else { return Ok(Verdict::PASS) };
+            new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
+            port
+        }
         _ if decide(packet, translation, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
         _ => {
             let now_ns = conntrack::now_ns();

@@ -3,7 +3,7 @@
 //! The sender keeps at most a window of datagrams between itself and the receiver's count, so that the slower end sets
 //! the pace and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
 //! veth the sender's core does all the work up to the receiver's socket, so that core's time per packet is what the way
-//! costs.
+//! costs. The receiver has answered before it begins, so whoever tracks the flow has it as an established one.
 
 use std::{
     io,
@@ -32,9 +32,14 @@ const REST: Duration = Duration::from_micros(10);
 /// Datagrams that have not arrived after so long never will.
 const LOST_AFTER: Duration = Duration::from_millis(50);
 
+/// A first datagram that takes longer, there or back, is a broken path.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What both ends see.
 #[derive(Default)]
 struct Shared {
+    /// The receiver has got its core.
+    ready: AtomicBool,
     received: AtomicU64,
     stop: AtomicBool,
 }
@@ -46,6 +51,7 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
     let (sender, receiver) = (open(lane.from)?, open(lane.to)?);
     setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a receive buffer")?;
     sender.connect(receiver.local_addr()?)?;
+    establish(&sender, &receiver).context("a datagram there and one back")?;
 
     let shared = Shared::default();
     thread::scope(|scope| {
@@ -63,6 +69,19 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
             vec![(Figure::PacketRate, sent.rate), (Figure::PacketCost, sent.cost), (Figure::PacketLoss, sent.loss)];
         Ok(Reading { values, disturbed })
     })
+}
+
+/// One datagram each way. Both sockets are connected afterwards.
+fn establish(sender: &UdpSocket, receiver: &UdpSocket) -> Result<()> {
+    for socket in [sender, receiver] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    sender.send(&[0])?;
+    let (_, seen) = receiver.recv_from(&mut [0])?;
+    receiver.connect(seen)?;
+    receiver.send(&[0])?;
+    sender.recv(&mut [0])?;
+    Ok(())
 }
 
 struct Sent {
@@ -92,6 +111,10 @@ fn send(socket: &UdpSocket, cores: Cores, duration: Duration, shared: &Shared) -
         Ok(())
     };
 
+    // On a busy machine a new thread may wait for its core longer than a run lasts.
+    while !shared.ready.load(Ordering::Relaxed) {
+        cores.relax();
+    }
     let begin = Instant::now();
     send_until(begin + warm_up(duration))?;
     let (from, arrived_before, waited_before) = (Instant::now(), arrived(), core::waited());
@@ -129,10 +152,12 @@ fn wait_for_progress(before: u64, cores: Cores, shared: &Shared) -> bool {
     true
 }
 
-/// Counts until told to stop; returns how long this thread waited for its core.
+/// Counts until told to stop; returns how long this thread waited for its core meanwhile.
 fn receive(socket: &UdpSocket, cores: Cores, shared: &Shared) -> Result<Option<Duration>> {
-    core::pin(cores.server)?;
-    let mut batch = Batch::new();
+    let pinned = core::pin(cores.server);
+    shared.ready.store(true, Ordering::Relaxed);
+    pinned?;
+    let (mut batch, waited_before) = (Batch::new(), core::waited());
     while !shared.stop.load(Ordering::Relaxed) {
         match batch.receive(socket) {
             Ok(0) => rest(cores),
@@ -141,7 +166,7 @@ fn receive(socket: &UdpSocket, cores: Cores, shared: &Shared) -> Result<Option<D
             Err(error) => return Err(error).context("receive datagrams"),
         }
     }
-    Ok(core::waited())
+    Ok(core::waited().zip(waited_before).map(|(after, before)| after - before))
 }
 
 fn rest(cores: Cores) {

@@ -24,7 +24,8 @@ impl Report {
             "interfaces": self.wirings,
             "noise": { "widestSpreadOfBare": self.noise(), "disturbed": self.disturbed() },
             "results": results,
-            "programs": self.programs,
+            "programs": self.programs.costs,
+            "memory": self.programs.memory,
         })
     }
 

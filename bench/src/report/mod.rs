@@ -11,7 +11,7 @@ use crate::{
     figure::Figure,
     machine::Machine,
     plan::{Arm, Path, Plan},
-    programs::ProgramCost,
+    programs::Programs,
     rounds::Results,
     statistics::{Comparison, Summary},
     wiring::Wiring,
@@ -23,7 +23,7 @@ pub(crate) struct Report {
     pub(crate) plan: Plan,
     pub(crate) wirings: Vec<Wiring>,
     pub(crate) results: Results,
-    pub(crate) programs: Vec<ProgramCost>,
+    pub(crate) programs: Programs,
     pub(crate) took: Duration,
 }
 

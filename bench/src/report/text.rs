@@ -8,12 +8,18 @@ use super::Report;
 use crate::{
     figure::Figure,
     plan::{Arm, Path},
+    programs::{Memory, ProgramCost, Runs},
     statistics::{Comparison, Summary, Verdict},
     wiring::Wiring,
 };
 
 /// A spread of the bare pair above this makes the run a noisy one.
 const NOISY: f64 = 0.1;
+
+/// Said below the programs' table.
+const SINGLE_RUNS: &str = "\
+A single run's packet is new each time, because the program translates it or because it opens a flow. What a run costs
+around the program is taken off; that its caches are colder than a repeated run's is not.";
 
 /// The interfaces that were checked.
 pub(crate) fn wirings(wirings: &[Wiring]) -> String {
@@ -41,8 +47,12 @@ impl Report {
         for path in paths {
             writeln!(text, "\n{}\n{}", capitalised(path.title()), self.path_table(path)).expect("a String takes all");
         }
-        if !self.programs.is_empty() {
-            writeln!(text, "\nThe programs alone (BPF_PROG_TEST_RUN)\n{}", self.program_table())
+        if !self.programs.costs.is_empty() {
+            writeln!(text, "\nThe programs alone (BPF_PROG_TEST_RUN)\n{}\n{SINGLE_RUNS}", self.program_table())
+                .expect("a String takes all");
+        }
+        if let Some(memory) = &self.programs.memory {
+            writeln!(text, "\nMemory per flow (by the kernel's account of the tables)\n{}", memory_table(memory))
                 .expect("a String takes all");
         }
         text + &self.remarks()
@@ -69,10 +79,16 @@ impl Report {
     }
 
     fn program_table(&self) -> Table {
-        let mut table = table(["Program, packet of an established flow", "ns, median", "ns, least"].map(str::to_owned));
-        for cost in &self.programs {
-            let median = format!("{:.0} ({:.0}-{:.0})", cost.cost.median, cost.cost.low, cost.cost.high);
-            add_row(&mut table, [format!("{} {}", cost.program, cost.case), median, format!("{:.0}", cost.least)]);
+        let head =
+            ["Program, packet of an established flow unless it says otherwise", "runs", "ns, median", "ns, least"];
+        let mut table = table(head.map(str::to_owned));
+        for ProgramCost { program, case, runs, cost: Summary { median, low, high }, least } in &self.programs.costs {
+            let runs = match runs {
+                Runs::Repeated => "repeated",
+                Runs::Single => "single",
+            };
+            let median = format!("{median:.0} ({low:.0}-{high:.0})");
+            add_row(&mut table, [format!("{program} {case}"), runs.into(), median, format!("{least:.0}")]);
         }
         table
     }
@@ -103,6 +119,20 @@ impl Report {
         }
         text
     }
+}
+
+fn memory_table(memory: &Memory) -> Table {
+    let mut table = table(["Table or flow", "bytes", "places", "MiB"].map(str::to_owned));
+    for place in &memory.tables {
+        let mib = format!("{:.1}", place.bytes as f64 / f64::from(1 << 20));
+        let row =
+            [format!("{}, a place", place.name), format!("{:.0}", place.bytes_per_place), place.places.to_string()];
+        add_row(&mut table, row.into_iter().chain([mib]));
+    }
+    for flow in &memory.flows {
+        add_row(&mut table, [format!("a flow, {}", flow.flow), format!("{:.0}", flow.bytes)]);
+    }
+    table
 }
 
 fn table(head: impl IntoIterator<Item = String>) -> Table {
