@@ -84,7 +84,7 @@ pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), Data
 }
 
 /// Entries of the maps whose size is not fixed.
-fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
+pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
     let Settings { max_flows, max_opening, .. } = *settings;
     // IPv6 is routed: unless it is to be translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };

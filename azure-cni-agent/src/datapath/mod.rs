@@ -7,6 +7,8 @@ mod attach;
 mod batch;
 mod bpffs;
 mod carry_over;
+#[cfg(test)]
+mod documents;
 mod events;
 mod family;
 mod host_ports;
