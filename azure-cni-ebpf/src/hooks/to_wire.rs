@@ -85,7 +85,7 @@ fn pod_flow<F: Rewrite + Tables>(
         _ if decide(packet, translation, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
         _ => {
             let now_ns = conntrack::now_ns();
-            let port = nat::claim::<F>(&packet.tuple, now_ns)
+            nat::claim::<F>(&packet.tuple, now_ns)
                 .and_then(|port| {
                     match &tracking {
                         Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::TRANSLATED, port),
@@ -93,8 +93,7 @@ fn pod_flow<F: Rewrite + Tables>(
                     }
                     Ok(port)
                 })
-                .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
-            port
+                .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
         }
     };
     rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
