@@ -75,6 +75,11 @@ impl Figure {
         self != Self::PacketLoss
     }
 
+    /// Whether it is processor time, so that a part of it can be told by subtraction.
+    pub(crate) fn is_cost(self) -> bool {
+        matches!(self, Self::PacketCost | Self::ConnectionCost)
+    }
+
     /// A sample for people.
     pub(crate) fn show(self, value: f64) -> String {
         match self {

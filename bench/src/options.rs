@@ -15,7 +15,8 @@ use crate::plan::Arm;
 ///
 /// Between a VM's uplink and the far end is one wire and nothing else: two VMs are back to back, and the host of the
 /// Internet is the third VM's gateway. A router in between would cost every way to attach pods the same, and so draw
-/// the ratios towards 1.
+/// the ratios towards 1. So do the two ends themselves: beside a cost stands what of it is beyond a bare veth pair's in
+/// the same round.
 #[derive(Parser)]
 #[command(
     name = "bench",

@@ -70,6 +70,8 @@ fn every_path_figure_and_arm_has_samples_and_ratios() {
             }
             assert_summary(&arm["summary"]);
         }
+        let is_cost = figure == "packet-cost" || figure == "connection-cost";
+        assert_eq!(result["beyondBare"].is_object(), is_cost, "{path} {figure}");
         let peers: &[&str] = if figure == "packet-loss" { &[] } else { &["bare", "bridge"] };
         assert_eq!(texts(&result["ratios"], "peer"), peers, "{path} {figure}");
         for ratio in result["ratios"].as_array().expect("ratios") {

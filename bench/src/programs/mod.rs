@@ -42,7 +42,7 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, progress: &Progress) -> Result<
 
 fn on_rig(plan: &Plan) -> Result<Programs> {
     let small_vm = DatapathConfig::default().table_sizes(0);
-    let rig = Rig::with(Rig::constants(), small_vm.max_flows);
+    let rig = Rig::with_tables(Rig::constants(), small_vm.max_flows, small_vm.max_opening);
     let memory = plan.memory.then(|| Memory::look(&rig)).transpose()?;
     let costs = if plan.programs { cost::measure(&rig)? } else { Vec::new() };
     Ok(Programs { costs, memory })

@@ -32,7 +32,14 @@ impl Report {
     fn result(&self, path: Path, figure: Figure) -> Value {
         let arms = self.results.samples[&(path, figure)].iter();
         let arms = arms.map(|(arm, samples)| {
-            json!({ "arm": arm, "title": arm.title(), "samples": samples, "summary": Summary::of(samples) })
+            let added = self.added(path, figure, *arm).map(|added| Summary::of(&added));
+            json!({
+                "arm": arm,
+                "title": arm.title(),
+                "samples": samples,
+                "summary": Summary::of(samples),
+                "beyondBare": added,
+            })
         });
         let ratios = [Arm::Bare, Arm::Bridge].into_iter().filter_map(|peer| {
             let comparison = self.comparison(path, figure, peer)?;
@@ -45,6 +52,7 @@ impl Report {
             "better": figure.better(),
             "arms": arms.collect::<Vec<_>>(),
             "ratios": ratios.collect::<Vec<_>>(),
+            "beyondBare": self.added_comparison(path, figure),
         })
     }
 }

@@ -41,6 +41,23 @@ impl Report {
         Some(Comparison::of(self.samples(path, figure, Arm::Ours)?, theirs, figure.better()))
     }
 
+    /// What an arm's way costs beyond a bare pair, round by round. Two ends with a wire between them are in every cost alike,
+    /// and draw its ratios towards 1.
+    fn added(&self, path: Path, figure: Figure, arm: Arm) -> Option<Vec<f64>> {
+        if !figure.is_cost() || arm == Arm::Bare {
+            return None;
+        }
+        let whole = self.samples(path, figure, arm)?;
+        let ends = self.samples(Path::SameVm, figure, Arm::Bare)?;
+        Some(whole.iter().zip(ends).map(|(whole, ends)| whole - ends).collect())
+    }
+
+    /// Of [`Self::added`], ours against the reference.
+    fn added_comparison(&self, path: Path, figure: Figure) -> Option<Comparison> {
+        let [ours, theirs] = [Arm::Ours, Arm::Bridge].map(|arm| self.added(path, figure, arm));
+        Some(Comparison::of(&ours?, &theirs?, figure.better()))
+    }
+
     /// How far a bare pair's own figures lie apart: what the machine's other work does to any figure. Of the figure where it
     /// is widest.
     fn noise(&self) -> Option<f64> {

@@ -74,6 +74,15 @@ impl Report {
             row.extend(arms.iter().map(|arm| sample_cell(figure, self.samples(path, figure, *arm))));
             row.extend(peers.iter().map(|peer| ratio_cell(self.comparison(path, figure, *peer))));
             add_row(&mut table, row);
+            if figure.is_cost() && self.plan.has(Arm::Bare) {
+                let mut row = vec!["    beyond a bare veth pair".to_owned()];
+                row.extend(arms.iter().map(|arm| sample_cell(figure, self.added(path, figure, *arm).as_deref())));
+                row.extend(peers.iter().map(|peer| match peer {
+                    Arm::Bridge => ratio_cell(self.added_comparison(path, figure)),
+                    _ => String::new(),
+                }));
+                add_row(&mut table, row);
+            }
         }
         table
     }
