@@ -1,9 +1,11 @@
 //! A node of two pods and an uplink, as far as the programs can tell.
 
 use std::collections::BTreeMap;
+use std::fs::{create_dir_all, read_dir, remove_file, rename};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use azure_cni_agent::datapath::{Constants, Datapath, Settings, Tables};
+use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::layout::{Endpoint, RouteClass};
 use azure_cni_common::snat::PortRange;
@@ -108,6 +110,27 @@ impl Rig {
         // Two agents do not work with the same pins.
         node.datapath = None;
         node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
+    }
+
+    /// What an agent does that finds the pins of one with map layout 1: these maps, and what else was pinned is gone.
+    pub fn upgrade_agent_from_layout_1(&mut self, maps: &[&str]) {
+        let node = self.node.as_mut().expect("present until the rig is dropped");
+        node.datapath = None;
+        let (earlier, today) = (node.settings.dir.join("abi1"), node.settings.dir.join(format!("abi{ABI}")));
+        for kind in ["maps", "programs", "links"] {
+            create_dir_all(earlier.join(kind)).unwrap();
+        }
+        for name in maps {
+            rename(today.join("maps").join(name), earlier.join("maps").join(name)).unwrap();
+        }
+        rename(today.join("programs/to_wire"), earlier.join("programs/to_wire")).unwrap();
+        for kind in ["maps", "programs"] {
+            for pin in read_dir(today.join(kind)).unwrap() {
+                remove_file(pin.unwrap().path()).unwrap();
+            }
+        }
+        node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
+        assert!(!earlier.exists(), "pins of the earlier layout are left");
     }
 
     fn node(&self) -> &Node {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_agent::datapath::{Endpoint, Hook, Sweeper};
 use azure_cni_common::conntrack::NS_PER_SEC;
+use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Ipv4};
 use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
 use bpf_tests::Promise::{ToPod, ToWire, Untouched};
@@ -185,6 +186,34 @@ fn endpoints_are_set_replaced_and_removed() {
         assert_eq!(addresses(), rest);
         tables.set_endpoint(address, Endpoint::at(ifindex("azva"))).unwrap();
     }
+}
+
+/// The programs on the interfaces go on with the same maps until they are swapped, so nothing may be made anew.
+#[test]
+fn upgraded_agent_carries_over_what_the_first_layout_had() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).verdict, Verdict::ToWire);
+    assert_eq!(rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).verdict, Verdict::ToPod);
+    assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
+    rig.upgrade_agent_from_layout_1(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
+
+    let answer = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("answer to a flow of before", &answer);
+    let next = ToWire(Frame::tcp(NODE, INTERNET, "A").one_hop_on());
+    rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("its next segment, from the same port", &next);
+    let vnet = Frame::udp(A, PEER);
+    rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
+    let refused = rig.tables().drops().unwrap();
+    let refused = refused.iter().find(|counter| counter.reason == DropReason::SourceNotOwned).unwrap();
+    assert_eq!(refused.per_cpu.iter().sum::<u64>(), 1, "counts of before");
+}
+
+/// The agent that carried over the rest was killed.
+#[test]
+fn carrying_over_goes_on_where_it_was_broken_off() {
+    let mut rig = Rig::new();
+    rig.upgrade_agent_from_layout_1(&["ENDPOINTS4"]);
+    assert_eq!(rig.tables().endpoint(Rig::POD_A.into()).unwrap().map(|pod| pod.ifindex), Some(ifindex("azva")));
 }
 
 #[test]
