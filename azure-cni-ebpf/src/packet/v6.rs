@@ -1,0 +1,135 @@
+//! The header of IPv6 and its extension headers (RFC 8200).
+
+use aya_ebpf::programs::TcContext;
+use azure_cni_common::family::{Family, Ipv6, V6};
+
+use super::quoted::QuotedHeader;
+use super::transport::{Transport, transport};
+use super::{ETH_LEN, Headers, Kind, Packet, Part, Unparsed, read, skb};
+
+impl Headers for V6 {
+    /// RFC 4443 section 4.
+    const ECHO: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+
+    /// RFC 4443 section 2.1: error messages have the high bit clear. The four that are defined.
+    fn is_icmp_error(icmp_type: u8) -> bool {
+        matches!(icmp_type, 1..=4)
+    }
+
+    #[inline(always)]
+    fn icmp_type(ctx: &TcContext) -> Option<u8> {
+        let [next_header, _]: [u8; 2] = read(ctx, ETH_LEN + 6)?;
+        if next_header != V6::ICMP {
+            return None;
+        }
+        let [icmp_type, _]: [u8; 2] = read(ctx, ETH_LEN + V6_HEADER)?;
+        Some(icmp_type)
+    }
+
+    /// RFC 8200 section 3.
+    #[inline(always)]
+    fn parse(ctx: &TcContext, packet: &mut Packet<V6>) -> Result<(), Unparsed> {
+        let words: [u32; 10] = read(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
+        let [version, _, _, _] = words[0].to_ne_bytes();
+        let [length_high, length_low, next_header, hop_limit] = words[1].to_ne_bytes();
+        let on_the_frame = skb(ctx).len - ETH_LEN;
+        let length = match u32::from(u16::from_be_bytes([length_high, length_low])) {
+            // A jumbo payload (RFC 2675), which exists here only until the device cuts it.
+            0 if skb(ctx).gso_size != 0 => on_the_frame,
+            length => length + V6_HEADER,
+        };
+        if version >> 4 != 6 || length > on_the_frame {
+            return Err(Unparsed::Malformed);
+        }
+        let source = Ipv6([words[2], words[3], words[4], words[5]]);
+        let destination = Ipv6([words[6], words[7], words[8], words[9]]);
+        let inner = behind_extensions(ctx, ETH_LEN + V6_HEADER, next_header).ok_or(Unparsed::Malformed)?;
+        let headers = inner.offset - ETH_LEN;
+        let transport = if inner.is_hidden {
+            Transport::none(Kind::Opaque)
+        } else if headers > length {
+            Transport::none(Kind::Malformed)
+        } else {
+            transport::<V6>(ctx, inner.offset, inner.protocol, length - headers, inner.part)
+        };
+        *packet = Packet {
+            tuple: transport.between(source, destination, inner.protocol),
+            kind: transport.kind,
+            said: transport.said,
+            flags: transport.flags,
+            part: inner.part,
+            hop_limit,
+            identification: inner.identification,
+            transport_offset: inner.offset as u16,
+            length,
+            ifindex: skb(ctx).ifindex,
+            header_checksum: 0,
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn parse_quoted(ctx: &TcContext, offset: u32) -> Option<QuotedHeader<V6>> {
+        let words: [u32; 10] = read(ctx, offset)?;
+        let [version, _, _, _] = words[0].to_ne_bytes();
+        let [_, _, next_header, _] = words[1].to_ne_bytes();
+        let inner = behind_extensions(ctx, offset + V6_HEADER, next_header)?;
+        (version >> 4 == 6 && !inner.is_hidden && inner.part != Part::Later).then_some(QuotedHeader {
+            source: Ipv6([words[2], words[3], words[4], words[5]]),
+            destination: Ipv6([words[6], words[7], words[8], words[9]]),
+            protocol: inner.protocol,
+            source_offset: offset + 8,
+            checksum: (0, 0),
+            transport_offset: inner.offset,
+        })
+    }
+}
+
+/// Length of the IPv6 header without extensions.
+const V6_HEADER: u32 = 40;
+
+/// What is behind IPv6 extension headers.
+#[derive(Clone, Copy)]
+struct Inner {
+    protocol: u8,
+    part: Part,
+    /// More headers than are looked behind.
+    is_hidden: bool,
+    identification: u32,
+    offset: u32,
+}
+
+/// Extension headers that are looked behind. Real packets have one or two.
+const MOST_EXTENSIONS: u32 = 4;
+
+/// RFC 8200 section 4: hop-by-hop options, routing, fragment, destination options. All else is taken for the transport.
+#[inline(always)]
+fn behind_extensions(ctx: &TcContext, offset: u32, next_header: u8) -> Option<Inner> {
+    let mut inner = Inner { protocol: next_header, part: Part::Whole, is_hidden: false, identification: 0, offset };
+    for _ in 0..MOST_EXTENSIONS {
+        if !is_extension(inner.protocol) || inner.part == Part::Later {
+            return Some(inner);
+        }
+        let words: [u32; 2] = read(ctx, inner.offset)?;
+        let [next, length, fragment_high, fragment_low] = words[0].to_ne_bytes();
+        if inner.protocol == FRAGMENT {
+            let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
+            inner.part = Part::of(fragment & 0xfff8 != 0, fragment & 1 != 0);
+            inner.identification = words[1];
+            inner.offset += 8;
+        } else {
+            inner.offset += (u32::from(length) + 1) * 8;
+        }
+        inner.protocol = next;
+    }
+    inner.is_hidden = is_extension(inner.protocol);
+    Some(inner)
+}
+
+/// IANA protocol number of the fragment header.
+const FRAGMENT: u8 = 44;
+
+fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, 0 | 43 | FRAGMENT | 60)
+}
