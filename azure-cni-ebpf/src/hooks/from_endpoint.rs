@@ -101,7 +101,8 @@ fn known_flow<F: Rewrite + Tables>(
         return Ok(Verdict::PASS);
     }
     if known.is_opener && known.flow.nat == Nat::TRANSLATED {
-        let port = nat::port_of::<F>(known, &packet.tuple)?;
+        let port =
+            nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     }
     to_wire(ctx, packet)
@@ -117,7 +118,8 @@ fn new_flow<F: Rewrite + Tables>(
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     if let Some(ifindex) = endpoint::find::<F>(destination) {
-        new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
+        new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_pod(ctx, packet, ifindex);
     }
     let class = F::route(destination);
@@ -136,7 +138,8 @@ fn new_flow<F: Rewrite + Tables>(
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     } else if event.opens() || class == Some(RouteClass::VNET) {
-        new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)?;
+        new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
     } else if let Some(port) = nat::recall::<F>(&packet.tuple) {
         new.open_translated::<F>(&packet.tuple, egress.path, port)?;
         rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;

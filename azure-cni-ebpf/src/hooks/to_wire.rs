@@ -74,7 +74,9 @@ fn pod_flow<F: Rewrite + Tables>(
         Tracking::New(_) => false,
     };
     let port = match &tracking {
-        Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => nat::port_of::<F>(known, &packet.tuple)?,
+        Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => {
+            nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
+        }
         _ if is_decided => return Ok(Verdict::PASS),
         Tracking::New(new) if !event.opens() && decide(packet, translation, Event::Datagram) == Nat::TRANSLATED => {
             // In mid-stream of a flow that is unknown, or was forgotten.
