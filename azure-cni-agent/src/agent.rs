@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use azure_cni_common::layout::EndpointFlags;
@@ -14,7 +14,7 @@ use crate::commands::Faults;
 use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
-use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool};
+use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
 use crate::net::{HeldPort, Link, Netlink};
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
 use crate::state::{AttachmentRecord, Store, StoreError};
@@ -25,7 +25,8 @@ pub struct Agent {
     /// As read at the start; [`Agent::routing`] has what is in force of its `[routing]`.
     pub config: AgentConfig,
     pub uplink: Link,
-    pub pool: Pool,
+    /// As the source last listed it; [`Agent::pool`] reads it.
+    pub(crate) pool: RwLock<Arc<Pool>>,
     pub netlink: Netlink,
     pub datapath: Datapath,
     pub turns: Turns,
@@ -51,6 +52,11 @@ impl Agent {
         asked.or(self.config.datapath.mtu).unwrap_or(self.uplink.mtu)
     }
 
+    /// The pool as the source last listed it. One call works with one of them from its beginning to its end.
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What is in force of `[routing]`. To be held briefly.
     pub fn routing(&self) -> MutexGuard<'_, Routing> {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,8 +73,9 @@ impl Agent {
         self.started.elapsed()
     }
 
-    pub fn lease(&self, id: &AttachmentId) -> Result<Addresses, NoAddress> {
-        self.leases().lease(id, self.now())
+    /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
+    pub async fn lease(&self, id: &AttachmentId, wish: &Wish) -> Result<Addresses, NoAddress> {
+        self.leases().lease(id, wish, self.now())
     }
 
     /// Gives an attachment of an earlier run its addresses again.
@@ -76,7 +83,8 @@ impl Agent {
         self.leases().restore(id, addresses)
     }
 
-    pub fn release(&self, id: &AttachmentId) -> Option<Addresses> {
+    /// The way back of [`Agent::lease`]; `None` if it had none.
+    pub async fn release(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().release(id, self.now())
     }
 
@@ -115,7 +123,8 @@ impl Agent {
     pub fn publish_routes(&self, of_attachments: &BTreeSet<IpAddr>) -> Result<(), DatapathError> {
         let mut routes = BTreeMap::new();
         let routing = self.routing();
-        let subnets = self.pool.subnets.iter().map(|subnet| subnet.prefix);
+        let pool = self.pool();
+        let subnets = pool.subnets.iter().map(|subnet| subnet.prefix);
         for prefix in subnets.chain(routing.vnet_prefixes()) {
             routes.insert(prefix.trunc(), RouteClass::VNET);
         }

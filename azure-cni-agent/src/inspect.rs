@@ -13,7 +13,7 @@ use crate::node;
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.pool_counts();
-    let mut problems = node::problems(&agent.netlink, &agent.uplink, agent.pool.is_dual_stack()).await?;
+    let mut problems = node::problems(&agent.netlink, &agent.uplink, agent.pool().is_dual_stack()).await?;
     for hook in Hook::UPLINK {
         if !agent.datapath.is_attached(hook, &agent.uplink.name)? {
             problems.push(format!("program {} is not attached to uplink {}", hook.program(), agent.uplink.name));
@@ -35,8 +35,8 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         abi: azure_cni_common::ABI,
         uplink: agent.uplink.name.clone(),
-        primary: agent.pool.primary.into(),
-        primary6: agent.pool.primary6.map(Into::into),
+        primary: agent.pool().primary.into(),
+        primary6: agent.pool().primary6.map(Into::into),
         attach_mode: agent.datapath.mode().name().to_owned(),
         pool: pool_status(counts.v4),
         pool6: counts.v6.map(pool_status),

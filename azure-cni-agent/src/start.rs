@@ -1,7 +1,7 @@
 //! From a configuration to a running agent: look at the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -43,7 +43,7 @@ impl Agent {
         let agent = Arc::new(Agent {
             config,
             uplink,
-            pool,
+            pool: RwLock::new(Arc::new(pool)),
             netlink,
             datapath,
             turns: Turns::default(),
@@ -65,10 +65,11 @@ impl Agent {
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
         }
+        let pool = agent.pool();
         tracing::info!(
             uplink = agent.uplink.name,
-            primary = %agent.pool.primary,
-            primary6 = agent.pool.primary6.map(tracing::field::display),
+            primary = %pool.primary,
+            primary6 = pool.primary6.map(tracing::field::display),
             addresses = agent.pool_counts().v4.total,
             addresses6 = agent.pool_counts().v6.map(|counts| counts.total),
             endpoints = agent.records().await?.len(),
@@ -121,7 +122,7 @@ impl Agent {
 
     /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
     async fn settle_gateway(&self) -> anyhow::Result<()> {
-        if self.pool.is_dual_stack() {
+        if self.pool().is_dual_stack() {
             let interface = self.uplink.index;
             let gateway = NeighbourEntry { address: GATEWAY6.into(), mac: PLATFORM_GATEWAY_MAC, interface };
             self.netlink.replace_neighbour(gateway).await?;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::ipam::Wish;
+
 use super::error::excerpt;
 use super::fields::Fields;
 use super::{AddResult, CniArgs, CniError, CniVersion, Dns, NetworkName};
@@ -31,6 +33,8 @@ pub struct NetConf {
     pub ips_to_route_via_host: Vec<IpAddr>,
     /// `snat` is false: its pods are seen with their own address by the Internet too.
     pub keep_source: bool,
+    /// What the call asks of the pod's address.
+    pub wish: Wish,
     /// What earlier plugins of the chain made; CHECK: what ADD answered.
     pub prev_result: Option<AddResult>,
     /// `dns` of the network, overridden by what the runtime wants for this pod.
@@ -130,6 +134,7 @@ impl NetConf {
             keep_source: !fields.flag_or("snat", true)?,
             prev_result: fields.object("prevResult")?.map(|result| AddResult::read(&result)).transpose()?,
             dns,
+            wish: Wish::default(),
             ignored,
         };
         Ok((netconf, args))

@@ -61,15 +61,16 @@ async fn attach(
     let id = &call.attachment;
     let faults = agent.faults;
 
+    let pool = agent.pool();
     let mtu = agent.pod_mtu(call.config.mtu);
-    if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| agent.pool.is_dual_stack()) {
+    if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| pool.is_dual_stack()) {
         return Err(Failure::Unfit(problem));
     }
-    let addresses = agent.lease(id)?;
+    let addresses = agent.lease(id, &call.config.wish).await?;
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
-            agent.release(&id);
+            agent.release(&id).await;
             Ok::<(), Failure>(())
         }
     });
@@ -77,7 +78,7 @@ async fn attach(
 
     let endpoint = Endpoint {
         addresses,
-        node_addresses: agent.pool.primaries(),
+        node_addresses: pool.primaries(),
         host_interface: endpoint::host_interface(id),
         pod_interface: id.ifname.to_string(),
         pod_mac: endpoint::pod_mac(id),

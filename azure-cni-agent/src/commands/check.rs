@@ -26,7 +26,7 @@ pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> 
     let addresses = addresses_of(&record)?;
     let endpoint = Endpoint {
         addresses,
-        node_addresses: agent.pool.primaries(),
+        node_addresses: agent.pool().primaries(),
         host_interface: record.host_interface.clone(),
         pod_interface: record.id.ifname.to_string(),
         pod_mac: record.pod_mac,

@@ -52,7 +52,7 @@ pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniEr
             publish_routes(agent).await?;
         }
     }
-    agent.release(id);
+    agent.release(id).await;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::addresses::Addresses;
 use super::lease::{Counts, LeaseBook, LeaseError, RestoreError};
+use super::wish::Wish;
 use crate::cni::AttachmentId;
 
 /// Why a pod got no addresses, and of which family there was none. Whether a retry helps is the cause's to say.
@@ -72,7 +73,7 @@ impl Leases {
     }
 
     /// One address of each family that the pool has; the attachment's own, if it has some.
-    pub fn lease(&mut self, id: &AttachmentId, now: Duration) -> Result<Addresses, NoAddress> {
+    pub fn lease(&mut self, id: &AttachmentId, _wish: &Wish, now: Duration) -> Result<Addresses, NoAddress> {
         if let Some(held) = self.lease_of(id) {
             return Ok(held);
         }

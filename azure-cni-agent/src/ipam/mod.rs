@@ -11,6 +11,7 @@ mod leases;
 mod mac;
 mod nic;
 mod pool;
+mod wish;
 
 pub use addresses::Addresses;
 pub use lease::{Counts, LeaseBook, LeaseError, RestoreError};
@@ -18,3 +19,4 @@ pub use leases::{FamilyCounts, Leases, LeasesRestoreError, NoAddress};
 pub use mac::{InvalidMac, MacAddress};
 pub use nic::{Nic, NicMac, Subnet};
 pub use pool::{Pool, PoolError, PoolSubnet, Reserved, Withheld};
+pub use wish::Wish;

@@ -30,6 +30,7 @@ fn the_configuration_that_users_have_works_unchanged() {
         mtu: None,
         ips_to_route_via_host: vec!["169.254.20.10".parse().unwrap()],
         keep_source: false,
+        wish: Wish::default(),
         prev_result: None,
         dns: Dns::default(),
         ignored: vec![],

@@ -118,7 +118,7 @@ proptest! {
             match step {
                 Step::Lease(container) => {
                     let expected = model.lease(container, now_secs).map(addresses);
-                    prop_assert_eq!(leases.lease(&id(container), now).ok(), expected);
+                    prop_assert_eq!(leases.lease(&id(container), &Wish::default(), now).ok(), expected);
                 }
                 Step::Release(container) => {
                     let expected = model.held(container).map(addresses);

@@ -20,21 +20,21 @@ fn both(v4: &str, v6: &str) -> Addresses {
 #[test]
 fn a_pod_gets_one_address_of_each_family_the_pool_has() {
     let mut dual = leases(&["10.0.0.5", "fd00::5"]);
-    assert_eq!(dual.lease(&id(1), NOW), Ok(both("10.0.0.5", "fd00::5")));
-    assert_eq!(dual.lease(&id(1), NOW), Ok(both("10.0.0.5", "fd00::5")));
+    assert_eq!(dual.lease(&id(1), &Wish::default(), NOW), Ok(both("10.0.0.5", "fd00::5")));
+    assert_eq!(dual.lease(&id(1), &Wish::default(), NOW), Ok(both("10.0.0.5", "fd00::5")));
     assert_eq!(dual.release(&id(1), NOW), Some(both("10.0.0.5", "fd00::5")));
     assert_eq!(dual.lease_of(&id(1)), None);
 
     let mut single = leases(&["10.0.0.5"]);
-    assert_eq!(single.lease(&id(1), NOW), Ok(Addresses { v6: None, ..both("10.0.0.5", "::1") }));
+    assert_eq!(single.lease(&id(1), &Wish::default(), NOW), Ok(Addresses { v6: None, ..both("10.0.0.5", "::1") }));
     assert_eq!(single.counts(NOW).v6, None);
 }
 
 #[test]
 fn a_pod_that_cannot_have_both_holds_none_and_is_told_the_family() {
     let mut few6 = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
-    few6.lease(&id(1), NOW).unwrap();
-    let error = few6.lease(&id(2), NOW).unwrap_err();
+    few6.lease(&id(1), &Wish::default(), NOW).unwrap();
+    let error = few6.lease(&id(2), &Wish::default(), NOW).unwrap_err();
     assert_eq!(error, NoAddress { family: "IPv6", source: LeaseError::Exhausted { leased: 1 } });
     assert_eq!(error.to_string(), "no IPv6 address for the pod: all 1 addresses of the pool are in use");
     // Free, not cooling down: nobody has had it.
@@ -42,8 +42,8 @@ fn a_pod_that_cannot_have_both_holds_none_and_is_told_the_family() {
     assert_eq!(few6.lease_of(&id(2)), None);
 
     let mut few4 = leases(&["10.0.0.5", "fd00::5", "fd00::6"]);
-    few4.lease(&id(1), NOW).unwrap();
-    assert_eq!(few4.lease(&id(2), NOW).unwrap_err().family, "IPv4");
+    few4.lease(&id(1), &Wish::default(), NOW).unwrap();
+    assert_eq!(few4.lease(&id(2), &Wish::default(), NOW).unwrap_err().family, "IPv4");
     assert_eq!(few4.counts(NOW).v6, Some(Counts { total: 2, free: 1, leased: 1, cooling: 0 }));
 }
 
@@ -52,17 +52,17 @@ fn a_pod_of_before_the_pool_had_ipv6_keeps_what_it_has() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
     let alone = Addresses { v6: None, ..both("10.0.0.5", "::1") };
     leases.restore(&id(1), alone).unwrap();
-    assert_eq!(leases.lease(&id(1), NOW), Ok(alone));
-    assert_eq!(leases.lease(&id(2), NOW), Ok(both("10.0.0.6", "fd00::5")));
+    assert_eq!(leases.lease(&id(1), &Wish::default(), NOW), Ok(alone));
+    assert_eq!(leases.lease(&id(2), &Wish::default(), NOW), Ok(both("10.0.0.6", "fd00::5")));
 }
 
 #[test]
 fn a_pool_that_loses_ipv6_still_serves_and_its_holders_keep_theirs() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
-    leases.lease(&id(1), NOW).unwrap();
+    leases.lease(&id(1), &Wish::default(), NOW).unwrap();
     leases.set_pool(["10.0.0.5", "10.0.0.6"].map(ip));
     assert_eq!(leases.lease_of(&id(1)), Some(both("10.0.0.5", "fd00::5")));
-    assert_eq!(leases.lease(&id(2), NOW).unwrap().v6, None);
+    assert_eq!(leases.lease(&id(2), &Wish::default(), NOW).unwrap().v6, None);
     assert_eq!(leases.counts(NOW).v6.unwrap().leased, 1);
     leases.release(&id(1), NOW);
     assert_eq!(leases.counts(NOW).v6, None);
