@@ -15,8 +15,8 @@ use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
 use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
-use crate::net::{HeldPort, Link, Netlink};
-use crate::routing::{PLATFORM_ADDRESSES, Routing};
+use crate::net::{HeldPort, Link, Netlink, NextHop};
+use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
 use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::turns::Turns;
 
@@ -116,11 +116,15 @@ impl Agent {
         self.with_store(|store| store.all()).await
     }
 
-    /// Makes the data path's route table say what configuration, node and attachments say.
+    /// Makes the data path's route table say what configuration, node and attachments say, and where the Internet is.
     ///
     /// A prefix that several of them name belongs to the host: up the stack is right for everything, only slower. The
     /// platform's addresses are the platform's whoever names them.
-    pub fn publish_routes(&self, of_attachments: &BTreeSet<IpAddr>) -> Result<(), DatapathError> {
+    pub fn publish_routes(
+        &self,
+        of_attachments: &BTreeSet<IpAddr>,
+        next_hops: &[Option<Vec<NextHop>>; 2],
+    ) -> Result<(), DatapathError> {
         let mut routes = BTreeMap::new();
         let routing = self.routing();
         let pool = self.pool();
@@ -135,6 +139,14 @@ impl Agent {
         let configured = routing.config.host_addresses.iter();
         for address in configured.chain(node_addresses.iter()).chain(of_attachments) {
             routes.insert(IpNet::from(*address), RouteClass::HOST);
+        }
+        let apart: Vec<_> = routes.keys().copied().collect();
+        let gateways = gateways(next_hops, &apart);
+        if self.datapath.tables().set_gateways(gateways)? {
+            let name =
+                |router: Option<IpAddr>| router.map_or("by the kernel's routes".into(), |router| router.to_string());
+            let (router, router6) = (name(gateways.v4.map(Into::into)), name(gateways.v6.map(Into::into)));
+            tracing::info!(router, router6, "the way to the Internet has changed");
         }
         for address in PLATFORM_ADDRESSES {
             routes.insert(address.parse().expect("a constant prefix"), RouteClass::PLATFORM);

@@ -103,7 +103,7 @@ impl Agent {
                 self.datapath.tables().scrub(address)?;
             }
         }
-        self.publish_routes(&via_host)?;
+        self.publish_routes(&via_host, &self.netlink.next_hops(self.uplink.index).await?)?;
         Ok(())
     }
 

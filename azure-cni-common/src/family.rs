@@ -197,6 +197,8 @@ pub trait Family: 'static {
     type Address: Address;
     /// EtherType (IEEE 802 numbers; include/uapi/linux/if_ether.h).
     const ETHERTYPE: Be16;
+    /// The kernel's number of the family (include/linux/socket.h).
+    const AF: u32;
     /// Protocol number of the family's ICMP (IANA protocol numbers).
     const ICMP: u8;
     /// 4 or 6.
@@ -209,6 +211,7 @@ pub struct V4;
 impl Family for V4 {
     type Address = Ipv4;
     const ETHERTYPE: Be16 = Be16::from_host(0x0800);
+    const AF: u32 = 2;
     const ICMP: u8 = 1;
     const VERSION: u8 = 4;
 }
@@ -219,6 +222,7 @@ pub struct V6;
 impl Family for V6 {
     type Address = Ipv6;
     const ETHERTYPE: Be16 = Be16::from_host(0x86dd);
+    const AF: u32 = 10;
     const ICMP: u8 = 58;
     const VERSION: u8 = 6;
 }

@@ -12,7 +12,7 @@ use crate::conntrack;
 use crate::maps::{Tables, Work};
 use crate::nat;
 use crate::packet::Packet;
-use crate::rewrite::{self, End, Rewrite};
+use crate::rewrite::{self, End, Replacement, Rewrite};
 
 /// The way of a message's flow, or that it could not be rewritten, as one word: functions that are not inlined return none
 /// that is set in parts.
@@ -55,7 +55,7 @@ fn undo_steps<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> 
         }
         let (address, port) = (holder.address, holder.port);
         rewrite::replace_quoted(ctx, message, quoted, End::Source, address, port)?;
-        rewrite::replace(ctx, message, End::Destination, address, Be16(0))?;
+        rewrite::replace(ctx, message, End::Destination, &Replacement::new(address, Be16(0)))?;
         (quoted.tuple.source, quoted.tuple.source_port) = (address, port);
     }
     *holding = FlowKey::of(&quoted.tuple).0;
@@ -113,7 +113,7 @@ fn translate_steps<F: Rewrite + Tables>(
     if flow.nat == Nat::TRANSLATED && flow.opener != side && !is_done_later {
         rewrite::replace_quoted(ctx, message, quoted, End::Destination, F::node_address(), port)?;
         if speaker != Speaker::Host {
-            rewrite::replace(ctx, message, End::Source, F::node_address(), Be16(0))?;
+            rewrite::replace(ctx, message, End::Source, &Replacement::new(F::node_address(), Be16(0)))?;
         }
     }
     Ok(path)

@@ -34,6 +34,13 @@ static ROUTES4: LpmTrie<Ipv4, RouteClass> = LpmTrie::pinned(4096, BPF_F_NO_PREAL
 #[map]
 static ROUTES6: LpmTrie<Ipv6, RouteClass> = LpmTrie::pinned(4096, BPF_F_NO_PREALLOC);
 
+/// The router that all of the Internet is behind, at index 0. Unspecified: more than one, or unknown; the kernel's routes
+/// say then.
+#[map]
+static GATEWAY4: Array<Ipv4> = Array::pinned(1, 0);
+#[map]
+static GATEWAY6: Array<Ipv6> = Array::pinned(1, 0);
+
 /// The connection table. Preallocated: a new flow costs no allocation, and full means refused.
 #[map]
 static FLOWS4: HashMap<FlowKey<Ipv4>, Flow> = HashMap::pinned(262_144, 0);
@@ -157,6 +164,8 @@ pub fn is_host_port(protocol: u8, port: Be16) -> bool {
 pub trait Tables: Family + Sized {
     fn endpoint(address: Self::Address) -> Option<&'static Endpoint>;
     fn route(destination: Self::Address) -> Option<RouteClass>;
+    /// The router that all of the Internet is behind, if there is one.
+    fn gateway() -> Option<Self::Address>;
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow>;
     fn opening() -> &'static LruHashMap<FlowKey<Self::Address>, Flow>;
     fn translations() -> &'static HashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
@@ -195,6 +204,10 @@ impl Tables for V4 {
 
     fn route(destination: Ipv4) -> Option<RouteClass> {
         ROUTES4.get(&Key::new(32, destination)).copied()
+    }
+
+    fn gateway() -> Option<Ipv4> {
+        GATEWAY4.get(0).copied().filter(|gateway| *gateway != Ipv4::default())
     }
 
     tables! {
@@ -241,6 +254,10 @@ impl Tables for V6 {
 
     fn route(destination: Ipv6) -> Option<RouteClass> {
         ROUTES6.get(&Key::new(128, destination)).copied()
+    }
+
+    fn gateway() -> Option<Ipv6> {
+        GATEWAY6.get(0).copied().filter(|gateway| *gateway != Ipv6::default())
     }
 
     tables! {

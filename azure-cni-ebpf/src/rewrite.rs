@@ -21,6 +21,22 @@ pub enum End {
     Destination,
 }
 
+/// What one end of a packet becomes.
+#[derive(Clone, Copy)]
+pub struct Replacement<A> {
+    pub address: A,
+    pub port: Be16,
+    /// What is taken from the hop limit, which the caller knows to be more.
+    pub hops: u8,
+}
+
+impl<A> Replacement<A> {
+    /// The hop limit stays.
+    pub const fn new(address: A, port: Be16) -> Self {
+        Self { address, port, hops: 0 }
+    }
+}
+
 /// How a family's header is written.
 pub trait Rewrite: Headers {
     /// What the family's pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1) adds to an ICMP checksum.
@@ -62,26 +78,14 @@ pub fn decrement_hop_limit<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) 
 }
 
 /// Replaces address and port of one end, in the packet and in `packet`.
-#[inline(always)]
+#[inline(never)]
 pub fn replace<F: Rewrite>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     end: End,
-    address: F::Address,
-    port: Be16,
+    new: &Replacement<F::Address>,
 ) -> Result<(), DropReason> {
-    replace_end(ctx, packet, end, &address, port)
-}
-
-#[inline(never)]
-fn replace_end<F: Rewrite>(
-    ctx: &TcContext,
-    packet: &mut Packet<F>,
-    end: End,
-    address: &F::Address,
-    port: Be16,
-) -> Result<(), DropReason> {
-    let address = *address;
+    let Replacement { address, port, hops } = *new;
     let tuple = packet.tuple;
     let (old_address, old_port) = match end {
         End::Source => (tuple.source, tuple.source_port),
@@ -103,7 +107,7 @@ fn replace_end<F: Rewrite>(
         End::Source => packet.tuple.source_port = port,
         End::Destination => packet.tuple.destination_port = port,
     }
-    F::write_header(ctx, packet, packet.hop_limit, source, destination)
+    F::write_header(ctx, packet, packet.hop_limit - hops, source, destination)
 }
 
 /// Where a transport keeps the port of one end, and how its checksum is changed.

@@ -1,14 +1,15 @@
 //! What becomes of a packet, and the one place where that turns into a TC code and is counted.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::family::{Address, Family};
 
-use crate::maps;
+use crate::maps::{self, Tables};
 use crate::packet;
 
 /// Where a packet goes.
@@ -29,6 +30,7 @@ enum To {
     NextProgram,
     Pod,
     Wire,
+    Internet,
     Queue,
 }
 
@@ -38,6 +40,9 @@ impl Verdict {
 
     /// Out of the uplink; the kernel fills in the neighbour's MAC, or queues the packet until it is known.
     pub const TO_WIRE: Self = Self { to: To::Wire, ifindex: 0 };
+
+    /// Out of the uplink, to the router that all of the Internet is behind.
+    pub const TO_INTERNET: Self = Self { to: To::Internet, ifindex: 0 };
 
     /// Back into the queue that it came from, behind what has come since.
     pub const fn wait(ifindex: u32) -> Self {
@@ -55,15 +60,21 @@ impl Verdict {
 }
 
 #[inline(always)]
-pub fn finish(ctx: &TcContext, result: Result<Verdict, DropReason>) -> i32 {
+pub fn finish<F: Tables>(ctx: &TcContext, result: Result<Verdict, DropReason>) -> i32 {
     match result {
         Ok(Verdict { to: To::NextProgram, .. }) => TC_ACT_UNSPEC,
         // SAFETY: helper without pointers.
         Ok(Verdict { to: To::Pod, ifindex }) => unsafe { bpf_redirect_peer(ifindex, 0) as i32 },
         Ok(Verdict { to: To::Wire, .. }) => {
             packet::set_handled_mark(ctx);
-            // SAFETY: a null pointer of length 0 asks for a route look-up (include/uapi/linux/bpf.h).
-            unsafe { bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), core::ptr::null_mut(), 0, 0) as i32 }
+            redirect_by_routes()
+        }
+        Ok(Verdict { to: To::Internet, .. }) => {
+            packet::set_handled_mark(ctx);
+            match F::gateway() {
+                Some(gateway) => redirect_through::<F>(gateway),
+                None => redirect_by_routes(),
+            }
         }
         // SAFETY: helper without pointers.
         Ok(Verdict { to: To::Queue, ifindex }) => unsafe { bpf_redirect(ifindex, BPF_F_INGRESS.into()) as i32 },
@@ -71,6 +82,27 @@ pub fn finish(ctx: &TcContext, result: Result<Verdict, DropReason>) -> i32 {
             count(ctx, reason);
             TC_ACT_SHOT
         }
+    }
+}
+
+/// To whom the kernel's routes say.
+#[inline(always)]
+fn redirect_by_routes() -> i32 {
+    // SAFETY: a null pointer of length 0 asks for a route look-up (include/uapi/linux/bpf.h).
+    unsafe { bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// To a router on the uplink's link, whatever the kernel's routes say: what they cost is a third of what the program does.
+#[inline(always)]
+fn redirect_through<F: Family>(gateway: F::Address) -> i32 {
+    let mut next_hop = bpf_redir_neigh {
+        nh_family: F::AF,
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: gateway.to_words() },
+    };
+    // SAFETY: a pointer to a whole `bpf_redir_neigh`, of the size said; of IPv4 the address is the first word.
+    unsafe {
+        bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0)
+            as i32
     }
 }
 

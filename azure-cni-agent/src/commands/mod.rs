@@ -44,5 +44,6 @@ pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
     let _turn = agent.publishing.lock().await;
     let wanted: BTreeSet<IpAddr> =
         agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
-    Ok(agent.publish_routes(&wanted)?)
+    let next_hops = agent.netlink.next_hops(agent.uplink.index).await?;
+    Ok(agent.publish_routes(&wanted, &next_hops)?)
 }

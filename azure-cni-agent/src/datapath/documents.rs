@@ -72,6 +72,8 @@ const BOTH: &str = "programs; the agent removes what is over";
 
 const ENDPOINTS: &str = "The pods of this node: host veth, and whether the Internet sees the pod's own address.";
 const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform.";
+const GATEWAY: &str =
+    "The router that all of the Internet is behind; zero: the kernel's routes are asked at every packet.";
 const FLOWS: &str = "Connections whose two ends are known to be there.";
 const OPENING: &str = "Half-open and one-way flows: all that a flood can turn over.";
 const NAT: &str = "The wire side of translated flows that are settled, and of the host's flows inside the NAT range.";
@@ -87,6 +89,8 @@ const PINNED: [Meaning; 19] = [
     map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
     map("ROUTES6", "prefix", "`RouteClass`", "agent", ROUTES),
+    map("GATEWAY4", "index", "address", "agent", GATEWAY),
+    map("GATEWAY6", "index", "address", "agent", GATEWAY),
     map("FLOWS4", FLOW_KEY, "`Flow`", BOTH, FLOWS),
     map("FLOWS6", FLOW_KEY, "`Flow`", BOTH, FLOWS),
     map("OPENING4", FLOW_KEY, "`Flow`", BOTH, OPENING),

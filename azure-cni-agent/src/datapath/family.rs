@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, IterableMap, LpmTrie, Map, MapData};
+use aya::maps::{Array, HashMap, IterableMap, LpmTrie, Map, MapData};
 use azure_cni_common::family::Address;
 use azure_cni_common::flow::{Flow, FlowKey};
 use azure_cni_common::layout::{Endpoint, NatHolder, NatKey, RouteClass};
@@ -23,6 +23,7 @@ const PIECE: usize = 1024;
 pub(super) struct Names {
     pub endpoints: &'static str,
     pub routes: &'static str,
+    pub gateway: &'static str,
     pub flows: &'static str,
     pub opening: &'static str,
     pub translations: &'static str,
@@ -33,6 +34,7 @@ impl Names {
     pub const V4: Self = Self {
         endpoints: "ENDPOINTS4",
         routes: "ROUTES4",
+        gateway: "GATEWAY4",
         flows: "FLOWS4",
         opening: "OPENING4",
         translations: "NAT4",
@@ -41,6 +43,7 @@ impl Names {
     pub const V6: Self = Self {
         endpoints: "ENDPOINTS6",
         routes: "ROUTES6",
+        gateway: "GATEWAY6",
         flows: "FLOWS6",
         opening: "OPENING6",
         translations: "NAT6",
@@ -127,6 +130,7 @@ where
     pub node: A,
     endpoints: Mutex<HashMap<MapData, A, Endpoint>>,
     routes: Mutex<LpmTrie<MapData, A, RouteClass>>,
+    gateway: Mutex<Array<MapData, A>>,
     /// Established, then opening.
     pub flows: [FlowTable<A>; 2],
     /// Established, then opening.
@@ -145,6 +149,7 @@ where
             node,
             endpoints: Mutex::new(open(pins, names.endpoints, Map::HashMap)?),
             routes: Mutex::new(open(pins, names.routes, Map::LpmTrie)?),
+            gateway: Mutex::new(open(pins, names.gateway, Map::Array)?),
             flows: [Table::open(pins, names.flows, Map::HashMap)?, Table::open(pins, names.opening, Map::LruHashMap)?],
             translations: [
                 Table::open(pins, names.translations, Map::HashMap)?,
@@ -182,6 +187,17 @@ where
             }
         }
         Ok(())
+    }
+
+    /// The unspecified address: none. Whether it is another than before.
+    pub fn set_gateway(&self, router: A) -> Result<bool, DatapathError> {
+        let mut gateway = lock(&self.gateway);
+        let before = gateway.get(&0, 0).map_err(in_map(self.names.gateway))?;
+        if before == router {
+            return Ok(false);
+        }
+        gateway.set(0, router, 0).map_err(in_map(self.names.gateway))?;
+        Ok(true)
     }
 
     /// Forgets every flow and translation of an address.

@@ -23,7 +23,7 @@ pub use events::{Event, EventSource};
 pub use host_ports::HostPorts;
 pub use load::{Constants, OBJECT, loader};
 pub use sweep::{SweepReport, Sweeper};
-pub use tables::{DropCounter, TableFill, Tables};
+pub use tables::{DropCounter, Gateways, TableFill, Tables};
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The maps, in the words of the agent.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
@@ -28,6 +28,13 @@ pub struct TableFill {
     pub name: &'static str,
     pub used: u64,
     pub max: u64,
+}
+
+/// The routers that all of the Internet is behind; `None`: the kernel's routes are asked at every packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gateways {
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// All maps of the data path. Each is locked on its own, for one system call at a time.
@@ -91,6 +98,13 @@ impl Tables {
         }
         self.v4.set_routes(&v4)?;
         self.v6.set_routes(&v6)
+    }
+
+    /// Whether these are others than before.
+    pub fn set_gateways(&self, gateways: Gateways) -> Result<bool, DatapathError> {
+        let v4 = self.v4.set_gateway(gateways.v4.map(Ipv4::from).unwrap_or_default())?;
+        let v6 = self.v6.set_gateway(gateways.v6.map(Ipv6::from).unwrap_or_default())?;
+        Ok(v4 || v6)
     }
 
     pub fn drops(&self) -> Result<Vec<DropCounter>, DatapathError> {

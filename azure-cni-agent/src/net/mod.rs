@@ -5,12 +5,14 @@
 
 mod link;
 mod netns;
+mod next_hops;
 mod route;
 mod sockets;
 pub mod sysctl;
 
 pub use link::{Link, VethSpec};
 pub use netns::{Netns, NetnsError, NetnsId};
+pub use next_hops::{NextHop, Via};
 pub use route::{NeighbourEntry, RouteEntry};
 pub use sockets::{HeldPort, SocketsError, held_ports};
 

@@ -87,7 +87,7 @@ fn family_of(prefix: IpNet) -> AddressFamily {
     }
 }
 
-fn plain(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn plain(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
@@ -125,22 +125,30 @@ impl Netlink {
     pub async fn routes(&self) -> Result<Vec<RouteEntry>, NetError> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut asked = RouteMessage::default();
-            asked.header.address_family = family;
-            let request = self.handle.route().get(asked);
-            let all = self.dump(
-                || request.execute(),
-                |message| {
-                    // Asked for a family it does not have, the kernel shows all it has (net/core/rtnetlink.c,
-                    // rtnl_get_link).
-                    if message.header.address_family == family {
-                        routes.extend(RouteEntry::from_message(message));
-                    }
-                },
-            );
-            all.await.map_err(|error| NetError::new("listing routes", error))?;
+            self.each_route(family, |message| routes.extend(RouteEntry::from_message(message))).await?;
         }
         Ok(routes)
+    }
+
+    /// Shows every route of every table to `visit`.
+    pub(super) async fn each_route(
+        &self,
+        family: AddressFamily,
+        mut visit: impl FnMut(&RouteMessage),
+    ) -> Result<(), NetError> {
+        let mut asked = RouteMessage::default();
+        asked.header.address_family = family;
+        let request = self.handle.route().get(asked);
+        let all = self.dump(
+            || request.execute(),
+            |message| {
+                // Asked for a family it does not have, the kernel shows all it has (net/core/rtnetlink.c, rtnl_get_link).
+                if message.header.address_family == family {
+                    visit(message);
+                }
+            },
+        );
+        all.await.map_err(|error| NetError::new("listing routes", error))
     }
 
     /// Adds a permanent entry, in the place of another for the same address.

@@ -4,6 +4,7 @@
 //! decided for it.
 
 mod follow;
+mod gateway;
 mod masq;
 mod reload;
 
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use crate::config::RoutingConfig;
 
 pub use follow::{follow_endpoints, follow_masq_dir};
+pub use gateway::{follow_gateways, gateways};
 pub use masq::{MasqError, Snapshot};
 pub use reload::reload;
 

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Event;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Address, V4, V6};
+use azure_cni_common::family::{Address, Be16, V4, V6};
 use azure_cni_common::flow::{Nat, Origin, Path};
 use azure_cni_common::layout::RouteClass;
 use azure_cni_common::next_hop::{self, Translation};
@@ -13,7 +13,7 @@ use crate::endpoint::{self, Sender};
 use crate::icmp::{self, Speaker};
 use crate::maps::{self, Tables};
 use crate::packet::{self, Kind, Packet, Unparsed};
-use crate::rewrite::{self, End, Rewrite};
+use crate::rewrite::{self, End, Replacement, Rewrite};
 use crate::verdict::{Verdict, finish};
 use crate::{events, fragments, nat};
 
@@ -34,7 +34,7 @@ fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
     if !matches!(result, Ok(verdict) if verdict.is_wait()) {
         packet::end_wait(ctx);
     }
-    finish(ctx, result)
+    finish::<F>(ctx, result)
 }
 
 #[inline(always)]
@@ -92,6 +92,12 @@ fn known_flow<F: Rewrite + Tables>(
     if known.is_refused {
         return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
     }
+    // It went to the Internet or to the platform when it was opened: no pod has been there, nor is one met there now.
+    if known.is_opener && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
+        let port =
+            nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
+        return to_internet(ctx, packet, port);
+    }
     // Looked up anew: the pod may have come since the flow was opened.
     if let Some(ifindex) = endpoint::find::<F>(packet.tuple.destination) {
         return to_pod(ctx, packet, ifindex);
@@ -99,11 +105,6 @@ fn known_flow<F: Rewrite + Tables>(
     // A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
     if known.flow.path == Path::LOCAL {
         return Ok(Verdict::PASS);
-    }
-    if known.is_opener && known.flow.nat == Nat::TRANSLATED {
-        let port =
-            nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
-        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
     }
     to_wire(ctx, packet)
 }
@@ -136,13 +137,14 @@ fn new_flow<F: Rewrite + Tables>(
         let port = nat::claim::<F>(&packet.tuple, new.now_ns)
             .and_then(|port| nat::open::<F>(new, &packet.tuple, egress.path, port).map(|()| port))
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
-        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
-    } else if event.opens() || class == Some(RouteClass::VNET) {
+        return to_internet(ctx, packet, port);
+    }
+    if event.opens() || class == Some(RouteClass::VNET) {
         new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
     } else if let Some(port) = nat::recall::<F>(&packet.tuple) {
         new.open_translated::<F>(&packet.tuple, egress.path, port)?;
-        rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+        return to_internet(ctx, packet, port);
     }
     to_wire(ctx, packet)
 }
@@ -163,7 +165,7 @@ fn stray_fragment<F: Rewrite + Tables>(
 
 #[inline(never)]
 fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish(ctx, message_steps::<F>(ctx))
+    finish::<F>(ctx, message_steps::<F>(ctx))
 }
 
 #[inline(always)]
@@ -193,4 +195,16 @@ fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, ifindex: u32) -> 
 fn to_wire<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
     rewrite::decrement_hop_limit(ctx, packet)?;
     Ok(Verdict::TO_WIRE)
+}
+
+/// With the node's address, to the router that all of the Internet is behind.
+#[inline(always)]
+fn to_internet<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    port: Be16,
+) -> Result<Verdict, DropReason> {
+    let node = Replacement { address: F::node_address(), port, hops: 1 };
+    rewrite::replace(ctx, packet, End::Source, &node)?;
+    Ok(Verdict::TO_INTERNET)
 }

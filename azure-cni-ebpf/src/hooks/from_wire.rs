@@ -11,7 +11,7 @@ use azure_cni_common::layout::NatKey;
 use crate::conntrack::{self, Tracking};
 use crate::maps::Tables;
 use crate::packet::{self, Kind, Packet};
-use crate::rewrite::{self, End, Rewrite};
+use crate::rewrite::{self, End, Replacement, Rewrite};
 use crate::verdict::{Verdict, finish};
 use crate::{endpoint, events, fragments, icmp, nat};
 
@@ -32,7 +32,7 @@ fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
     if !matches!(result, Ok(verdict) if verdict.is_wait()) {
         packet::end_wait(ctx);
     }
-    finish(ctx, result)
+    finish::<F>(ctx, result)
 }
 
 #[inline(always)]
@@ -79,7 +79,7 @@ fn answer<F: Rewrite + Tables>(
     port: Be16,
 ) -> Result<Verdict, DropReason> {
     let node_port = packet.tuple.destination_port;
-    rewrite::replace(ctx, packet, End::Destination, address, port)?;
+    rewrite::replace(ctx, packet, End::Destination, &Replacement::new(address, port))?;
     let Some(ifindex) = endpoint::find::<F>(address) else { return Err(DropReason::EndpointGone) };
     let path = match conntrack::track(packet, packet.event()) {
         Tracking::Known(known) => {
@@ -133,7 +133,7 @@ fn inbound<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Resu
 
 #[inline(never)]
 fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish(ctx, message_steps::<F>(ctx))
+    finish::<F>(ctx, message_steps::<F>(ctx))
 }
 
 #[inline(always)]

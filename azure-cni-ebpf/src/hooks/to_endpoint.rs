@@ -21,7 +21,7 @@ fn to_endpoint(ctx: TcContext) -> i32 {
 /// A function of its own for each family, with a stack of its own.
 #[inline(never)]
 fn run<F: Headers + Tables>(ctx: &TcContext) -> i32 {
-    finish(ctx, steps::<F>(ctx))
+    finish::<F>(ctx, steps::<F>(ctx))
 }
 
 #[inline(always)]

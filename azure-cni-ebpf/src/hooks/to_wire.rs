@@ -15,14 +15,14 @@ use crate::endpoint;
 use crate::icmp::{self, Speaker};
 use crate::maps::Tables;
 use crate::packet::{self, Headers, Kind, Packet};
-use crate::rewrite::{self, End, Rewrite};
+use crate::rewrite::{self, End, Replacement, Rewrite};
 use crate::verdict::{Verdict, finish};
 use crate::{events, fragments, nat};
 
 #[classifier]
 fn to_wire(ctx: TcContext) -> i32 {
     if packet::take_handled_mark(&ctx) {
-        return finish(&ctx, Ok(Verdict::PASS));
+        return finish::<V4>(&ctx, Ok(Verdict::PASS));
     }
     if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
 }
@@ -35,7 +35,7 @@ fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
 /// A function of its own for each family and for messages, with a stack of its own.
 #[inline(never)]
 fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish(ctx, steps::<F>(ctx))
+    finish::<F>(ctx, steps::<F>(ctx))
 }
 
 #[inline(always)]
@@ -98,7 +98,7 @@ fn pod_flow<F: Rewrite + Tables>(
                 .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
         }
     };
-    rewrite::replace(ctx, packet, End::Source, F::node_address(), port)?;
+    rewrite::replace(ctx, packet, End::Source, &Replacement::new(F::node_address(), port))?;
     Ok(Verdict::PASS)
 }
 
@@ -159,7 +159,7 @@ fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropRea
 
 #[inline(never)]
 fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish(ctx, message_steps::<F>(ctx))
+    finish::<F>(ctx, message_steps::<F>(ctx))
 }
 
 #[inline(always)]
