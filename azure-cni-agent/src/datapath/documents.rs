@@ -84,7 +84,7 @@ const PACKET: &str = "The packet's headers as values.";
 const WORK: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 19] = [
+const PINNED: [Meaning; 21] = [
     map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
