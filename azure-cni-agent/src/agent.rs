@@ -88,6 +88,12 @@ impl Agent {
         self.leases().release(id, self.now())
     }
 
+    /// Pods that ask for a public address get one of these, others get them last.
+    pub fn follow_public_addresses(&self) {
+        let public = self.routing().config.public_addresses.iter().copied().collect();
+        self.leases().set_public(&public);
+    }
+
     pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().lease_of(id)
     }

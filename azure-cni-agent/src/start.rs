@@ -59,6 +59,7 @@ impl Agent {
             started: Instant::now(),
         });
 
+        agent.follow_public_addresses();
         follow_host_ports(&agent).await?;
         agent.take_over().await?;
         agent.settle_gateway().await?;

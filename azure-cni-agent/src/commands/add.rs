@@ -24,6 +24,8 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniErro
     let _turn = agent.turns.wait_for(&call.attachment).await;
     let netns = open_pod_netns(&call.netns)?;
     if let Some(record) = standing(agent, &call.attachment, &netns).await? {
+        // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
+        agent.lease(&call.attachment, &call.config.wish).await.map_err(Failure::from)?;
         tracing::info!(attachment = %call.attachment, "stands already");
         return result(&call, &record);
     }
