@@ -16,6 +16,7 @@ use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
 use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
 use crate::net::{HeldPort, Link, Netlink};
+use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
 use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::turns::Turns;
@@ -43,6 +44,9 @@ pub struct Agent {
     /// Ports of the NAT's range that sockets of the host hold, as last seen; `None`: not looked yet.
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
+    pub(crate) reconciled: Mutex<Counters>,
+    /// What became of the store at the start, if it was not sound.
+    pub(crate) store_problem: Option<String>,
     pub(crate) started: Instant,
 }
 
@@ -96,6 +100,34 @@ impl Agent {
 
     pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().lease_of(id)
+    }
+
+    pub fn all_leases(&self) -> BTreeMap<AttachmentId, Addresses> {
+        self.leases().all().map(|(id, addresses)| (id.clone(), addresses)).collect()
+    }
+
+    /// Addresses of the pool that nobody holds.
+    pub fn free_addresses(&self) -> BTreeSet<IpAddr> {
+        let leases = self.leases();
+        self.pool().addresses().filter(|address| leases.holder(*address).is_none()).collect()
+    }
+
+    /// Takes an address out of the data path unless somebody holds it; whether it was.
+    pub fn remove_if_nobodys(&self, address: IpAddr) -> Result<bool, DatapathError> {
+        {
+            // Held meanwhile, so that nobody gets the address in between.
+            let leases = self.leases();
+            if leases.holder(address).is_some() {
+                return Ok(false);
+            }
+            self.datapath.tables().remove_endpoint(address)?;
+        }
+        tokio::task::block_in_place(|| self.datapath.tables().scrub(address))?;
+        Ok(true)
+    }
+
+    pub(crate) fn count_reconciled(&self, action: &'static str) {
+        *self.reconciled.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
     }
 
     pub fn pool_counts(&self) -> FamilyCounts {

@@ -3,6 +3,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
+use redb::Database;
 use tempfile::TempDir;
 
 use super::*;
@@ -212,9 +213,11 @@ fn a_damaged_store_gives_an_error_or_the_true_records_and_never_a_panic() {
 fn a_record_that_does_not_read_back_is_reported_by_its_key() {
     let (_dir, store) = opened();
     let put_raw = |key: &str, value: &[u8]| {
-        let transaction = store.database.begin_write().unwrap();
-        transaction.open_table(ATTACHMENTS).unwrap().insert(key, value).unwrap();
-        transaction.commit().unwrap();
+        let put = |transaction: &redb::WriteTransaction| {
+            transaction.open_table(ATTACHMENTS)?.insert(key, value)?;
+            Ok(())
+        };
+        store.database.write(put).unwrap();
     };
     put_raw("azure/a/eth0", b"{}");
     let error = store.all().unwrap_err().to_string();
@@ -282,4 +285,50 @@ fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
     let error = store.put(&AttachmentRecord { netns, ..record("a") }).unwrap_err();
     assert!(matches!(error, StoreError::Unstorable { .. }), "{error}");
     assert_eq!(store.all().unwrap(), []);
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_as_it_is_and_a_new_one_takes_its_place() {
+    let (dir, store) = opened();
+    assert!(store.is_new());
+    store.put(&record("a")).unwrap();
+    drop(store);
+    let state = dir.path().join("state");
+    let (store, aside) = Store::open_or_set_aside(&state).unwrap();
+    assert!(aside.is_none() && !store.is_new());
+    drop(store);
+
+    std::fs::write(file(&dir), b"garbage").unwrap();
+    let (store, aside) = Store::open_or_set_aside(&state).unwrap();
+    let aside = aside.unwrap();
+    assert_eq!(std::fs::read(&aside.moved_to).unwrap(), b"garbage");
+    assert!(!aside.problem.is_empty() && store.is_new());
+    store.put(&record("b")).unwrap();
+    drop(store);
+    assert_eq!(Store::open_or_set_aside(&state).unwrap().0.all().unwrap(), [record("b")]);
+}
+
+#[test]
+fn a_record_that_does_not_read_back_sets_its_store_aside_too() {
+    let (dir, store) = opened();
+    let garble = |transaction: &redb::WriteTransaction| {
+        transaction.open_table(ATTACHMENTS)?.insert("azure/a/eth0", b"{}".as_slice())?;
+        Ok(())
+    };
+    store.database.write(garble).unwrap();
+    drop(store);
+    let (store, aside) = Store::open_or_set_aside(&dir.path().join("state")).unwrap();
+    assert!(aside.unwrap().problem.contains("azure/a/eth0"));
+    assert_eq!(store.all().unwrap(), []);
+}
+
+#[test]
+fn neither_a_store_of_a_later_version_nor_one_in_use_is_set_aside() {
+    let (dir, store) = opened();
+    drop(store);
+    set_schema(&dir, Some(SCHEMA + 1));
+    let state = dir.path().join("state");
+    let error = Store::open_or_set_aside(&state).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
 }
