@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use azure_cni_common::layout::EndpointFlags;
 use azure_cni_common::layout::RouteClass;
 use ipnet::IpNet;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::cni::AttachmentId;
 use crate::commands::Faults;
@@ -18,7 +19,7 @@ use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress
 use crate::net::{HeldPort, Link, Netlink};
 use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
-use crate::state::{AttachmentRecord, Store, StoreError};
+use crate::state::{AttachmentRecord, Moment, Store, StoreError};
 use crate::turns::Turns;
 
 /// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
@@ -47,7 +48,6 @@ pub struct Agent {
     pub(crate) reconciled: Mutex<Counters>,
     /// What became of the store at the start, if it was not sound.
     pub(crate) store_problem: Option<String>,
-    pub(crate) started: Instant,
 }
 
 impl Agent {
@@ -72,9 +72,24 @@ impl Agent {
         Endpoint { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
     }
 
-    /// The lease book's clock: time since the agent started.
+    /// The lease book's clock: time since the machine was booted, the same for every run of the agent.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        // Fails for clocks that the kernel does not have alone.
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    }
+
+    pub fn moment(&self) -> Moment {
+        Moment { boot_id: self.boot_id.clone(), since_boot: self.now() }
+    }
+
+    /// Addresses that were released a short time before the agent started still cool down.
+    pub(crate) async fn restore_released(&self) -> Result<(), StoreError> {
+        let mut since = self.moment();
+        since.since_boot = since.since_boot.saturating_sub(self.config.pool.cooldown());
+        let released = self.with_store(move |store| store.released_since(&since)).await?;
+        let mut leases = self.leases();
+        released.into_iter().for_each(|(address, at)| leases.restore_released(address, at));
+        Ok(())
     }
 
     /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use azure_cni_common::conntrack::Timeouts;
@@ -59,11 +58,11 @@ impl Agent {
             refusals: Mutex::default(),
             reconciled: Mutex::default(),
             store_problem: set_aside.as_ref().map(reported),
-            started: Instant::now(),
         });
 
         agent.follow_public_addresses();
         follow_host_ports(&agent).await?;
+        agent.restore_released().await?;
         reconcile::at_start(&agent).await?;
         follow_endpoints(&agent).await?;
         commands::publish_routes(&agent).await?;

@@ -125,6 +125,9 @@ fn full_disk_refuses_adds_with_nothing_left_of_them_and_serves_again_once_there_
     assert_eq!(error.code, IO, "{error}");
     assert!(error.msg.contains(FILE_NAME) && error.msg.contains("No space left"), "{error}");
     early.check()?;
+    // Also an agent that starts now serves the pods that there are.
+    vm.restart_agent()?;
+    early.check()?;
 
     fs::remove_file(vm.state_dir().join("filler")).expect("it was made");
     let next = vm.add_pod("next")?;

@@ -106,7 +106,8 @@ async fn attach(
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
-            agent.with_store(move |store| store.remove(&id)).await?;
+            let now = agent.moment();
+            agent.with_store(move |store| store.remove(&id, &now)).await?;
             publish_routes(&agent).await
         }
     });

@@ -30,8 +30,8 @@ pub(crate) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniEr
     let interface = endpoint::host_interface(id);
     let addresses = addresses(agent, id, record.as_ref());
     if record.is_some() {
-        let forgotten = id.clone();
-        agent.with_store(move |store| store.remove(&forgotten)).await.map_err(Failure::from)?;
+        let (forgotten, now) = (id.clone(), agent.moment());
+        agent.with_store(move |store| store.remove(&forgotten, &now)).await.map_err(Failure::from)?;
     }
     faults.after_del(DelStep::Record);
 

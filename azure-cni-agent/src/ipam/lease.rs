@@ -53,11 +53,20 @@ pub struct LeaseBook<A> {
     slots: HashMap<A, Slot>,
     leases: HashMap<AttachmentId, A>,
     idle: Idle<A>,
+    /// When addresses that are not in the pool yet were released in an earlier run.
+    released: HashMap<A, Duration>,
 }
 
 impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
     pub fn new(cooldown: Duration) -> Self {
-        Self { cooldown, reuse_cooling: false, slots: HashMap::new(), leases: HashMap::new(), idle: Idle::new() }
+        Self {
+            cooldown,
+            reuse_cooling: false,
+            slots: HashMap::new(),
+            leases: HashMap::new(),
+            idle: Idle::new(),
+            released: HashMap::new(),
+        }
     }
 
     /// Whether to hand out an address that is still cooling down when no other is left.
@@ -78,8 +87,9 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         });
         for address in pool {
             if let Entry::Vacant(slot) = self.slots.entry(address) {
-                slot.insert(Slot::Idle(None));
-                self.idle.insert((None, address));
+                let since = self.released.remove(&address);
+                slot.insert(Slot::Idle(since));
+                self.idle.insert((since, address));
             }
         }
     }
@@ -162,6 +172,19 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         self.slots.insert(address, Slot::Leased { holder: id.clone(), listed });
         self.leases.insert(id.clone(), address);
         Ok(())
+    }
+
+    /// Takes over when an address was released in an earlier run, in the pool or not. Nothing changes for one that is held.
+    pub fn restore_released(&mut self, address: A, at: Duration) {
+        match self.slots.get_mut(&address) {
+            Some(Slot::Idle(since)) => {
+                self.idle.remove((*since, address));
+                *since = Some(at);
+                self.idle.insert((Some(at), address));
+            }
+            Some(Slot::Leased { .. }) => {}
+            None => drop(self.released.insert(address, at)),
+        }
     }
 
     /// Whether [`Self::restore`] would take the lease over now.

@@ -135,6 +135,14 @@ impl Leases {
         Ok(())
     }
 
+    /// See [`LeaseBook::restore_released`].
+    pub fn restore_released(&mut self, address: IpAddr, at: Duration) {
+        match address {
+            IpAddr::V4(address) => self.v4.restore_released(address, at),
+            IpAddr::V6(address) => self.v6.restore_released(address, at),
+        }
+    }
+
     /// Takes the attachment's addresses back; `None` if it has none.
     pub fn release(&mut self, id: &AttachmentId, now: Duration) -> Option<Addresses> {
         let v6 = self.v6.release(id, now);

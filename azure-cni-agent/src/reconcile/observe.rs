@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::seen::{Life, Seen};
 use crate::agent::Agent;
+use crate::cni::AttachmentId;
 use crate::datapath::Hook;
 use crate::endpoint::{self, label};
-use crate::net::{Netns, NetnsError};
+use crate::net::{Link, Netns, NetnsError};
 use crate::state::AttachmentRecord;
 
 /// `programs` says which programs run at an interface.
@@ -26,16 +27,7 @@ pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> any
     let records = agent.records().await?;
     busy.extend(self::busy(agent));
 
-    let mut running = BTreeMap::new();
-    let mut namespaces = BTreeMap::new();
-    for record in &records {
-        match links.get(&record.host_interface) {
-            Some(link) if link.index == record.host_ifindex => {
-                running.insert(link.name.clone(), programs(agent, &link.name));
-            }
-            _ => drop(namespaces.insert(record.id.clone(), life(record))),
-        }
-    }
+    let (running, namespaces) = tokio::task::block_in_place(|| of_records(agent, &records, &links, programs));
     Ok(Seen {
         boot_id: agent.boot_id.clone(),
         node_addresses: Some(agent.pool().primaries()),
@@ -50,6 +42,26 @@ pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> any
         namespaces,
         busy,
     })
+}
+
+/// The programs that run at veths that stand, and the life of namespaces whose veths do not.
+fn of_records(
+    agent: &Agent,
+    records: &[AttachmentRecord],
+    links: &BTreeMap<String, Link>,
+    programs: fn(&Agent, &str) -> Vec<Hook>,
+) -> (BTreeMap<String, Vec<Hook>>, BTreeMap<AttachmentId, Life>) {
+    let mut running = BTreeMap::new();
+    let mut namespaces = BTreeMap::new();
+    for record in records {
+        match links.get(&record.host_interface) {
+            Some(link) if link.index == record.host_ifindex => {
+                running.insert(link.name.clone(), programs(agent, &link.name));
+            }
+            _ => drop(namespaces.insert(record.id.clone(), life(record))),
+        }
+    }
+    (running, namespaces)
 }
 
 fn busy(agent: &Agent) -> BTreeSet<String> {

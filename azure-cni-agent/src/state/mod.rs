@@ -11,4 +11,4 @@ mod store;
 
 pub use error::StoreError;
 pub use record::AttachmentRecord;
-pub use store::{FILE_NAME, SetAside, Store};
+pub use store::{FILE_NAME, Moment, SetAside, Store};

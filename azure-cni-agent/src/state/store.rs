@@ -4,9 +4,10 @@
 mod tests;
 
 use std::fs::{DirBuilder, File};
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{ReadableTable, TableDefinition, TableError};
 
@@ -24,6 +25,18 @@ const SCHEMA_KEY: &str = "schema";
 const META: TableDefinition<&str, u32> = TableDefinition::new("meta");
 /// Key: the attachment's display form, which is unique, as no part of it can hold a slash. Value: JSON.
 const ATTACHMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("attachments");
+
+/// Key: an address. Value: the boot, and the milliseconds since it, at which the address was last released.
+const RELEASED: TableDefinition<&str, (&str, u64)> = TableDefinition::new("released");
+
+/// A point in time that a clock of the same boot can be compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// `/proc/sys/kernel/random/boot_id`
+    pub boot_id: String,
+    /// By `CLOCK_BOOTTIME`.
+    pub since_boot: Duration,
+}
 
 #[derive(Debug)]
 pub struct Store {
@@ -73,20 +86,53 @@ impl Store {
         self.is_new
     }
 
-    /// Writes the record, over the attachment's earlier one if there is one.
+    /// Writes the record, over the attachment's earlier one if there is one. Its addresses no longer cool down.
     pub fn put(&self, record: &AttachmentRecord) -> Result<(), StoreError> {
         let key = record.id.to_string();
         let value = serde_json::to_vec(record).map_err(|source| StoreError::Unstorable { id: key.clone(), source })?;
         self.database.write(|transaction| {
             transaction.open_table(ATTACHMENTS)?.insert(key.as_str(), value.as_slice())?;
+            let mut released = transaction.open_table(RELEASED)?;
+            for address in &record.addresses {
+                released.remove(address.to_string().as_str())?;
+            }
             Ok(())
         })
     }
 
-    /// Removes the attachment's record; whether there was one.
-    pub fn remove(&self, id: &AttachmentId) -> Result<bool, StoreError> {
+    /// Removes the attachment's record; whether there was one. Its addresses have then been released at that moment.
+    pub fn remove(&self, id: &AttachmentId, at: &Moment) -> Result<bool, StoreError> {
+        let Some(record) = self.get(id)? else { return Ok(false) };
         let key = id.to_string();
-        self.database.write(|transaction| Ok(transaction.open_table(ATTACHMENTS)?.remove(key.as_str())?.is_some()))
+        self.database.write(|transaction| {
+            let was_there = transaction.open_table(ATTACHMENTS)?.remove(key.as_str())?.is_some();
+            let mut released = transaction.open_table(RELEASED)?;
+            for address in &record.addresses {
+                released.insert(address.to_string().as_str(), (at.boot_id.as_str(), millis(at.since_boot)))?;
+            }
+            Ok(was_there)
+        })
+    }
+
+    /// Addresses released in this boot at that moment or later, with when it was.
+    pub fn released_since(&self, moment: &Moment) -> Result<Vec<(IpAddr, Duration)>, StoreError> {
+        let is_later = |(boot_id, ms): (&str, u64)| boot_id == moment.boot_id && ms >= millis(moment.since_boot);
+        self.database.read(|transaction| {
+            let table = match transaction.open_table(RELEASED) {
+                Ok(table) => table,
+                // Nothing was, or by an agent that did not keep it.
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut released = Vec::new();
+            for entry in table.iter()? {
+                let (address, at) = entry?;
+                if let (true, Ok(address)) = (is_later(at.value()), address.value().parse()) {
+                    released.push((address, Duration::from_millis(at.value().1)));
+                }
+            }
+            Ok(released)
+        })
     }
 
     pub fn get(&self, id: &AttachmentId) -> Result<Option<AttachmentRecord>, StoreError> {
@@ -165,4 +211,8 @@ fn sync(dir: &Path) -> Result<(), StoreError> {
 /// For a name that no earlier one has.
 fn unix_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }

@@ -166,6 +166,22 @@ fn leases_are_restored_before_or_after_the_pool_is_known() {
 }
 
 #[test]
+fn an_address_released_in_an_earlier_run_cools_down_before_or_after_the_pool_is_known() {
+    let mut before = LeaseBook::new(COOLDOWN);
+    before.restore_released(ip(5), at(90));
+    before.set_pool([5, 6].map(ip));
+    let mut after = book([5, 6]);
+    after.restore_released(ip(5), at(90));
+    for mut book in [before, after] {
+        assert_eq!(book.counts(at(119)), Counts { total: 2, free: 1, leased: 0, cooling: 1 });
+        assert_eq!(book.lease(&id(1), Choice::Any, at(119)), Ok(ip(6)));
+        assert_eq!(book.lease(&id(2), Choice::Any, at(120)), Ok(ip(5)));
+        book.restore_released(ip(5), at(121));
+        assert_eq!(book.holder(ip(5)), Some(&id(2)));
+    }
+}
+
+#[test]
 fn contradicting_leases_are_not_restored() {
     let mut book = book([5, 6]);
     book.restore(&id(1), ip(5)).unwrap();

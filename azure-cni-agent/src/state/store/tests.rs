@@ -29,6 +29,10 @@ fn record(container: &str) -> AttachmentRecord {
     }
 }
 
+fn at(boot: &str, secs: u64) -> Moment {
+    Moment { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
+}
+
 fn opened() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("state")).unwrap();
@@ -55,10 +59,10 @@ fn a_record_is_there_after_reopening_and_gone_after_removal() {
     let store = reopened(&dir, store);
     assert_eq!(store.get(&a.id).unwrap(), Some(a.clone()));
     assert_eq!(store.all().unwrap(), [a.clone(), b.clone()]);
-    assert!(store.remove(&a.id).unwrap());
+    assert!(store.remove(&a.id, &at("b", 5)).unwrap());
 
     let store = reopened(&dir, store);
-    assert!(!store.remove(&a.id).unwrap());
+    assert!(!store.remove(&a.id, &at("b", 5)).unwrap());
     assert_eq!(store.get(&a.id).unwrap(), None);
     assert_eq!(store.all().unwrap(), [b]);
 }
@@ -70,6 +74,28 @@ fn a_second_put_replaces_the_first() {
     let changed = AttachmentRecord { host_ifindex: 18, netns_id: None, ..record("a") };
     store.put(&changed).unwrap();
     assert_eq!(store.all().unwrap(), [changed]);
+}
+
+#[test]
+fn when_addresses_were_released_is_kept_until_they_are_recorded_again_or_it_no_longer_matters() {
+    let (dir, store) = opened();
+    let record = record("a");
+    let address = record.addresses[0];
+    store.put(&record).unwrap();
+    assert_eq!(store.released_since(&at("b", 0)).unwrap(), []);
+    store.remove(&record.id, &at("b", 50)).unwrap();
+
+    let store = reopened(&dir, store);
+    for _ in 0..2 {
+        assert_eq!(store.released_since(&at("b", 20)).unwrap(), [(address, Duration::from_secs(50))]);
+    }
+    store.put(&record).unwrap();
+    assert_eq!(store.released_since(&at("b", 0)).unwrap(), []);
+    for later in [at("b", 51), at("another boot", 0)] {
+        store.remove(&record.id, &at("b", 50)).unwrap();
+        assert_eq!(store.released_since(&later).unwrap(), []);
+        store.put(&record).unwrap();
+    }
 }
 
 #[test]
