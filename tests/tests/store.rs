@@ -125,6 +125,17 @@ fn full_disk_refuses_adds_with_nothing_left_of_them_and_serves_again_once_there_
     assert_eq!(error.code, IO, "{error}");
     assert!(error.msg.contains(FILE_NAME) && error.msg.contains("No space left"), "{error}");
     early.check()?;
+    // A DEL is done as a whole or not at all.
+    let doomed = late.pop();
+    if let Some(pod) = &doomed {
+        let del = vm.cni(&pod.call("DEL")?)?;
+        if del.status.success() {
+            assert_eq!(shown(vm)?.len(), 1 + late.len());
+        } else {
+            assert_eq!(del.error()?.code, IO);
+            pod.check()?;
+        }
+    }
     // Also an agent that starts now serves the pods that there are.
     vm.restart_agent()?;
     early.check()?;
@@ -133,7 +144,7 @@ fn full_disk_refuses_adds_with_nothing_left_of_them_and_serves_again_once_there_
     let next = vm.add_pod("next")?;
     let addresses: Vec<Ipv4Addr> = late.iter().chain([&early, &next]).map(Pod::address).collect();
     assert!((1..addresses.len()).all(|at| !addresses[at..].contains(&addresses[at - 1])), "{addresses:?}");
-    late.iter().chain([&early, &next]).try_for_each(Pod::del)?;
+    late.iter().chain(&doomed).chain([&early, &next]).try_for_each(Pod::del)?;
     vm.expect_clean()
 }
 
