@@ -30,9 +30,7 @@ pub(super) async fn build(
     });
     faults.after(Step::Veth)?;
 
-    if let Some(link) = agent.netlink.link(&endpoint.host_interface).await? {
-        agent.netlink.label_link(link.index, label::GROUP, alias).await?;
-    }
+    agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias).await?;
     faults.after(Step::Label)?;
 
     endpoint::build_pod_side(endpoint, netns).await?;

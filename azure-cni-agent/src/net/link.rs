@@ -136,10 +136,10 @@ impl Netlink {
     }
 
     /// Notes on an interface whose it is: see [`Link::group`] and [`Link::alias`].
-    pub async fn label_link(&self, index: u32, group: u32, alias: &str) -> Result<(), NetError> {
-        let label = LinkUnspec::new_with_index(index).link_group(group).alias(alias).build();
+    pub async fn label_link(&self, name: &str, group: u32, alias: &str) -> Result<(), NetError> {
+        let label = LinkUnspec::new_with_name(name).link_group(group).alias(alias).build();
         let done = self.handle.link().set(label).execute().await;
-        done.map_err(|error| NetError::new(format!("labelling interface number {index}"), error))
+        done.map_err(|error| NetError::new(format!("labelling interface {name}"), error))
     }
 
     pub async fn set_up(&self, index: u32) -> Result<(), NetError> {

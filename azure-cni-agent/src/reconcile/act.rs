@@ -133,7 +133,7 @@ async fn mend(
 ) -> Result<(), Failure> {
     match repair {
         Repair::Up => agent.netlink.set_up(index).await?,
-        Repair::Label(alias) => agent.netlink.label_link(index, label::GROUP, &alias).await?,
+        Repair::Label(alias) => agent.netlink.label_link(interface, label::GROUP, &alias).await?,
         Repair::Route(route) => agent.netlink.replace_route(route).await?,
         Repair::Neighbour(neighbour) => agent.netlink.replace_neighbour(neighbour).await?,
         Repair::Program(hook) => agent.datapath.attach(hook, interface)?,

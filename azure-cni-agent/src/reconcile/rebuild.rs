@@ -14,11 +14,11 @@ use crate::datapath::Endpoint as MapEntry;
 use crate::endpoint::{self, label};
 use crate::ipam::Addresses;
 use crate::net::{Link, NeighbourEntry, Netns, NetnsId, RouteEntry};
-use crate::state::AttachmentRecord;
+use crate::state::{AttachmentRecord, Store};
 
 /// Does nothing if the store was there before: what it does not name then is not to be.
 pub async fn records_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
-    if !agent.store.is_new() {
+    if !agent.with_store(Store::is_unfinished).await? {
         return Ok(());
     }
     let kernel = Kernel {
@@ -27,7 +27,6 @@ pub async fn records_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
         routes: agent.netlink.routes().await?,
         neighbours: agent.netlink.permanent_neighbours().await?,
         map_entries: agent.datapath.tables().endpoints()?,
-        pins: agent.datapath.pinned_interfaces()?,
         via_host: via_host(agent)?,
         public: agent.routing().config.public_addresses.iter().copied().collect(),
     };
@@ -35,12 +34,11 @@ pub async fn records_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
     let records = kernel.records(netns_id);
     for record in &records {
         tracing::warn!(attachment = %record.id, addresses = ?record.addresses, "recorded anew from the kernel");
-        let written = record.clone();
-        agent.with_store(move |store| store.put(&written)).await?;
     }
     if !records.is_empty() || agent.store_problem.is_some() {
         tracing::error!(attachments = records.len(), "the records of attachments were lost and made anew");
     }
+    agent.with_store(move |store| store.finish(&records)).await?;
     Ok(())
 }
 
@@ -62,7 +60,6 @@ pub struct Kernel {
     pub routes: Vec<RouteEntry>,
     pub neighbours: Vec<NeighbourEntry>,
     pub map_entries: BTreeMap<IpAddr, MapEntry>,
-    pub pins: BTreeSet<String>,
     pub via_host: Vec<IpAddr>,
     pub public: BTreeSet<IpAddr>,
 }
@@ -70,9 +67,10 @@ pub struct Kernel {
 impl Kernel {
     /// One for each host veth of ours that has an address. `netns_id` looks a namespace up by its path.
     pub fn records(&self, netns_id: impl Fn(&Path) -> Option<NetnsId>) -> Vec<AttachmentRecord> {
+        // Of an agent that labelled nothing yet, the data path tells.
+        let mapped = |link: &Link| self.map_entries.values().any(|entry| entry.ifindex == link.index);
         let ours = |link: &&Link| {
-            label::is_labelled(link)
-                || (link.is_veth && label::is_host_interface(&link.name) && self.pins.contains(&link.name))
+            label::is_labelled(link) || (link.is_veth && label::is_host_interface(&link.name) && mapped(link))
         };
         self.links.iter().filter(ours).filter_map(|link| self.record(link, &netns_id)).collect()
     }

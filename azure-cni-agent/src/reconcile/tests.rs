@@ -238,7 +238,6 @@ fn kernel() -> Kernel {
         routes: seen.routes,
         neighbours: seen.neighbours,
         map_entries: seen.map_entries,
-        pins: seen.pins,
         ..Kernel::default()
     }
 }

@@ -22,6 +22,8 @@ pub const FILE_NAME: &str = "attachments.redb";
 /// Raised with every change that an earlier agent would misread; adding an optional field is none.
 const SCHEMA: u32 = 1;
 const SCHEMA_KEY: &str = "schema";
+/// There from the making of the store until what lives on the node is recorded in it.
+const UNFINISHED_KEY: &str = "unfinished";
 const META: TableDefinition<&str, u32> = TableDefinition::new("meta");
 /// Key: the attachment's display form, which is unique, as no part of it can hold a slash. Value: JSON.
 const ATTACHMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("attachments");
@@ -41,7 +43,6 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Store {
     database: OpenDatabase,
-    is_new: bool,
 }
 
 /// A store that could not be trusted, out of the way.
@@ -57,9 +58,7 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         // Only the agent's own user may learn which pods run here.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| io(dir, source))?;
-        let path = dir.join(FILE_NAME);
-        let is_new = std::fs::metadata(&path).map_or(true, |found| found.len() == 0);
-        let store = Self { database: OpenDatabase::open(path)?, is_new };
+        let store = Self { database: OpenDatabase::open(dir.join(FILE_NAME))? };
         store.check_schema()?;
         // A new file is safe only once the directory that names it is.
         sync(dir)?;
@@ -81,15 +80,27 @@ impl Store {
         Ok((Self::open(dir)?, Some(SetAside { moved_to, problem })))
     }
 
-    /// Whether there was none before: what lives on the node is not recorded in it.
-    pub fn is_new(&self) -> bool {
-        self.is_new
+    /// Whether it was made and not finished: it says nothing yet of what lives on the node.
+    pub fn is_unfinished(&self) -> Result<bool, StoreError> {
+        self.database.read(|transaction| Ok(transaction.open_table(META)?.get(UNFINISHED_KEY)?.is_some()))
+    }
+
+    /// Finishes a new store with what lives on the node: all of it, or the next start finds it unfinished again.
+    pub fn finish(&self, records: &[AttachmentRecord]) -> Result<(), StoreError> {
+        let entries = records.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        self.database.write(|transaction| {
+            let mut attachments = transaction.open_table(ATTACHMENTS)?;
+            for (key, value) in &entries {
+                attachments.insert(key.as_str(), value.as_slice())?;
+            }
+            transaction.open_table(META)?.remove(UNFINISHED_KEY)?;
+            Ok(())
+        })
     }
 
     /// Writes the record, over the attachment's earlier one if there is one. Its addresses no longer cool down.
     pub fn put(&self, record: &AttachmentRecord) -> Result<(), StoreError> {
-        let key = record.id.to_string();
-        let value = serde_json::to_vec(record).map_err(|source| StoreError::Unstorable { id: key.clone(), source })?;
+        let (key, value) = encode(record)?;
         self.database.write(|transaction| {
             transaction.open_table(ATTACHMENTS)?.insert(key.as_str(), value.as_slice())?;
             let mut released = transaction.open_table(RELEASED)?;
@@ -173,7 +184,9 @@ impl Store {
                 Err(StoreError::NewerSchema { path: self.path().to_owned(), found, known: SCHEMA })
             }
             None if is_new => self.database.write(|transaction| {
-                transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+                let mut meta = transaction.open_table(META)?;
+                meta.insert(SCHEMA_KEY, SCHEMA)?;
+                meta.insert(UNFINISHED_KEY, 1)?;
                 transaction.open_table(ATTACHMENTS)?;
                 Ok(())
             }),
@@ -197,6 +210,14 @@ impl Store {
 
     fn corrupt(&self, problem: &str) -> StoreError {
         StoreError::Corrupt { path: self.path().to_owned(), problem: problem.to_owned() }
+    }
+}
+
+fn encode(record: &AttachmentRecord) -> Result<(String, Vec<u8>), StoreError> {
+    let key = record.id.to_string();
+    match serde_json::to_vec(record) {
+        Ok(value) => Ok((key, value)),
+        Err(source) => Err(StoreError::Unstorable { id: key, source }),
     }
 }
 

@@ -102,16 +102,14 @@ impl World {
         self.leases = Leases::new(COOLDOWN, false);
         self.leases.set_pool(self.pool.iter().map(|number| address(*number)));
         self.grace = Grace::new(GRACE);
-        if self.store().is_new() {
+        if self.store().is_unfinished().unwrap() {
             let kernel = Kernel {
                 boot_id: "boot".to_owned(),
                 links: self.links.values().cloned().collect(),
                 map_entries: self.map_entries.clone(),
                 ..Kernel::default()
             };
-            for record in kernel.records(|path| self.netns_id(path)) {
-                self.store().put(&record).unwrap();
-            }
+            self.store().finish(&kernel.records(|path| self.netns_id(path))).unwrap();
         }
         let since = Moment { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
         for (address, at) in self.store().released_since(&since).unwrap() {

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
@@ -96,6 +97,22 @@ fn when_addresses_were_released_is_kept_until_they_are_recorded_again_or_it_no_l
         assert_eq!(store.released_since(&later).unwrap(), []);
         store.put(&record).unwrap();
     }
+}
+
+#[test]
+fn a_new_store_is_unfinished_until_it_has_all_that_lives_on_the_node() {
+    let (dir, store) = opened();
+    // An agent that dies before it has finished finds the same again.
+    let store = reopened(&dir, store);
+    assert!(store.is_unfinished().unwrap());
+    let unstorable = AttachmentRecord { netns: OsString::from_vec(b"/run/netns/\xff".to_vec()).into(), ..record("b") };
+    store.finish(&[record("a"), unstorable]).unwrap_err();
+    assert!(store.is_unfinished().unwrap() && store.all().unwrap().is_empty());
+
+    store.finish(&[record("a"), record("b")]).unwrap();
+    let store = reopened(&dir, store);
+    assert!(!store.is_unfinished().unwrap());
+    assert_eq!(store.all().unwrap(), [record("a"), record("b")]);
 }
 
 #[test]
@@ -307,7 +324,7 @@ fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
 #[test]
 fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
     let (_dir, store) = opened();
-    let netns = PathBuf::from(std::ffi::OsString::from_vec(b"/run/netns/\xff".to_vec()));
+    let netns = PathBuf::from(OsString::from_vec(b"/run/netns/\xff".to_vec()));
     let error = store.put(&AttachmentRecord { netns, ..record("a") }).unwrap_err();
     assert!(matches!(error, StoreError::Unstorable { .. }), "{error}");
     assert_eq!(store.all().unwrap(), []);
@@ -316,19 +333,18 @@ fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
 #[test]
 fn a_damaged_store_is_set_aside_as_it_is_and_a_new_one_takes_its_place() {
     let (dir, store) = opened();
-    assert!(store.is_new());
-    store.put(&record("a")).unwrap();
+    store.finish(&[record("a")]).unwrap();
     drop(store);
     let state = dir.path().join("state");
     let (store, aside) = Store::open_or_set_aside(&state).unwrap();
-    assert!(aside.is_none() && !store.is_new());
+    assert!(aside.is_none() && !store.is_unfinished().unwrap());
     drop(store);
 
     std::fs::write(file(&dir), b"garbage").unwrap();
     let (store, aside) = Store::open_or_set_aside(&state).unwrap();
     let aside = aside.unwrap();
     assert_eq!(std::fs::read(&aside.moved_to).unwrap(), b"garbage");
-    assert!(!aside.problem.is_empty() && store.is_new());
+    assert!(!aside.problem.is_empty() && store.is_unfinished().unwrap());
     store.put(&record("b")).unwrap();
     drop(store);
     assert_eq!(Store::open_or_set_aside(&state).unwrap().0.all().unwrap(), [record("b")]);
