@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use azure_cni_common::layout::EndpointFlags;
 use azure_cni_common::layout::RouteClass;
 use ipnet::IpNet;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::cni::AttachmentId;
 use crate::commands::Faults;
@@ -16,8 +17,9 @@ use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
 use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
 use crate::net::{HeldPort, Link, Netlink, NextHop};
+use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
-use crate::state::{AttachmentRecord, Store, StoreError};
+use crate::state::{AttachmentRecord, Moment, Store, StoreError};
 use crate::turns::Turns;
 
 /// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
@@ -43,7 +45,9 @@ pub struct Agent {
     /// Ports of the NAT's range that sockets of the host hold, as last seen; `None`: not looked yet.
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
-    pub(crate) started: Instant,
+    pub(crate) reconciled: Mutex<Counters>,
+    /// What became of the store at the start, if it was not sound.
+    pub(crate) store_problem: Option<String>,
 }
 
 impl Agent {
@@ -68,9 +72,24 @@ impl Agent {
         Endpoint { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
     }
 
-    /// The lease book's clock: time since the agent started.
+    /// The lease book's clock: time since the machine was booted, the same for every run of the agent.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        // Fails for clocks that the kernel does not have alone.
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    }
+
+    pub fn moment(&self) -> Moment {
+        Moment { boot_id: self.boot_id.clone(), since_boot: self.now() }
+    }
+
+    /// Addresses that were released a short time before the agent started still cool down.
+    pub(crate) async fn restore_released(&self) -> Result<(), StoreError> {
+        let mut since = self.moment();
+        since.since_boot = since.since_boot.saturating_sub(self.config.pool.cooldown());
+        let released = self.with_store(move |store| store.released_since(&since)).await?;
+        let mut leases = self.leases();
+        released.into_iter().for_each(|(address, at)| leases.restore_released(address, at));
+        Ok(())
     }
 
     /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
@@ -88,8 +107,42 @@ impl Agent {
         self.leases().release(id, self.now())
     }
 
+    /// Pods that ask for a public address get one of these, others get them last.
+    pub fn follow_public_addresses(&self) {
+        let public = self.routing().config.public_addresses.iter().copied().collect();
+        self.leases().set_public(&public);
+    }
+
     pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
         self.leases().lease_of(id)
+    }
+
+    pub fn all_leases(&self) -> BTreeMap<AttachmentId, Addresses> {
+        self.leases().all().map(|(id, addresses)| (id.clone(), addresses)).collect()
+    }
+
+    /// Addresses of the pool that nobody holds.
+    pub fn free_addresses(&self) -> BTreeSet<IpAddr> {
+        let leases = self.leases();
+        self.pool().addresses().filter(|address| leases.holder(*address).is_none()).collect()
+    }
+
+    /// Takes an address out of the data path unless somebody holds it; whether it was.
+    pub fn remove_if_nobodys(&self, address: IpAddr) -> Result<bool, DatapathError> {
+        {
+            // Held meanwhile, so that nobody gets the address in between.
+            let leases = self.leases();
+            if leases.holder(address).is_some() {
+                return Ok(false);
+            }
+            self.datapath.tables().remove_endpoint(address)?;
+        }
+        tokio::task::block_in_place(|| self.datapath.tables().scrub(address))?;
+        Ok(true)
+    }
+
+    pub(crate) fn count_reconciled(&self, action: &'static str) {
+        *self.reconciled.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
     }
 
     pub fn pool_counts(&self) -> FamilyCounts {

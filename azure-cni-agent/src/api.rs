@@ -4,6 +4,7 @@
 
 mod client;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,9 @@ pub struct Status {
     pub tables: Vec<TableStatus>,
     /// Ports of the NAT's range that no pod is given, because sockets of the host hold them.
     pub host_ports: usize,
+    /// What the agent has put in order of its own account since it started, by kind, and how often.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reconciled: BTreeMap<String, u64>,
     /// What needs an operator, one sentence each; empty if all is well.
     pub problems: Vec<String>,
 }

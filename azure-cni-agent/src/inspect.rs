@@ -1,6 +1,6 @@
 //! What the operator's command shows: the agent's state as data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
@@ -30,6 +30,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     };
     problems.extend(fills.iter().filter_map(nearly_full));
     problems.extend(agent.routing().problem());
+    problems.extend(agent.store_problem.clone());
     let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, BTreeSet::len);
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,8 +47,14 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
             .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
             .collect(),
         host_ports,
+        reconciled: reconciled(agent),
         problems,
     })?)
+}
+
+fn reconciled(agent: &Agent) -> BTreeMap<String, u64> {
+    let counters = agent.reconciled.lock().unwrap_or_else(PoisonError::into_inner);
+    counters.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect()
 }
 
 /// Above 90 %: of established flows before new ones are refused, of opening ones before they push each other out.

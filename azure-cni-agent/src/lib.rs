@@ -17,6 +17,7 @@ pub mod ipam;
 pub mod maintain;
 pub mod net;
 pub mod node;
+pub mod reconcile;
 pub mod routing;
 pub mod server;
 mod start;

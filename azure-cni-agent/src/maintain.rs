@@ -9,13 +9,20 @@ use crate::datapath::{SweepReport, Sweeper};
 use crate::events::follow_events;
 use crate::host_ports::follow_host_ports;
 use crate::node;
+use crate::reconcile::keep_in_line;
 use crate::routing::{follow_endpoints, follow_gateways, follow_masq_dir};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent ends. A round that fails is logged; the next one tries again.
 pub async fn maintain(agent: Arc<Agent>) {
-    tokio::join!(sweep(agent.clone()), follow_events(agent.clone()), follow_gateways(agent.clone()), follow(agent));
+    tokio::join!(
+        sweep(agent.clone()),
+        follow_events(agent.clone()),
+        follow_gateways(agent.clone()),
+        keep_in_line(agent.clone()),
+        follow(agent)
+    );
 }
 
 async fn follow(agent: Arc<Agent>) {

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use azure_cni_common::conntrack::Timeouts;
 use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
-use crate::commands::Faults;
+use crate::commands::{self, Faults};
 use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
 use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
-use crate::ipam::{Addresses, Leases, MacAddress, Pool, wireserver};
+use crate::ipam::{Leases, MacAddress, Pool, wireserver};
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
-use crate::routing::Routing;
-use crate::state::{AttachmentRecord, Store};
+use crate::reconcile;
+use crate::routing::{Routing, follow_endpoints};
+use crate::state::{SetAside, Store};
 use crate::turns::Turns;
 
 impl Agent {
@@ -35,7 +35,7 @@ impl Agent {
         let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
-        let store = Store::open(&config.state_dir)?;
+        let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
         let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, boot_id.trim()))?;
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
@@ -56,11 +56,16 @@ impl Agent {
             publishing: tokio::sync::Mutex::default(),
             host_ports: Mutex::default(),
             refusals: Mutex::default(),
-            started: Instant::now(),
+            reconciled: Mutex::default(),
+            store_problem: set_aside.as_ref().map(reported),
         });
 
+        agent.follow_public_addresses();
         follow_host_ports(&agent).await?;
-        agent.take_over().await?;
+        agent.restore_released().await?;
+        reconcile::at_start(&agent).await?;
+        follow_endpoints(&agent).await?;
+        commands::publish_routes(&agent).await?;
         agent.settle_gateway().await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
@@ -79,47 +84,6 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Gives what is recorded to the data path again, swaps in the programs of this agent, and forgets what is gone.
-    async fn take_over(&self) -> anyhow::Result<()> {
-        let mut via_host = BTreeSet::new();
-        let mut standing = BTreeSet::new();
-        for record in self.records().await? {
-            match self.netlink.link(&record.host_interface).await? {
-                Some(link) if record.boot_id == self.boot_id => {
-                    self.take_over_endpoint(&record, link.index)?;
-                    via_host.extend(record.via_host.iter().copied());
-                    standing.extend(record.addresses.iter().copied());
-                }
-                _ => {
-                    tracing::warn!(attachment = %record.id, "its interface is gone; releasing its address");
-                    self.forget(record).await?;
-                }
-            }
-        }
-        for address in self.datapath.tables().endpoint_addresses()? {
-            if !standing.contains(&address) {
-                tracing::warn!(%address, "in the data path without an attachment; removing it");
-                self.datapath.tables().remove_endpoint(address)?;
-                self.datapath.tables().scrub(address)?;
-            }
-        }
-        self.publish_routes(&via_host, &self.netlink.next_hops(self.uplink.index).await?)?;
-        Ok(())
-    }
-
-    fn take_over_endpoint(&self, record: &AttachmentRecord, ifindex: u32) -> anyhow::Result<()> {
-        let addresses = Addresses::first_of_each(record.addresses.iter().copied())
-            .with_context(|| format!("the record of {} has no IPv4 address", record.id))?;
-        self.restore_lease(&record.id, addresses)?;
-        for address in addresses.iter() {
-            self.datapath.tables().set_endpoint(address, self.endpoint(address, ifindex, record.keep_source))?;
-        }
-        for hook in Hook::ENDPOINT {
-            self.datapath.attach(hook, &record.host_interface)?;
-        }
-        Ok(())
-    }
-
     /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
     async fn settle_gateway(&self) -> anyhow::Result<()> {
         if self.pool().is_dual_stack() {
@@ -129,18 +93,17 @@ impl Agent {
         }
         Ok(())
     }
+}
 
-    async fn forget(&self, record: AttachmentRecord) -> anyhow::Result<()> {
-        for address in &record.addresses {
-            self.datapath.tables().remove_endpoint(*address)?;
-            self.datapath.tables().scrub(*address)?;
-        }
-        for hook in Hook::ENDPOINT {
-            self.datapath.detach(hook, &record.host_interface)?;
-        }
-        self.with_store(move |store| store.remove(&record.id)).await?;
-        Ok(())
-    }
+/// One sentence for the log and for `status`, until the next start.
+fn reported(aside: &SetAside) -> String {
+    let SetAside { moved_to, problem } = aside;
+    let text = format!(
+        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded anew from the kernel",
+        moved_to.display()
+    );
+    tracing::error!("{text}");
+    text
 }
 
 fn read_pool(config: &AgentConfig, uplink: &Link) -> anyhow::Result<Pool> {

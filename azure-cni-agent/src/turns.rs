@@ -20,6 +20,17 @@ impl Turns {
         lock.lock_owned().await
     }
 
+    /// The turn if nobody has it or waits for it.
+    pub fn try_take(&self, id: &AttachmentId) -> Option<OwnedMutexGuard<()>> {
+        self.lock_of(id).try_lock_owned().ok()
+    }
+
+    /// Whose turns somebody has, or waits for.
+    pub fn taken(&self) -> Vec<AttachmentId> {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.iter().filter(|(_, lock)| lock.strong_count() > 0).map(|(id, _)| id.clone()).collect()
+    }
+
     fn lock_of(&self, id: &AttachmentId) -> Arc<AsyncMutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(id).and_then(Weak::upgrade) {
@@ -55,6 +66,17 @@ mod tests {
         assert!(second.is_err());
         drop(first);
         let _second = turns.wait_for(&id("a")).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_only_looks_in_does_not_wait() {
+        let turns = Turns::default();
+        let first = turns.wait_for(&id("a")).await;
+        assert!(turns.try_take(&id("a")).is_none());
+        assert_eq!(turns.taken(), [id("a")]);
+        drop(first);
+        assert_eq!(turns.taken(), []);
+        assert!(turns.try_take(&id("a")).is_some());
     }
 
     #[tokio::test]

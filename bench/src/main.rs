@@ -14,6 +14,7 @@ mod wiring;
 
 // Measuring.
 mod figure;
+mod leases;
 mod load;
 mod programs;
 mod rounds;
@@ -74,9 +75,10 @@ fn run(options: &Options) -> Result<()> {
 
     let results = rounds::run(&plan, &testbed, cores, &progress)?;
     let programs = programs::measure(&net, &plan, &progress)?;
+    let leases = leases::measure(&plan)?;
     progress.clear();
 
-    let report = Report { machine, plan, wirings, results, programs, took: progress.elapsed() };
+    let report = Report { machine, plan, wirings, results, programs, leases, took: progress.elapsed() };
     println!("{}", report.text());
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report.json()).context("write the report as JSON")?;

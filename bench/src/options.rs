@@ -26,6 +26,7 @@ use crate::plan::Arm;
         bench --filter udp --filter connect  two loads, all paths\n  \
         bench --filter programs              nanoseconds per packet of each eBPF program, no traffic\n  \
         bench --filter memory                bytes per flow, no traffic\n  \
+        bench --filter leases                nanoseconds per lease by the size of the pool, no traffic\n  \
         bench --arm ours --arm bare          without the reference plugin\n  \
         bench --list                         everything that --filter can name\n\n\
         Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, and for the bridge arm\n\

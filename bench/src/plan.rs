@@ -69,6 +69,8 @@ impl Path {
 /// How the programs' own cost, in time and in memory, is called in filters.
 const PROGRAMS: &str = "programs";
 const MEMORY: &str = "memory";
+/// Likewise of the book of leases.
+const LEASES: &str = "leases";
 
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
@@ -80,6 +82,7 @@ pub(crate) struct Plan {
     pub(crate) loads: Vec<(Path, Load)>,
     pub(crate) programs: bool,
     pub(crate) memory: bool,
+    pub(crate) leases: bool,
     arms: Vec<Arm>,
 }
 
@@ -94,6 +97,7 @@ impl Plan {
             loads: all.filter(|(path, load)| wanted(&name(*path, *load))).collect(),
             programs: wanted(PROGRAMS),
             memory: wanted(MEMORY),
+            leases: wanted(LEASES),
             arms: options.arm.clone(),
         }
     }
@@ -103,7 +107,7 @@ impl Plan {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.loads.is_empty() && !self.programs && !self.memory
+        self.loads.is_empty() && !self.programs && !self.memory && !self.leases
     }
 }
 
@@ -121,6 +125,9 @@ impl fmt::Display for Plan {
         }
         if self.memory {
             writeln!(f, "{MEMORY:<28}bytes that a flow takes, by the kernel's account of the tables")?;
+        }
+        if self.leases {
+            writeln!(f, "{LEASES:<28}nanoseconds of a lease and its release, by the size of the pool")?;
         }
         Ok(())
     }
@@ -140,7 +147,7 @@ mod tests {
     fn without_filters_everything_is_measured() {
         let plan = plan(&[]);
         assert_eq!(plan.loads.len(), Path::ALL.len() * Load::ALL.len());
-        assert!(plan.programs && plan.memory && plan.has(Arm::Bare) && plan.has(Arm::Bridge));
+        assert!(plan.programs && plan.memory && plan.leases && plan.has(Arm::Bare) && plan.has(Arm::Bridge));
     }
 
     #[test]
@@ -148,7 +155,7 @@ mod tests {
         let plan = plan(&["--filter", "same-vm/udp", "--filter", "internet/"]);
         let expected = 1 + Load::ALL.len();
         assert_eq!(plan.loads.len(), expected, "{plan}");
-        assert!(!plan.programs && !plan.memory);
+        assert!(!plan.programs && !plan.memory && !plan.leases);
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn every_path_figure_and_arm_has_samples_and_ratios() {
     assert_wirings_alike(&report["interfaces"]);
     assert_programs(&report["programs"]);
     assert_memory(&report["memory"]);
+    assert_leases(&report["leases"]);
     for key in ["kernel", "processor", "mitigations", "versions"] {
         assert!(!report["machine"][key].is_null(), "{key}");
     }
@@ -112,6 +113,16 @@ fn assert_programs(programs: &Value) {
     }
 }
 
+fn assert_leases(leases: &Value) {
+    let costs = leases.as_array().expect("a list");
+    let sizes: Vec<_> = costs.iter().map(|cost| cost["addresses"].as_u64().expect("a number")).collect();
+    assert_eq!(sizes, [100, 1_000, 16_000]);
+    for cost in costs {
+        assert_summary(&cost["summary"]);
+        assert!(number(&cost["summary"]["low"]) > 0.0, "{cost}");
+    }
+}
+
 /// A translated flow has a place in two tables, so it takes more.
 fn assert_memory(memory: &Value) {
     let flows = memory["flows"].as_array().expect("a list");
@@ -137,4 +148,5 @@ fn filter_and_arm_leave_the_rest_out() {
     }
     assert_eq!(report["programs"], Value::Array(Vec::new()));
     assert_eq!(report["memory"], Value::Null);
+    assert_eq!(report["leases"], Value::Array(Vec::new()));
 }

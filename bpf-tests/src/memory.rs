@@ -154,7 +154,7 @@ impl Rig {
         empty(self.fragments());
         empty(self.fragments6());
         self.tables().set_host_ports(&HostPorts::default()).unwrap();
-        for address in self.tables().endpoint_addresses().unwrap() {
+        for address in self.tables().endpoints().unwrap().into_keys() {
             self.tables().remove_endpoint(address).unwrap();
         }
         self.tables().set_routes(&BTreeMap::new()).unwrap();

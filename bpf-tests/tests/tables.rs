@@ -172,7 +172,7 @@ fn routes_are_replaced_as_a_whole() {
 fn endpoints_are_set_replaced_and_removed() {
     let rig = Rig::new();
     let tables = rig.tables();
-    let addresses = || tables.endpoint_addresses().unwrap().into_iter().collect::<BTreeSet<_>>();
+    let addresses = || tables.endpoints().unwrap().into_keys().collect::<BTreeSet<_>>();
     let all: BTreeSet<IpAddr> = [Rig::POD_A.into(), Rig::POD_B.into(), Rig::POD_A6.into(), Rig::POD_B6.into()].into();
     for address in [IpAddr::from(Rig::POD_A), Rig::POD_A6.into()] {
         assert_eq!(addresses(), all);

@@ -107,7 +107,7 @@ impl CniOutput {
     }
 
     /// The output of a call that must succeed; else its error object, naming command and attachment.
-    pub(crate) fn succeeded(self, call: &CniCall) -> Result<Self> {
+    pub fn succeeded(self, call: &CniCall) -> Result<Self> {
         if self.status.success() {
             return Ok(self);
         }

@@ -13,7 +13,7 @@ use azure_cni_common::{
     ABI,
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
-    layout::{Endpoint, NatHolder, NatKey},
+    layout::{Endpoint, EndpointFlags, NatHolder, NatKey},
 };
 
 use crate::{
@@ -52,6 +52,13 @@ impl Vm {
     pub fn forget_in_data_path(&self, pod: Ipv4Addr) -> Result<()> {
         let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
         endpoints.remove(&Ipv4::from(pod)).map_err(in_map(self, V4.endpoints))
+    }
+
+    /// Makes the data path know a pod that the agent does not.
+    pub fn plant_in_data_path(&self, pod: Ipv4Addr, ifindex: u32) -> Result<()> {
+        let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
+        let endpoint = Endpoint { ifindex, flags: EndpointFlags::NONE };
+        endpoints.insert(Ipv4::from(pod), endpoint, 0).map_err(in_map(self, V4.endpoints))
     }
 
     /// Everything that the data path holds about addresses of the pool, one line each. A VM whose data path was never

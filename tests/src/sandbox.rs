@@ -95,6 +95,18 @@ pub(crate) fn mount_fs(fs_type: &str, target: &Path) -> Result<()> {
         .attempt(|| format!("mount a {fs_type} on {}", target.display()))
 }
 
+/// Mounts a tmpfs with options, on a thread that is in a sandbox.
+pub(crate) fn mount_tmpfs(target: &Path, options: &str) -> Result<()> {
+    if !Path::new(MARKER).exists() {
+        return Err(Error::Sandbox("this thread is in no sandbox: a mount would be seen by the machine"));
+    }
+    let read_only = options.split(',').any(|option| option == "ro");
+    let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let data: Vec<&str> = options.split(',').filter(|option| *option != "ro").collect();
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(data.join(",").as_str()))
+        .attempt(|| format!("mount a tmpfs on {}", target.display()))
+}
+
 /// Stops mounts made from here on from spreading to the machine.
 pub(crate) fn make_private() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)

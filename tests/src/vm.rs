@@ -27,7 +27,7 @@ use crate::{
     plan::{HOST_ADDRESS, Place, wire_server_xml},
     pod::Pod,
     process::{self, Daemon},
-    sandbox::{Sandbox, mount_fs},
+    sandbox::{Sandbox, mount_fs, mount_tmpfs},
     station::{Host, Station},
 };
 
@@ -116,6 +116,12 @@ impl Vm {
     /// Kills the agent without warning (SIGKILL).
     pub fn kill_agent(&self) -> Result<()> {
         self.take_agent().map(drop)
+    }
+
+    /// Waits until the agent ends of its own account, and returns how it did.
+    pub fn await_agent_end(&self) -> Result<ExitStatus> {
+        let daemon = self.take_agent()?;
+        daemon.wait(STOP_LIMIT).ok_or_else(|| self.agent_error(format!("still runs after {STOP_LIMIT:?}")))
     }
 
     /// Lays keys over `agent.toml`, for the next time it is read.
@@ -243,6 +249,11 @@ impl Vm {
     /// Where the agent keeps its records.
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join(STATE)
+    }
+
+    /// Puts a file system of a few MiB where the agent keeps its records; `options` are those of tmpfs, such as `size=4m`.
+    pub fn mount_state(&self, options: &str) -> Result<()> {
+        mount_tmpfs(&self.state_dir(), options)
     }
 
     /// The VM's own directory: `agent.toml`, `pool.xml`, `agent.log` and all of the above.

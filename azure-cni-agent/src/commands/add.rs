@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::build::build;
 use super::error::Failure;
 use super::step::Step;
 use super::{addresses_of, open_pod_netns, publish_routes};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
-use crate::datapath::Hook;
 use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
-use crate::net::{Netns, RouteEntry, VethSpec};
+use crate::net::{Netns, RouteEntry};
 use crate::node;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
@@ -24,6 +24,8 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniErro
     let _turn = agent.turns.wait_for(&call.attachment).await;
     let netns = open_pod_netns(&call.netns)?;
     if let Some(record) = standing(agent, &call.attachment, &netns).await? {
+        // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
+        agent.lease(&call.attachment, &call.config.wish).await.map_err(Failure::from)?;
         tracing::info!(attachment = %call.attachment, "stands already");
         return result(&call, &record);
     }
@@ -84,39 +86,9 @@ async fn attach(
         pod_mac: endpoint::pod_mac(id),
         mtu,
     };
-    make_veth(agent, &endpoint, netns).await?;
-    undo.push("veth", {
-        let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
-        async move { agent.netlink.delete_link(&name).await }
-    });
-    faults.after(Step::Veth)?;
-
-    endpoint::build_pod_side(&endpoint, netns).await?;
-    faults.after(Step::PodSide)?;
-
-    // Neighbour and route go with the veth.
-    let ifindex = endpoint::build_host_side(&endpoint, &agent.netlink).await?;
-    endpoint::await_carrier(&endpoint, netns).await?;
-    faults.after(Step::HostSide)?;
-
-    undo.push("programs", {
-        let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
-        async move { Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.detach(*hook, &name)) }
-    });
-    for hook in Hook::ENDPOINT {
-        agent.datapath.attach(hook, &endpoint.host_interface)?;
-    }
-    faults.after(Step::Programs)?;
-
-    undo.push("maps", {
-        let agent = agent.clone();
-        async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
-    });
     let keep_source = call.config.keep_source;
-    for address in addresses.iter() {
-        agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source))?;
-    }
-    faults.after(Step::Maps)?;
+    let alias = endpoint::label::alias(id, &call.netns);
+    let ifindex = build(agent, &endpoint, &alias, netns, keep_source, faults, undo).await?;
 
     let record = AttachmentRecord {
         id: id.clone(),
@@ -134,37 +106,19 @@ async fn attach(
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
-            agent.with_store(move |store| store.remove(&id)).await?;
+            let now = agent.moment();
+            agent.with_store(move |store| store.remove(&id, &now)).await?;
             publish_routes(&agent).await
         }
     });
     let written = record.clone();
     agent.with_store(move |store| store.put(&written)).await?;
+    faults.after(Step::Record)?;
     if !record.via_host.is_empty() {
         publish_routes(agent).await?;
     }
-    faults.after(Step::Record)?;
+    faults.after(Step::Routes)?;
     Ok(record)
-}
-
-/// A host veth of this name is ours and nobody's: it is left of a call that did not come to its end.
-async fn make_veth(agent: &Agent, endpoint: &Endpoint, netns: &Netns) -> Result<(), Failure> {
-    let spec = VethSpec {
-        host_name: &endpoint.host_interface,
-        host_mac: HOST_MAC,
-        pod_name: &endpoint.pod_interface,
-        pod_mac: endpoint.pod_mac,
-        pod_netns: netns,
-        mtu: endpoint.mtu,
-    };
-    match agent.netlink.create_veth(&spec).await {
-        Err(error) if error.exists() && agent.netlink.link(&endpoint.host_interface).await?.is_some() => {
-            tracing::warn!(interface = endpoint.host_interface, "replacing an interface that no attachment has");
-            agent.netlink.delete_link(&endpoint.host_interface).await?;
-            Ok(agent.netlink.create_veth(&spec).await?)
-        }
-        other => Ok(other?),
-    }
 }
 
 /// What the runtime is told: the host's end, the pod's end with its sandbox, the addresses on the latter.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::Failure;
 use super::publish_routes;
+use super::step::DelStep;
 use crate::agent::Agent;
 use crate::cni::{AttachmentId, CniError, DelCall};
 use crate::datapath::Hook;
@@ -19,12 +20,20 @@ pub async fn del(agent: &Arc<Agent>, call: DelCall) -> Result<(), CniError> {
 
 /// The work of [`del`], for a caller that has the attachment's turn.
 ///
-/// If something could not be removed, the record and the lease stay, and the next DEL finds them.
-pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniError> {
+/// The record goes first, durably: from then on the attachment is not, and an agent that dies in between removes at its
+/// next start what is left, as it does with all that no record names. If the record cannot be removed nothing has
+/// changed. If something else could not be removed the lease stays, and the next DEL or reconciliation tries again.
+pub(crate) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniError> {
+    let faults = agent.faults;
     let wanted = id.clone();
     let record = agent.with_store(move |store| store.get(&wanted)).await.map_err(Failure::from)?;
     let interface = endpoint::host_interface(id);
     let addresses = addresses(agent, id, record.as_ref());
+    if record.is_some() {
+        let (forgotten, now) = (id.clone(), agent.moment());
+        agent.with_store(move |store| store.remove(&forgotten, &now)).await.map_err(Failure::from)?;
+    }
+    faults.after_del(DelStep::Record);
 
     let mut failures: Vec<Failure> = Vec::new();
     let mut attempt = |result: Result<(), Failure>| failures.extend(result.err());
@@ -32,27 +41,28 @@ pub(super) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniEr
     for address in &addresses {
         attempt(agent.datapath.tables().remove_endpoint(*address).map_err(Failure::from));
     }
+    faults.after_del(DelStep::Maps);
     for hook in Hook::ENDPOINT {
         attempt(agent.datapath.detach(hook, &interface).map_err(Failure::from));
     }
+    faults.after_del(DelStep::Programs);
     // The pod's end, the routes and the neighbours go with it.
     attempt(agent.netlink.delete_link(&interface).await.map_err(Failure::from));
+    faults.after_del(DelStep::Veth);
     for address in &addresses {
         let scrubbed = tokio::task::block_in_place(|| agent.datapath.tables().scrub(*address));
         attempt(scrubbed.map(|_| ()).map_err(Failure::from));
     }
+    faults.after_del(DelStep::Scrub);
+    if record.is_some_and(|record| !record.via_host.is_empty()) {
+        attempt(publish_routes(agent).await);
+    }
+    faults.after_del(DelStep::Routes);
     if let Some(failure) = combined(failures) {
         return Err(failure);
     }
-
-    if let Some(record) = record {
-        let forgotten = id.clone();
-        agent.with_store(move |store| store.remove(&forgotten)).await.map_err(Failure::from)?;
-        if !record.via_host.is_empty() {
-            publish_routes(agent).await?;
-        }
-    }
     agent.release(id).await;
+    faults.after_del(DelStep::Lease);
     Ok(())
 }
 

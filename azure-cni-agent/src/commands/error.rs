@@ -31,7 +31,8 @@ impl From<Failure> for CniError {
     fn from(failure: Failure) -> CniError {
         let text = failure.to_string();
         match failure {
-            Failure::Lease(_) => CniError::try_again(text),
+            Failure::Lease(error) if error.source.retry_helps() => CniError::try_again(text),
+            Failure::Lease(_) => CniError::invalid_config(text),
             Failure::Unfit(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),

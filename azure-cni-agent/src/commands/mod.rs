@@ -1,15 +1,20 @@
 //! The CNI verbs, one file each, each read from top to bottom.
 
 mod add;
+mod build;
 mod check;
 mod del;
 mod error;
+mod rebuild;
 mod step;
 
 pub use add::add;
 pub use check::check;
 pub use del::del;
-pub use step::{Faults, Step};
+pub(crate) use del::detach;
+pub use error::Failure;
+pub(crate) use rebuild::rebuild;
+pub use step::{DelStep, Faults, Step};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,7 +25,6 @@ use crate::cni::CniError;
 use crate::ipam::Addresses;
 use crate::net::Netns;
 use crate::state::AttachmentRecord;
-use error::Failure;
 
 /// The pod's namespace, which is not the agent's own.
 fn open_pod_netns(path: &Path) -> Result<Netns, CniError> {

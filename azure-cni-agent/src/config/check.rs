@@ -14,6 +14,10 @@ const MTU: (u64, u64) = (68, 65_535);
 const MAX_FLOWS: (u64, u64) = (1024, 16_777_216);
 /// A day. Longer would hold addresses back for good.
 const COOLDOWN_SECS: (u64, u64) = (0, 86_400);
+/// An hour.
+const RECONCILE_INTERVAL_SECS: (u64, u64) = (1, 3600);
+/// A day.
+const RECONCILE_GRACE_SECS: (u64, u64) = (0, 86_400);
 
 impl AgentConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
@@ -29,6 +33,8 @@ impl AgentConfig {
             return Err(ConfigError::SocketPathTooLong { path: self.socket.clone(), length, max: SOCKET_PATH_MAX });
         }
         within("pool.cooldown_secs", self.pool.cooldown_secs, COOLDOWN_SECS)?;
+        within("reconcile.interval_secs", self.reconcile.interval_secs, RECONCILE_INTERVAL_SECS)?;
+        within("reconcile.grace_secs", self.reconcile.grace_secs, RECONCILE_GRACE_SECS)?;
         if let Some(max_flows) = self.datapath.max_flows {
             within("datapath.max_flows", max_flows.into(), MAX_FLOWS)?;
         }

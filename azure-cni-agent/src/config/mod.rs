@@ -50,6 +50,7 @@ pub struct AgentConfig {
     pub bpffs_dir: PathBuf,
     pub log_level: LogLevel,
     pub pool: PoolConfig,
+    pub reconcile: ReconcileConfig,
     pub routing: RoutingConfig,
     pub snat: SnatConfig,
     pub timeouts: TimeoutsConfig,
@@ -72,6 +73,15 @@ pub struct PoolConfig {
 pub enum PoolSource {
     /// A file in the wire server's XML form.
     File,
+}
+
+/// `[reconcile]`: how records, leases and the kernel are held in line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconcileConfig {
+    pub interval_secs: u64,
+    /// For how long a pod's namespace has to be gone before its addresses are released.
+    pub grace_secs: u64,
 }
 
 /// `[routing]`: which destinations see the pod's own address, and which belong to the host's stack.
@@ -149,6 +159,7 @@ impl Default for AgentConfig {
             bpffs_dir: "/sys/fs/bpf/azure-cni".into(),
             log_level: LogLevel::Info,
             pool: PoolConfig::default(),
+            reconcile: ReconcileConfig::default(),
             routing: RoutingConfig::default(),
             snat: SnatConfig::default(),
             timeouts: TimeoutsConfig::default(),
@@ -165,6 +176,12 @@ impl Default for PoolConfig {
             cooldown_secs: 30,
             reuse_cooling: false,
         }
+    }
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        Self { interval_secs: 10, grace_secs: 20 }
     }
 }
 

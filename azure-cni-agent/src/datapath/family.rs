@@ -170,8 +170,15 @@ where
         absent_is_none(lock(&self.endpoints).remove(&address)).map(drop).map_err(in_map(self.names.endpoints))
     }
 
-    pub fn endpoint_addresses(&self) -> Result<Vec<A>, DatapathError> {
-        lock(&self.endpoints).keys().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
+    pub fn endpoints(&self) -> Result<Vec<(A, Endpoint)>, DatapathError> {
+        lock(&self.endpoints).iter().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
+    }
+
+    /// The prefixes of this class, with their lengths in bits.
+    pub fn routes_of(&self, class: RouteClass) -> Result<Vec<(A, u32)>, DatapathError> {
+        let routes: Result<Vec<_>, _> = lock(&self.routes).iter().collect();
+        let routes = routes.map_err(in_map(self.names.routes))?.into_iter();
+        Ok(routes.filter(|(_, of)| *of == class).map(|(key, _)| (key.data(), key.prefix_len())).collect())
     }
 
     /// Makes the route table hold exactly these prefixes. Prefixes that stay are never absent in between.
@@ -200,14 +207,14 @@ where
         Ok(true)
     }
 
-    /// Forgets every flow and translation of an address.
-    pub fn scrub(&self, address: A) -> Result<usize, DatapathError> {
+    /// Forgets every flow and translation of these addresses.
+    pub fn scrub(&self, condemned: impl Fn(A) -> bool) -> Result<usize, DatapathError> {
         let mut removed = 0;
         for flows in &self.flows {
-            removed += flows.remove_all(|key, _| key.low == address || key.high == address)?;
+            removed += flows.remove_all(|key, _| condemned(key.low) || condemned(key.high))?;
         }
         for translations in &self.translations {
-            removed += translations.remove_all(|_, holder| holder.address == address)?;
+            removed += translations.remove_all(|_, holder| condemned(holder.address))?;
         }
         Ok(removed)
     }

@@ -25,6 +25,7 @@ pub use load::{Constants, OBJECT, loader};
 pub use sweep::{SweepReport, Sweeper};
 pub use tables::{DropCounter, Gateways, TableFill, Tables};
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -110,6 +111,18 @@ impl Datapath {
         attach::is_attached(&self.pins, self.mode, hook, interface)
     }
 
+    /// Interfaces of pods at which programs are pinned, or were before the interfaces went.
+    pub fn pinned_interfaces(&self) -> Result<BTreeSet<String>, DatapathError> {
+        let dir = self.pins.links();
+        let failed = |source| DatapathError::Pin { path: dir.clone(), source };
+        let mut interfaces = BTreeSet::new();
+        for entry in std::fs::read_dir(&dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            interfaces.extend(name.to_str().and_then(Pins::interface_of_link));
+        }
+        Ok(interfaces)
+    }
+
     pub fn mode(&self) -> AttachMode {
         self.mode
     }
@@ -167,6 +180,12 @@ impl Pins {
     fn link(&self, hook: Hook, interface: &str) -> PathBuf {
         // bpffs refuses names with a dot (kernel/bpf/inode.c, bpf_lookup), which an interface may have.
         self.links().join(format!("{}-{}", interface.replace('.', "%2e"), hook.program()))
+    }
+
+    /// Of a pin that [`Self::link`] names for a pod's interface.
+    fn interface_of_link(pin: &str) -> Option<String> {
+        let of = |hook: &Hook| pin.strip_suffix(hook.program())?.strip_suffix('-').map(|name| name.replace("%2e", "."));
+        Hook::ENDPOINT.iter().find_map(of)
     }
 }
 

@@ -79,11 +79,19 @@ impl Tables {
         }
     }
 
-    /// Of both families.
-    pub fn endpoint_addresses(&self) -> Result<Vec<IpAddr>, DatapathError> {
-        let v4 = self.v4.endpoint_addresses()?.into_iter().map(|address| IpAddr::V4(address.into()));
-        let v6 = self.v6.endpoint_addresses()?.into_iter().map(|address| IpAddr::V6(address.into()));
+    /// What the data path knows of every pod, of both families.
+    pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>, DatapathError> {
+        let v4 = self.v4.endpoints()?.into_iter().map(|(address, endpoint)| (IpAddr::V4(address.into()), endpoint));
+        let v6 = self.v6.endpoints()?.into_iter().map(|(address, endpoint)| (IpAddr::V6(address.into()), endpoint));
         Ok(v4.chain(v6).collect())
+    }
+
+    /// Single addresses that are reached through the host's stack, of both families.
+    pub fn host_addresses(&self) -> Result<Vec<IpAddr>, DatapathError> {
+        let v4 = self.v4.routes_of(RouteClass::HOST)?.into_iter().filter(|(_, length)| *length == Ipv4Addr::BITS);
+        let v6 = self.v6.routes_of(RouteClass::HOST)?.into_iter().filter(|(_, length)| *length == Ipv6Addr::BITS);
+        let v4 = v4.map(|(address, _)| IpAddr::V4(address.into()));
+        Ok(v4.chain(v6.map(|(address, _)| IpAddr::V6(address.into()))).collect())
     }
 
     /// Makes the route tables hold exactly these prefixes. Prefixes that stay are never absent in between.
@@ -128,9 +136,15 @@ impl Tables {
     /// Forgets every flow and translation of an address, so that its next holder receives nothing of theirs.
     pub fn scrub(&self, address: IpAddr) -> Result<usize, DatapathError> {
         match address {
-            IpAddr::V4(address) => self.v4.scrub(address.into()),
-            IpAddr::V6(address) => self.v6.scrub(address.into()),
+            IpAddr::V4(address) => self.v4.scrub(|of| of == address.into()),
+            IpAddr::V6(address) => self.v6.scrub(|of| of == address.into()),
         }
+    }
+
+    /// Likewise of many, in one walk through the tables.
+    pub fn scrub_all(&self, condemned: impl Fn(IpAddr) -> bool) -> Result<usize, DatapathError> {
+        let v4 = self.v4.scrub(|of| condemned(IpAddr::V4(of.into())))?;
+        Ok(v4 + self.v6.scrub(|of| condemned(IpAddr::V6(of.into())))?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! the pod's and the host's side.
 
 mod build;
+pub mod label;
 mod names;
 
 pub use build::{Endpoint, EndpointError, await_carrier, build_host_side, build_pod_side};

@@ -1,44 +1,30 @@
 //! Who holds which address: the pool's addresses, one holder each, and the order in which free ones are handed out.
 //!
-//! The address that has been free for longest goes first, and a released one cools down before it goes again, so that
-//! packets on their way to the old pod do not reach a new one. An address that leaves the pool while held stays its
-//! holder's until released. The time is an argument: the time since any fixed point, the same for all calls.
+//! The address that has been free for longest goes first, one with a public address of its own after all others. A
+//! released one cools down before it goes again, so that packets on their way to the old pod do not reach a new one. An
+//! address that leaves the pool while held stays its holder's until released. The time is an argument: the time since any
+//! fixed point, the same for all calls.
 
 #[cfg(test)]
 pub(super) mod model_tests;
 #[cfg(test)]
 pub(super) mod tests;
 
+mod choice;
+mod error;
+mod idle;
+
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::time::Duration;
 
+pub use choice::Choice;
+pub use error::{LeaseError, RestoreError};
+use idle::{Idle, Waiting};
+
 use crate::cni::AttachmentId;
-
-/// Why an attachment got no address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LeaseError {
-    /// The source lists no address that a pod may get. A retry helps once the source does.
-    #[error("the pool has no address for pods")]
-    Empty,
-    /// A retry helps once a pod ends, or the pool grows.
-    #[error("all {leased} addresses of the pool are in use")]
-    Exhausted { leased: usize },
-    /// Free addresses are left, and each was in use too short a time ago. A retry helps after `retry_in`.
-    #[error("all {cooling} free addresses of the pool were in use a moment ago; try again in {} s", whole_secs(*.retry_in))]
-    Cooling { cooling: usize, retry_in: Duration },
-}
-
-/// Why a lease of an earlier run was not taken over. A retry never helps: two records contradict each other.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError<A: Debug + Display> {
-    #[error("address {address} already belongs to {holder}")]
-    AddressHeld { address: A, holder: AttachmentId },
-    #[error("{id} already holds address {address}")]
-    OtherAddress { id: AttachmentId, address: A },
-}
 
 /// How the addresses stand at one moment; `total` is the sum of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,14 +52,21 @@ pub struct LeaseBook<A> {
     reuse_cooling: bool,
     slots: HashMap<A, Slot>,
     leases: HashMap<AttachmentId, A>,
-    /// The idle slots, longest idle first. A tree, as restoring takes addresses from its middle; the dozen or so
-    /// comparisons it costs with 16,000 addresses are nothing beside one netlink message.
-    idle: BTreeSet<(Option<Duration>, A)>,
+    idle: Idle<A>,
+    /// When addresses that are not in the pool yet were released in an earlier run.
+    released: HashMap<A, Duration>,
 }
 
 impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
     pub fn new(cooldown: Duration) -> Self {
-        Self { cooldown, reuse_cooling: false, slots: HashMap::new(), leases: HashMap::new(), idle: BTreeSet::new() }
+        Self {
+            cooldown,
+            reuse_cooling: false,
+            slots: HashMap::new(),
+            leases: HashMap::new(),
+            idle: Idle::new(),
+            released: HashMap::new(),
+        }
     }
 
     /// Whether to hand out an address that is still cooling down when no other is left.
@@ -90,38 +83,80 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
                 *listed = pool.contains(address);
                 true
             }
-            Slot::Idle(since) => pool.contains(address) || !self.idle.remove(&(*since, *address)),
+            Slot::Idle(since) => pool.contains(address) || !self.idle.remove((*since, *address)),
         });
         for address in pool {
             if let Entry::Vacant(slot) = self.slots.entry(address) {
-                slot.insert(Slot::Idle(None));
-                self.idle.insert((None, address));
+                let since = self.released.remove(&address);
+                slot.insert(Slot::Idle(since));
+                self.idle.insert((since, address));
             }
         }
     }
 
-    /// The attachment's address; the one it has, if it has one.
-    pub fn lease(&mut self, id: &AttachmentId, now: Duration) -> Result<A, LeaseError> {
-        let address = self.would_lease(id, now)?;
-        if self.leases.contains_key(id) {
-            return Ok(address);
+    /// Makes these the addresses that have a public address of their own, in the pool or not.
+    pub fn set_public(&mut self, public: impl IntoIterator<Item = A>) {
+        self.idle.set_public(public.into_iter().collect());
+    }
+
+    /// An address as chosen; the one that the attachment has, if it has one and that is what it asks for.
+    pub fn lease(&mut self, id: &AttachmentId, choice: Choice<A>, now: Duration) -> Result<A, LeaseError<A>> {
+        let address = self.would_lease(id, choice, now)?;
+        if let Some(Slot::Idle(since)) = self.slots.get(&address) {
+            self.idle.remove((*since, address));
+            self.slots.insert(address, Slot::Leased { holder: id.clone(), listed: true });
+            self.leases.insert(id.clone(), address);
         }
-        self.idle.pop_first();
-        self.slots.insert(address, Slot::Leased { holder: id.clone(), listed: true });
-        self.leases.insert(id.clone(), address);
         Ok(address)
     }
 
     /// What [`Self::lease`] would give now: for a lease that is worth nothing without another.
-    pub fn would_lease(&self, id: &AttachmentId, now: Duration) -> Result<A, LeaseError> {
-        if let Some(&address) = self.leases.get(id) {
+    pub fn would_lease(&self, id: &AttachmentId, choice: Choice<A>, now: Duration) -> Result<A, LeaseError<A>> {
+        if let Some(&held) = self.leases.get(id) {
+            return self.still(held, choice);
+        }
+        match choice {
+            Choice::This(address) => self.this(address, now),
+            Choice::Any => self.first_of(&[false, true], now),
+            Choice::Public if self.idle.longest(true).is_none() => Err(self.nothing_public()),
+            Choice::Public => self.first_of(&[true], now),
+        }
+    }
+
+    /// Whether what an attachment has is what it asks for.
+    fn still(&self, held: A, choice: Choice<A>) -> Result<A, LeaseError<A>> {
+        match choice {
+            Choice::This(asked) if asked != held => Err(LeaseError::HoldsAnother { held, asked }),
+            Choice::Public if !self.is_public(held) => Err(LeaseError::HoldsNoPublic { held }),
+            _ => Ok(held),
+        }
+    }
+
+    fn this(&self, address: A, now: Duration) -> Result<A, LeaseError<A>> {
+        match self.slots.get(&address) {
+            None => Err(LeaseError::NotInPool { address }),
+            Some(Slot::Leased { holder, .. }) => Err(LeaseError::Held { address, holder: holder.clone() }),
+            Some(Slot::Idle(since)) => match self.cooling_left(*since, now).filter(|_| !self.reuse_cooling) {
+                Some(retry_in) => Err(LeaseError::AddressCooling { address, retry_in }),
+                None => Ok(address),
+            },
+        }
+    }
+
+    /// The first that has cooled down, of addresses with or without a public one. Of each kind the longest idle stands for
+    /// all: whoever is idle for less long is cooling down too.
+    fn first_of(&self, kinds: &[bool], now: Duration) -> Result<A, LeaseError<A>> {
+        let longest = || kinds.iter().filter_map(|public| self.idle.longest(*public));
+        let ready = |(since, _): &Waiting<A>| self.reuse_cooling || self.cooling_left(*since, now).is_none();
+        if let Some((_, address)) = longest().find(ready) {
             return Ok(address);
         }
-        let (since, address) = *self.idle.first().ok_or_else(|| self.nothing_idle())?;
-        // Whoever is idle for less long than the first is cooling down too.
-        match self.cooling_left(since, now).filter(|_| !self.reuse_cooling) {
-            Some(retry_in) => Err(LeaseError::Cooling { cooling: self.idle.len(), retry_in }),
-            None => Ok(address),
+        match longest().filter_map(|(since, _)| self.cooling_left(since, now)).min() {
+            Some(retry_in) => {
+                let cooling = kinds.iter().map(|public| self.idle.len(*public)).sum();
+                Err(LeaseError::Cooling { cooling, retry_in })
+            }
+            None => Err(self.nothing_idle()),
         }
     }
 
@@ -131,12 +166,25 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         let listed = match self.slots.get(&address) {
             // Its own, as that was allowed.
             Some(Slot::Leased { .. }) => return Ok(()),
-            Some(Slot::Idle(since)) => self.idle.remove(&(*since, address)),
+            Some(Slot::Idle(since)) => self.idle.remove((*since, address)),
             None => false,
         };
         self.slots.insert(address, Slot::Leased { holder: id.clone(), listed });
         self.leases.insert(id.clone(), address);
         Ok(())
+    }
+
+    /// Takes over when an address was released in an earlier run, in the pool or not. Nothing changes for one that is held.
+    pub fn restore_released(&mut self, address: A, at: Duration) {
+        match self.slots.get_mut(&address) {
+            Some(Slot::Idle(since)) => {
+                self.idle.remove((*since, address));
+                *since = Some(at);
+                self.idle.insert((Some(at), address));
+            }
+            Some(Slot::Leased { .. }) => {}
+            None => drop(self.released.insert(address, at)),
+        }
     }
 
     /// Whether [`Self::restore`] would take the lease over now.
@@ -170,12 +218,21 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         self.leases.get(id).copied()
     }
 
+    /// Whether the address has a public one of its own.
+    pub fn is_public(&self, address: A) -> bool {
+        self.idle.public().contains(&address)
+    }
+
+    /// Everything that is held.
+    pub fn all(&self) -> impl Iterator<Item = (&AttachmentId, A)> {
+        self.leases.iter().map(|(id, address)| (id, *address))
+    }
+
     /// Looks at every cooling address: for status and metrics, not for each call.
     pub fn counts(&self, now: Duration) -> Counts {
-        let longest_last = self.idle.iter().rev();
-        let cooling = longest_last.take_while(|(since, _)| self.cooling_left(*since, now).is_some()).count();
+        let cooling = self.idle.count_latest(|since| self.cooling_left(since, now).is_some());
         let total = self.slots.len();
-        Counts { total, free: self.idle.len() - cooling, leased: self.leases.len(), cooling }
+        Counts { total, free: self.idle.len(false) + self.idle.len(true) - cooling, leased: self.leases.len(), cooling }
     }
 
     fn cooling_left(&self, since: Option<Duration>, now: Duration) -> Option<Duration> {
@@ -183,15 +240,15 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         (!left.is_zero()).then_some(left)
     }
 
-    fn nothing_idle(&self) -> LeaseError {
+    fn nothing_idle(&self) -> LeaseError<A> {
         match self.leases.len() {
             0 => LeaseError::Empty,
             leased => LeaseError::Exhausted { leased },
         }
     }
-}
 
-/// Rounded up: who retries after that many seconds does not come too early.
-fn whole_secs(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+    fn nothing_public(&self) -> LeaseError<A> {
+        let has_some = self.idle.public().iter().any(|address| self.slots.contains_key(address));
+        if has_some { LeaseError::PublicExhausted } else { LeaseError::NoPublic }
+    }
 }

@@ -8,11 +8,12 @@ mod model_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::addresses::Addresses;
-use super::lease::{Counts, LeaseBook, LeaseError, RestoreError};
+use super::lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
 use super::wish::Wish;
 use crate::cni::AttachmentId;
 
@@ -21,7 +22,17 @@ use crate::cni::AttachmentId;
 #[error("no {family} address for the pod: {source}")]
 pub struct NoAddress {
     pub family: &'static str,
-    pub source: LeaseError,
+    pub source: LeaseError<IpAddr>,
+}
+
+impl NoAddress {
+    fn v4(source: LeaseError<Ipv4Addr>) -> Self {
+        Self { family: "IPv4", source: source.map(IpAddr::V4) }
+    }
+
+    fn v6(source: LeaseError<Ipv6Addr>) -> Self {
+        Self { family: "IPv6", source: source.map(IpAddr::V6) }
+    }
 }
 
 /// Why leases of an earlier run were not taken over.
@@ -72,18 +83,43 @@ impl Leases {
         self.v6.set_pool(v6);
     }
 
-    /// One address of each family that the pool has; the attachment's own, if it has some.
-    pub fn lease(&mut self, id: &AttachmentId, _wish: &Wish, now: Duration) -> Result<Addresses, NoAddress> {
+    /// Makes these the addresses that have a public one of their own, in the pool or not.
+    pub fn set_public(&mut self, public: &BTreeSet<IpAddr>) {
+        self.v4.set_public(public.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        }));
+    }
+
+    /// One address of each family that the pool has, as wished; the attachment's own, if it has some and they are what it
+    /// wishes. A wish for one family leaves the other to the pool.
+    pub fn lease(&mut self, id: &AttachmentId, wish: &Wish, now: Duration) -> Result<Addresses, NoAddress> {
+        let choices = Choices::of(wish)?;
+        if let (Choice::This(address), true) = (choices.v4, wish.public)
+            && !self.v4.is_public(address)
+        {
+            return Err(NoAddress::v4(LeaseError::AskedHasNoPublic { address }));
+        }
         if let Some(held) = self.lease_of(id) {
-            return Ok(held);
+            return self.still(id, held, choices, now);
         }
-        let none_of = |family| move |source| NoAddress { family, source };
-        if self.dual_stack {
-            self.v6.would_lease(id, now).map_err(none_of("IPv6"))?;
+        let with_v6 = self.dual_stack || choices.v6 != Choice::Any;
+        if with_v6 {
+            self.v6.would_lease(id, choices.v6, now).map_err(NoAddress::v6)?;
         }
-        let v4 = self.v4.lease(id, now).map_err(none_of("IPv4"))?;
-        let v6 = if self.dual_stack { Some(self.v6.lease(id, now).map_err(none_of("IPv6"))?) } else { None };
+        let v4 = self.v4.lease(id, choices.v4, now).map_err(NoAddress::v4)?;
+        let v6 = if with_v6 { Some(self.v6.lease(id, choices.v6, now).map_err(NoAddress::v6)?) } else { None };
         Ok(Addresses { v4, v6 })
+    }
+
+    /// Whether what an attachment has is what it asks for now.
+    fn still(&self, id: &AttachmentId, held: Addresses, asked: Choices, now: Duration) -> Result<Addresses, NoAddress> {
+        self.v4.would_lease(id, asked.v4, now).map_err(NoAddress::v4)?;
+        match (held.v6, asked.v6) {
+            (None, Choice::This(asked)) => Err(NoAddress::v6(LeaseError::HoldsNone { asked })),
+            (None, _) => Ok(held),
+            (Some(_), asked) => self.v6.would_lease(id, asked, now).map(|_| held).map_err(NoAddress::v6),
+        }
     }
 
     /// Takes over the leases of an earlier run; see [`LeaseBook::restore`]. A pod of before the pool had IPv6 keeps
@@ -97,6 +133,14 @@ impl Leases {
             self.v6.restore(id, v6)?;
         }
         Ok(())
+    }
+
+    /// See [`LeaseBook::restore_released`].
+    pub fn restore_released(&mut self, address: IpAddr, at: Duration) {
+        match address {
+            IpAddr::V4(address) => self.v4.restore_released(address, at),
+            IpAddr::V6(address) => self.v6.restore_released(address, at),
+        }
     }
 
     /// Takes the attachment's addresses back; `None` if it has none.
@@ -113,5 +157,53 @@ impl Leases {
     pub fn counts(&self, now: Duration) -> FamilyCounts {
         let v6 = self.v6.counts(now);
         FamilyCounts { v4: self.v4.counts(now), v6: (v6.total > 0).then_some(v6) }
+    }
+
+    pub fn holder(&self, address: IpAddr) -> Option<&AttachmentId> {
+        match address {
+            IpAddr::V4(address) => self.v4.holder(address),
+            IpAddr::V6(address) => self.v6.holder(address),
+        }
+    }
+
+    /// Everything that is held.
+    pub fn all(&self) -> impl Iterator<Item = (&AttachmentId, Addresses)> {
+        self.v4.all().map(|(id, v4)| (id, Addresses { v4, v6: self.v6.lease_of(id) }))
+    }
+}
+
+/// A wish, family by family. Public addresses of the platform are of IPv4.
+#[derive(Debug, Clone, Copy)]
+struct Choices {
+    v4: Choice<Ipv4Addr>,
+    v6: Choice<Ipv6Addr>,
+}
+
+impl Choices {
+    fn of(wish: &Wish) -> Result<Self, NoAddress> {
+        let v4 = wish.addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = wish.addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(*address),
+        });
+        let otherwise = if wish.public { Choice::Public } else { Choice::Any };
+        Ok(Self {
+            v4: only(v4).map_err(NoAddress::v4)?.map_or(otherwise, Choice::This),
+            v6: only(v6).map_err(NoAddress::v6)?.map_or(Choice::Any, Choice::This),
+        })
+    }
+}
+
+/// An address may be named again, as a runtime's `ips` and a network's own key may agree.
+fn only<A: Copy + PartialEq + std::fmt::Debug + std::fmt::Display>(
+    mut named: impl Iterator<Item = A>,
+) -> Result<Option<A>, LeaseError<A>> {
+    let Some(first) = named.next() else { return Ok(None) };
+    match named.find(|other| *other != first) {
+        Some(second) => Err(LeaseError::TwoOfAFamily { first, second }),
+        None => Ok(Some(first)),
     }
 }

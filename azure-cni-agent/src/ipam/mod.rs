@@ -14,7 +14,7 @@ mod pool;
 mod wish;
 
 pub use addresses::Addresses;
-pub use lease::{Counts, LeaseBook, LeaseError, RestoreError};
+pub use lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
 pub use leases::{FamilyCounts, Leases, LeasesRestoreError, NoAddress};
 pub use mac::{InvalidMac, MacAddress};
 pub use nic::{Nic, NicMac, Subnet};

@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{NetError, Netlink, Netns};
@@ -20,6 +20,11 @@ pub struct Link {
     pub is_up: bool,
     /// Switched on, and the kernel lets packets out.
     pub is_running: bool,
+    pub is_veth: bool,
+    /// Zero unless somebody has set one.
+    pub group: u32,
+    /// What somebody has noted on it.
+    pub alias: Option<String>,
 }
 
 impl Link {
@@ -31,11 +36,17 @@ impl Link {
             mtu: 0,
             is_up: message.header.flags.contains(LinkFlags::Up),
             is_running: message.header.flags.contains(LinkFlags::Running),
+            is_veth: false,
+            group: 0,
+            alias: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Group(group) => link.group = *group,
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+                LinkAttribute::LinkInfo(infos) => link.is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().unwrap_or_default(),
                 _ => {}
             }
@@ -49,6 +60,8 @@ impl Link {
 pub struct VethSpec<'a> {
     pub host_name: &'a str,
     pub host_mac: [u8; 6],
+    /// Of the host's end.
+    pub host_group: u32,
     pub pod_name: &'a str,
     pub pod_mac: [u8; 6],
     pub pod_netns: &'a Netns,
@@ -71,6 +84,7 @@ impl Netlink {
         let pair = LinkMessageBuilder::<LinkVeth>::new(spec.host_name, spec.pod_name)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .address(spec.host_mac.to_vec())
+            .link_group(spec.host_group)
             .mtu(spec.mtu)
             .build();
         let made = self.handle.link().add(pair).execute().await;
@@ -104,14 +118,28 @@ impl Netlink {
 
     /// Removes an interface, and with a veth its peer. One that is not there is no error.
     pub async fn delete_link(&self, name: &str) -> Result<(), NetError> {
-        let Some(link) = self.link(name).await? else { return Ok(()) };
-        match self.handle.link().del(link.index).execute().await {
+        match self.link(name).await? {
+            Some(link) => self.delete_link_by_index(link.index).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Likewise of the interface that had this number when it was looked at: a later one of its name is another.
+    pub async fn delete_link_by_index(&self, index: u32) -> Result<(), NetError> {
+        match self.handle.link().del(index).execute().await {
             Ok(()) => Ok(()),
-            Err(error) => match NetError::new(format!("removing interface {name}"), error) {
+            Err(error) => match NetError::new(format!("removing interface number {index}"), error) {
                 error if error.is_absent() => Ok(()),
                 error => Err(error),
             },
         }
+    }
+
+    /// Notes on an interface whose it is: see [`Link::group`] and [`Link::alias`].
+    pub async fn label_link(&self, name: &str, group: u32, alias: &str) -> Result<(), NetError> {
+        let label = LinkUnspec::new_with_name(name).link_group(group).alias(alias).build();
+        let done = self.handle.link().set(label).execute().await;
+        done.map_err(|error| NetError::new(format!("labelling interface {name}"), error))
     }
 
     pub async fn set_up(&self, index: u32) -> Result<(), NetError> {

@@ -28,6 +28,7 @@ pub async fn reload(agent: &Arc<Agent>, read: Result<AgentConfig, ConfigError>) 
 }
 
 async fn apply(agent: &Arc<Agent>) -> anyhow::Result<()> {
+    agent.follow_public_addresses();
     follow_masq_dir(agent).await?;
     publish_routes(agent).await?;
     follow_endpoints(agent).await

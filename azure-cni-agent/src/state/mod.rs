@@ -4,10 +4,11 @@
 //! `spawn_blocking`. One process has the store open at a time.
 #![forbid(unsafe_code)]
 
+mod database;
 mod error;
 mod record;
 mod store;
 
 pub use error::StoreError;
 pub use record::AttachmentRecord;
-pub use store::{FILE_NAME, Store};
+pub use store::{FILE_NAME, Moment, SetAside, Store};

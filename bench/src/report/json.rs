@@ -26,6 +26,7 @@ impl Report {
             "results": results,
             "programs": self.programs.costs,
             "memory": self.programs.memory,
+            "leases": self.leases,
         })
     }
 

@@ -9,6 +9,7 @@ pub(crate) use text::wirings;
 
 use crate::{
     figure::Figure,
+    leases::LeaseCost,
     machine::Machine,
     plan::{Arm, Path, Plan},
     programs::Programs,
@@ -24,6 +25,7 @@ pub(crate) struct Report {
     pub(crate) wirings: Vec<Wiring>,
     pub(crate) results: Results,
     pub(crate) programs: Programs,
+    pub(crate) leases: Vec<LeaseCost>,
     pub(crate) took: Duration,
 }
 

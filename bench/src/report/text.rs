@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORI
 use super::Report;
 use crate::{
     figure::Figure,
+    leases::LeaseCost,
     plan::{Arm, Path},
     programs::{Memory, ProgramCost, Runs},
     statistics::{Comparison, Summary, Verdict},
@@ -53,6 +54,10 @@ impl Report {
         }
         if let Some(memory) = &self.programs.memory {
             writeln!(text, "\nMemory per flow (by the kernel's account of the tables)\n{}", memory_table(memory))
+                .expect("a String takes all");
+        }
+        if !self.leases.is_empty() {
+            writeln!(text, "\nLeases (one thread, half of the pool held)\n{}", lease_table(&self.leases))
                 .expect("a String takes all");
         }
         text + &self.remarks()
@@ -140,6 +145,14 @@ fn memory_table(memory: &Memory) -> Table {
     }
     for flow in &memory.flows {
         add_row(&mut table, [format!("a flow, {}", flow.flow), format!("{:.0}", flow.bytes)]);
+    }
+    table
+}
+
+fn lease_table(costs: &[LeaseCost]) -> Table {
+    let mut table = table(["A lease and its release, with a pool of", "ns, median"].map(str::to_owned));
+    for LeaseCost { addresses, summary: Summary { median, low, high }, .. } in costs {
+        add_row(&mut table, [format!("{addresses} addresses"), format!("{median:.0} ({low:.0}-{high:.0})")]);
     }
     table
 }

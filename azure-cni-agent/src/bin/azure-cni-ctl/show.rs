@@ -21,6 +21,9 @@ pub fn status(status: &Status) {
     for table in &status.tables {
         println!("table      {}: {} of {}", table.name, table.used, table.max);
     }
+    for (action, count) in &status.reconciled {
+        println!("put right  {action}: {count}");
+    }
     for problem in &status.problems {
         println!("problem    {problem}");
     }

@@ -13,20 +13,30 @@ const CONTAINERS: u32 = 8;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Lease(u32),
+    Lease(u32, Choice<u8>),
     Release(u32),
     Restore(u32, u8),
     SetPool(BTreeSet<u8>),
+    SetPublic(BTreeSet<u8>),
     Wait(u64),
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
-    let pool = proptest::collection::btree_set(0..ADDRESSES, 0..=usize::from(ADDRESSES));
+pub(in crate::ipam) fn any_choice(addresses: u8) -> impl Strategy<Value = Choice<u8>> {
     prop_oneof![
-        8 => (0..CONTAINERS).prop_map(Step::Lease),
+        6 => Just(Choice::Any),
+        1 => Just(Choice::Public),
+        2 => (0..addresses).prop_map(Choice::This),
+    ]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let some = || proptest::collection::btree_set(0..ADDRESSES, 0..=usize::from(ADDRESSES));
+    prop_oneof![
+        8 => (0..CONTAINERS, any_choice(ADDRESSES)).prop_map(|(container, choice)| Step::Lease(container, choice)),
         6 => (0..CONTAINERS).prop_map(Step::Release),
         1 => (0..CONTAINERS, 0..ADDRESSES).prop_map(|(container, address)| Step::Restore(container, address)),
-        1 => pool.prop_map(Step::SetPool),
+        1 => some().prop_map(Step::SetPool),
+        1 => some().prop_map(Step::SetPublic),
         3 => (0..=COOLDOWN_SECS).prop_map(Step::Wait),
     ]
 }
@@ -35,6 +45,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 pub(in crate::ipam) struct Model {
     reuse_cooling: bool,
     pub(in crate::ipam) pool: BTreeSet<u8>,
+    pub(in crate::ipam) public: BTreeSet<u8>,
     pub(in crate::ipam) leases: BTreeMap<u32, u8>,
     /// When an address of the pool was last released.
     released: BTreeMap<u8, u64>,
@@ -42,7 +53,7 @@ pub(in crate::ipam) struct Model {
 
 impl Model {
     pub(in crate::ipam) fn new(reuse_cooling: bool, pool: BTreeSet<u8>) -> Self {
-        Self { reuse_cooling, pool, leases: BTreeMap::new(), released: BTreeMap::new() }
+        Self { reuse_cooling, pool, public: BTreeSet::new(), leases: BTreeMap::new(), released: BTreeMap::new() }
     }
 
     fn idle(&self) -> impl Iterator<Item = u8> {
@@ -53,24 +64,64 @@ impl Model {
         self.released.get(&address).is_some_and(|released| now < released + COOLDOWN_SECS)
     }
 
-    pub(in crate::ipam) fn lease(&mut self, container: u32, now: u64) -> Result<u8, LeaseError> {
-        if let Some(&address) = self.leases.get(&container) {
+    pub(in crate::ipam) fn lease(
+        &mut self,
+        container: u32,
+        choice: Choice<u8>,
+        now: u64,
+    ) -> Result<u8, LeaseError<u8>> {
+        if let Some(&held) = self.leases.get(&container) {
+            return match choice {
+                Choice::This(asked) if asked != held => Err(LeaseError::HoldsAnother { held, asked }),
+                Choice::Public if !self.public.contains(&held) => Err(LeaseError::HoldsNoPublic { held }),
+                _ => Ok(held),
+            };
+        }
+        let address = match choice {
+            Choice::This(address) => self.this(address, now),
+            Choice::Any => self.longest(self.idle().collect(), now),
+            Choice::Public => {
+                let idle: Vec<u8> = self.idle().filter(|address| self.public.contains(address)).collect();
+                let known =
+                    |address: &u8| self.pool.contains(address) || self.leases.values().any(|held| held == address);
+                match (idle.is_empty(), self.public.iter().any(known)) {
+                    (true, true) => Err(LeaseError::PublicExhausted),
+                    (true, false) => Err(LeaseError::NoPublic),
+                    (false, _) => self.longest(idle, now),
+                }
+            }
+        }?;
+        self.leases.insert(container, address);
+        Ok(address)
+    }
+
+    fn this(&self, address: u8, now: u64) -> Result<u8, LeaseError<u8>> {
+        if let Some((holder, _)) = self.leases.iter().find(|(_, held)| **held == address) {
+            Err(LeaseError::Held { address, holder: id(*holder) })
+        } else if !self.pool.contains(&address) {
+            Err(LeaseError::NotInPool { address })
+        } else if self.cooling(address, now) && !self.reuse_cooling {
+            Err(LeaseError::AddressCooling { address, retry_in: self.left(address, now) })
+        } else {
+            Ok(address)
+        }
+    }
+
+    fn left(&self, address: u8, now: u64) -> Duration {
+        Duration::from_secs(self.released[&address] + COOLDOWN_SECS - now)
+    }
+
+    fn longest(&self, idle: Vec<u8>, now: u64) -> Result<u8, LeaseError<u8>> {
+        let ready = idle.iter().copied().filter(|address| self.reuse_cooling || !self.cooling(*address, now));
+        // An address that was never released sorts first: `None` is less than any `Some`.
+        let order = |address: &u8| (self.public.contains(address), self.released.get(address).copied(), *address);
+        if let Some(address) = ready.min_by_key(order) {
             return Ok(address);
         }
-        let idle: Vec<u8> = self.idle().collect();
-        // An address that was never released sorts first: `None` is less than any `Some`.
-        let longest = idle.iter().copied().min_by_key(|address| (self.released.get(address), *address));
-        match longest {
+        match idle.iter().map(|address| self.left(*address, now)).min() {
+            Some(retry_in) => Err(LeaseError::Cooling { cooling: idle.len(), retry_in }),
             None if self.leases.is_empty() => Err(LeaseError::Empty),
             None => Err(LeaseError::Exhausted { leased: self.leases.len() }),
-            Some(address) if self.cooling(address, now) && !self.reuse_cooling => {
-                let retry_in = Duration::from_secs(self.released[&address] + COOLDOWN_SECS - now);
-                Err(LeaseError::Cooling { cooling: idle.len(), retry_in })
-            }
-            Some(address) => {
-                self.leases.insert(container, address);
-                Ok(address)
-            }
         }
     }
 
@@ -118,8 +169,8 @@ proptest! {
         for step in steps {
             let now = Duration::from_secs(now_secs);
             match step {
-                Step::Lease(container) => {
-                    prop_assert_eq!(book.lease(&id(container), now), model.lease(container, now_secs));
+                Step::Lease(container, choice) => {
+                    prop_assert_eq!(book.lease(&id(container), choice, now), model.lease(container, choice, now_secs));
                 }
                 Step::Release(container) => {
                     prop_assert_eq!(book.release(&id(container), now), model.release(container, now_secs));
@@ -131,6 +182,10 @@ proptest! {
                     book.set_pool(pool.iter().copied());
                     model.pool = pool;
                     model.forget_vanished();
+                }
+                Step::SetPublic(public) => {
+                    book.set_public(public.iter().copied());
+                    model.public = public;
                 }
                 Step::Wait(secs) => now_secs += secs,
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ipam::lease::model_tests::{COOLDOWN_SECS, Model};
+use crate::ipam::lease::model_tests::{COOLDOWN_SECS, Model, any_choice};
 use crate::ipam::lease::tests::id;
 
 const ADDRESSES: u8 = 5;
@@ -13,10 +13,12 @@ const CONTAINERS: u32 = 7;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Lease(u32),
+    /// What is asked of IPv4, and which IPv6 address if a certain one.
+    Lease(u32, Choice<u8>, Option<u8>),
     Release(u32),
     Restore(u32, u8, Option<u8>),
     SetPool(BTreeSet<u8>, BTreeSet<u8>),
+    SetPublic(BTreeSet<u8>),
     Wait(u64),
 }
 
@@ -27,12 +29,23 @@ fn any_pool() -> impl Strategy<Value = BTreeSet<u8>> {
 fn any_step() -> impl Strategy<Value = Step> {
     let address = || 0..ADDRESSES;
     prop_oneof![
-        8 => (0..CONTAINERS).prop_map(Step::Lease),
+        8 => (0..CONTAINERS, any_choice(ADDRESSES), proptest::option::weighted(0.1, address()))
+            .prop_map(|(container, v4, v6)| Step::Lease(container, v4, v6)),
         6 => (0..CONTAINERS).prop_map(Step::Release),
         1 => (0..CONTAINERS, address(), proptest::option::of(address())).prop_map(|(c, v4, v6)| Step::Restore(c, v4, v6)),
         1 => (any_pool(), any_pool()).prop_map(|(v4, v6)| Step::SetPool(v4, v6)),
+        1 => any_pool().prop_map(Step::SetPublic),
         3 => (0..=COOLDOWN_SECS).prop_map(Step::Wait),
     ]
+}
+
+fn wish(v4: Choice<u8>, v6: Option<u8>) -> Wish {
+    let asked4 = match v4 {
+        Choice::This(number) => Some(IpAddr::V4(address4(number))),
+        _ => None,
+    };
+    let asked6 = v6.map(|number| IpAddr::V6(address6(number)));
+    Wish { addresses: asked6.into_iter().chain(asked4).collect(), public: v4 == Choice::Public }
 }
 
 type Pair = (u8, Option<u8>);
@@ -56,13 +69,18 @@ impl DualModel {
         Some(done)
     }
 
-    fn lease(&mut self, container: u32, now: u64) -> Option<Pair> {
-        self.held(container).or_else(|| {
-            self.all_or_nothing(|copy| {
-                let v4 = copy.v4.lease(container, now).ok()?;
-                let v6 = if copy.v6.pool.is_empty() { None } else { Some(copy.v6.lease(container, now).ok()?) };
-                Some((v4, v6))
-            })
+    fn lease(&mut self, container: u32, choice: Choice<u8>, asked6: Option<u8>, now: u64) -> Option<Pair> {
+        let had = self.held(container);
+        self.all_or_nothing(|copy| {
+            let v4 = copy.v4.lease(container, choice, now).ok()?;
+            let choice6 = asked6.map_or(Choice::Any, Choice::This);
+            let v6 = match had {
+                Some((_, None)) if asked6.is_some() => return None,
+                Some((_, None)) => None,
+                None if copy.v6.pool.is_empty() && asked6.is_none() => None,
+                _ => Some(copy.v6.lease(container, choice6, now).ok()?),
+            };
+            Some((v4, v6))
         })
     }
 
@@ -116,9 +134,9 @@ proptest! {
         for step in steps {
             let now = Duration::from_secs(now_secs);
             match step {
-                Step::Lease(container) => {
-                    let expected = model.lease(container, now_secs).map(addresses);
-                    prop_assert_eq!(leases.lease(&id(container), &Wish::default(), now).ok(), expected);
+                Step::Lease(container, v4, v6) => {
+                    let expected = model.lease(container, v4, v6, now_secs).map(addresses);
+                    prop_assert_eq!(leases.lease(&id(container), &wish(v4, v6), now).ok(), expected);
                 }
                 Step::Release(container) => {
                     let expected = model.held(container).map(addresses);
@@ -133,6 +151,10 @@ proptest! {
                 Step::SetPool(v4, v6) => {
                     leases.set_pool(pool_of(&v4, &v6));
                     model.set_pool(v4, v6);
+                }
+                Step::SetPublic(public) => {
+                    leases.set_public(&public.iter().map(|number| IpAddr::V4(address4(*number))).collect());
+                    model.v4.public = public;
                 }
                 Step::Wait(secs) => now_secs += secs,
             }

@@ -78,3 +78,55 @@ fn a_contradiction_in_one_family_restores_neither() {
     assert_eq!(leases.lease_of(&id(2)), None);
     assert_eq!((leases.counts(NOW).v4.leased, leases.counts(NOW).v6.unwrap().leased), (1, 1));
 }
+
+fn wish(addresses: &[&str]) -> Wish {
+    Wish { addresses: addresses.iter().map(|text| ip(text)).collect(), public: false }
+}
+
+#[test]
+fn a_wish_for_one_family_leaves_the_other_to_the_pool() {
+    let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"]);
+    assert_eq!(leases.lease(&id(1), &wish(&["10.0.0.6"]), NOW), Ok(both("10.0.0.6", "fd00::5")));
+    assert_eq!(leases.lease(&id(2), &wish(&["fd00::6"]), NOW), Ok(both("10.0.0.5", "fd00::6")));
+}
+
+#[test]
+fn a_wish_that_cannot_be_in_one_family_leaves_the_other_untouched() {
+    let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
+    for (asked, family) in [
+        (wish(&["10.0.0.5", "fd00::9"]), "IPv6"),
+        (wish(&["10.0.0.9", "fd00::5"]), "IPv4"),
+        (wish(&["10.0.0.5", "10.0.0.6"]), "IPv4"),
+        (wish(&["fd00::5", "fd00::6"]), "IPv6"),
+    ] {
+        let error = leases.lease(&id(1), &asked, NOW).unwrap_err();
+        assert_eq!((error.family, error.source.retry_helps()), (family, false), "{asked:?}: {error}");
+        assert_eq!(leases.lease_of(&id(1)), None);
+        assert_eq!(leases.counts(NOW).v4.free, 2);
+        assert_eq!(leases.counts(NOW).v6.unwrap().free, 1);
+    }
+    // Named twice is named once.
+    assert_eq!(leases.lease(&id(1), &wish(&["10.0.0.6", "10.0.0.6"]), NOW), Ok(both("10.0.0.6", "fd00::5")));
+}
+
+#[test]
+fn an_attachment_that_asks_for_other_addresses_than_it_holds_is_refused_and_keeps_them() {
+    let mut leases = leases(&["10.0.0.5", "10.0.0.6"]);
+    let alone = Addresses { v6: None, ..both("10.0.0.5", "::1") };
+    assert_eq!(leases.lease(&id(1), &wish(&["10.0.0.5"]), NOW), Ok(alone));
+    for asked in [wish(&["10.0.0.6"]), wish(&["fd00::5"]), Wish { public: true, ..wish(&[]) }] {
+        let error = leases.lease(&id(1), &asked, NOW).unwrap_err();
+        assert!(!error.source.retry_helps(), "{error}");
+        assert_eq!(leases.lease_of(&id(1)), Some(alone));
+    }
+    assert_eq!(leases.lease(&id(1), &Wish::default(), NOW), Ok(alone));
+}
+
+#[test]
+fn a_public_address_and_a_certain_one_are_asked_for_together_only_of_one_that_is_both() {
+    let mut leases = leases(&["10.0.0.5", "10.0.0.6"]);
+    leases.set_public(&BTreeSet::from([ip("10.0.0.5")]));
+    let error = leases.lease(&id(1), &Wish { public: true, ..wish(&["10.0.0.6"]) }, NOW).unwrap_err();
+    assert_eq!(error.source, LeaseError::AskedHasNoPublic { address: ip("10.0.0.6") });
+    assert!(leases.lease(&id(1), &Wish { public: true, ..wish(&["10.0.0.5"]) }, NOW).is_ok());
+}

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cni::AttachmentId;
-use crate::ipam::{LeaseBook, LeaseError};
+use crate::ipam::{Choice, LeaseBook, LeaseError};
 
 const UPLINK: MacAddress = MacAddress([0, 0x0d, 0x3a, 0, 0, 1]);
 
@@ -161,7 +161,7 @@ proptest! {
                 container_id: format!("c{pod}").parse().unwrap(),
                 ifname: "eth0".parse().unwrap(),
             };
-            match book.lease(&id, Duration::ZERO) {
+            match book.lease(&id, Choice::Any, Duration::ZERO) {
                 Ok(address) => prop_assert!(leased.insert(address), "{} leased twice", address),
                 Err(LeaseError::Empty | LeaseError::Exhausted { .. }) => break,
                 Err(error) => prop_assert!(false, "{}", error),

@@ -1,8 +1,10 @@
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
+use redb::Database;
 use tempfile::TempDir;
 
 use super::*;
@@ -26,6 +28,10 @@ fn record(container: &str) -> AttachmentRecord {
         via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
         keep_source: true,
     }
+}
+
+fn at(boot: &str, secs: u64) -> Moment {
+    Moment { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
 }
 
 fn opened() -> (TempDir, Store) {
@@ -54,10 +60,10 @@ fn a_record_is_there_after_reopening_and_gone_after_removal() {
     let store = reopened(&dir, store);
     assert_eq!(store.get(&a.id).unwrap(), Some(a.clone()));
     assert_eq!(store.all().unwrap(), [a.clone(), b.clone()]);
-    assert!(store.remove(&a.id).unwrap());
+    assert!(store.remove(&a.id, &at("b", 5)).unwrap());
 
     let store = reopened(&dir, store);
-    assert!(!store.remove(&a.id).unwrap());
+    assert!(!store.remove(&a.id, &at("b", 5)).unwrap());
     assert_eq!(store.get(&a.id).unwrap(), None);
     assert_eq!(store.all().unwrap(), [b]);
 }
@@ -69,6 +75,44 @@ fn a_second_put_replaces_the_first() {
     let changed = AttachmentRecord { host_ifindex: 18, netns_id: None, ..record("a") };
     store.put(&changed).unwrap();
     assert_eq!(store.all().unwrap(), [changed]);
+}
+
+#[test]
+fn when_addresses_were_released_is_kept_until_they_are_recorded_again_or_it_no_longer_matters() {
+    let (dir, store) = opened();
+    let record = record("a");
+    let address = record.addresses[0];
+    store.put(&record).unwrap();
+    assert_eq!(store.released_since(&at("b", 0)).unwrap(), []);
+    store.remove(&record.id, &at("b", 50)).unwrap();
+
+    let store = reopened(&dir, store);
+    for _ in 0..2 {
+        assert_eq!(store.released_since(&at("b", 20)).unwrap(), [(address, Duration::from_secs(50))]);
+    }
+    store.put(&record).unwrap();
+    assert_eq!(store.released_since(&at("b", 0)).unwrap(), []);
+    for later in [at("b", 51), at("another boot", 0)] {
+        store.remove(&record.id, &at("b", 50)).unwrap();
+        assert_eq!(store.released_since(&later).unwrap(), []);
+        store.put(&record).unwrap();
+    }
+}
+
+#[test]
+fn a_new_store_is_unfinished_until_it_has_all_that_lives_on_the_node() {
+    let (dir, store) = opened();
+    // An agent that dies before it has finished finds the same again.
+    let store = reopened(&dir, store);
+    assert!(store.is_unfinished().unwrap());
+    let unstorable = AttachmentRecord { netns: OsString::from_vec(b"/run/netns/\xff".to_vec()).into(), ..record("b") };
+    store.finish(&[record("a"), unstorable]).unwrap_err();
+    assert!(store.is_unfinished().unwrap() && store.all().unwrap().is_empty());
+
+    store.finish(&[record("a"), record("b")]).unwrap();
+    let store = reopened(&dir, store);
+    assert!(!store.is_unfinished().unwrap());
+    assert_eq!(store.all().unwrap(), [record("a"), record("b")]);
 }
 
 #[test]
@@ -212,9 +256,11 @@ fn a_damaged_store_gives_an_error_or_the_true_records_and_never_a_panic() {
 fn a_record_that_does_not_read_back_is_reported_by_its_key() {
     let (_dir, store) = opened();
     let put_raw = |key: &str, value: &[u8]| {
-        let transaction = store.database.begin_write().unwrap();
-        transaction.open_table(ATTACHMENTS).unwrap().insert(key, value).unwrap();
-        transaction.commit().unwrap();
+        let put = |transaction: &redb::WriteTransaction| {
+            transaction.open_table(ATTACHMENTS)?.insert(key, value)?;
+            Ok(())
+        };
+        store.database.write(put).unwrap();
     };
     put_raw("azure/a/eth0", b"{}");
     let error = store.all().unwrap_err().to_string();
@@ -278,8 +324,53 @@ fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
 #[test]
 fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
     let (_dir, store) = opened();
-    let netns = PathBuf::from(std::ffi::OsString::from_vec(b"/run/netns/\xff".to_vec()));
+    let netns = PathBuf::from(OsString::from_vec(b"/run/netns/\xff".to_vec()));
     let error = store.put(&AttachmentRecord { netns, ..record("a") }).unwrap_err();
     assert!(matches!(error, StoreError::Unstorable { .. }), "{error}");
     assert_eq!(store.all().unwrap(), []);
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_as_it_is_and_a_new_one_takes_its_place() {
+    let (dir, store) = opened();
+    store.finish(&[record("a")]).unwrap();
+    drop(store);
+    let state = dir.path().join("state");
+    let (store, aside) = Store::open_or_set_aside(&state).unwrap();
+    assert!(aside.is_none() && !store.is_unfinished().unwrap());
+    drop(store);
+
+    std::fs::write(file(&dir), b"garbage").unwrap();
+    let (store, aside) = Store::open_or_set_aside(&state).unwrap();
+    let aside = aside.unwrap();
+    assert_eq!(std::fs::read(&aside.moved_to).unwrap(), b"garbage");
+    assert!(!aside.problem.is_empty() && store.is_unfinished().unwrap());
+    store.put(&record("b")).unwrap();
+    drop(store);
+    assert_eq!(Store::open_or_set_aside(&state).unwrap().0.all().unwrap(), [record("b")]);
+}
+
+#[test]
+fn a_record_that_does_not_read_back_sets_its_store_aside_too() {
+    let (dir, store) = opened();
+    let garble = |transaction: &redb::WriteTransaction| {
+        transaction.open_table(ATTACHMENTS)?.insert("azure/a/eth0", b"{}".as_slice())?;
+        Ok(())
+    };
+    store.database.write(garble).unwrap();
+    drop(store);
+    let (store, aside) = Store::open_or_set_aside(&dir.path().join("state")).unwrap();
+    assert!(aside.unwrap().problem.contains("azure/a/eth0"));
+    assert_eq!(store.all().unwrap(), []);
+}
+
+#[test]
+fn neither_a_store_of_a_later_version_nor_one_in_use_is_set_aside() {
+    let (dir, store) = opened();
+    drop(store);
+    set_schema(&dir, Some(SCHEMA + 1));
+    let state = dir.path().join("state");
+    let error = Store::open_or_set_aside(&state).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
 }

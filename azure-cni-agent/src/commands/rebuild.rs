@@ -1,0 +1,47 @@
+//! An attachment whose veth pair is gone though its namespace lives gets a new one, with the addresses it has.
+
+use std::sync::Arc;
+
+use super::addresses_of;
+use super::build::build;
+use super::error::Failure;
+use super::step::Faults;
+use crate::agent::Agent;
+use crate::cni::CniError;
+use crate::endpoint::{self, Endpoint, EndpointError};
+use crate::net::Netns;
+use crate::state::AttachmentRecord;
+use crate::undo::Undo;
+
+/// For a caller that has the attachment's turn. All or nothing, but for the pod that has what it needs in the way.
+pub(crate) async fn rebuild(agent: &Arc<Agent>, record: AttachmentRecord) -> Result<(), CniError> {
+    let netns = Netns::open(&record.netns).map_err(EndpointError::from).map_err(Failure::from)?;
+    if record.netns_id != Some(netns.id()) {
+        let text = format!("{} is another network namespace than at ADD", record.netns.display());
+        return Err(CniError::invalid_netns(text));
+    }
+    let endpoint = Endpoint {
+        addresses: addresses_of(&record)?,
+        node_addresses: agent.pool().primaries(),
+        host_interface: record.host_interface.clone(),
+        pod_interface: record.id.ifname.to_string(),
+        pod_mac: record.pod_mac,
+        mtu: record.mtu,
+    };
+    let alias = endpoint::label::alias(&record.id, &record.netns);
+    let mut undo = Undo::default();
+    let done = async {
+        let faults = Faults::default();
+        let host_ifindex = build(agent, &endpoint, &alias, &netns, record.keep_source, faults, &mut undo).await?;
+        let written = AttachmentRecord { host_ifindex, ..record };
+        agent.with_store(move |store| store.put(&written)).await?;
+        Ok::<(), Failure>(())
+    };
+    match done.await {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            undo.run().await;
+            Err(failure.into())
+        }
+    }
+}

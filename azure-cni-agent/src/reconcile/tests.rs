@@ -1,0 +1,280 @@
+//! What is planned for each way in which records, kernel and namespaces can differ.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use azure_cni_common::layout::EndpointFlags;
+
+use super::grace::Grace;
+use super::plan::{Action, Repair, plan};
+use super::rebuild::Kernel;
+use super::seen::{Life, Seen};
+use crate::cni::AttachmentId;
+use crate::datapath::{Endpoint as MapEntry, Hook};
+use crate::endpoint::{self, Endpoint, label};
+use crate::ipam::Addresses;
+use crate::net::{Link, NetnsId};
+use crate::state::AttachmentRecord;
+
+const INDEX: u32 = 17;
+const NETNS: &str = "/run/netns/p";
+const NETNS_ID: NetnsId = NetnsId { device: 4, inode: 4_026_532_000 };
+
+fn id() -> AttachmentId {
+    AttachmentId {
+        network: "azure".parse().unwrap(),
+        container_id: "c1".parse().unwrap(),
+        ifname: "eth0".parse().unwrap(),
+    }
+}
+
+fn ip() -> IpAddr {
+    "10.240.0.5".parse().unwrap()
+}
+
+fn veth() -> Link {
+    Link {
+        index: INDEX,
+        name: endpoint::host_interface(&id()),
+        mac: endpoint::HOST_MAC,
+        mtu: 1500,
+        is_up: true,
+        is_running: true,
+        is_veth: true,
+        group: label::GROUP,
+        alias: Some(label::alias(&id(), Path::new(NETNS))),
+    }
+}
+
+fn record() -> AttachmentRecord {
+    AttachmentRecord {
+        id: id(),
+        addresses: vec![ip()],
+        host_interface: endpoint::host_interface(&id()),
+        host_ifindex: INDEX,
+        pod_mac: endpoint::pod_mac(&id()),
+        netns: NETNS.into(),
+        netns_id: Some(NETNS_ID),
+        boot_id: "boot".to_owned(),
+        mtu: 1500,
+        via_host: vec![],
+        keep_source: false,
+    }
+}
+
+/// One attachment with everything it needs.
+fn sound() -> Seen {
+    let addresses = Addresses::first_of_each([ip()]).unwrap();
+    let node_addresses = Addresses::first_of_each(["10.240.0.4".parse().unwrap()]);
+    let (link, record) = (veth(), record());
+    let endpoint = Endpoint {
+        addresses,
+        node_addresses: node_addresses.unwrap(),
+        host_interface: link.name.clone(),
+        pod_interface: "eth0".to_owned(),
+        pod_mac: record.pod_mac,
+        mtu: 1500,
+    };
+    Seen {
+        boot_id: "boot".to_owned(),
+        node_addresses,
+        leases: [(id(), addresses)].into(),
+        routes: endpoint.host_routes(INDEX).collect(),
+        neighbours: endpoint.pod_neighbours(INDEX).collect(),
+        map_entries: [(ip(), MapEntry { ifindex: INDEX, flags: EndpointFlags::NONE })].into(),
+        programs: [(link.name.clone(), Hook::ENDPOINT.to_vec())].into(),
+        pins: [link.name.clone()].into(),
+        links: [(link.name.clone(), link)].into(),
+        records: vec![record],
+        ..Seen::default()
+    }
+}
+
+fn now(seen: &Seen) -> Vec<Action> {
+    plan(seen, &mut Grace::new(Duration::ZERO), Duration::ZERO)
+}
+
+fn repaired(seen: &Seen) -> Vec<Repair> {
+    match now(seen).as_slice() {
+        [Action::Repair { missing, .. }] => missing.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_in_line_is_left_alone() {
+    assert_eq!(now(&sound()), []);
+    assert_eq!(now(&Seen { boot_id: "boot".to_owned(), ..Seen::default() }), []);
+}
+
+#[test]
+fn each_thing_that_a_standing_veth_lacks_is_repaired_alone() {
+    let name = veth().name;
+    let mut down = sound();
+    down.links.get_mut(&name).unwrap().is_up = false;
+    assert_eq!(repaired(&down), [Repair::Up]);
+
+    let mut unlabelled = sound();
+    unlabelled.links.get_mut(&name).unwrap().group = 0;
+    assert_eq!(repaired(&unlabelled), [Repair::Label(veth().alias.unwrap())]);
+
+    let route = sound().routes[0];
+    assert_eq!(repaired(&Seen { routes: vec![], ..sound() }), [Repair::Route(route)]);
+    let neighbour = sound().neighbours[0];
+    assert_eq!(repaired(&Seen { neighbours: vec![], ..sound() }), [Repair::Neighbour(neighbour)]);
+
+    let programs = [(name.clone(), vec![Hook::ToEndpoint])].into();
+    assert_eq!(repaired(&Seen { programs, ..sound() }), [Repair::Program(Hook::FromEndpoint)]);
+
+    assert_eq!(repaired(&Seen { map_entries: [].into(), ..sound() }), [Repair::MapEntry(ip())]);
+    let astray = [(ip(), MapEntry { ifindex: INDEX + 1, flags: EndpointFlags::NONE })].into();
+    assert_eq!(repaired(&Seen { map_entries: astray, ..sound() }), [Repair::MapEntry(ip())]);
+}
+
+#[test]
+fn a_route_to_the_same_address_elsewhere_does_not_count() {
+    let mut seen = sound();
+    seen.routes[0].interface += 1;
+    assert!(matches!(repaired(&seen).as_slice(), [Repair::Route(route)] if route.interface == INDEX));
+}
+
+#[test]
+fn a_veth_that_is_gone_is_made_anew_exactly_if_its_namespace_lives() {
+    let gone = |life: Option<Life>| Seen {
+        links: [].into(),
+        namespaces: life.map(|life| (id(), life)).into_iter().collect(),
+        ..sound()
+    };
+    assert_eq!(now(&gone(Some(Life::Lives))), [Action::Rebuild { id: id() }]);
+    assert_eq!(now(&gone(Some(Life::Gone))), [Action::Release { id: id(), why: "its namespace is gone" }]);
+    assert_eq!(now(&gone(Some(Life::Unknown))), []);
+}
+
+#[test]
+fn a_namespace_whose_veth_stands_lives_whatever_its_path_says() {
+    assert_eq!(now(&Seen { namespaces: [(id(), Life::Gone)].into(), ..sound() }), []);
+}
+
+#[test]
+fn a_namespace_is_released_only_when_it_was_gone_for_the_whole_grace() {
+    let gone = Seen { links: [].into(), namespaces: [(id(), Life::Gone)].into(), ..sound() };
+    let mut grace = Grace::new(Duration::from_secs(20));
+    let mut at = |seen: &Seen, secs| plan(seen, &mut grace, Duration::from_secs(secs));
+    assert_eq!(at(&gone, 100), []);
+    assert_eq!(at(&gone, 119), []);
+    // It was there in between: the grace begins anew.
+    assert_eq!(at(&sound(), 120), []);
+    assert_eq!(at(&gone, 121), []);
+    assert_eq!(at(&gone, 140), []);
+    assert_eq!(at(&gone, 141), [Action::Release { id: id(), why: "its namespace is gone" }]);
+}
+
+#[test]
+fn leases_of_another_boot_are_released_at_once() {
+    let mut seen = sound();
+    (seen.links, seen.boot_id) = ([].into(), "next boot".to_owned());
+    let actions = plan(&seen, &mut Grace::new(Duration::from_secs(3600)), Duration::ZERO);
+    assert_eq!(actions, [Action::Release { id: id(), why: "the machine was booted since" }]);
+    assert_eq!(seen.to_restore(), []);
+}
+
+#[test]
+fn what_no_record_names_goes_veth_first() {
+    let unrecorded = Seen { records: vec![], ..sound() };
+    let name = veth().name;
+    // The lease still holds its address in the data path: both go with it.
+    let expected = [
+        Action::RemoveLink { name: name.clone(), index: INDEX },
+        Action::Unpin { interface: name.clone() },
+        Action::DropLease { id: id() },
+    ];
+    assert_eq!(now(&unrecorded), expected);
+    let unheld = Seen { leases: [].into(), ..unrecorded };
+    assert_eq!(now(&unheld)[2], Action::RemoveMapEntry { address: ip() });
+}
+
+#[test]
+fn what_is_not_ours_is_not_touched() {
+    let foreign = [
+        // The platform's own plugin names its veths likewise.
+        Link { group: 0, alias: None, ..veth() },
+        Link { is_veth: false, ..veth() },
+        Link { name: "azvother".to_owned(), ..veth() },
+    ];
+    for link in foreign {
+        let seen = Seen { boot_id: "boot".to_owned(), links: [(link.name.clone(), link)].into(), ..Seen::default() };
+        assert_eq!(now(&seen), [], "{seen:?}");
+        assert_eq!(Kernel { links: seen.links.into_values().collect(), ..Kernel::default() }.records(|_| None), []);
+    }
+}
+
+#[test]
+fn what_a_call_works_on_is_left_to_the_call() {
+    let busy = || [veth().name].into();
+    for seen in [
+        Seen { records: vec![], map_entries: [].into(), ..sound() },
+        Seen { links: [].into(), namespaces: [(id(), Life::Gone)].into(), ..sound() },
+        Seen { routes: vec![], ..sound() },
+    ] {
+        assert_ne!(now(&seen), []);
+        assert_eq!(now(&Seen { busy: busy(), ..seen }), []);
+    }
+}
+
+#[test]
+fn a_veth_left_of_one_that_was_being_made_anew_makes_room_for_another() {
+    let mut seen = Seen { namespaces: [(id(), Life::Lives)].into(), ..sound() };
+    seen.links.get_mut(&veth().name).unwrap().index = INDEX + 1;
+    let expected = [Action::RemoveLink { name: veth().name, index: INDEX + 1 }, Action::Rebuild { id: id() }];
+    assert_eq!(now(&seen), expected);
+}
+
+fn kernel() -> Kernel {
+    let seen = sound();
+    Kernel {
+        boot_id: seen.boot_id,
+        links: seen.links.into_values().collect(),
+        routes: seen.routes,
+        neighbours: seen.neighbours,
+        map_entries: seen.map_entries,
+        ..Kernel::default()
+    }
+}
+
+fn recovered(kernel: &Kernel) -> Vec<AttachmentRecord> {
+    kernel.records(|path| (path == Path::new(NETNS)).then_some(NETNS_ID))
+}
+
+#[test]
+fn a_record_made_anew_is_the_one_that_was_lost() {
+    assert_eq!(recovered(&kernel()), [record()]);
+    // Also where the data path was lost too, and the routes alone tell.
+    assert_eq!(recovered(&Kernel { map_entries: [].into(), ..kernel() }), [record()]);
+}
+
+#[test]
+fn a_record_made_anew_keeps_what_the_data_path_knows_of_its_egress() {
+    let map_entries = [(ip(), MapEntry { ifindex: INDEX, flags: EndpointFlags::KEEP_SOURCE })].into();
+    let opted_out = Kernel { map_entries, via_host: vec!["169.254.20.10".parse().unwrap()], ..kernel() };
+    let records = recovered(&opted_out);
+    assert!(records[0].keep_source && records[0].via_host == opted_out.via_host);
+    // With a public address it is the address that keeps the source, not its network.
+    assert!(!recovered(&Kernel { public: [ip()].into(), ..opted_out })[0].keep_source);
+}
+
+#[test]
+fn a_veth_that_does_not_say_whose_it_is_still_holds_its_address() {
+    let mut unnamed = kernel();
+    for alias in [None, Some("azure-cni".to_owned()), Some("azure-cni azure/other/eth0".to_owned())] {
+        unnamed.links[0].alias = alias;
+        let records = recovered(&unnamed);
+        assert_eq!((records.len(), &records[0].addresses), (1, &vec![ip()]));
+        assert_eq!(records[0].id.container_id.as_str(), veth().name);
+    }
+}
+
+#[test]
+fn a_veth_without_an_address_was_never_finished_and_is_not_recorded() {
+    assert_eq!(recovered(&Kernel { map_entries: [].into(), routes: vec![], ..kernel() }), []);
+}

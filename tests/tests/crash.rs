@@ -1,0 +1,99 @@
+//! The agent dies after any step of ADD or DEL: when it is back there is no leaked address, no duplicate, no half of a pod.
+
+use std::{net::Ipv4Addr, os::unix::process::ExitStatusExt};
+
+use azure_cni_agent::commands::{DelStep, Faults, Step};
+use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Vm, probe, query};
+
+/// One address: one that has leaked is missed at once.
+fn one_address() -> Result<Fabric> {
+    Fabric::builder().pool(1).without_agents().agent_toml("pool.cooldown_secs = 0").start()
+}
+
+fn add(vm: &Vm, namespace: &Namespace) -> Result<CniCall> {
+    let call = CniCall::new("ADD")?.attachment(namespace.name(), namespace.path(), "eth0");
+    Ok(call.netconf(&vm.netconf()))
+}
+
+/// The call during which the agent dies; it is back afterwards.
+fn die_after(vm: &Vm, step: &str, call: &CniCall) -> Result<()> {
+    vm.start_agent_with(&[(Faults::ABORT_VARIABLE, step)])?;
+    vm.cni(call)?;
+    let status = vm.await_agent_end()?;
+    assert_eq!(status.signal(), Some(9), "{step}: the agent was to die, and ended with {status}");
+    vm.start_agent()
+}
+
+/// A pod that is there as a whole: what the kernel, the records and the book hold is one of each.
+fn assert_one_whole_pod(vm: &Vm, address: Ipv4Addr, step: &str) -> Result<()> {
+    let found = vm.leftovers()?;
+    let counts = [found.links.len(), found.routes.len(), found.neighbours.len(), found.records.len()];
+    assert_eq!(counts, [1; 4], "{step}: {found}");
+    assert_eq!((found.pins.len(), found.leases.as_slice()), (2, ["1".to_owned()].as_slice()), "{step}: {found}");
+    assert_eq!(found.map_entries.iter().filter(|entry| entry.starts_with("ENDPOINTS")).count(), 1, "{step}: {found}");
+    probe::ping(vm, address).map(drop)
+}
+
+fn address_in(result: &serde_json::Value) -> Ipv4Addr {
+    let text = result["ips"][0]["address"].as_str().and_then(|text| text.strip_suffix("/32"));
+    text.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{result}"))
+}
+
+fn interfaces(namespace: &Namespace) -> Result<Vec<String>> {
+    let links = query(namespace, "link show")?;
+    Ok(links.iter().map(|link| link["ifname"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+#[test]
+fn agent_that_dies_after_any_step_of_add_leaves_all_or_nothing() -> Result<()> {
+    let net = one_address()?;
+    let vm = net.vm(0);
+    for (number, step) in Step::ALL.iter().enumerate() {
+        let namespace = Namespace::create(&format!("pod{number}"))?;
+        let (call, name) = (add(vm, &namespace)?, step.name());
+        die_after(vm, name, &call)?;
+        if matches!(step, Step::Record | Step::Routes) {
+            assert_one_whole_pod(vm, vm.pool()[0], name)?;
+        } else {
+            vm.expect_clean()?;
+            assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
+        }
+        // The runtime asks again, and gets the only address there is.
+        let result = vm.cni(&call)?.succeeded(&call)?.json()?;
+        assert_one_whole_pod(vm, address_in(&result), name)?;
+        let del = call.clone().with("CNI_COMMAND", "DEL");
+        vm.cni(&del)?.succeeded(&del)?;
+        vm.expect_clean()?;
+        vm.stop_agent()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn agent_that_dies_after_any_step_of_del_has_deleted_the_pod_when_it_is_back() -> Result<()> {
+    let net = one_address()?;
+    let vm = net.vm(0);
+    for (number, step) in DelStep::ALL.iter().enumerate() {
+        let namespace = Namespace::create(&format!("pod{number}"))?;
+        let (call, name) = (add(vm, &namespace)?, step.name());
+        vm.start_agent()?;
+        let first = address_in(&vm.cni(&call)?.succeeded(&call)?.json()?);
+        // A flow that the next pod of this address must not get.
+        probe::ping(vm, first)?;
+        vm.stop_agent()?;
+
+        let del = call.clone().with("CNI_COMMAND", "DEL");
+        die_after(vm, name, &del)?;
+        vm.expect_clean()?;
+        assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
+        // The runtime asks again: there is nothing to do, and that is a success.
+        vm.cni(&del)?.succeeded(&del)?;
+        let next = vm.add_pod("next")?;
+        next.check()?;
+        probe::ping(vm, vm.pool()[0])?;
+        next.del()?;
+        vm.expect_clean()?;
+        vm.stop_agent()?;
+    }
+    Ok(())
+}
