@@ -9,7 +9,7 @@ use azure_cni_common::layout::EndpointFlags;
 use azure_cni_common::layout::RouteClass;
 use ipnet::IpNet;
 
-use crate::cni::AttachmentId;
+use crate::cni::{AttachmentId, CniArgs};
 use crate::commands::Faults;
 use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
@@ -17,8 +17,21 @@ use crate::events::Refusals;
 use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
 use crate::net::{HeldPort, Link, Netlink};
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
+use crate::source::Followed;
+use crate::source::cns::{self, Cns, CnsError};
 use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::turns::Turns;
+
+/// Why an attachment got no addresses.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLeased {
+    /// Whether a retry helps is the cause's to say.
+    #[error(transparent)]
+    Pool(#[from] NoAddress),
+    /// Likewise.
+    #[error(transparent)]
+    Cns(#[from] CnsError),
+}
 
 /// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
 pub struct Agent {
@@ -27,6 +40,10 @@ pub struct Agent {
     pub uplink: Link,
     /// As the source last listed it; [`Agent::pool`] reads it.
     pub(crate) pool: RwLock<Arc<Pool>>,
+    /// Where that comes from.
+    pub source: Followed,
+    /// Gives addresses to attachments, in place of the pool; `None`: the pool does.
+    pub cns: Option<Cns>,
     pub netlink: Netlink,
     pub datapath: Datapath,
     pub turns: Turns,
@@ -64,7 +81,8 @@ impl Agent {
 
     /// What the data path is to know of a pod. `keep_source`: its network opts out of source NAT.
     pub fn endpoint(&self, address: IpAddr, ifindex: u32, keep_source: bool) -> Endpoint {
-        let keeps = keep_source || self.routing().has_public_address(address);
+        let public = self.routing().has_public_address(address) || self.pool().public.contains(&address);
+        let keeps = keep_source || public;
         Endpoint { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
     }
 
@@ -74,8 +92,17 @@ impl Agent {
     }
 
     /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
-    pub async fn lease(&self, id: &AttachmentId, wish: &Wish) -> Result<Addresses, NoAddress> {
-        self.leases().lease(id, wish, self.now())
+    /// To be called with its turn.
+    pub async fn lease(&self, id: &AttachmentId, wish: &Wish, args: &CniArgs) -> Result<Addresses, NotLeased> {
+        if let Some(cns) = &self.cns {
+            return Ok(cns::lease(self, cns, id, wish, args).await?);
+        }
+        let leased = self.leases().lease(id, wish, self.now());
+        if leased.is_err() {
+            // The source may list more by now.
+            self.source.hurry();
+        }
+        Ok(leased?)
     }
 
     /// Gives an attachment of an earlier run its addresses again.
@@ -85,7 +112,22 @@ impl Agent {
 
     /// The way back of [`Agent::lease`]; `None` if it had none.
     pub async fn release(&self, id: &AttachmentId) -> Option<Addresses> {
-        self.leases().release(id, self.now())
+        let released = self.leases().release(id, self.now());
+        if let Some(cns) = &self.cns {
+            cns.owe();
+        }
+        released
+    }
+
+    /// Makes these the addresses that pods may get.
+    pub(crate) fn set_leasable(&self, addresses: Vec<IpAddr>) {
+        self.leases().set_pool(addresses);
+    }
+
+    /// Whether a pod that starts now finds no address in the pool. Never of azure-cns, which has addresses of its own.
+    pub fn is_out_of_addresses(&self) -> bool {
+        let counts = self.pool_counts();
+        self.cns.is_none() && (counts.v4.free == 0 || counts.v6.is_some_and(|v6| v6.free == 0))
     }
 
     pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {

@@ -19,6 +19,7 @@ pub mod net;
 pub mod node;
 pub mod routing;
 pub mod server;
+pub mod source;
 mod start;
 pub mod state;
 pub mod turns;

@@ -10,12 +10,20 @@ use crate::events::follow_events;
 use crate::host_ports::follow_host_ports;
 use crate::node;
 use crate::routing::{follow_endpoints, follow_masq_dir};
+use crate::source::cns::settle;
+use crate::source::follow_source;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent ends. A round that fails is logged; the next one tries again.
 pub async fn maintain(agent: Arc<Agent>) {
-    tokio::join!(sweep(agent.clone()), follow_events(agent.clone()), follow(agent));
+    tokio::join!(
+        sweep(agent.clone()),
+        follow_events(agent.clone()),
+        follow_source(agent.clone()),
+        settle(agent.clone()),
+        follow(agent)
+    );
 }
 
 async fn follow(agent: Arc<Agent>) {

@@ -66,7 +66,7 @@ async fn attach(
     if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| pool.is_dual_stack()) {
         return Err(Failure::Unfit(problem));
     }
-    let addresses = agent.lease(id, &call.config.wish).await?;
+    let addresses = agent.lease(id, &call.config.wish, &call.args).await?;
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {

@@ -11,6 +11,7 @@ mod level;
 mod load;
 mod ports;
 mod sizes;
+mod source;
 mod text_values;
 mod timeouts;
 
@@ -19,7 +20,6 @@ mod documents;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
 pub use sizes::TableSizes;
+pub use source::{HttpUrl, InvalidUrl, PoolConfig, PoolSource};
 pub use timeouts::TimeoutsConfig;
 
 use crate::api::DEFAULT_SOCKET;
@@ -54,24 +55,6 @@ pub struct AgentConfig {
     pub snat: SnatConfig,
     pub timeouts: TimeoutsConfig,
     pub datapath: DatapathConfig,
-}
-
-/// `[pool]`: where pod addresses come from, and how soon a released one is handed out again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PoolConfig {
-    pub source: PoolSource,
-    pub file: PathBuf,
-    pub cooldown_secs: u64,
-    pub reuse_cooling: bool,
-}
-
-/// Who says which addresses the pool has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PoolSource {
-    /// A file in the wire server's XML form.
-    File,
 }
 
 /// `[routing]`: which destinations see the pod's own address, and which belong to the host's stack.
@@ -134,12 +117,6 @@ pub enum AttachMode {
     Clsact,
 }
 
-impl PoolConfig {
-    pub fn cooldown(&self) -> Duration {
-        Duration::from_secs(self.cooldown_secs)
-    }
-}
-
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
@@ -153,17 +130,6 @@ impl Default for AgentConfig {
             snat: SnatConfig::default(),
             timeouts: TimeoutsConfig::default(),
             datapath: DatapathConfig::default(),
-        }
-    }
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self {
-            source: PoolSource::File,
-            file: "/etc/azure-cni/pool.xml".into(),
-            cooldown_secs: 30,
-            reuse_cooling: false,
         }
     }
 }

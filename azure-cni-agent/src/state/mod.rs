@@ -4,10 +4,12 @@
 //! `spawn_blocking`. One process has the store open at a time.
 #![forbid(unsafe_code)]
 
+mod durable;
 mod error;
 mod record;
 mod store;
 
+pub use durable::{remove_durably, write_durably};
 pub use error::StoreError;
 pub use record::AttachmentRecord;
 pub use store::{FILE_NAME, Store};
