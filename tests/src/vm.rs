@@ -24,7 +24,8 @@ use crate::{
     error::{Attempt, Error, Result},
     leftovers::Leftovers,
     namespace::Namespace,
-    plan::{HOST_ADDRESS, Place, wire_server_xml},
+    plan::{HOST_ADDRESS, Place},
+    platform::Listing,
     pod::Pod,
     process::{self, Daemon},
     sandbox::{Sandbox, mount_fs},
@@ -54,7 +55,7 @@ impl Vm {
         sandbox.create_dir(&format!("vms/{}/{STATE}", host.name()))?;
         mount_fs("bpf", &sandbox.create_dir(&format!("vms/{}/{BPFFS}", host.name()))?)?;
         let vm = Self { agent: Mutex::new(None), host, dir, checksum_offload: choice.checksum_offload };
-        vm.write(POOL, &wire_server_xml(vm.host.place()))?;
+        vm.write(POOL, &Listing::of(vm.host.place()).xml())?;
         vm.write("agent.toml", &agent_config::compose(&vm.dir, choice.dual_stack, &choice.agent_config).to_string())?;
         Ok(vm)
     }
@@ -223,6 +224,11 @@ impl Vm {
     /// The IPv4 addresses that pods can get.
     pub fn pool(&self) -> &[Ipv4Addr] {
         &self.host.place().secondaries
+    }
+
+    /// What the platform lists of the VM as the network was built.
+    pub fn listing(&self) -> Listing {
+        Listing::of(self.host.place())
     }
 
     /// The IPv6 addresses that pods can get; none on a network of IPv4 alone.
