@@ -19,7 +19,7 @@ use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::routing::Routing;
 use crate::source::cns::Cns;
-use crate::source::{self, Followed, Found, Origin};
+use crate::source::{self, Found};
 use crate::state::{AttachmentRecord, Store};
 use crate::turns::Turns;
 
@@ -32,7 +32,7 @@ impl Agent {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
         let netlink = Netlink::here()?;
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
-        let Found { pool, health } = source::at_start(&config, &netlink, &uplink).await?;
+        let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
         source::report_withheld(&pool.withheld);
         check_node(&config, &netlink, &uplink, &pool).await?;
         let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
@@ -44,7 +44,7 @@ impl Agent {
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
-            source: Followed::new(Origin::of(&config.pool), health),
+            source,
             cns: (config.pool.source == PoolSource::Cns).then(|| Cns::new(&config)),
             config,
             uplink,

@@ -163,6 +163,48 @@ fn address_whose_answer_came_too_late_is_given_back() -> Result<()> {
 }
 
 #[test]
+fn agent_that_is_killed_while_it_asks_gives_the_address_back_when_it_is_back() -> Result<()> {
+    let net = with_cns().agent_toml("pool.request_timeout_secs = 20").start()?;
+    let vm = net.vm(0);
+    let cns = Cns::start(vm)?;
+    cns.answer_late(Duration::from_secs(10));
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| add(vm, "a").map(drop));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while cns.held().is_empty() {
+            assert!(Instant::now() < deadline, "it was not asked\n{}", vm.agent_log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        vm.kill_agent()?;
+        assert!(asking.join().expect("does not panic").is_err());
+        vm.start_agent()
+    })?;
+    await_nothing_held(vm, &cns);
+    vm.expect_clean()
+}
+
+/// The reference's name of a pod's interface has eight characters of the container alone.
+#[test]
+fn pod_that_azure_cns_takes_for_another_is_refused_and_takes_nothing_from_it() -> Result<()> {
+    let net = with_cns().start()?;
+    let vm = net.vm(0);
+    let cns = Cns::start(vm)?;
+    let pod = add(vm, "twin-one")?;
+    let (held, interface_id) = (cns.held(), format!("{}-eth0", &pod.container_id()[..8]));
+    assert_eq!(held.keys().collect::<Vec<_>>(), [&interface_id]);
+    let message = refused(vm, "twin-two")?;
+    assert!(message.contains("another pod of this node has"), "{message}");
+    // Its claim is settled in the background.
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(cns.held(), held);
+    assert_eq!(paths(&cns.calls()), ["/network/requestipconfigs"; 2]);
+    pod.check()?;
+    pod.del()?;
+    await_nothing_held(vm, &cns);
+    vm.expect_clean()
+}
+
+#[test]
 fn add_that_fails_in_any_step_gives_the_address_back() -> Result<()> {
     for step in ["lease", "veth", "record"] {
         let net = with_cns().without_agents().start()?;

@@ -77,11 +77,17 @@ async fn take(agent: &Arc<Agent>, listed: Pool) -> Looked {
         }
         return Looked::Quiet;
     }
-    agent.source.health().succeeded(now);
+    {
+        let mut health = agent.source.health();
+        health.succeeded(now);
+        health.follows();
+    }
     let change = Change::between(&known, &listed);
     let changed = listed != *known;
+    if changed || agent.source.is_kept_too_long(now) {
+        agent.source.keep(&agent.config, &agent.uplink, &listed, now);
+    }
     if changed {
-        super::keep(&agent.config, &agent.uplink, &listed, now);
         replace(agent, listed, &change).await;
     }
     if changed || agent.is_out_of_addresses() { Looked::Restless } else { Looked::Quiet }

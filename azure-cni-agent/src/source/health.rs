@@ -25,6 +25,10 @@ impl Health {
         self.looks += 1;
         self.confirmed_unix_secs = Some(unix_secs);
         self.last_error = None;
+    }
+
+    /// Nothing stands in the way of following the source any more.
+    pub fn follows(&mut self) {
         self.cannot_follow = None;
     }
 
@@ -92,6 +96,8 @@ mod tests {
         assert!(!health.cannot_follow("restart".into()));
         assert_eq!((health.is_stale(), health.problems(100)), (true, vec!["restart".to_owned()]));
         health.succeeded(101);
+        assert!(!health.cannot_follow("restart".into()), "it is still so");
+        health.follows();
         assert_eq!(health.problems(101), [""; 0]);
     }
 

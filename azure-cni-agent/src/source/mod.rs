@@ -24,6 +24,7 @@ pub use known::Known;
 pub use start::{Found, at_start};
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -65,16 +66,36 @@ pub struct Followed {
     health: Mutex<Health>,
     /// Somebody needs an address that is not there.
     needed: Notify,
+    /// When the pool was last kept for the next start, in seconds since 1970.
+    kept: AtomicU64,
 }
+
+/// How old the pool that is kept may look although it was confirmed meanwhile: not every look is worth a write.
+const KEPT_SECS: u64 = 60;
 
 impl Followed {
     pub fn new(origin: Origin, health: Health) -> Self {
-        Self { origin, health: Mutex::new(health), needed: Notify::new() }
+        Self { origin, health: Mutex::new(health), needed: Notify::new(), kept: AtomicU64::new(0) }
     }
 
     /// To be held briefly.
     pub fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a pool for the next start. A disk that does not take it is no reason to stop: the next look tries again.
+    pub(crate) fn keep(&self, config: &AgentConfig, uplink: &Link, pool: &Pool, now_unix_secs: u64) {
+        let known = Known::new(self.origin.clone(), uplink.mac, now_unix_secs, pool.clone());
+        match known.write(&config.state_dir) {
+            Ok(()) => self.kept.store(now_unix_secs, Ordering::Relaxed),
+            Err(error) => {
+                tracing::error!(%error, dir = %config.state_dir.display(), "the pool could not be kept for the next start")
+            }
+        }
+    }
+
+    fn is_kept_too_long(&self, now_unix_secs: u64) -> bool {
+        now_unix_secs.abs_diff(self.kept.load(Ordering::Relaxed)) >= KEPT_SECS
     }
 
     /// Has the source asked soon.
@@ -86,14 +107,6 @@ impl Followed {
 /// The time, as it is kept on the disk: seconds since 1970.
 pub(crate) fn unix_secs() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Keeps a pool for the next start. A disk that takes it not is no reason to stop: the next change tries again.
-fn keep(config: &AgentConfig, uplink: &Link, pool: &Pool, now_unix_secs: u64) {
-    let known = Known::new(Origin::of(&config.pool), uplink.mac, now_unix_secs, pool.clone());
-    if let Err(error) = known.write(&config.state_dir) {
-        tracing::error!(%error, dir = %config.state_dir.display(), "the pool could not be kept for the next start");
-    }
 }
 
 /// Names what the source lists for pods and no pod gets.

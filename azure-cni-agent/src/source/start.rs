@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::known::Known;
-use super::{Health, Origin, SourceError, ask};
+use super::{Followed, Health, Origin, SourceError, ask};
 use crate::config::{AgentConfig, PoolConfig, PoolSource};
 use crate::ipam::{Addresses, Pool};
 use crate::net::{Link, Netlink};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Found {
     pub pool: Pool,
-    pub health: Health,
+    pub source: Followed,
 }
 
 /// Waits for as long as it takes where the source is a server and nothing is known. A file is asked once: whoever names a
@@ -30,7 +30,8 @@ pub async fn at_start(config: &AgentConfig, netlink: &Netlink, uplink: &Link) ->
     let origin = Origin::of(&config.pool);
     let known = Known::read(&config.state_dir, &origin, uplink.mac);
     if config.pool.source == PoolSource::Cns {
-        return Ok(Found { pool: of_uplink(netlink, uplink, known).await?, health: Health::default() });
+        let pool = of_uplink(netlink, uplink, known).await?;
+        return Ok(Found { pool, source: Followed::new(origin, Health::default()) });
     }
     let Some(known) = known else { return first(config, uplink).await };
     let error = match tokio::time::timeout(PATIENCE, ask(&config.pool, uplink)).await {
@@ -45,7 +46,7 @@ pub async fn at_start(config: &AgentConfig, netlink: &Netlink, uplink: &Link) ->
     tracing::warn!(%error, "starting with the pool as last known");
     let mut health = Health::confirmed_at(known.confirmed_unix_secs);
     health.failed(error);
-    Ok(Found { pool: known.pool, health })
+    Ok(Found { pool: known.pool, source: Followed::new(origin, health) })
 }
 
 async fn first(config: &AgentConfig, uplink: &Link) -> anyhow::Result<Found> {
@@ -69,8 +70,9 @@ fn confirmed(config: &AgentConfig, uplink: &Link, pool: Pool) -> Found {
     let now = super::unix_secs();
     let mut health = Health::default();
     health.succeeded(now);
-    super::keep(config, uplink, &pool, now);
-    Found { pool, health }
+    let source = Followed::new(Origin::of(&config.pool), health);
+    source.keep(config, uplink, &pool, now);
+    Found { pool, source }
 }
 
 /// Nothing of its own to hand out; the subnets are those that azure-cns was seen to give addresses of.

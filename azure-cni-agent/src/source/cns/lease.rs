@@ -62,13 +62,16 @@ fn joined(addresses: &[IpAddr]) -> String {
 /// What an answer tells beside the addresses: the subnets they are of, and the node's address as the server sees it.
 async fn learn(agent: &Agent, assigned: Assigned) {
     let pool = agent.pool();
-    if let Some(host) = assigned.host_primary.filter(|host| pool.primaries().alike(*host) != Some(*host)) {
-        let why = format!(
-            "azure-cns takes {host} for the primary address of uplink {}, and source NAT uses {}",
-            agent.uplink.name, pool.primary
-        );
-        if agent.source.health().cannot_follow(why.clone()) {
-            tracing::error!("{why}");
+    match assigned.host_primary.filter(|host| pool.primaries().alike(*host) != Some(*host)) {
+        None => agent.source.health().follows(),
+        Some(host) => {
+            let why = format!(
+                "azure-cns takes {host} for the primary address of uplink {}, and source NAT uses {}",
+                agent.uplink.name, pool.primary
+            );
+            if agent.source.health().cannot_follow(why.clone()) {
+                tracing::error!("{why}");
+            }
         }
     }
     let new: Vec<_> = assigned.subnets.into_iter().filter(|subnet| !knows(&pool.subnets, subnet)).collect();
@@ -102,6 +105,6 @@ impl Agent {
             *pool = std::sync::Arc::new(grown.clone());
             grown
         };
-        crate::source::keep(&self.config, &self.uplink, &pool, crate::source::unix_secs());
+        self.source.keep(&self.config, &self.uplink, &pool, crate::source::unix_secs());
     }
 }
