@@ -67,18 +67,28 @@ impl Vm {
 
     /// Starts the agent with variables added to its environment.
     pub fn start_agent_with(&self, environment: &[(&str, &str)]) -> Result<()> {
+        self.launch_agent(environment)?;
+        self.await_agent().inspect_err(|_| drop(self.agent().take()))
+    }
+
+    /// Starts the agent and waits for nothing: it may not be able to serve yet.
+    pub fn launch_agent(&self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = self.agent_command()?;
         command.envs(environment.iter().copied());
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.attempt(|| format!("open {}", self.log_path().display()))?;
         command.stdout(log.try_clone().attempt(|| "share".into())?);
-        let daemon = Daemon::start({
-            command.stderr(log);
-            command
-        })?;
+        command.stderr(log);
+        *self.agent() = Some(Daemon::start(command)?);
+        Ok(())
+    }
+
+    /// Waits until the agent accepts calls.
+    pub fn await_agent(&self) -> Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         while UnixStream::connect(self.socket()).is_err() {
-            if let Some(status) = daemon.wait(Duration::ZERO) {
+            let ended = self.agent().as_ref().map(|daemon| daemon.wait(Duration::ZERO));
+            if let Some(Some(status)) = ended {
                 return Err(self.agent_error(format!("ended with {status} instead of starting")));
             }
             if Instant::now() > deadline {
@@ -86,7 +96,6 @@ impl Vm {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        *self.agent() = Some(daemon);
         Ok(())
     }
 

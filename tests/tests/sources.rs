@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
-    thread,
     time::Duration,
 };
 
@@ -265,15 +264,20 @@ fn agent_that_knows_no_pool_waits_for_its_source_and_then_serves() -> Result<()>
     let net = eager().pool(2).service(Service::Imds).without_agents().start()?;
     let vm = net.vm(0);
     net.lister().down();
-    thread::scope(|scope| {
-        let starting = scope.spawn(|| vm.start_agent());
+    let waits = |times: usize| {
         vm.await_log("that it waits", Duration::from_secs(15), |log| {
-            log.matches("no address pool is known yet").count() >= 2
-        })?;
-        assert!(!vm.socket().exists(), "nobody is served before there is a pool");
-        net.lister().up()?;
-        starting.join().expect("does not panic")
-    })?;
+            log.matches("no address pool is known yet").count() >= times
+        })
+    };
+    vm.launch_agent(&[])?;
+    waits(2)?;
+    assert!(!vm.socket().exists(), "nobody is served before there is a pool");
+    // It can be told to end while it waits.
+    assert!(vm.stop_agent()?.success());
+    vm.launch_agent(&[])?;
+    waits(3)?;
+    net.lister().up()?;
+    vm.await_agent()?;
     let pod = vm.add_pod("a")?;
     pod.check()?;
     pod.del()?;

@@ -14,6 +14,7 @@ mod sizes;
 mod source;
 mod text_values;
 mod timeouts;
+mod url;
 
 #[cfg(test)]
 mod documents;
@@ -30,8 +31,9 @@ pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
 pub use sizes::TableSizes;
-pub use source::{HttpUrl, InvalidUrl, PoolConfig, PoolSource};
+pub use source::{PoolConfig, PoolSource};
 pub use timeouts::TimeoutsConfig;
+pub use url::{HttpUrl, InvalidUrl};
 
 use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
