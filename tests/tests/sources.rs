@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use azure_cni_tests::{
@@ -123,10 +123,14 @@ fn refused_pod_has_the_source_asked_long_before_its_quiet_pause_is_over() -> Res
     let quiet = "pool.refresh_min_secs = 1\npool.refresh_max_secs = 86400";
     let net = eager().agent_toml(quiet).pool(1).service(Service::WireServer).start()?;
     let vm = net.vm(0);
+    // Pauses of 1, 2, 4 and 8 s are over; the next is 16 s, less a fifth at most.
+    vm.await_status("asked five times", |status| status["source"]["looks"].as_u64().is_some_and(|looks| looks >= 5))?;
     let pod = vm.add_pod("a")?;
     net.lister().change(vm, |listing| listing.add([10, 240, 1, 77]));
+    let began = Instant::now();
     refused(vm, "b")?;
     vm.await_status("larger", |status| status["pool"]["total"] == 2)?;
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     let next = vm.add_pod("b")?;
     [pod, next].iter().try_for_each(Pod::del)?;
     vm.expect_clean()
