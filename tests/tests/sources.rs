@@ -9,7 +9,7 @@ use std::{
 use azure_cni_tests::{
     Fabric, FabricBuilder, PEERED_PREFIX, Pod, Result, Station, Vm,
     platform::{Fault, Listing, Service},
-    probe::{self, EchoServer},
+    probe::{self, Arrivals, EchoServer},
 };
 use serde_json::Value;
 
@@ -234,6 +234,7 @@ fn source_that_is_down_leaves_the_known_pool_in_use_and_visibly_stale() -> Resul
 fn faults_of_the_source_change_nothing_and_are_told_by_what_was_wrong() -> Result<()> {
     let net = eager().pool(16).service(Service::WireServer).start()?;
     let vm = net.vm(0);
+    let redirected = Arrivals::watch(net.internet())?;
     let mut pods = Vec::new();
     for (fault, complaint) in [
         (Fault::Status(500), "status 500"),
@@ -257,7 +258,7 @@ fn faults_of_the_source_change_nothing_and_are_told_by_what_was_wrong() -> Resul
     let status = vm.await_status("fresh", is_fresh)?;
     assert_eq!(status["source"]["changes"], 0, "{status}");
     assert_eq!(status["pool"]["total"], 16);
-    // Nobody followed where the redirect led.
+    assert_eq!(redirected.finish(), [], "somebody followed where the redirect led");
     assert_eq!(vm.dropped()?, [].into());
     pods.iter().try_for_each(Pod::del)?;
     vm.expect_clean()
