@@ -10,7 +10,7 @@ use azure_cni_common::layout::RouteClass;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::cni::AttachmentId;
+use crate::cni::{AttachmentId, CniArgs};
 use crate::commands::Faults;
 use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
@@ -19,8 +19,21 @@ use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress
 use crate::net::{HeldPort, Link, Netlink, NextHop};
 use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
+use crate::source::Followed;
+use crate::source::cns::{self, Cns, CnsError};
 use crate::state::{AttachmentRecord, Moment, Store, StoreError};
 use crate::turns::Turns;
+
+/// Why an attachment got no addresses.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLeased {
+    /// Whether a retry helps is the cause's to say.
+    #[error(transparent)]
+    Pool(#[from] NoAddress),
+    /// Likewise.
+    #[error(transparent)]
+    Cns(#[from] CnsError),
+}
 
 /// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
 pub struct Agent {
@@ -29,6 +42,10 @@ pub struct Agent {
     pub uplink: Link,
     /// As the source last listed it; [`Agent::pool`] reads it.
     pub(crate) pool: RwLock<Arc<Pool>>,
+    /// Where that comes from.
+    pub source: Followed,
+    /// Gives addresses to attachments, in place of the pool; `None`: the pool does.
+    pub cns: Option<Cns>,
     pub netlink: Netlink,
     pub datapath: Datapath,
     pub turns: Turns,
@@ -68,7 +85,8 @@ impl Agent {
 
     /// What the data path is to know of a pod. `keep_source`: its network opts out of source NAT.
     pub fn endpoint(&self, address: IpAddr, ifindex: u32, keep_source: bool) -> Endpoint {
-        let keeps = keep_source || self.routing().has_public_address(address);
+        let public = self.routing().has_public_address(address) || self.pool().public.contains(&address);
+        let keeps = keep_source || public;
         Endpoint { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
     }
 
@@ -93,8 +111,17 @@ impl Agent {
     }
 
     /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
-    pub async fn lease(&self, id: &AttachmentId, wish: &Wish) -> Result<Addresses, NoAddress> {
-        self.leases().lease(id, wish, self.now())
+    /// To be called with its turn.
+    pub async fn lease(&self, id: &AttachmentId, wish: &Wish, args: &CniArgs) -> Result<Addresses, NotLeased> {
+        if let Some(cns) = &self.cns {
+            return Ok(cns::lease(self, cns, id, wish, args).await?);
+        }
+        let leased = self.leases().lease(id, wish, self.now());
+        if leased.is_err() {
+            // The source may list more by now.
+            self.source.hurry();
+        }
+        Ok(leased?)
     }
 
     /// Gives an attachment of an earlier run its addresses again.
@@ -104,12 +131,28 @@ impl Agent {
 
     /// The way back of [`Agent::lease`]; `None` if it had none.
     pub async fn release(&self, id: &AttachmentId) -> Option<Addresses> {
-        self.leases().release(id, self.now())
+        let released = self.leases().release(id, self.now());
+        if let Some(cns) = &self.cns {
+            cns.owe();
+        }
+        released
+    }
+
+    /// Makes these the addresses that pods may get.
+    pub(crate) fn set_leasable(&self, addresses: Vec<IpAddr>) {
+        self.leases().set_pool(addresses);
+    }
+
+    /// Whether a pod that starts now finds no address in the pool. Never of azure-cns, which has addresses of its own.
+    pub fn is_out_of_addresses(&self) -> bool {
+        let counts = self.pool_counts();
+        self.cns.is_none() && (counts.v4.free == 0 || counts.v6.is_some_and(|v6| v6.free == 0))
     }
 
     /// Pods that ask for a public address get one of these, others get them last.
     pub fn follow_public_addresses(&self) {
-        let public = self.routing().config.public_addresses.iter().copied().collect();
+        let configured: Vec<_> = self.routing().config.public_addresses.clone();
+        let public = configured.into_iter().chain(self.pool().public.iter().copied()).collect();
         self.leases().set_public(&public);
     }
 

@@ -69,6 +69,7 @@ pub struct Status {
     pub primary6: Option<IpAddr>,
     /// `tcx` or `clsact`.
     pub attach_mode: String,
+    pub source: SourceStatus,
     pub pool: PoolStatus,
     /// Of IPv6, where the pool has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +90,27 @@ pub struct PoolStatus {
     pub total: usize,
     pub free: usize,
     pub leased: usize,
+}
+
+/// Where the pool comes from, and how that does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// `pool.source`.
+    pub kind: String,
+    /// URL or path.
+    pub from: String,
+    /// Since the source last confirmed what is in use; absent: not yet.
+    pub confirmed_secs_ago: Option<u64>,
+    /// What is in use is older than the last attempt to renew it.
+    pub stale: bool,
+    /// Of the last attempt, if it failed.
+    pub last_error: Option<String>,
+    /// Since the agent started.
+    pub looks: u64,
+    pub failures: u64,
+    /// How often what it lists has changed.
+    pub changes: u64,
 }
 
 /// How full a table of flows or translations is.
@@ -189,6 +211,8 @@ mod tests {
     fn a_status_says_of_ipv6_only_where_there_is_some() {
         let without = json!({
             "version": "1", "abi": 1, "uplink": "eth0", "primary": "10.240.0.4", "attachMode": "tcx",
+            "source": {"kind": "imds", "from": "http://169.254.169.254/", "confirmedSecsAgo": 5, "stale": false,
+                "lastError": null, "looks": 2, "failures": 1, "changes": 0},
             "pool": {"total": 3, "free": 2, "leased": 1}, "endpoints": 1,
             "tables": [{"name": "FLOWS4", "used": 0, "max": 9}], "hostPorts": 0, "problems": [],
         });

@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::api::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, Status, TableStatus};
+use crate::api::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, SourceStatus, Status, TableStatus};
 use crate::datapath::{Hook, TableFill};
 use crate::ipam::Counts;
-use crate::node;
+use crate::{node, source};
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.pool_counts();
@@ -20,7 +20,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         }
     }
     for (family, of_family) in [("IPv4", Some(counts.v4)), ("IPv6", counts.v6)] {
-        if of_family.is_some_and(|counts| counts.free == 0) {
+        if agent.cns.is_none() && of_family.is_some_and(|counts| counts.free == 0) {
             problems.push(format!("the pool has no free {family} address"));
         }
     }
@@ -31,6 +31,8 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     problems.extend(fills.iter().filter_map(nearly_full));
     problems.extend(agent.routing().problem());
     problems.extend(agent.store_problem.clone());
+    let (source, of_source) = source_status(agent);
+    problems.extend(of_source);
     let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, BTreeSet::len);
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -39,6 +41,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         primary: agent.pool().primary.into(),
         primary6: agent.pool().primary6.map(Into::into),
         attach_mode: agent.datapath.mode().name().to_owned(),
+        source,
         pool: pool_status(counts.v4),
         pool6: counts.v6.map(pool_status),
         endpoints: agent.records().await?.len(),
@@ -55,6 +58,23 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
 fn reconciled(agent: &Agent) -> BTreeMap<String, u64> {
     let counters = agent.reconciled.lock().unwrap_or_else(PoisonError::into_inner);
     counters.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect()
+}
+
+/// How the pool's source does, and what of it needs an operator.
+fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
+    let now = source::unix_secs();
+    let health = agent.source.health();
+    let status = SourceStatus {
+        kind: agent.source.origin.source.name().to_owned(),
+        from: agent.source.origin.from.clone(),
+        confirmed_secs_ago: health.age_secs(now),
+        stale: health.is_stale(),
+        last_error: health.last_error().map(str::to_owned),
+        looks: health.looks,
+        failures: health.failures,
+        changes: health.changes,
+    };
+    (status, health.problems(now))
 }
 
 /// Above 90 %: of established flows before new ones are refused, of opening ones before they push each other out.

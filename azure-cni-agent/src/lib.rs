@@ -20,6 +20,7 @@ pub mod node;
 pub mod reconcile;
 pub mod routing;
 pub mod server;
+pub mod source;
 mod start;
 pub mod state;
 pub mod turns;

@@ -11,6 +11,8 @@ use crate::host_ports::follow_host_ports;
 use crate::node;
 use crate::reconcile::keep_in_line;
 use crate::routing::{follow_endpoints, follow_gateways, follow_masq_dir};
+use crate::source::cns::settle;
+use crate::source::follow_source;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -21,6 +23,8 @@ pub async fn maintain(agent: Arc<Agent>) {
         follow_events(agent.clone()),
         follow_gateways(agent.clone()),
         keep_in_line(agent.clone()),
+        follow_source(agent.clone()),
+        settle(agent.clone()),
         follow(agent)
     );
 }

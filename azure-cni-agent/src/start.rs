@@ -13,11 +13,13 @@ use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, Tabl
 use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
-use crate::ipam::{Leases, MacAddress, Pool, wireserver};
+use crate::ipam::{Leases, Pool};
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::reconcile;
 use crate::routing::{Routing, follow_endpoints};
+use crate::source::cns::Cns;
+use crate::source::{self, Found};
 use crate::state::{SetAside, Store};
 use crate::turns::Turns;
 
@@ -30,7 +32,8 @@ impl Agent {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
         let netlink = Netlink::here()?;
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
-        let pool = read_pool(&config, &uplink)?;
+        let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
+        source::report_withheld(&pool.withheld);
         check_node(&config, &netlink, &uplink, &pool).await?;
         let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
@@ -41,6 +44,8 @@ impl Agent {
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
+            source,
+            cns: (config.pool.source == PoolSource::Cns).then(|| Cns::new(&config)),
             config,
             uplink,
             pool: RwLock::new(Arc::new(pool)),
@@ -73,6 +78,7 @@ impl Agent {
         let pool = agent.pool();
         tracing::info!(
             uplink = agent.uplink.name,
+            source = %agent.source.origin,
             primary = %pool.primary,
             primary6 = pool.primary6.map(tracing::field::display),
             addresses = agent.pool_counts().v4.total,
@@ -85,8 +91,10 @@ impl Agent {
     }
 
     /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
-    async fn settle_gateway(&self) -> anyhow::Result<()> {
-        if self.pool().is_dual_stack() {
+    pub(crate) async fn settle_gateway(&self) -> anyhow::Result<()> {
+        let has_v6 = |pool: &Pool| pool.subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
+        let pool = self.pool();
+        if pool.is_dual_stack() || (self.cns.is_some() && has_v6(&pool)) {
             let interface = self.uplink.index;
             let gateway = NeighbourEntry { address: GATEWAY6.into(), mac: PLATFORM_GATEWAY_MAC, interface };
             self.netlink.replace_neighbour(gateway).await?;
@@ -104,20 +112,6 @@ fn reported(aside: &SetAside) -> String {
     );
     tracing::error!("{text}");
     text
-}
-
-fn read_pool(config: &AgentConfig, uplink: &Link) -> anyhow::Result<Pool> {
-    let PoolSource::File = config.pool.source;
-    let path = &config.pool.file;
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("address pool {}; name the file that lists it in pool.file", path.display()))?;
-    let nics = wireserver::parse(&text).with_context(|| format!("address pool {}", path.display()))?;
-    let pool = Pool::for_uplink(&nics, MacAddress(uplink.mac))
-        .with_context(|| format!("address pool {} for uplink {}", path.display(), uplink.name))?;
-    for withheld in &pool.withheld {
-        tracing::warn!(address = %withheld.address, reason = %withheld.reason, "listed for pods and never handed out");
-    }
-    Ok(pool)
 }
 
 async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use crate::{
     error::Result,
     fabric::Fabric,
     plan::{MAX_POOL, MAX_VMS},
+    platform::Service,
 };
 
 /// What a network will be like; every choice has the default of a plain VM on the platform.
@@ -18,6 +19,7 @@ pub struct FabricBuilder {
     pub(crate) internet_mtu: Option<u16>,
     pub(crate) internet_routes_pods6: bool,
     pub(crate) checksum_offload: bool,
+    pub(crate) service: Option<Service>,
     pub(crate) agents: bool,
     pub(crate) agent_config: toml::Table,
 }
@@ -32,6 +34,7 @@ impl Default for FabricBuilder {
             internet_mtu: None,
             internet_routes_pods6: false,
             checksum_offload: true,
+            service: None,
             agents: true,
             agent_config: toml::Table::new(),
         }
@@ -84,6 +87,12 @@ impl FabricBuilder {
     pub fn checksum_offload(mut self, on: bool) -> Self {
         self.checksum_offload = on;
         self
+    }
+
+    /// Has the agents learn their pools from this service of the platform. Default: from a file.
+    pub fn service(mut self, service: Service) -> Self {
+        self.service = Some(service);
+        self.agent_toml(&format!("pool.source = '{}'", service.source()))
     }
 
     /// Leaves the agents to the test: [`crate::Vm::start_agent`] starts one.

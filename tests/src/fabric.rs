@@ -11,6 +11,7 @@ use crate::{
     ip::configure,
     namespace::Namespace,
     plan::{self, GATEWAY6, Place, VNET_PREFIX, VNET_PREFIX6},
+    platform::Lister,
     router::{Router, route_to_everything},
     sandbox::Sandbox,
     station::{Host, IpVersion, Station},
@@ -24,6 +25,7 @@ const ELSEWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 pub struct Fabric {
     // In the order of their end: agents, then namespaces, then the mounts that hold them.
     vms: Vec<Vm>,
+    lister: Option<Lister>,
     peer: Host,
     internet: Host,
     platform: Host,
@@ -62,6 +64,14 @@ impl Fabric {
     /// The platform's wire server, 168.63.129.16.
     pub fn platform(&self) -> &Host {
         &self.platform
+    }
+
+    /// The service that lists the VMs' addresses.
+    ///
+    /// # Panics
+    /// If there is none: the test forgot `service(..)`.
+    pub fn lister(&self) -> &Lister {
+        self.lister.as_ref().expect("the network has a service that lists addresses")
     }
 
     /// The platform's router, where every packet on the wire passes.
@@ -104,8 +114,10 @@ impl Fabric {
 
         [&peer, &platform].into_iter().chain(&hosts).try_for_each(route_to_everything)?;
         configure(internet.namespace(), &internet_routes(&internet, &hosts, choice))?;
+        let lister = choice.service.map(|service| Lister::start(service, &platform, router.namespace(), &hosts));
+        let lister = lister.transpose()?;
         let vms = hosts.into_iter().map(|host| Vm::prepare(&sandbox, host, choice)).collect::<Result<_>>()?;
-        let fabric = Self { vms, peer, internet, platform, router, second_router, mtu: choice.mtu, sandbox };
+        let fabric = Self { vms, lister, peer, internet, platform, router, second_router, mtu: choice.mtu, sandbox };
         if choice.agents {
             fabric.vms.iter().try_for_each(Vm::start_agent)?;
         }

@@ -28,6 +28,9 @@ mod pod;
 mod station;
 mod vm;
 
+// What the platform says.
+pub mod platform;
+
 // Traffic.
 pub mod probe;
 mod yardstick;

@@ -55,11 +55,13 @@ impl Namespace {
 
     /// Runs `work` on a thread inside; sockets opened there stay inside.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let inside = || {
-            setns(&self.handle, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace it holds open");
-            work()
-        };
-        thread::scope(|scope| scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        run_inside(&self.handle, work)
+    }
+
+    /// A way in for whoever cannot borrow the namespace.
+    pub(crate) fn entrance(&self) -> Result<Entrance> {
+        let handle = self.handle.try_clone().attempt(|| format!("duplicate the handle of {}", self.name))?;
+        Ok(Entrance { name: self.name.clone(), handle })
     }
 
     /// A command that will run inside and die with the thread that starts it.
@@ -78,6 +80,32 @@ impl Namespace {
         self.run(|| fs::write(format!("/proc/sys/{key}"), value))
             .attempt(|| format!("set {key}={value} in {}", self.name))
     }
+}
+
+/// Leads into a namespace, which it keeps in being.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    name: String,
+    handle: File,
+}
+
+impl Entrance {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Like [`Namespace::run`].
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        run_inside(&self.handle, work)
+    }
+}
+
+fn run_inside<T: Send>(handle: &File, work: impl FnOnce() -> T + Send) -> T {
+    let inside = || {
+        setns(handle, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace it holds open");
+        work()
+    };
+    thread::scope(|scope| scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 impl Drop for Namespace {

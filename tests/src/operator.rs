@@ -1,6 +1,10 @@
 //! What the operator's command says of a VM, as data.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,6 +13,9 @@ use crate::{
     error::{Error, Result},
     vm::Vm,
 };
+
+/// What an agent does in the background comes to its end within this, also on a busy machine.
+const STATUS_LIMIT: Duration = Duration::from_secs(20);
 
 impl Vm {
     /// `azure-cni-ctl status --json`; it has problems exactly if the command ends with 1.
@@ -21,6 +28,26 @@ impl Vm {
             return Err(Error::Answer { command: "azure-cni-ctl status".into(), answer: status.to_string(), problem });
         }
         Ok(status)
+    }
+
+    /// Waits until the status is as wanted, and returns it; else the error has the last one.
+    pub fn await_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + STATUS_LIMIT;
+        loop {
+            let status = self.status()?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                let problem = format!("not {what} within {STATUS_LIMIT:?}\n--- its log ---\n{}", self.agent_log());
+                return Err(Error::Answer {
+                    command: "azure-cni-ctl status".into(),
+                    answer: status.to_string(),
+                    problem,
+                });
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// `azure-cni-ctl endpoints --json`.

@@ -3,10 +3,7 @@
 //! As on the platform, a VM's interface carries only its primary address; the secondary ones are for its pods and are
 //! known to the fabric, which delivers them to the VM's MAC.
 
-use std::{
-    fmt::{Display, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The VNet that the VMs are in.
 pub const VNET_PREFIX: &str = "10.240.0.0/16";
@@ -159,24 +156,6 @@ pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// The pool of a VM as the platform's wire server describes it (`type=getinterfaceinfov1`).
-pub(crate) fn wire_server_xml(place: &Place) -> String {
-    let mac: String = place.mac.iter().map(|byte| format!("{byte:02X}")).collect();
-    let mut xml = format!("<Interfaces>\n  <Interface MacAddress=\"{mac}\" IsPrimary=\"true\">\n");
-    for Delivery { address, secondaries, .. } in place.deliveries() {
-        let prefix = if address.is_ipv4() { VNET_PREFIX } else { VNET_PREFIX6 };
-        writeln!(xml, "    <IPSubnet Prefix=\"{prefix}\">").expect("a String takes all");
-        let mut line = |address: &dyn Display, primary: bool| {
-            writeln!(xml, "      <IPAddress Address=\"{address}\" IsPrimary=\"{primary}\"/>")
-                .expect("a String takes all");
-        };
-        line(&address, true);
-        secondaries.iter().for_each(|secondary| line(secondary, false));
-        xml += "    </IPSubnet>\n";
-    }
-    xml + "  </Interface>\n</Interfaces>\n"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,33 +184,5 @@ mod tests {
         macs.sort();
         macs.dedup();
         assert_eq!(macs.len(), total);
-    }
-
-    #[test]
-    fn pool_file_is_what_the_wire_server_would_answer() {
-        let expected = r#"<Interfaces>
-  <Interface MacAddress="000D3AF90001" IsPrimary="true">
-    <IPSubnet Prefix="10.240.0.0/16">
-      <IPAddress Address="10.240.0.4" IsPrimary="true"/>
-      <IPAddress Address="10.240.1.1" IsPrimary="false"/>
-      <IPAddress Address="10.240.1.2" IsPrimary="false"/>
-    </IPSubnet>
-  </Interface>
-</Interfaces>
-"#;
-        assert_eq!(wire_server_xml(&vm(0, 2).in_network(false)), expected);
-    }
-
-    #[test]
-    fn dual_stack_pool_lists_both_subnets_in_one_interface() {
-        let xml = wire_server_xml(&vm(1, 1).in_network(true));
-        let v6 = r#"    <IPSubnet Prefix="fd00:10:240::/48">
-      <IPAddress Address="fd00:10:240::5" IsPrimary="true"/>
-      <IPAddress Address="fd00:10:240:2::1" IsPrimary="false"/>
-    </IPSubnet>
-"#;
-        assert!(xml.contains("<IPSubnet Prefix=\"10.240.0.0/16\">"), "{xml}");
-        assert!(xml.contains(v6), "{xml}");
-        assert_eq!(xml.matches("<Interface ").count(), 1);
     }
 }

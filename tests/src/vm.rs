@@ -24,7 +24,8 @@ use crate::{
     error::{Attempt, Error, Result},
     leftovers::Leftovers,
     namespace::Namespace,
-    plan::{HOST_ADDRESS, Place, wire_server_xml},
+    plan::{HOST_ADDRESS, Place},
+    platform::Listing,
     pod::Pod,
     process::{self, Daemon},
     sandbox::{Sandbox, mount_fs, mount_tmpfs},
@@ -54,7 +55,7 @@ impl Vm {
         sandbox.create_dir(&format!("vms/{}/{STATE}", host.name()))?;
         mount_fs("bpf", &sandbox.create_dir(&format!("vms/{}/{BPFFS}", host.name()))?)?;
         let vm = Self { agent: Mutex::new(None), host, dir, checksum_offload: choice.checksum_offload };
-        vm.write(POOL, &wire_server_xml(vm.host.place()))?;
+        vm.write(POOL, &Listing::of(vm.host.place()).xml())?;
         vm.write("agent.toml", &agent_config::compose(&vm.dir, choice.dual_stack, &choice.agent_config).to_string())?;
         Ok(vm)
     }
@@ -66,18 +67,28 @@ impl Vm {
 
     /// Starts the agent with variables added to its environment.
     pub fn start_agent_with(&self, environment: &[(&str, &str)]) -> Result<()> {
+        self.launch_agent(environment)?;
+        self.await_agent().inspect_err(|_| drop(self.agent().take()))
+    }
+
+    /// Starts the agent and waits for nothing: it may not be able to serve yet.
+    pub fn launch_agent(&self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = self.agent_command()?;
         command.envs(environment.iter().copied());
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.attempt(|| format!("open {}", self.log_path().display()))?;
         command.stdout(log.try_clone().attempt(|| "share".into())?);
-        let daemon = Daemon::start({
-            command.stderr(log);
-            command
-        })?;
+        command.stderr(log);
+        *self.agent() = Some(Daemon::start(command)?);
+        Ok(())
+    }
+
+    /// Waits until the agent accepts calls.
+    pub fn await_agent(&self) -> Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         while UnixStream::connect(self.socket()).is_err() {
-            if let Some(status) = daemon.wait(Duration::ZERO) {
+            let ended = self.agent().as_ref().map(|daemon| daemon.wait(Duration::ZERO));
+            if let Some(Some(status)) = ended {
                 return Err(self.agent_error(format!("ended with {status} instead of starting")));
             }
             if Instant::now() > deadline {
@@ -85,7 +96,6 @@ impl Vm {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        *self.agent() = Some(daemon);
         Ok(())
     }
 
@@ -229,6 +239,11 @@ impl Vm {
     /// The IPv4 addresses that pods can get.
     pub fn pool(&self) -> &[Ipv4Addr] {
         &self.host.place().secondaries
+    }
+
+    /// What the platform lists of the VM as the network was built.
+    pub fn listing(&self) -> Listing {
+        Listing::of(self.host.place())
     }
 
     /// The IPv6 addresses that pods can get; none on a network of IPv4 alone.

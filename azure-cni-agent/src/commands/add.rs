@@ -25,7 +25,7 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniErro
     let netns = open_pod_netns(&call.netns)?;
     if let Some(record) = standing(agent, &call.attachment, &netns).await? {
         // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
-        agent.lease(&call.attachment, &call.config.wish).await.map_err(Failure::from)?;
+        agent.lease(&call.attachment, &call.config.wish, &call.args).await.map_err(Failure::from)?;
         tracing::info!(attachment = %call.attachment, "stands already");
         return result(&call, &record);
     }
@@ -68,7 +68,7 @@ async fn attach(
     if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| pool.is_dual_stack()) {
         return Err(Failure::Unfit(problem));
     }
-    let addresses = agent.lease(id, &call.config.wish).await?;
+    let addresses = agent.lease(id, &call.config.wish, &call.args).await?;
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {

@@ -1,17 +1,18 @@
 //! Failures of the steps, and the one place where they turn into CNI errors.
 
+use crate::agent::NotLeased;
 use crate::cni::CniError;
 use crate::datapath::DatapathError;
 use crate::endpoint::EndpointError;
-use crate::ipam::NoAddress;
 use crate::net::NetError;
+use crate::source::cns::CnsError;
 use crate::state::StoreError;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
-    Lease(#[from] NoAddress),
+    Lease(#[from] NotLeased),
     #[error(transparent)]
     Net(#[from] NetError),
     #[error(transparent)]
@@ -31,8 +32,11 @@ impl From<Failure> for CniError {
     fn from(failure: Failure) -> CniError {
         let text = failure.to_string();
         match failure {
-            Failure::Lease(error) if error.source.retry_helps() => CniError::try_again(text),
-            Failure::Lease(_) => CniError::invalid_config(text),
+            Failure::Lease(NotLeased::Pool(error)) if error.source.retry_helps() => CniError::try_again(text),
+            Failure::Lease(NotLeased::Pool(_) | NotLeased::Cns(CnsError::Public | CnsError::Other { .. })) => {
+                CniError::invalid_config(text)
+            }
+            Failure::Lease(NotLeased::Cns(_)) => CniError::try_again(text),
             Failure::Unfit(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),

@@ -12,8 +12,6 @@ const SOCKET_PATH_MAX: usize = 107;
 const MTU: (u64, u64) = (68, 65_535);
 /// Below, a single busy pod fills the table; above, the table alone takes gigabytes of locked memory.
 const MAX_FLOWS: (u64, u64) = (1024, 16_777_216);
-/// A day. Longer would hold addresses back for good.
-const COOLDOWN_SECS: (u64, u64) = (0, 86_400);
 /// An hour.
 const RECONCILE_INTERVAL_SECS: (u64, u64) = (1, 3600);
 /// A day.
@@ -32,7 +30,7 @@ impl AgentConfig {
         if length > SOCKET_PATH_MAX {
             return Err(ConfigError::SocketPathTooLong { path: self.socket.clone(), length, max: SOCKET_PATH_MAX });
         }
-        within("pool.cooldown_secs", self.pool.cooldown_secs, COOLDOWN_SECS)?;
+        self.pool.check()?;
         within("reconcile.interval_secs", self.reconcile.interval_secs, RECONCILE_INTERVAL_SECS)?;
         within("reconcile.grace_secs", self.reconcile.grace_secs, RECONCILE_GRACE_SECS)?;
         if let Some(max_flows) = self.datapath.max_flows {
@@ -132,6 +130,10 @@ mod tests {
         refused(|c| c.pool.file = "pool.xml".into(), "pool.file");
         refused(|c| c.routing.masq_dir = Some("masq".into()), "routing.masq_dir");
         refused(|c| c.pool.cooldown_secs = 86_401, "pool.cooldown_secs");
+        refused(|c| c.pool.connect_timeout_secs = 0, "pool.connect_timeout_secs");
+        refused(|c| c.pool.request_timeout_secs = 61, "pool.request_timeout_secs");
+        refused(|c| c.pool.refresh_min_secs = 0, "pool.refresh_min_secs");
+        refused(|c| c.pool.refresh_max_secs = 3, "pool.refresh_max_secs");
         refused(|c| c.datapath.max_flows = Some(1023), "datapath.max_flows");
         refused(|c| c.datapath.max_flows = Some(u32::MAX), "datapath.max_flows");
         refused(|c| c.datapath.max_opening = Some(1023), "datapath.max_opening");

@@ -95,8 +95,15 @@ mod tests {
             bpffs_dir = "/a/bpf"
             log_level = "debug"
             [pool]
-            source = "file"
+            source = "imds"
             file = "/a/pool.xml"
+            wireserver_url = "http://10.0.0.1/w"
+            imds_url = "http://10.0.0.2/i"
+            cns_url = "http://10.0.0.3:1"
+            connect_timeout_secs = 3
+            request_timeout_secs = 4
+            refresh_min_secs = 6
+            refresh_max_secs = 7
             cooldown_secs = 5
             reuse_cooling = true
             [routing]
@@ -131,7 +138,12 @@ mod tests {
         assert_eq!(config.state_dir, Path::new("/a/state"));
         assert_eq!(config.bpffs_dir, Path::new("/a/bpf"));
         assert_eq!(config.log_level, LogLevel::Debug);
-        assert_eq!(config.pool.source, PoolSource::File);
+        assert_eq!(config.pool.source, PoolSource::Imds);
+        assert_eq!(config.pool.wireserver_url.to_string(), "http://10.0.0.1/w");
+        assert_eq!(config.pool.imds_url.to_string(), "http://10.0.0.2/i");
+        assert_eq!(config.pool.cns_url.to_string(), "http://10.0.0.3:1");
+        assert_eq!((config.pool.connect_timeout_secs, config.pool.request_timeout_secs), (3, 4));
+        assert_eq!((config.pool.refresh_min_secs, config.pool.refresh_max_secs), (6, 7));
         assert_eq!(config.pool.file, Path::new("/a/pool.xml"));
         assert_eq!(config.pool.cooldown().as_secs(), 5);
         assert!(config.pool.reuse_cooling);
@@ -172,7 +184,8 @@ mod tests {
             ("[datapath]\nmax_flows = \"many\"", "line 2", "max_flows = \"many\""),
             ("[datapath]\nmax_flows = -1", "line 2", "max_flows = -1"),
             ("[datapath]\nattach = \"xdp\"", "line 2", "unknown variant `xdp`"),
-            ("[pool]\nsource = \"imds\"", "line 2", "unknown variant `imds`"),
+            ("[pool]\nsource = \"dhcp\"", "line 2", "unknown variant `dhcp`"),
+            ("[pool]\nimds_url = \"https://a/\"", "line 2", "has another scheme than http"),
             ("[snat]\nport_range = \"9-1\"", "line 2", "port range 9-1 ends before it begins"),
             ("[snat]\n\nnode_ports = 30000", "line 3", "node_ports = 30000"),
             ("[routing]\nvnet_prefixes = [\"10.0.0.1/8\"]", "line 2", "the prefix of that length is \"10.0.0.0/8\""),

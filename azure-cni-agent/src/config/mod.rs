@@ -11,15 +11,16 @@ mod level;
 mod load;
 mod ports;
 mod sizes;
+mod source;
 mod text_values;
 mod timeouts;
+mod url;
 
 #[cfg(test)]
 mod documents;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,9 @@ pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
 pub use sizes::TableSizes;
+pub use source::{PoolConfig, PoolSource};
 pub use timeouts::TimeoutsConfig;
+pub use url::{HttpUrl, InvalidUrl};
 
 use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
@@ -55,24 +58,6 @@ pub struct AgentConfig {
     pub snat: SnatConfig,
     pub timeouts: TimeoutsConfig,
     pub datapath: DatapathConfig,
-}
-
-/// `[pool]`: where pod addresses come from, and how soon a released one is handed out again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PoolConfig {
-    pub source: PoolSource,
-    pub file: PathBuf,
-    pub cooldown_secs: u64,
-    pub reuse_cooling: bool,
-}
-
-/// Who says which addresses the pool has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PoolSource {
-    /// A file in the wire server's XML form.
-    File,
 }
 
 /// `[reconcile]`: how records, leases and the kernel are held in line.
@@ -144,12 +129,6 @@ pub enum AttachMode {
     Clsact,
 }
 
-impl PoolConfig {
-    pub fn cooldown(&self) -> Duration {
-        Duration::from_secs(self.cooldown_secs)
-    }
-}
-
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
@@ -164,17 +143,6 @@ impl Default for AgentConfig {
             snat: SnatConfig::default(),
             timeouts: TimeoutsConfig::default(),
             datapath: DatapathConfig::default(),
-        }
-    }
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self {
-            source: PoolSource::File,
-            file: "/etc/azure-cni/pool.xml".into(),
-            cooldown_secs: 30,
-            reuse_cooling: false,
         }
     }
 }

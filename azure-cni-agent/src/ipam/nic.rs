@@ -43,6 +43,8 @@ pub struct Subnet {
     pub primary: Option<IpAddr>,
     /// All other addresses that the platform routes to this NIC, in the source's order.
     pub secondaries: Vec<IpAddr>,
+    /// Those of the above that have a public address of their own; none where the source does not say.
+    pub public: Vec<IpAddr>,
 }
 
 /// The lengths that a subnet of this family may have. Azure's are /2 to /29, and /64 (virtual network FAQ, "How small and

@@ -6,11 +6,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
 use super::mac::MacAddress;
@@ -27,7 +28,7 @@ pub enum PoolError {
 }
 
 /// Why an address is never a pod's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reserved {
     Primary,
     Network,
@@ -50,13 +51,13 @@ impl fmt::Display for Reserved {
 }
 
 /// An address that the source lists for pods and that no pod gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
     pub address: IpAddr,
     pub reason: Reserved,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSubnet {
     pub prefix: IpNet,
     /// The platform's router in this subnet: base + 1.
@@ -67,8 +68,15 @@ pub struct PoolSubnet {
     pub addresses: Vec<IpAddr>,
 }
 
+impl PoolSubnet {
+    /// Of which somebody else hands addresses out.
+    pub fn outside_of_pool(prefix: IpNet, named: Option<IpAddr>) -> Self {
+        Self { prefix, gateway: named.unwrap_or_else(|| gateway(prefix)), primary: None, addresses: Vec::new() }
+    }
+}
+
 /// Everything known of the uplink's addresses. One NIC may be in several subnets, of either family.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// The NIC's primary IPv4 address: the first that the source marks so.
     pub primary: Ipv4Addr,
@@ -76,6 +84,8 @@ pub struct Pool {
     pub primary6: Option<Ipv6Addr>,
     pub subnets: Vec<PoolSubnet>,
     pub withheld: Vec<Withheld>,
+    /// Addresses for pods that have a public address of their own, as far as the source says.
+    pub public: BTreeSet<IpAddr>,
 }
 
 impl Pool {
@@ -92,7 +102,9 @@ impl Pool {
         let reserved: HashMap<_, _> = nic.subnets.iter().flat_map(reserved).collect();
         let mut withheld = Vec::new();
         let subnets = nic.subnets.iter().map(|subnet| split(subnet, &reserved, &mut withheld)).collect();
-        Ok(Self { primary: primaries.v4, primary6: primaries.v6, subnets, withheld })
+        let public = nic.subnets.iter().flat_map(|subnet| &subnet.public).copied();
+        let public = public.filter(|address| !reserved.contains_key(address)).collect();
+        Ok(Self { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public })
     }
 
     /// Every address that a pod may get, for [`Leases::set_pool`](super::Leases::set_pool).

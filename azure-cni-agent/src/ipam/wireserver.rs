@@ -52,7 +52,7 @@ fn nic(node: Node, seen: &mut Seen) -> Result<Nic, ParseError> {
     for child in children(node, "IPSubnet") {
         let prefix = subnet_prefix(child)?;
         once(child, &mut prefixes, prefix, "subnet")?;
-        let mut subnet = Subnet { prefix, primary: None, secondaries: Vec::new() };
+        let mut subnet = Subnet { prefix, primary: None, secondaries: Vec::new(), public: Vec::new() };
         for node in children(child, "IPAddress") {
             add_address(node, &mut subnet, seen)?;
         }

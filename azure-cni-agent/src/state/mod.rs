@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod database;
+mod durable;
 mod error;
 mod record;
 mod store;
 
+pub use durable::{remove_durably, write_durably};
 pub use error::StoreError;
 pub use record::AttachmentRecord;
 pub use store::{FILE_NAME, Moment, SetAside, Store};

@@ -54,7 +54,12 @@ async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let mut hung_up = signal(SignalKind::hangup())?;
 
     server::expect_unserved(&socket)?;
-    let agent = Agent::start(config).await?;
+    // It may have to wait for the source of the pool.
+    let agent = tokio::select! {
+        started = Agent::start(config) => started?,
+        _ = terminated.recv() => return Ok(()),
+        _ = interrupted.recv() => return Ok(()),
+    };
     let listener = server::listen(&socket)?;
     tokio::spawn(maintain::maintain(agent.clone()));
     let reload = async {

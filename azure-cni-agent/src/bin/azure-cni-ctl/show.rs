@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use azure_cni_agent::api::{DropCount, EndpointInfo, RefusalInfo, Status};
+use azure_cni_agent::api::{DropCount, EndpointInfo, RefusalInfo, SourceStatus, Status};
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ pub fn status(status: &Status) {
     println!("agent      {} (map layout {})", status.version, status.abi);
     let primaries = joined([Some(status.primary), status.primary6].into_iter().flatten());
     println!("uplink     {} with {primaries}, programs attached by {}", status.uplink, status.attach_mode);
+    println!("source     {}", source(&status.source));
     for (family, pool) in [("addresses ", Some(&status.pool)), ("IPv6      ", status.pool6.as_ref())] {
         if let Some(pool) = pool {
             println!("{family} {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
@@ -27,6 +28,16 @@ pub fn status(status: &Status) {
     for problem in &status.problems {
         println!("problem    {problem}");
     }
+}
+
+/// Whether its word is new is what an operator looks for.
+fn source(source: &SourceStatus) -> String {
+    let confirmed = match source.confirmed_secs_ago {
+        Some(secs) => format!("confirmed {secs} s ago"),
+        None => "not asked yet".to_owned(),
+    };
+    let stale = if source.stale { ", stale" } else { "" };
+    format!("{} {}, {confirmed}{stale}", source.kind, source.from)
 }
 
 fn joined(addresses: impl IntoIterator<Item = IpAddr>) -> String {

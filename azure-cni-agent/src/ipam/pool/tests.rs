@@ -18,6 +18,7 @@ fn subnet(prefix: &str, primary: Option<&str>, secondaries: &[&str]) -> Subnet {
         prefix: prefix.parse().unwrap(),
         primary: primary.map(ip),
         secondaries: secondaries.iter().map(|text| ip(text)).collect(),
+        public: Vec::new(),
     }
 }
 
@@ -84,6 +85,14 @@ fn reserved_addresses_are_withheld_and_named() {
 }
 
 #[test]
+fn public_addresses_of_pods_are_known_and_the_vm_s_own_is_not_among_them() {
+    let listed = subnet("10.1.0.0/24", Some("10.1.0.4"), &["10.1.0.5", "10.1.0.6"]);
+    let public = vec![ip("10.1.0.4"), ip("10.1.0.6")];
+    let pool = Pool::for_uplink(&[nic(NicMac::First, vec![Subnet { public, ..listed }])], UPLINK).unwrap();
+    assert_eq!(pool.public, BTreeSet::from([ip("10.1.0.6")]));
+}
+
+#[test]
 fn a_nic_of_both_families_makes_a_pool_of_both() {
     let subnets = vec![
         subnet("fd00:1::/64", Some("fd00:1::4"), &["fd00:1::5", "fd00:1::6"]),
@@ -132,7 +141,7 @@ fn any_subnet(base: &'static str) -> impl Strategy<Value = Subnet> {
         let in_prefix = hosts.into_iter().filter(|host| *host < 1 << host_bits);
         let mut addresses: Vec<_> = in_prefix.map(|host| nth(prefix, host)).collect();
         let primary = addresses.pop();
-        Subnet { prefix, primary, secondaries: addresses }
+        Subnet { prefix, primary, secondaries: addresses, public: Vec::new() }
     })
 }
 

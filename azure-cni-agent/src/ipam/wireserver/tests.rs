@@ -34,6 +34,7 @@ fn the_platform_s_document_is_read_as_it_is() {
         prefix: "10.240.0.0/16".parse().unwrap(),
         primary: Some(ip("10.240.0.4")),
         secondaries: vec![ip("10.240.0.5")],
+        public: Vec::new(),
     };
     let nic = Nic { mac: mac("00:0d:3a:f9:dc:a6"), primary: true, subnets: vec![subnet] };
     assert_eq!(parse(xml), Ok(vec![nic]));
@@ -211,7 +212,7 @@ fn any_subnet() -> impl Strategy<Value = Subnet> {
             addresses.sort_unstable();
             addresses.dedup();
             let primary = if has_primary { addresses.pop() } else { None };
-            Subnet { prefix, primary, secondaries: addresses }
+            Subnet { prefix, primary, secondaries: addresses, public: Vec::new() }
         },
     )
 }

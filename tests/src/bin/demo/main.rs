@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use azure_cni_tests::{Fabric, Pod, Station, Yardstick};
+use azure_cni_tests::{Fabric, Pod, Station, Yardstick, platform::Service};
 use clap::Parser;
 
 use interrupt::Interrupt;
@@ -70,7 +70,12 @@ fn run(options: &Options, interrupt: &Interrupt) -> Result<bool> {
     let progress = Progress::start();
     let net = progress.step("a VNet with two VMs, a peered host and an Internet host", || {
         // Service prefixes are known, so that all egress may take the short way.
-        Fabric::builder().vms(2).without_agents().agent_toml("routing.service_prefixes = ['10.0.0.0/16']").start()
+        Fabric::builder()
+            .vms(2)
+            .service(Service::WireServer)
+            .without_agents()
+            .agent_toml("routing.service_prefixes = ['10.0.0.0/16']")
+            .start()
     })?;
     for vm in net.vms() {
         progress.step(&format!("azure-cni-agent on {}", vm.name()), || vm.start_agent())?;

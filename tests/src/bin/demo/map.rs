@@ -36,6 +36,7 @@ pub(crate) fn draw(net: &Fabric, pods: &[[Pod; 2]]) -> String {
     writeln!(
         map,
         "\n  eBPF: from_endpoint and to_endpoint on each azv*, from_wire and to_wire on each eth0 of a VM.\n  \
+         The agents learn their pools from the platform's wire server, 168.63.129.16.\n  \
          The Internet's host can answer primary addresses only; {HOST_ADDRESS} belongs to the VM's own stack."
     )
     .expect("a String takes all");

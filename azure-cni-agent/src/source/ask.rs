@@ -1,0 +1,60 @@
+//! Asks a source once which addresses there are.
+
+use std::io::{Error, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use super::{Client, Origin, Problem, SourceError};
+use crate::config::{PoolConfig, PoolSource};
+use crate::ipam::{MacAddress, Nic, Pool, imds, listing, wireserver};
+use crate::net::Link;
+
+/// Instance metadata refuses whoever does not say this, so that nobody is made to ask it by accident.
+const METADATA: (&str, &str) = ("metadata", "true");
+
+/// What the source says now of the uplink. azure-cns lists nothing: it is not for this.
+pub async fn ask(config: &PoolConfig, uplink: &Link) -> Result<Pool, SourceError> {
+    let failed = |problem| SourceError { origin: Origin::of(config), problem };
+    let nics = listed(config).await.map_err(failed)?;
+    Pool::for_uplink(&nics, MacAddress(uplink.mac))
+        .map_err(|source| failed(Problem::Pool { uplink: uplink.name.clone(), source }))
+}
+
+async fn listed(config: &PoolConfig) -> Result<Vec<Nic>, Problem> {
+    let client = Client::new(config);
+    let text = match config.source {
+        PoolSource::WireServer => client.get_retrying(&config.wireserver_url, None, wireserver::MAX_BYTES).await?,
+        PoolSource::Imds => client.get_retrying(&config.imds_url, Some(METADATA), imds::MAX_BYTES).await?,
+        PoolSource::File | PoolSource::Cns => read(config.file.clone()).await?,
+    };
+    Ok(listing::parse(&text)?)
+}
+
+async fn read(path: PathBuf) -> Result<String, Error> {
+    tokio::task::spawn_blocking(move || read_bounded(&path)).await.map_err(Error::other)?
+}
+
+fn read_bounded(path: &Path) -> Result<String, Error> {
+    // Opening anything else, such as a FIFO, could wait for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    let limit = wireserver::MAX_BYTES as u64 + 1;
+    std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_and_anything_else_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pool.xml");
+        assert_eq!(read_bounded(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        std::fs::write(&path, "<a/>").unwrap();
+        assert_eq!(read_bounded(&path).unwrap(), "<a/>");
+        assert_eq!(read_bounded(dir.path()).unwrap_err().to_string(), "not a regular file");
+    }
+}

@@ -1,0 +1,31 @@
+//! Why a source gave no pool: which source, where it is, and what was wrong.
+
+use super::Origin;
+use super::http::HttpError;
+use crate::ipam::PoolError;
+use crate::ipam::listing::ListingError;
+
+/// A retry with the source as it is helps only where [`Problem`] says so.
+#[derive(Debug, thiserror::Error)]
+#[error("address pool from {origin}: {problem}")]
+pub struct SourceError {
+    pub origin: Origin,
+    #[source]
+    pub problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Its own word on whether a retry helps.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A retry helps once the file is there and readable.
+    #[error("{0}; name the file that lists the addresses in pool.file")]
+    File(#[from] std::io::Error),
+    /// A retry helps once the document is another.
+    #[error(transparent)]
+    Listing(#[from] ListingError),
+    /// A retry helps once the source lists the uplink as it should.
+    #[error("for uplink {uplink}: {source}")]
+    Pool { uplink: String, source: PoolError },
+}
