@@ -18,6 +18,7 @@ use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress
 use crate::net::{HeldPort, Link, Netlink};
 use crate::routing::{PLATFORM_ADDRESSES, Routing};
 use crate::state::{AttachmentRecord, Store, StoreError};
+use crate::times::StepTimes;
 use crate::turns::Turns;
 
 /// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
@@ -44,6 +45,9 @@ pub struct Agent {
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) started: Instant,
+    pub(crate) times: StepTimes,
+    /// Fields of network configurations without meaning, as they were logged.
+    pub(crate) ignored: Mutex<BTreeSet<String>>,
 }
 
 impl Agent {
@@ -109,6 +113,12 @@ impl Agent {
         tokio::task::spawn_blocking(move || work(&store))
             .await
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// The record of an attachment, if it has one.
+    pub async fn record(&self, id: &AttachmentId) -> Result<Option<AttachmentRecord>, StoreError> {
+        let id = id.clone();
+        self.with_store(move |store| store.get(&id)).await
     }
 
     /// Every attachment there is a record of.

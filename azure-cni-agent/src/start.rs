@@ -15,10 +15,13 @@ use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
 use crate::ipam::{Addresses, Leases, MacAddress, Pool, wireserver};
+use crate::moment;
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::routing::Routing;
+use crate::spool;
 use crate::state::{AttachmentRecord, Store};
+use crate::times::StepTimes;
 use crate::turns::Turns;
 
 impl Agent {
@@ -27,7 +30,7 @@ impl Agent {
         if !nix::unistd::geteuid().is_root() {
             bail!("the agent makes interfaces and loads eBPF programs: run it as root");
         }
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
+        let boot_id = moment::boot_id().context("reading the boot id")?;
         let netlink = Netlink::here()?;
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
         let pool = read_pool(&config, &uplink)?;
@@ -37,7 +40,7 @@ impl Agent {
 
         let store = Store::open(&config.state_dir)?;
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
-        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, boot_id.trim()))?;
+        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
@@ -48,7 +51,7 @@ impl Agent {
             datapath,
             turns: Turns::default(),
             faults: Faults::from_environment(),
-            boot_id: boot_id.trim().to_owned(),
+            boot_id,
             store: Arc::new(store),
             leases: Mutex::new(leases),
             node_addresses: Mutex::new(node_addresses),
@@ -57,6 +60,8 @@ impl Agent {
             host_ports: Mutex::default(),
             refusals: Mutex::default(),
             started: Instant::now(),
+            times: StepTimes::default(),
+            ignored: Mutex::default(),
         });
 
         follow_host_ports(&agent).await?;
@@ -64,6 +69,12 @@ impl Agent {
         agent.settle_gateway().await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
+        }
+        // A spool that cannot be read is looked at again later; nothing that lives depends on it.
+        match spool::sweep(&agent).await {
+            Ok(0) => {}
+            Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
+            Err(error) => tracing::error!(%error, "the spool cannot be read"),
         }
         let pool = agent.pool();
         tracing::info!(

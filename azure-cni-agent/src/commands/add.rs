@@ -9,28 +9,37 @@ use ipnet::IpNet;
 
 use super::error::Failure;
 use super::step::Step;
-use super::{addresses_of, open_pod_netns, publish_routes};
+use super::steps::Steps;
+use super::{addresses_of, open_pod_netns, publish_routes, turn};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
 use crate::datapath::Hook;
 use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
+use crate::moment::Moment;
 use crate::net::{Netns, RouteEntry, VethSpec};
-use crate::node;
+use crate::spool;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
+use crate::{findings, node};
 
 /// Attaches a pod. The same call again for an attachment that stands gives the same result.
-pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniError> {
-    let _turn = agent.turns.wait_for(&call.attachment).await;
+pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut Steps) -> Result<AddResult, CniError> {
+    let _turn = turn(agent, &call.attachment, steps).await?;
     let netns = open_pod_netns(&call.netns)?;
-    if let Some(record) = standing(agent, &call.attachment, &netns).await? {
+    if let Err(error) = spool::carry_out_before_add(agent, &call.attachment).await {
+        tracing::error!(%error, "the spool cannot be read");
+    }
+    if let Some(record) = standing(agent, &call.attachment, &netns, steps).await? {
         tracing::info!(attachment = %call.attachment, "stands already");
+        let record = AttachmentRecord { asked, made: Moment::now(), ..record };
+        write(agent, record.clone(), steps).await?;
         return result(&call, &record);
     }
     let mut undo = Undo::default();
-    match attach(agent, &call, &netns, &mut undo).await {
+    match attach(agent, &call, asked, &netns, steps, &mut undo).await {
         Ok(record) => result(&call, &record),
         Err(failure) => {
+            steps.settle().await;
             undo.run().await;
             Err(failure.into())
         }
@@ -38,35 +47,47 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniErro
 }
 
 /// The record of the attachment if it stands in this very namespace. Remains of one that does not are removed.
-async fn standing(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Option<AttachmentRecord>, CniError> {
-    let wanted = id.clone();
-    let record = agent.with_store(move |store| store.get(&wanted)).await.map_err(Failure::from)?;
-    let Some(record) = record else { return Ok(None) };
-    let link = agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?;
-    let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
-    if stands {
-        return Ok(Some(record));
+async fn standing(
+    agent: &Arc<Agent>,
+    id: &AttachmentId,
+    netns: &Netns,
+    steps: &mut Steps,
+) -> Result<Option<AttachmentRecord>, CniError> {
+    let looked = steps.run(Step::Look, async {
+        let Some(record) = agent.record(id).await? else { return Ok((None, false)) };
+        let link = agent.netlink.link(&record.host_interface).await?;
+        let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
+        Ok((Some(record), stands))
+    });
+    match looked.await? {
+        (Some(record), true) => Ok(Some(record)),
+        (Some(_), false) => {
+            tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
+            super::del::detach(agent, id, steps).await?;
+            Ok(None)
+        }
+        (None, _) => Ok(None),
     }
-    tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
-    super::del::detach(agent, id).await?;
-    Ok(None)
 }
 
+/// The undo of each step is pushed before the step: one whose time is up may have been done in part.
 async fn attach(
     agent: &Arc<Agent>,
     call: &AddCall,
+    asked: Moment,
     netns: &Netns,
+    steps: &mut Steps,
     undo: &mut Undo,
 ) -> Result<AttachmentRecord, Failure> {
     let id = &call.attachment;
-    let faults = agent.faults;
 
     let pool = agent.pool();
     let mtu = agent.pod_mtu(call.config.mtu);
     if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| pool.is_dual_stack()) {
         return Err(Failure::Unfit(problem));
     }
-    let addresses = agent.lease(id, &call.config.wish).await?;
+    steps.run(Step::Look, expect_fit(agent)).await?;
+
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
@@ -74,49 +95,56 @@ async fn attach(
             Ok::<(), Failure>(())
         }
     });
-    faults.after(Step::Lease)?;
+    let addresses = steps.run(Step::Lease, async { Ok(agent.lease(id, &call.config.wish).await?) }).await?;
 
     let endpoint = Endpoint {
         addresses,
         node_addresses: pool.primaries(),
         host_interface: endpoint::host_interface(id),
         pod_interface: id.ifname.to_string(),
-        pod_mac: endpoint::pod_mac(id),
+        pod_mac: call.config.mac.unwrap_or_else(|| endpoint::pod_mac(id)),
         mtu,
     };
-    make_veth(agent, &endpoint, netns).await?;
     undo.push("veth", {
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
         async move { agent.netlink.delete_link(&name).await }
     });
-    faults.after(Step::Veth)?;
+    steps.run(Step::Veth, make_veth(agent, &endpoint, netns)).await?;
 
-    endpoint::build_pod_side(&endpoint, netns).await?;
-    faults.after(Step::PodSide)?;
+    steps.run(Step::PodSide, async { Ok(endpoint::build_pod_side(&endpoint, netns).await?) }).await?;
 
     // Neighbour and route go with the veth.
-    let ifindex = endpoint::build_host_side(&endpoint, &agent.netlink).await?;
-    endpoint::await_carrier(&endpoint, netns).await?;
-    faults.after(Step::HostSide)?;
+    let host_side = async {
+        let ifindex = endpoint::build_host_side(&endpoint, &agent.netlink).await?;
+        endpoint::await_carrier(&endpoint, netns).await?;
+        Ok(ifindex)
+    };
+    let ifindex = steps.run(Step::HostSide, host_side).await?;
 
     undo.push("programs", {
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
         async move { Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.detach(*hook, &name)) }
     });
-    for hook in Hook::ENDPOINT {
-        agent.datapath.attach(hook, &endpoint.host_interface)?;
-    }
-    faults.after(Step::Programs)?;
+    let attached = {
+        let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
+        move || Ok(Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.attach(*hook, &name))?)
+    };
+    steps.run_blocking(Step::Programs, attached).await?;
 
     undo.push("maps", {
         let agent = agent.clone();
         async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
     });
     let keep_source = call.config.keep_source;
-    for address in addresses.iter() {
-        agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source))?;
-    }
-    faults.after(Step::Maps)?;
+    let mapped = {
+        let agent = agent.clone();
+        move || {
+            let set =
+                |address| agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source));
+            Ok(addresses.iter().try_for_each(set)?)
+        }
+    };
+    steps.run_blocking(Step::Maps, mapped).await?;
 
     let record = AttachmentRecord {
         id: id.clone(),
@@ -130,6 +158,8 @@ async fn attach(
         mtu: endpoint.mtu,
         via_host: call.config.ips_to_route_via_host.clone(),
         keep_source,
+        asked,
+        made: Moment::now(),
     };
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
@@ -138,13 +168,24 @@ async fn attach(
             publish_routes(&agent).await
         }
     });
-    let written = record.clone();
-    agent.with_store(move |store| store.put(&written)).await?;
+    write(agent, record.clone(), steps).await?;
     if !record.via_host.is_empty() {
         publish_routes(agent).await?;
     }
-    faults.after(Step::Record)?;
     Ok(record)
+}
+
+/// A pod on a node that is not fit would have no network: the runtime is told to come again, as STATUS tells it.
+async fn expect_fit(agent: &Arc<Agent>) -> Result<(), Failure> {
+    match findings::told(&findings::of_node(agent).await) {
+        Some(problems) => Err(Failure::NotReady(problems)),
+        None => Ok(()),
+    }
+}
+
+async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut Steps) -> Result<(), Failure> {
+    let store = agent.store.clone();
+    steps.run_blocking(Step::Record, move || Ok(store.put(&record)?)).await
 }
 
 /// A host veth of this name is ours and nobody's: it is left of a call that did not come to its end.

@@ -1,10 +1,14 @@
-//! The steps of ADD by name, and the test hook that makes one of them fail.
+//! The steps of ADD and DEL by name, each with the time it may take.
 
-use super::error::Failure;
+use std::time::Duration;
 
-/// The steps of ADD, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A step of a call. What comes before the first step of ADD in [`Step::ALL`] changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// Waiting for other calls of the same attachment.
+    Turn,
+    /// What is there already, and whether the node is fit.
+    Look,
     Lease,
     Veth,
     PodSide,
@@ -12,14 +16,26 @@ pub enum Step {
     Programs,
     Maps,
     Record,
+    /// The steps of DEL.
+    Unmap,
+    Detach,
+    Unlink,
+    Scrub,
+    Forget,
 }
 
 impl Step {
+    /// The steps of ADD that change something, in order.
     pub const ALL: [Step; 7] =
         [Step::Lease, Step::Veth, Step::PodSide, Step::HostSide, Step::Programs, Step::Maps, Step::Record];
 
+    /// The steps of DEL, in order.
+    pub const DEL: [Step; 5] = [Step::Unmap, Step::Detach, Step::Unlink, Step::Scrub, Step::Forget];
+
     pub const fn name(self) -> &'static str {
         match self {
+            Step::Turn => "turn",
+            Step::Look => "look",
             Step::Lease => "lease",
             Step::Veth => "veth",
             Step::PodSide => "pod-side",
@@ -27,30 +43,51 @@ impl Step {
             Step::Programs => "programs",
             Step::Maps => "maps",
             Step::Record => "record",
+            Step::Unmap => "unmap",
+            Step::Detach => "detach",
+            Step::Unlink => "unlink",
+            Step::Scrub => "scrub",
+            Step::Forget => "forget",
         }
     }
-}
 
-/// Which step is to fail after it was done: how the tests see that every step is undone. Off unless the environment
-/// variable `AZURE_CNI_FAIL_AFTER` names a step when the agent starts.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
-    fail_after: Option<Step>,
-}
-
-impl Faults {
-    pub const VARIABLE: &str = "AZURE_CNI_FAIL_AFTER";
-
-    /// Panics on a name that is no step: a test that means to break a step must break one.
-    pub fn from_environment() -> Self {
-        let Ok(name) = std::env::var(Self::VARIABLE) else { return Self::default() };
-        let step = Step::ALL.into_iter().find(|step| step.name() == name);
-        tracing::warn!(step = name, "every ADD fails after this step: a test asked for it");
-        Self { fail_after: Some(step.unwrap_or_else(|| panic!("{}={name:?} names no step", Self::VARIABLE))) }
+    /// How long the step may take. All of a call's together are less than the plugin waits.
+    pub const fn limit(self) -> Duration {
+        let secs = match self {
+            Step::Turn => 8,
+            // The disk, and with a source that leases over the network, that.
+            Step::Lease | Step::Record | Step::Forget => 10,
+            Step::Look | Step::Veth | Step::PodSide | Step::HostSide | Step::Programs | Step::Maps => 5,
+            // A walk through the tables of flows.
+            Step::Scrub => 20,
+            Step::Unmap | Step::Detach | Step::Unlink => 5,
+        };
+        Duration::from_secs(secs)
     }
 
-    /// To be called when the step is done and its undo is pushed.
-    pub(super) fn after(self, step: Step) -> Result<(), Failure> {
-        if self.fail_after == Some(step) { Err(Failure::Injected(step.name())) } else { Ok(()) }
+    pub(super) fn from_name(name: &str) -> Option<Step> {
+        Self::ALL.into_iter().chain(Self::DEL).find(|step| step.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::LONGEST_CALL;
+
+    #[test]
+    fn a_call_whose_every_step_takes_its_time_ends_before_the_plugin_gives_up() {
+        let before = [Step::Turn, Step::Look];
+        let add: Duration = before.into_iter().chain(Step::ALL).map(Step::limit).sum();
+        let del: Duration = before.into_iter().chain(Step::DEL).map(Step::limit).sum();
+        assert!(add < LONGEST_CALL && del < LONGEST_CALL, "{add:?} {del:?}");
+    }
+
+    #[test]
+    fn steps_have_names_of_their_own() {
+        for step in Step::ALL.into_iter().chain(Step::DEL) {
+            assert_eq!(Step::from_name(step.name()), Some(step));
+        }
+        assert_eq!((Step::from_name("turn"), Step::from_name("")), (None, None));
     }
 }

@@ -93,6 +93,7 @@ mod tests {
             socket = "/a/agent.sock"
             state_dir = "/a/state"
             bpffs_dir = "/a/bpf"
+            spool_dir = "/a/spool"
             log_level = "debug"
             [pool]
             source = "file"
@@ -130,6 +131,7 @@ mod tests {
         assert_eq!(config.socket, Path::new("/a/agent.sock"));
         assert_eq!(config.state_dir, Path::new("/a/state"));
         assert_eq!(config.bpffs_dir, Path::new("/a/bpf"));
+        assert_eq!(config.spool_dir, Path::new("/a/spool"));
         assert_eq!(config.log_level, LogLevel::Debug);
         assert_eq!(config.pool.source, PoolSource::File);
         assert_eq!(config.pool.file, Path::new("/a/pool.xml"));

@@ -34,6 +34,7 @@ pub use timeouts::TimeoutsConfig;
 
 use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
+use crate::spool::DEFAULT_DIR;
 
 /// Where the agent looks for its configuration when the command line names no file.
 pub const DEFAULT_PATH: &str = "/etc/azure-cni/agent.toml";
@@ -48,6 +49,7 @@ pub struct AgentConfig {
     pub socket: PathBuf,
     pub state_dir: PathBuf,
     pub bpffs_dir: PathBuf,
+    pub spool_dir: PathBuf,
     pub log_level: LogLevel,
     pub pool: PoolConfig,
     pub routing: RoutingConfig,
@@ -147,6 +149,7 @@ impl Default for AgentConfig {
             socket: DEFAULT_SOCKET.into(),
             state_dir: "/var/lib/azure-cni".into(),
             bpffs_dir: "/sys/fs/bpf/azure-cni".into(),
+            spool_dir: DEFAULT_DIR.into(),
             log_level: LogLevel::Info,
             pool: PoolConfig::default(),
             routing: RoutingConfig::default(),

@@ -110,6 +110,11 @@ impl Datapath {
         attach::is_attached(&self.pins, self.mode, hook, interface)
     }
 
+    /// What keeps programs and maps from being pinned, if anything does.
+    pub fn bpffs_problem(&self) -> Option<String> {
+        bpffs::problem(&self.pins.root)
+    }
+
     pub fn mode(&self) -> AttachMode {
         self.mode
     }

@@ -6,6 +6,8 @@
 
 mod error;
 mod record;
+#[cfg(test)]
+pub(crate) mod sample;
 mod store;
 
 pub use error::StoreError;

@@ -8,6 +8,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::error::StoreError;
@@ -87,6 +89,19 @@ impl Store {
             owned.collect::<Result<Vec<_>, redb::Error>>()
         })?;
         entries.iter().map(|(key, value)| self.decode(key, value)).collect()
+    }
+
+    /// Whether a record could be read and written now, as far as can be told without writing.
+    pub fn expect_usable(&self) -> Result<(), StoreError> {
+        self.read(|transaction| Ok(transaction.open_table(META)?.get(SCHEMA_KEY)?.map(drop)))?;
+        let state = statvfs(&self.path).map_err(|errno| io(&self.path, errno.into()))?;
+        if state.flags().contains(FsFlags::ST_RDONLY) {
+            return Err(io(&self.path, Errno::EROFS.into()));
+        }
+        if state.blocks_free() == 0 {
+            return Err(io(&self.path, Errno::ENOSPC.into()));
+        }
+        Ok(())
     }
 
     /// A new store gets the schema of this version; an old one must have one that this version knows.

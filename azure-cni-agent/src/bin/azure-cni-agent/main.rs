@@ -1,6 +1,7 @@
 //! The daemon: reads its configuration, starts the agent and serves until it is told to stop. The data path goes on.
 //! SIGHUP makes it read its configuration again.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use azure_cni_agent::agent::Agent;
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     let config = arguments.read()?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .with_max_level(LevelFilter::from(config.log_level))
         .init();
