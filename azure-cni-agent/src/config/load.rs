@@ -94,6 +94,7 @@ mod tests {
             state_dir = "/a/state"
             bpffs_dir = "/a/bpf"
             spool_dir = "/a/spool"
+            conflist = "/a/azure.conflist"
             log_level = "debug"
             [pool]
             source = "file"
@@ -132,6 +133,7 @@ mod tests {
         assert_eq!(config.state_dir, Path::new("/a/state"));
         assert_eq!(config.bpffs_dir, Path::new("/a/bpf"));
         assert_eq!(config.spool_dir, Path::new("/a/spool"));
+        assert_eq!(config.conflist.as_deref(), Some(Path::new("/a/azure.conflist")));
         assert_eq!(config.log_level, LogLevel::Debug);
         assert_eq!(config.pool.source, PoolSource::File);
         assert_eq!(config.pool.file, Path::new("/a/pool.xml"));
