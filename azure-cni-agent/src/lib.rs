@@ -8,6 +8,7 @@ pub mod api;
 pub mod cni;
 pub mod commands;
 pub mod config;
+pub mod conflist;
 pub mod datapath;
 pub mod endpoint;
 pub mod events;

@@ -10,6 +10,7 @@ use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::agent::Agent;
@@ -60,15 +61,15 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     Ok(listener)
 }
 
-/// Serves until the listener is dropped. Each connection is a task of its own: a call that has begun comes to its end,
-/// or is undone, whether its caller waits or not.
-pub async fn serve(agent: Arc<Agent>, listener: UnixListener) {
+/// Serves until it is dropped. Each connection is a task of its own: a call that has begun comes to its end, or is undone,
+/// whether its caller waits or not. `calls` has a token of each that has begun, for whoever ends the process.
+pub async fn serve(agent: Arc<Agent>, listener: UnixListener, calls: &TaskTracker) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let agent = agent.clone();
+                let (agent, calls) = (agent.clone(), calls.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = converse(agent, stream).await {
+                    if let Err(error) = converse(agent, stream, &calls).await {
                         tracing::debug!(%error, "a caller went away");
                     }
                 });
@@ -82,10 +83,12 @@ pub async fn serve(agent: Arc<Agent>, listener: UnixListener) {
     }
 }
 
-async fn converse(agent: Arc<Agent>, stream: UnixStream) -> std::io::Result<()> {
+async fn converse(agent: Arc<Agent>, stream: UnixStream, calls: &TaskTracker) -> std::io::Result<()> {
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     let mut frames = Framed::new(stream, codec);
     let Ok(Some(frame)) = tokio::time::timeout(REQUEST_TIMEOUT, frames.next()).await else { return Ok(()) };
+    // Callers that have not asked for anything yet hold nobody up.
+    let _call = calls.token();
     let response = match serde_json::from_slice::<Request>(&frame?) {
         Ok(request) => answer(&agent, request).await,
         Err(error) => refusal(&CniError::decode(format!("the request is not understood: {error}")), None),

@@ -54,6 +54,28 @@ fn del_after_an_abandoned_add_waits_for_it_and_frees_everything() -> Result<()> 
 }
 
 #[test]
+fn agent_that_is_told_to_end_lets_calls_that_have_begun_come_to_their_end() -> Result<()> {
+    let net = fabric().start()?;
+    let vm = net.vm(0);
+    vm.start_agent_with(&[(Faults::SLOW_VARIABLE, "maps:1000")])?;
+    let namespace = Namespace::create("last")?;
+    let call = add(vm, &namespace)?;
+    let result = std::thread::scope(|scope| -> Result<_> {
+        let adding = scope.spawn(|| vm.cni(&call));
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(vm.stop_agent()?.success());
+        adding.join().expect("does not panic")
+    })?;
+    assert!(result.status.success(), "{result:?}");
+    vm.start_agent()?;
+    let mut netconf = vm.netconf();
+    netconf["prevResult"] = result.json()?;
+    assert!(vm.cni(&call.clone().with("CNI_COMMAND", "CHECK").netconf(&netconf))?.status.success());
+    assert!(vm.cni(&call.with("CNI_COMMAND", "DEL"))?.status.success());
+    vm.expect_clean()
+}
+
+#[test]
 fn step_that_takes_too_long_is_named_and_everything_is_undone() -> Result<()> {
     let net = fabric().start()?;
     let vm = net.vm(0);

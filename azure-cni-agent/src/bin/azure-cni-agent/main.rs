@@ -3,13 +3,18 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use azure_cni_agent::agent::Agent;
 use azure_cni_agent::config::{AgentConfig, ConfigError, Overrides};
-use azure_cni_agent::{maintain, routing, server};
+use azure_cni_agent::{conflist, maintain, routing, server};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::filter::LevelFilter;
+
+/// How long calls that have begun are waited for at the end; less than systemd waits for a service.
+const LAST_CALLS: Duration = Duration::from_secs(60);
 
 /// Attaches pods to the virtual network through eBPF.
 ///
@@ -58,6 +63,12 @@ async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
     server::expect_unserved(&socket)?;
     let agent = Agent::start(config).await?;
     let listener = server::listen(&socket)?;
+    match conflist::publish(&agent.config) {
+        Ok(true) => tracing::info!("the runtime's network configuration is written"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "the runtime's network configuration cannot be written: conflist"),
+    }
+    let calls = TaskTracker::new();
     tokio::spawn(maintain::maintain(agent.clone()));
     let reload = async {
         while hung_up.recv().await.is_some() {
@@ -65,13 +76,17 @@ async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        () = server::serve(agent.clone(), listener) => {}
+        () = server::serve(agent.clone(), listener, &calls) => {}
         () = reload => {}
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }
     // Nobody shall find a socket on which nobody answers.
     let _ = std::fs::remove_file(&socket);
+    calls.close();
+    if tokio::time::timeout(LAST_CALLS, calls.wait()).await.is_err() {
+        tracing::warn!(calls = calls.len(), "calls are left half-done: they took longer than {LAST_CALLS:?}");
+    }
     tracing::info!("ended; the data path goes on");
     Ok(())
 }
