@@ -7,7 +7,7 @@ use std::time::Duration;
 use azure_cni_agent::commands::{Faults, Step};
 use azure_cni_agent::moment::{Moment, boot_id};
 use azure_cni_agent::spool::{Folder, SpooledCall, SpooledRequest};
-use azure_cni_tests::{CniCall, CniOutput, Fabric, FabricBuilder, Pod, Result, Vm};
+use azure_cni_tests::{CniCall, CniOutput, Fabric, FabricBuilder, Pod, Result, Station, Vm};
 use serde_json::json;
 
 /// The CNI specification, section "Error".
@@ -157,6 +157,31 @@ fn request_that_fails_is_kept_and_one_that_is_malformed_is_set_aside() -> Result
     assert_eq!(vm.status()?["pool"]["leased"], 1);
     vm.restart_agent()?;
     assert_eq!(waiting(vm), [aside]);
+    vm.expect_clean()
+}
+
+#[test]
+fn del_of_a_chain_with_portmap_goes_through_without_an_agent() -> Result<()> {
+    let net = fabric().start()?;
+    let vm = net.vm(0);
+    let mut netconf = vm.netconf();
+    // The newest version that Debian's plugins speak.
+    netconf["cniVersion"] = "1.0.0".into();
+    let pod = vm.add_pod_with("a", netconf)?;
+    let mappings = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+    let keys = json!({"snat": true, "runtimeConfig": {"portMappings": mappings}});
+    let rules_of_the_port = || -> Result<usize> {
+        let rules = vm.namespace().command("nft")?.args(["list", "ruleset"]).output().expect("nft is installed");
+        Ok(String::from_utf8_lossy(&rules.stdout).matches("8080").count())
+    };
+    pod.chain("ADD", "portmap", keys.clone())?;
+    assert_ne!(rules_of_the_port()?, 0);
+    vm.kill_agent()?;
+    // As runtimes do: the last of the list first.
+    pod.chain("DEL", "portmap", keys)?;
+    pod.del()?;
+    assert_eq!(rules_of_the_port()?, 0);
+    vm.start_agent()?;
     vm.expect_clean()
 }
 

@@ -172,6 +172,14 @@ mod tests {
     }
 
     #[test]
+    fn every_code_of_our_own_is_documented() {
+        let document = include_str!("../../../docs/cni.md");
+        for code in [ErrorCode::CheckFailed, ErrorCode::Internal, ErrorCode::InterfaceExists].map(u32::from) {
+            assert!(code >= 100 && document.contains(&format!("\n| {code} | ")), "{code}");
+        }
+    }
+
+    #[test]
     fn a_code_this_plugin_does_not_know_passes_through() {
         let from_newer_agent = serde_json::json!({"cniVersion": "1.1.0", "code": 177, "msg": "m", "details": ""});
         let object: ErrorObject = serde_json::from_value(from_newer_agent.clone()).unwrap();

@@ -162,3 +162,11 @@ fn input_that_is_not_json_is_refused_with_the_place() {
         assert_eq!(u32::from(decode(input).unwrap_err().code), 6);
     }
 }
+
+#[test]
+fn every_field_without_meaning_is_documented() {
+    let document = include_str!("../../../../docs/cni.md");
+    for field in WITHOUT_MEANING.into_iter().chain(IPAM_WITHOUT_MEANING) {
+        assert!(document.contains(&format!("`{field}`")), "{field}");
+    }
+}
