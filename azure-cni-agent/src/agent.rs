@@ -21,7 +21,8 @@ use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
 use crate::source::Followed;
 use crate::source::cns::{self, Cns, CnsError};
-use crate::state::{AttachmentRecord, Moment, Store, StoreError};
+use crate::state::{AttachmentRecord, BootTime, Store, StoreError};
+use crate::times::StepTimes;
 use crate::turns::Turns;
 
 /// Why an attachment got no addresses.
@@ -65,6 +66,9 @@ pub struct Agent {
     pub(crate) reconciled: Mutex<Counters>,
     /// What became of the store at the start, if it was not sound.
     pub(crate) store_problem: Option<String>,
+    pub(crate) times: StepTimes,
+    /// Fields of network configurations without meaning, as they were logged.
+    pub(crate) ignored: Mutex<BTreeSet<String>>,
 }
 
 impl Agent {
@@ -96,13 +100,13 @@ impl Agent {
         clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
     }
 
-    pub fn moment(&self) -> Moment {
-        Moment { boot_id: self.boot_id.clone(), since_boot: self.now() }
+    pub fn boot_time(&self) -> BootTime {
+        BootTime { boot_id: self.boot_id.clone(), since_boot: self.now() }
     }
 
     /// Addresses that were released a short time before the agent started still cool down.
     pub(crate) async fn restore_released(&self) -> Result<(), StoreError> {
-        let mut since = self.moment();
+        let mut since = self.boot_time();
         since.since_boot = since.since_boot.saturating_sub(self.config.pool.cooldown());
         let released = self.with_store(move |store| store.released_since(&since)).await?;
         let mut leases = self.leases();
@@ -205,6 +209,12 @@ impl Agent {
         tokio::task::spawn_blocking(move || work(&store))
             .await
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// The record of an attachment, if it has one.
+    pub async fn record(&self, id: &AttachmentId) -> Result<Option<AttachmentRecord>, StoreError> {
+        let id = id.clone();
+        self.with_store(move |store| store.get(&id)).await
     }
 
     /// Every attachment there is a record of.

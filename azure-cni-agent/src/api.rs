@@ -6,11 +6,13 @@ mod client;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cni::{Environment, ErrorObject};
+use crate::moment::Moment;
 
 pub use client::{CallError, call};
 
@@ -19,6 +21,10 @@ pub const DEFAULT_SOCKET: &str = "/run/azure-cni/agent.sock";
 
 /// The longest frame, without its length. Configurations of thousands of attachments (GC) fit.
 pub const MAX_FRAME: usize = 1 << 20;
+
+/// The longest that a call may take, from the plugin's start to its end. Kubelet gives a pod's set-up four minutes; no
+/// configuration can change this.
+pub const LONGEST_CALL: Duration = Duration::from_secs(60);
 
 /// The bytes of a frame's length.
 pub const FRAME_HEADER: usize = 4;
@@ -36,6 +42,8 @@ pub enum Request {
     Drops,
     /// The answer is a list of [`RefusalInfo`], the latest last.
     Events,
+    /// The answer is a list of [`StepTime`].
+    Steps,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +52,9 @@ pub struct CniRequest {
     pub environment: Environment,
     /// The network configuration from the plugin's standard input.
     pub config: Value,
+    /// When the plugin was started; absent: when the agent was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Moment>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,6 +168,20 @@ pub struct RefusalInfo {
     pub last_unix_ms: u64,
 }
 
+/// How long a step of a command takes, in microseconds, since the agent started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepTime {
+    /// `ADD` and so on.
+    pub command: String,
+    /// `whole`: the call from its arrival at the agent to its answer.
+    pub step: String,
+    pub count: u64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub max_us: u64,
+}
+
 /// How many packets were dropped for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -186,7 +211,7 @@ mod tests {
             path: Some("/opt/cni/bin".into()),
             traceparent: None,
         };
-        CniRequest { environment, config: json!({"name": "azure"}) }
+        CniRequest { environment, config: json!({"name": "azure"}), asked: Some(Moment::from_nanos(7)) }
     }
 
     #[test]
@@ -195,12 +220,13 @@ mod tests {
             (
                 Request::Cni(add()),
                 json!({"op": "cni", "command": "ADD", "containerId": "c1", "netns": "/run/netns/p", "ifname": "eth0",
-                       "args": "A=b", "path": "/opt/cni/bin", "traceparent": null, "config": {"name": "azure"}}),
+                       "args": "A=b", "path": "/opt/cni/bin", "traceparent": null, "config": {"name": "azure"}, "asked": 7}),
             ),
             (Request::Status, json!({"op": "status"})),
             (Request::Endpoints, json!({"op": "endpoints"})),
             (Request::Drops, json!({"op": "drops"})),
             (Request::Events, json!({"op": "events"})),
+            (Request::Steps, json!({"op": "steps"})),
         ] {
             assert_eq!(serde_json::to_value(&request).unwrap(), expected);
             assert_eq!(serde_json::from_value::<Request>(expected).unwrap(), request);
@@ -230,6 +256,7 @@ mod tests {
         let request = json!({"op": "cni", "command": "STATUS", "path": "/opt/cni/bin", "config": {}});
         let Request::Cni(request) = serde_json::from_value(request).unwrap() else { panic!("not a CNI request") };
         assert_eq!((request.environment.command, request.environment.container_id), (Command::Status, None));
+        assert_eq!(request.asked, None);
     }
 
     #[test]

@@ -7,23 +7,13 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::api::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, SourceStatus, Status, TableStatus};
-use crate::datapath::{Hook, TableFill};
+use crate::datapath::TableFill;
 use crate::ipam::Counts;
-use crate::{node, source};
+use crate::{findings, source};
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.pool_counts();
-    let mut problems = node::problems(&agent.netlink, &agent.uplink, agent.pool().is_dual_stack()).await?;
-    for hook in Hook::UPLINK {
-        if !agent.datapath.is_attached(hook, &agent.uplink.name)? {
-            problems.push(format!("program {} is not attached to uplink {}", hook.program(), agent.uplink.name));
-        }
-    }
-    for (family, of_family) in [("IPv4", Some(counts.v4)), ("IPv6", counts.v6)] {
-        if agent.cns.is_none() && of_family.is_some_and(|counts| counts.free == 0) {
-            problems.push(format!("the pool has no free {family} address"));
-        }
-    }
+    let mut problems: Vec<String> = findings::of_adds(agent).await.into_iter().map(|finding| finding.text).collect();
     let fills = {
         let agent = agent.clone();
         tokio::task::spawn_blocking(move || agent.datapath.tables().fills()).await??

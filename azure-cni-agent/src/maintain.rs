@@ -13,6 +13,7 @@ use crate::reconcile::keep_in_line;
 use crate::routing::{follow_endpoints, follow_gateways, follow_masq_dir};
 use crate::source::cns::settle;
 use crate::source::follow_source;
+use crate::spool;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -38,6 +39,7 @@ async fn follow(agent: Arc<Agent>) {
         report("following the host's ports", follow_host_ports(&agent).await);
         report("following routing.masq_dir", follow_masq_dir(&agent).await);
         report("following the egress of endpoints", follow_endpoints(&agent).await);
+        report("carrying out requests in the spool", follow_spool(&agent).await);
     }
 }
 
@@ -88,6 +90,12 @@ async fn follow_addresses(agent: &Arc<Agent>) -> anyhow::Result<()> {
     }
     publish_routes(agent).await?;
     tracing::info!("the node's addresses have changed; routes follow");
+    Ok(())
+}
+
+/// A plugin may have found no agent a moment before this one listened.
+async fn follow_spool(agent: &Arc<Agent>) -> anyhow::Result<()> {
+    spool::sweep(agent).await?;
     Ok(())
 }
 

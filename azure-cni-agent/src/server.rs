@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,10 +10,14 @@ use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::agent::Agent;
 use crate::api::{CniRequest, MAX_FRAME, Request, Response};
-use crate::cni::{CniError, Command, Environment, Invocation, reported_version};
+use crate::cni::{CniError, Command, Invocation, NetConf, reported_version, version_answer};
+use crate::commands::Steps;
+use crate::moment::Moment;
 use crate::{commands, inspect};
 
 /// A caller that connects and says nothing is let go after this long.
@@ -57,15 +61,15 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     Ok(listener)
 }
 
-/// Serves until the listener is dropped. Each connection is a task of its own: a call that has begun comes to its end,
-/// or is undone, whether its caller waits or not.
-pub async fn serve(agent: Arc<Agent>, listener: UnixListener) {
+/// Serves until it is dropped. Each connection is a task of its own: a call that has begun comes to its end, or is undone,
+/// whether its caller waits or not. `calls` has a token of each that has begun, for whoever ends the process.
+pub async fn serve(agent: Arc<Agent>, listener: UnixListener, calls: &TaskTracker) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let agent = agent.clone();
+                let (agent, calls) = (agent.clone(), calls.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = converse(agent, stream).await {
+                    if let Err(error) = converse(agent, stream, &calls).await {
                         tracing::debug!(%error, "a caller went away");
                     }
                 });
@@ -79,10 +83,12 @@ pub async fn serve(agent: Arc<Agent>, listener: UnixListener) {
     }
 }
 
-async fn converse(agent: Arc<Agent>, stream: UnixStream) -> std::io::Result<()> {
+async fn converse(agent: Arc<Agent>, stream: UnixStream, calls: &TaskTracker) -> std::io::Result<()> {
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     let mut frames = Framed::new(stream, codec);
     let Ok(Some(frame)) = tokio::time::timeout(REQUEST_TIMEOUT, frames.next()).await else { return Ok(()) };
+    // Callers that have not asked for anything yet hold nobody up.
+    let _call = calls.token();
     let response = match serde_json::from_slice::<Request>(&frame?) {
         Ok(request) => answer(&agent, request).await,
         Err(error) => refusal(&CniError::decode(format!("the request is not understood: {error}")), None),
@@ -97,6 +103,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Response {
         Request::Endpoints => inspect::endpoints(agent).await,
         Request::Drops => inspect::drops(agent),
         Request::Events => inspect::events(agent),
+        Request::Steps => Ok(serde_json::to_value(agent.times.all()).unwrap_or_default()),
     };
     match inspected {
         Ok(value) => Response::Ok(value),
@@ -104,42 +111,69 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Response {
     }
 }
 
-/// One call of a runtime, with one line in the log.
+/// One call of a runtime. Everything that is logged on its way names command, container and trace.
 async fn answer_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
+    let span = tracing::info_span!(
+        "call",
+        command = call.environment.command.as_str(),
+        container = call.environment.container_id,
+        interface = call.environment.ifname,
+        trace = call.environment.trace_id(),
+    );
+    logged_call(agent, call).instrument(span).await
+}
+
+/// One line in the log, however the call ends.
+async fn logged_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
     let began = Instant::now();
-    let (environment, config) = (call.environment, call.config);
-    let result = run_call(agent, &environment, &config).await;
-    let duration_ms = began.elapsed().as_secs_f64() * 1e3;
-    let command = environment.command.as_str();
-    let container = environment.container_id.as_deref().unwrap_or_default();
-    let trace = environment.traceparent.as_deref().unwrap_or_default();
+    let mut steps = Steps::new(agent.faults);
+    let result = run_call(agent, &call, &mut steps).await;
+    let whole = began.elapsed();
+    agent.times.record(call.environment.command, whole, &steps);
+    let duration_ms = whole.as_secs_f64() * 1e3;
     match result {
         Ok(value) => {
-            tracing::info!(command, container, trace, duration_ms, "done");
+            // Runtimes poll it.
+            if call.environment.command == Command::Status {
+                tracing::debug!(duration_ms, "done");
+            } else {
+                tracing::info!(duration_ms, %steps, "done");
+            }
             Response::Ok(value)
         }
         Err(error) => {
-            tracing::warn!(command, container, trace, duration_ms, code = u32::from(error.code), %error, "failed");
-            refusal(&error, Some(&config))
+            tracing::warn!(duration_ms, %steps, code = u32::from(error.code), %error, "failed");
+            refusal(&error, Some(&call.config))
         }
     }
 }
 
-async fn run_call(agent: &Arc<Agent>, environment: &Environment, config: &Value) -> Result<Value, CniError> {
-    match Invocation::parse(environment, config)? {
+async fn run_call(agent: &Arc<Agent>, call: &CniRequest, steps: &mut Steps) -> Result<Value, CniError> {
+    let asked = call.asked.unwrap_or_else(Moment::now);
+    match Invocation::parse(&call.environment, &call.config)? {
         Invocation::Add(call) => {
+            tell_ignored(agent, &call.config);
             let version = call.config.cni_version;
-            Ok(commands::add(agent, *call).await?.to_json(version))
+            return Ok(commands::add(agent, *call, asked, steps).await?.to_json(version));
         }
-        Invocation::Del(call) => commands::del(agent, call).await.map(|()| Value::Null),
-        Invocation::Check(call) => commands::check(agent, *call).await.map(|()| Value::Null),
-        _ => Err(not_served(environment.command)),
+        Invocation::Del(call) => commands::del(agent, call, steps).await?,
+        Invocation::Check(call) => commands::check(agent, *call, steps).await?,
+        Invocation::Gc(call) => commands::collect(agent, &call, asked, steps).await?,
+        Invocation::Status(call) => commands::status(agent, *call).await?,
+        // The plugin answers it by itself.
+        Invocation::Version => return Ok(version_answer(Some(&call.config))),
     }
+    Ok(Value::Null)
 }
 
-/// Never a success for what was not done: a runtime would rely on it.
-fn not_served(command: Command) -> CniError {
-    CniError::not_served(format!("{} is not served by this version of the agent", command.as_str()))
+/// Fields that are accepted and do nothing are told of once: nobody shall think that they work.
+fn tell_ignored(agent: &Agent, config: &NetConf) {
+    let mut told = agent.ignored.lock().unwrap_or_else(PoisonError::into_inner);
+    let new: Vec<&str> =
+        config.ignored.iter().filter(|field| told.insert((*field).clone())).map(String::as_str).collect();
+    if !new.is_empty() {
+        tracing::warn!(network = %config.name, fields = new.join(", "), "fields of the network configuration without meaning here");
+    }
 }
 
 fn refusal(error: &CniError, config: Option<&Value>) -> Response {

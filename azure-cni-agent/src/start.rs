@@ -14,13 +14,16 @@ use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
 use crate::ipam::{Leases, Pool};
+use crate::moment;
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::reconcile;
 use crate::routing::{Routing, follow_endpoints};
 use crate::source::cns::Cns;
 use crate::source::{self, Found};
+use crate::spool;
 use crate::state::{SetAside, Store};
+use crate::times::StepTimes;
 use crate::turns::Turns;
 
 impl Agent {
@@ -29,7 +32,7 @@ impl Agent {
         if !nix::unistd::geteuid().is_root() {
             bail!("the agent makes interfaces and loads eBPF programs: run it as root");
         }
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
+        let boot_id = moment::boot_id().context("reading the boot id")?;
         let netlink = Netlink::here()?;
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
         let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
@@ -40,7 +43,7 @@ impl Agent {
 
         let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
-        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, boot_id.trim()))?;
+        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
         let agent = Arc::new(Agent {
@@ -53,7 +56,7 @@ impl Agent {
             datapath,
             turns: Turns::default(),
             faults: Faults::from_environment(),
-            boot_id: boot_id.trim().to_owned(),
+            boot_id,
             store: Arc::new(store),
             leases: Mutex::new(leases),
             node_addresses: Mutex::new(node_addresses),
@@ -63,6 +66,8 @@ impl Agent {
             refusals: Mutex::default(),
             reconciled: Mutex::default(),
             store_problem: set_aside.as_ref().map(reported),
+            times: StepTimes::default(),
+            ignored: Mutex::default(),
         });
 
         agent.follow_public_addresses();
@@ -74,6 +79,12 @@ impl Agent {
         agent.settle_gateway().await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
+        }
+        // A spool that cannot be read is looked at again later; nothing that lives depends on it.
+        match spool::sweep(&agent).await {
+            Ok(0) => {}
+            Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
+            Err(error) => tracing::error!(%error, "the spool cannot be read"),
         }
         let pool = agent.pool();
         tracing::info!(

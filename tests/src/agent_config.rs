@@ -10,6 +10,7 @@ use crate::plan::{HOST_ADDRESS, PEERED_PREFIX, PEERED_PREFIX6, VNET_PREFIX, VNET
 pub(crate) const SOCKET: &str = "agent.sock";
 pub(crate) const POOL: &str = "pool.xml";
 pub(crate) const STATE: &str = "state";
+pub(crate) const SPOOL: &str = "spool";
 pub(crate) const BPFFS: &str = "bpf";
 /// The agent makes its own directory on the bpf file system, as with the default `/sys/fs/bpf/azure-cni`.
 pub(crate) const PINS: &str = "bpf/azure-cni";
@@ -26,6 +27,7 @@ pub(crate) fn compose(dir: &Path, dual_stack: bool, overlay: &Table) -> Table {
         ("socket".into(), path(SOCKET)),
         ("state_dir".into(), path(STATE)),
         ("bpffs_dir".into(), path(PINS)),
+        ("spool_dir".into(), path(SPOOL)),
         ("log_level".into(), Value::from("info")),
         (
             "pool".into(),

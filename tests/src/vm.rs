@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    agent_config::{self, BPFFS, PINS, POOL, SOCKET, STATE},
+    agent_config::{self, BPFFS, PINS, POOL, SOCKET, SPOOL, STATE},
     binaries,
     builder::FabricBuilder,
     cni::{CniCall, CniOutput},
@@ -192,14 +192,33 @@ impl Vm {
             "mode": "transparent",
             "ipsToRouteViaHost": [HOST_ADDRESS],
             "agentSocket": self.socket(),
+            "spoolDir": self.spool_dir(),
         })
     }
 
     /// Runs the plugin exactly as the call says.
     pub fn cni(&self, call: &CniCall) -> Result<CniOutput> {
+        process::run(self.plugin(call)?, call.stdin(), CALL_LIMIT).map(CniOutput::from)
+    }
+
+    /// Runs the plugin as the call says and kills it after `limit`, as a runtime does that has lost its patience; fails
+    /// if it ends before.
+    pub fn cni_abandoned(&self, call: &CniCall, limit: Duration) -> Result<()> {
+        match process::run(self.plugin(call)?, call.stdin(), limit) {
+            Err(Error::Overdue { .. }) => Ok(()),
+            Ok(output) => {
+                let problem = format!("it ended within {limit:?}");
+                Err(Error::Answer { command: "azure-cni".into(), answer: format!("{output:?}"), problem })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What has no folder of its own is kept in the VM's.
+    fn plugin(&self, call: &CniCall) -> Result<Command> {
         let mut command = self.namespace().command(binaries::locate("azure-cni")?)?;
-        command.env_clear().envs(call.environment());
-        process::run(command, call.stdin(), CALL_LIMIT).map(CniOutput::from)
+        command.env_clear().env("AZURE_CNI_SPOOL", self.spool_dir()).envs(call.environment());
+        Ok(command)
     }
 
     /// Runs another plugin than ours, which must succeed.
@@ -269,6 +288,11 @@ impl Vm {
     /// Puts a file system of a few MiB where the agent keeps its records; `options` are those of tmpfs, such as `size=4m`.
     pub fn mount_state(&self, options: &str) -> Result<()> {
         mount_tmpfs(&self.state_dir(), options)
+    }
+
+    /// Where the plugin writes down what is to be freed while no agent is there.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.dir.join(SPOOL)
     }
 
     /// The VM's own directory: `agent.toml`, `pool.xml`, `agent.log` and all of the above.

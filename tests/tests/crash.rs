@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, os::unix::process::ExitStatusExt};
 
-use azure_cni_agent::commands::{DelStep, Faults, Step};
+use azure_cni_agent::commands::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Vm, probe, query};
 
 /// One address: one that has leaked is missed at once.
@@ -48,7 +48,7 @@ fn interfaces(namespace: &Namespace) -> Result<Vec<String>> {
 fn agent_that_dies_after_any_step_of_add_leaves_all_or_nothing() -> Result<()> {
     let net = one_address()?;
     let vm = net.vm(0);
-    for (number, step) in Step::ALL.iter().enumerate() {
+    for (number, step) in Step::ADD.iter().enumerate() {
         let namespace = Namespace::create(&format!("pod{number}"))?;
         let (call, name) = (add(vm, &namespace)?, step.name());
         die_after(vm, name, &call)?;
@@ -73,7 +73,7 @@ fn agent_that_dies_after_any_step_of_add_leaves_all_or_nothing() -> Result<()> {
 fn agent_that_dies_after_any_step_of_del_has_deleted_the_pod_when_it_is_back() -> Result<()> {
     let net = one_address()?;
     let vm = net.vm(0);
-    for (number, step) in DelStep::ALL.iter().enumerate() {
+    for (number, step) in Step::DEL.iter().enumerate() {
         let namespace = Namespace::create(&format!("pod{number}"))?;
         let (call, name) = (add(vm, &namespace)?, step.name());
         vm.start_agent()?;

@@ -133,6 +133,36 @@ fn agent_loses_nothing_of_another_that_runs_already() -> Result<()> {
 }
 
 #[test]
+fn network_configuration_of_the_runtime_is_written_once_the_agent_serves_and_never_over_another() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    let path = vm.dir().join("net.d/10-azure.conflist");
+    vm.overlay_agent_toml(&format!("conflist = '{}'", path.display()))?;
+    vm.namespace().sysctl("net/ipv4/ip_forward", "0")?;
+    vm.refused_start(&[])?;
+    assert!(!path.exists(), "the node would be taken for ready");
+    vm.namespace().sysctl("net/ipv4/ip_forward", "1")?;
+    vm.start_agent()?;
+    vm.await_log("the configuration", std::time::Duration::from_secs(5), |log| {
+        log.contains("configuration is written")
+    })?;
+
+    // What the runtime would make of it: one plugin's configuration, of the highest version that it knows.
+    let conflist: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).expect("written")).expect("JSON");
+    let mut netconf = conflist["plugins"][0].clone();
+    netconf["name"] = conflist["name"].clone();
+    netconf["cniVersion"] = conflist["cniVersions"][3].clone();
+    let pod = vm.add_pod_with("a", netconf)?;
+    pod.check()?;
+    pod.del()?;
+
+    fs::write(&path, "the operator's").expect("ours");
+    vm.restart_agent()?;
+    assert_eq!(fs::read_to_string(&path).expect("still there"), "the operator's");
+    vm.expect_clean()
+}
+
+#[test]
 fn bpf_file_system_is_mounted_where_there_is_none() -> Result<()> {
     let net = without_agents().start()?;
     let vm = net.vm(0);

@@ -164,6 +164,11 @@ impl Environment {
         }
     }
 
+    /// The id of the trace that the call belongs to: the second field of the trace context.
+    pub fn trace_id(&self) -> Option<String> {
+        self.trace_context()?.split('-').nth(1).map(str::to_owned)
+    }
+
     /// The trace context, if it has the form of W3C Trace Context (section 3.2): it ends up in log lines.
     pub(super) fn trace_context(&self) -> Option<String> {
         const FIELDS: [usize; 4] = [2, 32, 16, 2];

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The error codes: 1 to 99 are the specification's (section "Error"), 100 and up are this plugin's own.
+/// The error codes: 1 to 99 are the specification's (section "Error"), 100 and up are this plugin's own. 102 was used once and is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum ErrorCode {
@@ -35,8 +35,6 @@ pub enum ErrorCode {
     CheckFailed = 100,
     /// A fault of the plugin or the agent, or two versions of them that do not understand each other.
     Internal = 101,
-    /// The command exists in this version of the protocol, but is not served yet. A retry does not help.
-    NotServed = 102,
     /// ADD: the pod's namespace already has an interface of this name that is not this attachment's.
     InterfaceExists = 103,
 }
@@ -87,7 +85,6 @@ impl CniError {
         limited_connectivity => LimitedConnectivity,
         check_failed => CheckFailed,
         internal => Internal,
-        not_served => NotServed,
         interface_exists => InterfaceExists,
     }
 
@@ -172,6 +169,14 @@ mod tests {
     fn a_megabyte_of_value_does_not_become_a_megabyte_of_message() {
         let error = CniError::unsupported_field("runtimeConfig.mac", &Value::from("é".repeat(1 << 20)));
         assert!(error.msg.len() < 400, "{}", error.msg.len());
+    }
+
+    #[test]
+    fn every_code_of_our_own_is_documented() {
+        let document = include_str!("../../../docs/cni.md");
+        for code in [ErrorCode::CheckFailed, ErrorCode::Internal, ErrorCode::InterfaceExists].map(u32::from) {
+            assert!(code >= 100 && document.contains(&format!("\n| {code} | ")), "{code}");
+        }
     }
 
     #[test]

@@ -77,6 +77,15 @@ impl Invocation {
         }
     }
 
+    /// The spool, where a configuration that frees something names one.
+    pub fn spool_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Del(call) => call.network.spool_dir.as_deref(),
+            Self::Gc(call) => call.network.spool_dir.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The agent's socket, where the configuration names one.
     pub fn agent_socket(&self) -> Option<&Path> {
         let socket = match self {

@@ -7,6 +7,7 @@ mod invocation;
 pub mod attachment;
 
 mod args;
+mod asked;
 mod error;
 mod fields;
 mod netconf;
@@ -14,10 +15,11 @@ mod result;
 mod version;
 
 pub use args::CniArgs;
+pub use asked::PUBLIC_ANNOTATION;
 pub use attachment::{AttachmentId, ContainerId, InterfaceName, NetworkName};
 pub use environment::{Command, Environment};
 pub use error::{CniError, ErrorCode, ErrorObject};
 pub use invocation::{AddCall, CheckCall, DelCall, GcCall, Invocation, StatusCall};
-pub use netconf::{NetConf, Network, decode};
+pub use netconf::{CAPABILITIES, NetConf, Network, decode};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use version::{CniVersion, reported_version, version_answer};

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::ipam::Wish;
 
+use super::asked::{self, Asked};
 use super::error::excerpt;
 use super::fields::Fields;
 use super::{AddResult, CniArgs, CniError, CniVersion, Dns, NetworkName};
@@ -21,6 +22,8 @@ pub struct Network {
     pub cni_version: CniVersion,
     pub name: NetworkName,
     pub agent_socket: Option<PathBuf>,
+    /// Where requests to free something are written down while no agent is there.
+    pub spool_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct NetConf {
     pub keep_source: bool,
     /// What the call asks of the pod's address.
     pub wish: Wish,
+    /// Of the pod's interface; absent: one that follows from the attachment's names.
+    pub mac: Option<[u8; 6]>,
     /// What earlier plugins of the chain made; CHECK: what ADD answered.
     pub prev_result: Option<AddResult>,
     /// `dns` of the network, overridden by what the runtime wants for this pod.
@@ -69,8 +74,10 @@ const IPAM_WITHOUT_MEANING: [&str; 5] = ["addressSpace", "environment", "mode", 
 /// All are served by the agent's pool, wherever that is filled from.
 const IPAM_TYPES: [&str; 3] = ["azure-cni", "azure-cns", "azure-vnet-ipam"];
 
-/// Capabilities that are not served; a runtime passes them on only where the configuration declares them.
-const CAPABILITIES_NOT_SERVED: [&str; 3] = ["ips", "mac", "bandwidth"];
+/// Capabilities that are served: what a configuration may declare.
+pub const CAPABILITIES: [&str; 4] = ["dns", "ips", "mac", asked::ANNOTATIONS];
+/// A runtime passes them on only where the configuration declares them.
+const CAPABILITIES_NOT_SERVED: [&str; 1] = ["bandwidth"];
 
 /// RFC 791 section 3.2: every IPv4 link carries 68 bytes. No packet is longer than 65535.
 const MTU_MIN: u32 = 68;
@@ -104,14 +111,15 @@ impl Network {
             CniError::invalid_config(format!("name has {}", excerpt(&name.into())))
                 .with_details("it must match ^[a-zA-Z0-9][a-zA-Z0-9_.\\-]*$")
         })?;
-        Ok(Self { cni_version, name, agent_socket: fields.string("agentSocket")?.map(PathBuf::from) })
+        let path = |key| Ok::<_, CniError>(fields.string(key)?.map(PathBuf::from));
+        Ok(Self { cni_version, name, agent_socket: path("agentSocket")?, spool_dir: path("spoolDir")? })
     }
 }
 
 impl NetConf {
     /// The configuration of a call that makes or checks an attachment, with what `CNI_ARGS` and `args.cni` say.
     pub(super) fn parse(config: &Value, args: Option<&str>) -> Result<(Self, CniArgs), CniError> {
-        let Network { cni_version, name, agent_socket } = Network::parse(config)?;
+        let Network { cni_version, name, agent_socket, .. } = Network::parse(config)?;
         let fields = whole(config)?;
         let plugin_type = fields.string("type")?.ok_or_else(|| CniError::invalid_config("type is missing"))?.to_owned();
         let mut ignored = given(&fields, &WITHOUT_MEANING);
@@ -124,6 +132,7 @@ impl NetConf {
         }
         let dns = dns(&fields)?;
         let args = pod_args(&fields, args)?;
+        let Asked { wish, mac } = Asked::read(&fields, &args)?;
         let netconf = Self {
             cni_version,
             name,
@@ -134,7 +143,8 @@ impl NetConf {
             keep_source: !fields.flag_or("snat", true)?,
             prev_result: fields.object("prevResult")?.map(|result| AddResult::read(&result)).transpose()?,
             dns,
-            wish: Wish::default(),
+            wish,
+            mac,
             ignored,
         };
         Ok((netconf, args))
@@ -165,11 +175,7 @@ fn accept_ipam(ipam: &Fields) -> Result<(), CniError> {
         let msg = format!("ipam.type {} is not served", excerpt(&other.into()));
         return Err(CniError::invalid_config(msg).with_details(format!("served are {}", IPAM_TYPES.join(", "))));
     }
-    // Giving another address than the one that was asked for would be worse than giving none.
-    match ipam.string("ipAddress")? {
-        Some(address) => Err(CniError::unsupported_field("ipam.ipAddress", &address.into())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn mtu(fields: &Fields) -> Result<Option<u32>, CniError> {
@@ -202,17 +208,10 @@ fn dns(fields: &Fields) -> Result<Dns, CniError> {
     Ok(dns)
 }
 
-/// What is said about the pod; a wish for a certain address is refused, in both places that can have it.
+/// What is said about the pod.
 fn pod_args(fields: &Fields, variable: Option<&str>) -> Result<CniArgs, CniError> {
     let from_config = fields.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
-    if let Some(value) = from_config.as_ref().and_then(|cni| cni.value("ips")).filter(|value| !is_empty(value)) {
-        return Err(CniError::unsupported_field("args.cni.ips", value));
-    }
-    let args = CniArgs::parse(variable, from_config.map(|cni| cni.map()))?;
-    match args.get("IP") {
-        Some(address) => Err(CniError::unsupported_field("IP of CNI_ARGS", &address.into())),
-        None => Ok(args),
-    }
+    CniArgs::parse(variable, from_config.map(|cni| cni.map()))
 }
 
 fn given(fields: &Fields, keys: &[&str]) -> Vec<String> {

@@ -10,29 +10,39 @@ use ipnet::IpNet;
 use super::build::build;
 use super::error::Failure;
 use super::step::Step;
-use super::{addresses_of, open_pod_netns, publish_routes};
+use super::steps::Steps;
+use super::{addresses_of, open_pod_netns, publish_routes, turn};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
 use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
+use crate::ipam::Addresses;
+use crate::moment::Moment;
 use crate::net::{Netns, RouteEntry};
-use crate::node;
+use crate::spool;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
+use crate::{findings, node};
 
 /// Attaches a pod. The same call again for an attachment that stands gives the same result.
-pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniError> {
-    let _turn = agent.turns.wait_for(&call.attachment).await;
+pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut Steps) -> Result<AddResult, CniError> {
+    let _turn = turn(agent, &call.attachment, steps).await?;
     let netns = open_pod_netns(&call.netns)?;
-    if let Some(record) = standing(agent, &call.attachment, &netns).await? {
+    if let Err(error) = spool::carry_out_before_add(agent, &call.attachment).await {
+        tracing::error!(%error, "the spool cannot be read");
+    }
+    if let Some(record) = standing(agent, &call.attachment, &netns, steps).await? {
         // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
-        agent.lease(&call.attachment, &call.config.wish, &call.args).await.map_err(Failure::from)?;
+        steps.run(Step::Lease, lease(agent, &call)).await?;
         tracing::info!(attachment = %call.attachment, "stands already");
+        let record = AttachmentRecord { asked, made: Moment::now(), ..record };
+        write(agent, record.clone(), steps).await?;
         return result(&call, &record);
     }
     let mut undo = Undo::default();
-    match attach(agent, &call, &netns, &mut undo).await {
+    match attach(agent, &call, asked, &netns, steps, &mut undo).await {
         Ok(record) => result(&call, &record),
         Err(failure) => {
+            steps.settle().await;
             undo.run().await;
             Err(failure.into())
         }
@@ -40,35 +50,47 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall) -> Result<AddResult, CniErro
 }
 
 /// The record of the attachment if it stands in this very namespace. Remains of one that does not are removed.
-async fn standing(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Option<AttachmentRecord>, CniError> {
-    let wanted = id.clone();
-    let record = agent.with_store(move |store| store.get(&wanted)).await.map_err(Failure::from)?;
-    let Some(record) = record else { return Ok(None) };
-    let link = agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?;
-    let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
-    if stands {
-        return Ok(Some(record));
+async fn standing(
+    agent: &Arc<Agent>,
+    id: &AttachmentId,
+    netns: &Netns,
+    steps: &mut Steps,
+) -> Result<Option<AttachmentRecord>, CniError> {
+    let looked = steps.run(Step::Look, async {
+        let Some(record) = agent.record(id).await? else { return Ok((None, false)) };
+        let link = agent.netlink.link(&record.host_interface).await?;
+        let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
+        Ok((Some(record), stands))
+    });
+    match looked.await? {
+        (Some(record), true) => Ok(Some(record)),
+        (Some(_), false) => {
+            tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
+            super::del::detach(agent, id, steps).await?;
+            Ok(None)
+        }
+        (None, _) => Ok(None),
     }
-    tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
-    super::del::detach(agent, id).await?;
-    Ok(None)
 }
 
+/// The undo of each step is pushed before the step: one whose time is up may have been done in part.
 async fn attach(
     agent: &Arc<Agent>,
     call: &AddCall,
+    asked: Moment,
     netns: &Netns,
+    steps: &mut Steps,
     undo: &mut Undo,
 ) -> Result<AttachmentRecord, Failure> {
     let id = &call.attachment;
-    let faults = agent.faults;
 
     let pool = agent.pool();
     let mtu = agent.pod_mtu(call.config.mtu);
     if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| pool.is_dual_stack()) {
         return Err(Failure::Unfit(problem));
     }
-    let addresses = agent.lease(id, &call.config.wish, &call.args).await?;
+    steps.run(Step::Look, expect_fit(agent)).await?;
+
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
@@ -76,19 +98,19 @@ async fn attach(
             Ok::<(), Failure>(())
         }
     });
-    faults.after(Step::Lease)?;
+    let addresses = steps.run(Step::Lease, lease(agent, call)).await?;
 
     let endpoint = Endpoint {
         addresses,
         node_addresses: pool.primaries(),
         host_interface: endpoint::host_interface(id),
         pod_interface: id.ifname.to_string(),
-        pod_mac: endpoint::pod_mac(id),
+        pod_mac: call.config.mac.unwrap_or_else(|| endpoint::pod_mac(id)),
         mtu,
     };
     let keep_source = call.config.keep_source;
     let alias = endpoint::label::alias(id, &call.netns);
-    let ifindex = build(agent, &endpoint, &alias, netns, keep_source, faults, undo).await?;
+    let ifindex = build(agent, &endpoint, &alias, netns, keep_source, steps, undo).await?;
 
     let record = AttachmentRecord {
         id: id.clone(),
@@ -102,23 +124,38 @@ async fn attach(
         mtu: endpoint.mtu,
         via_host: call.config.ips_to_route_via_host.clone(),
         keep_source,
+        asked,
+        made: Moment::now(),
     };
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
-            let now = agent.moment();
+            let now = agent.boot_time();
             agent.with_store(move |store| store.remove(&id, &now)).await?;
             publish_routes(&agent).await
         }
     });
-    let written = record.clone();
-    agent.with_store(move |store| store.put(&written)).await?;
-    faults.after(Step::Record)?;
-    if !record.via_host.is_empty() {
-        publish_routes(agent).await?;
-    }
-    faults.after(Step::Routes)?;
+    let via_host = !record.via_host.is_empty();
+    write(agent, record.clone(), steps).await?;
+    steps.run(Step::Routes, async { if via_host { publish_routes(agent).await } else { Ok(()) } }).await?;
     Ok(record)
+}
+
+async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
+    Ok(agent.lease(&call.attachment, &call.config.wish, &call.args).await?)
+}
+
+/// A pod on a node that is not fit would have no network: the runtime is told to come again, as STATUS tells it.
+async fn expect_fit(agent: &Arc<Agent>) -> Result<(), Failure> {
+    match findings::told(&findings::of_node(agent).await) {
+        Some(problems) => Err(Failure::NotReady(problems)),
+        None => Ok(()),
+    }
+}
+
+async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut Steps) -> Result<(), Failure> {
+    let store = agent.store.clone();
+    steps.run_blocking(Step::Record, move || Ok(store.put(&record)?)).await
 }
 
 /// What the runtime is told: the host's end, the pod's end with its sandbox, the addresses on the latter.

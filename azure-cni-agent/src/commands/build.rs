@@ -1,12 +1,13 @@
 //! What an attachment is made of in the kernel: veth pair, both sides, programs, map entries. It stands once it is recorded.
 //!
 //! The rule: what is made is known as ours from the moment it exists, so that it can be removed by an agent that finds no
-//! record of it.
+//! record of it. And what undoes a step is known before the step begins, as one whose time is up may have been done.
 
 use std::sync::Arc;
 
 use super::error::Failure;
-use super::step::{Faults, Step};
+use super::step::Step;
+use super::steps::Steps;
 use crate::agent::Agent;
 use crate::datapath::Hook;
 use crate::endpoint::{self, Endpoint, HOST_MAC, label};
@@ -20,45 +21,52 @@ pub(super) async fn build(
     alias: &str,
     netns: &Netns,
     keep_source: bool,
-    faults: Faults,
+    steps: &mut Steps,
     undo: &mut Undo,
 ) -> Result<u32, Failure> {
-    make_veth(agent, endpoint, netns).await?;
     undo.push("veth", {
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
-        async move { agent.netlink.delete_link(&name).await }
+        async move { remove_leftover(&agent, &name).await.map(drop) }
     });
-    faults.after(Step::Veth)?;
+    steps.run(Step::Veth, make_veth(agent, endpoint, netns)).await?;
 
-    agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias).await?;
-    faults.after(Step::Label)?;
+    let labelled = agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias);
+    steps.run(Step::Label, async { Ok(labelled.await?) }).await?;
 
-    endpoint::build_pod_side(endpoint, netns).await?;
-    faults.after(Step::PodSide)?;
+    steps.run(Step::PodSide, async { Ok(endpoint::build_pod_side(endpoint, netns).await?) }).await?;
 
     // Neighbour and route go with the veth.
-    let ifindex = endpoint::build_host_side(endpoint, &agent.netlink).await?;
-    endpoint::await_carrier(endpoint, netns).await?;
-    faults.after(Step::HostSide)?;
+    let host_side = async {
+        let ifindex = endpoint::build_host_side(endpoint, &agent.netlink).await?;
+        endpoint::await_carrier(endpoint, netns).await?;
+        Ok(ifindex)
+    };
+    let ifindex = steps.run(Step::HostSide, host_side).await?;
 
     undo.push("programs", {
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
         async move { Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.detach(*hook, &name)) }
     });
-    for hook in Hook::ENDPOINT {
-        agent.datapath.attach(hook, &endpoint.host_interface)?;
-    }
-    faults.after(Step::Programs)?;
+    let attached = {
+        let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
+        move || Ok(Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.attach(*hook, &name))?)
+    };
+    steps.run_blocking(Step::Programs, attached).await?;
 
     let addresses = endpoint.addresses;
     undo.push("maps", {
         let agent = agent.clone();
         async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
     });
-    for address in addresses.iter() {
-        agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source))?;
-    }
-    faults.after(Step::Maps)?;
+    let mapped = {
+        let agent = agent.clone();
+        move || {
+            let set =
+                |address| agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source));
+            Ok(addresses.iter().try_for_each(set)?)
+        }
+    };
+    steps.run_blocking(Step::Maps, mapped).await?;
     Ok(ifindex)
 }
 
@@ -78,12 +86,20 @@ async fn make_veth(agent: &Agent, endpoint: &Endpoint, netns: &Netns) -> Result<
         other => return Ok(other?),
     };
     // In the way is the pod's interface, or something that is not ours to remove.
-    let Some(leftover) = agent.netlink.link(&endpoint.host_interface).await?.filter(|link| is_ours(agent, link)) else {
+    if !remove_leftover(agent, &endpoint.host_interface).await? {
         return Err(refused.into());
-    };
-    tracing::warn!(interface = endpoint.host_interface, "replacing an interface that no attachment has");
-    agent.netlink.delete_link_by_index(leftover.index).await?;
+    }
+    tracing::warn!(interface = endpoint.host_interface, "replaced an interface that no attachment has");
     Ok(agent.netlink.create_veth(&spec).await?)
+}
+
+/// Removes a host veth if it is one of ours; whether there was one.
+async fn remove_leftover(agent: &Agent, name: &str) -> Result<bool, Failure> {
+    let Some(leftover) = agent.netlink.link(name).await?.filter(|link| is_ours(agent, link)) else {
+        return Ok(false);
+    };
+    agent.netlink.delete_link_by_index(leftover.index).await?;
+    Ok(true)
 }
 
 /// Of an agent that labelled nothing yet, the pins tell.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::error::Failure;
-use super::{addresses_of, open_pod_netns};
+use super::steps::Steps;
+use super::{addresses_of, open_pod_netns, turn};
 use crate::agent::Agent;
 use crate::cni::{CheckCall, CniError};
 use crate::datapath::Hook;
@@ -15,11 +16,10 @@ use crate::net::{Netlink, Netns};
 use crate::state::AttachmentRecord;
 
 /// Everything that differs from what ADD made, in one error.
-pub async fn check(agent: &Arc<Agent>, call: CheckCall) -> Result<(), CniError> {
-    let _turn = agent.turns.wait_for(&call.attachment).await;
+pub async fn check(agent: &Arc<Agent>, call: CheckCall, steps: &mut Steps) -> Result<(), CniError> {
+    let _turn = turn(agent, &call.attachment, steps).await?;
     let netns = open_pod_netns(&call.netns)?;
-    let id = call.attachment.clone();
-    let record = agent.with_store(move |store| store.get(&id)).await.map_err(Failure::from)?;
+    let record = agent.record(&call.attachment).await.map_err(Failure::from)?;
     let Some(record) = record else {
         return Err(CniError::unknown_container(format!("no attachment {} is known here", call.attachment)));
     };

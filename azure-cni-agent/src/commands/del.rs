@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::error::Failure;
-use super::publish_routes;
-use super::step::DelStep;
+use super::step::Step;
+use super::steps::Steps;
+use super::{publish_routes, turn};
 use crate::agent::Agent;
 use crate::cni::{AttachmentId, CniError, DelCall};
 use crate::datapath::Hook;
@@ -13,9 +14,9 @@ use crate::endpoint;
 use crate::state::AttachmentRecord;
 
 /// Detaches a pod. Succeeds for what is not there, and any number of times.
-pub async fn del(agent: &Arc<Agent>, call: DelCall) -> Result<(), CniError> {
-    let _turn = agent.turns.wait_for(&call.attachment).await;
-    detach(agent, &call.attachment).await
+pub async fn del(agent: &Arc<Agent>, call: DelCall, steps: &mut Steps) -> Result<(), CniError> {
+    let _turn = turn(agent, &call.attachment, steps).await?;
+    detach(agent, &call.attachment, steps).await
 }
 
 /// The work of [`del`], for a caller that has the attachment's turn.
@@ -23,47 +24,41 @@ pub async fn del(agent: &Arc<Agent>, call: DelCall) -> Result<(), CniError> {
 /// The record goes first, durably: from then on the attachment is not, and an agent that dies in between removes at its
 /// next start what is left, as it does with all that no record names. If the record cannot be removed nothing has
 /// changed. If something else could not be removed the lease stays, and the next DEL or reconciliation tries again.
-pub(crate) async fn detach(agent: &Agent, id: &AttachmentId) -> Result<(), CniError> {
-    let faults = agent.faults;
-    let wanted = id.clone();
-    let record = agent.with_store(move |store| store.get(&wanted)).await.map_err(Failure::from)?;
+pub(crate) async fn detach(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut Steps) -> Result<(), CniError> {
+    let removed = remove(agent, id, steps).await;
+    steps.settle().await;
+    removed
+}
+
+async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut Steps) -> Result<(), CniError> {
+    let record = steps.run(Step::Look, async { Ok(agent.record(id).await?) }).await?;
     let interface = endpoint::host_interface(id);
     let addresses = addresses(agent, id, record.as_ref());
+
     if record.is_some() {
-        let (forgotten, now) = (id.clone(), agent.moment());
-        agent.with_store(move |store| store.remove(&forgotten, &now)).await.map_err(Failure::from)?;
+        let (store, id, now) = (agent.store.clone(), id.clone(), agent.boot_time());
+        steps.run_blocking(Step::Forget, move || Ok(store.remove(&id, &now).map(drop)?)).await?;
     }
-    faults.after_del(DelStep::Record);
 
     let mut failures: Vec<Failure> = Vec::new();
     let mut attempt = |result: Result<(), Failure>| failures.extend(result.err());
     // First out of the data path, so that nothing is delivered to half a pod.
-    for address in &addresses {
-        attempt(agent.datapath.tables().remove_endpoint(*address).map_err(Failure::from));
-    }
-    faults.after_del(DelStep::Maps);
-    for hook in Hook::ENDPOINT {
-        attempt(agent.datapath.detach(hook, &interface).map_err(Failure::from));
-    }
-    faults.after_del(DelStep::Programs);
+    attempt(steps.run_blocking(Step::Unmap, for_each(agent, &addresses, Agent::unmap)).await);
+    attempt(steps.run_blocking(Step::Detach, detached(agent, &interface)).await);
     // The pod's end, the routes and the neighbours go with it.
-    attempt(agent.netlink.delete_link(&interface).await.map_err(Failure::from));
-    faults.after_del(DelStep::Veth);
-    for address in &addresses {
-        let scrubbed = tokio::task::block_in_place(|| agent.datapath.tables().scrub(*address));
-        attempt(scrubbed.map(|_| ()).map_err(Failure::from));
-    }
-    faults.after_del(DelStep::Scrub);
-    if record.is_some_and(|record| !record.via_host.is_empty()) {
-        attempt(publish_routes(agent).await);
-    }
-    faults.after_del(DelStep::Routes);
+    attempt(steps.run(Step::Unlink, async { Ok(agent.netlink.delete_link(&interface).await?) }).await);
+    attempt(steps.run_blocking(Step::Scrub, for_each(agent, &addresses, Agent::scrub)).await);
+    let via_host = record.is_some_and(|record| !record.via_host.is_empty());
+    let unrouted = async { if via_host { publish_routes(agent).await } else { Ok(()) } };
+    attempt(steps.run(Step::Unroute, unrouted).await);
     if let Some(failure) = combined(failures) {
         return Err(failure);
     }
-    agent.release(id).await;
-    faults.after_del(DelStep::Lease);
-    Ok(())
+    let released = async {
+        agent.release(id).await;
+        Ok(())
+    };
+    Ok(steps.run(Step::Release, released).await?)
 }
 
 /// What the attachment holds by its record, or by a lease that has no record.
@@ -71,6 +66,34 @@ fn addresses(agent: &Agent, id: &AttachmentId, record: Option<&AttachmentRecord>
     match record {
         Some(record) => record.addresses.clone(),
         None => agent.lease_of(id).into_iter().flat_map(|addresses| addresses.iter().collect::<Vec<_>>()).collect(),
+    }
+}
+
+/// The work for all addresses, past failures; the first is told.
+fn for_each(
+    agent: &Arc<Agent>,
+    addresses: &[IpAddr],
+    work: fn(&Agent, IpAddr) -> Result<(), Failure>,
+) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
+    let (agent, addresses) = (agent.clone(), addresses.to_vec());
+    move || addresses.into_iter().map(|address| work(&agent, address)).fold(Ok(()), Result::and)
+}
+
+fn detached(agent: &Arc<Agent>, interface: &str) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
+    let (agent, interface) = (agent.clone(), interface.to_owned());
+    move || {
+        let detached = Hook::ENDPOINT.iter().map(|hook| agent.datapath.detach(*hook, &interface));
+        Ok(detached.fold(Ok(()), Result::and)?)
+    }
+}
+
+impl Agent {
+    fn unmap(&self, address: IpAddr) -> Result<(), Failure> {
+        Ok(self.datapath.tables().remove_endpoint(address)?)
+    }
+
+    fn scrub(&self, address: IpAddr) -> Result<(), Failure> {
+        Ok(self.datapath.tables().scrub(address).map(drop)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Failures of the steps, and the one place where they turn into CNI errors.
 
+use std::time::Duration;
+
 use crate::agent::NotLeased;
 use crate::cni::CniError;
 use crate::datapath::DatapathError;
@@ -24,6 +26,12 @@ pub enum Failure {
     /// What the network asks for cannot be; a retry does not help.
     #[error("{0}")]
     Unfit(String),
+    /// The kernel or the disk is too busy; a retry may help.
+    #[error("step {step} took longer than {} s", limit.as_secs())]
+    Overdue { step: &'static str, limit: Duration },
+    /// The node is not fit for pods; a retry helps once it is.
+    #[error("{0}")]
+    NotReady(String),
     #[error("step {0} was told to fail")]
     Injected(&'static str),
 }
@@ -36,7 +44,9 @@ impl From<Failure> for CniError {
             Failure::Lease(NotLeased::Pool(_) | NotLeased::Cns(CnsError::Public | CnsError::Other { .. })) => {
                 CniError::invalid_config(text)
             }
-            Failure::Lease(NotLeased::Cns(_)) => CniError::try_again(text),
+            Failure::Lease(NotLeased::Cns(_)) | Failure::Overdue { .. } | Failure::NotReady(_) => {
+                CniError::try_again(text)
+            }
             Failure::Unfit(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),

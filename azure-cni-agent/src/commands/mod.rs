@@ -5,26 +5,44 @@ mod build;
 mod check;
 mod del;
 mod error;
+mod faults;
+mod gc;
 mod rebuild;
+mod status;
 mod step;
+mod steps;
 
 pub use add::add;
 pub use check::check;
 pub use del::del;
 pub(crate) use del::detach;
 pub use error::Failure;
+pub use faults::Faults;
+pub use gc::collect;
 pub(crate) use rebuild::rebuild;
-pub use step::{DelStep, Faults, Step};
+pub use status::status;
+pub use step::Step;
+pub use steps::Steps;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use tokio::sync::OwnedMutexGuard;
+
 use crate::agent::Agent;
-use crate::cni::CniError;
+use crate::cni::{AttachmentId, CniError};
 use crate::ipam::Addresses;
 use crate::net::Netns;
 use crate::state::AttachmentRecord;
+
+/// The attachment's turn; whoever has it for too long makes the others come again.
+async fn turn(agent: &Agent, id: &AttachmentId, steps: &mut Steps) -> Result<OwnedMutexGuard<()>, CniError> {
+    let turn = steps.run(Step::Turn, async { Ok(agent.turns.wait_for(id).await) }).await;
+    turn.map_err(|failure| {
+        CniError::from(failure).with_details(format!("another call for attachment {id} is still at work"))
+    })
+}
 
 /// The pod's namespace, which is not the agent's own.
 fn open_pod_netns(path: &Path) -> Result<Netns, CniError> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::addresses_of;
 use super::build::build;
 use super::error::Failure;
-use super::step::Faults;
+use super::step::Step;
+use super::steps::Steps;
 use crate::agent::Agent;
 use crate::cni::CniError;
 use crate::endpoint::{self, Endpoint, EndpointError};
@@ -29,17 +30,16 @@ pub(crate) async fn rebuild(agent: &Arc<Agent>, record: AttachmentRecord) -> Res
         mtu: record.mtu,
     };
     let alias = endpoint::label::alias(&record.id, &record.netns);
-    let mut undo = Undo::default();
+    let (mut steps, mut undo) = (Steps::default(), Undo::default());
     let done = async {
-        let faults = Faults::default();
-        let host_ifindex = build(agent, &endpoint, &alias, &netns, record.keep_source, faults, &mut undo).await?;
-        let written = AttachmentRecord { host_ifindex, ..record };
-        agent.with_store(move |store| store.put(&written)).await?;
-        Ok::<(), Failure>(())
+        let host_ifindex = build(agent, &endpoint, &alias, &netns, record.keep_source, &mut steps, &mut undo).await?;
+        let (store, written) = (agent.store.clone(), AttachmentRecord { host_ifindex, ..record });
+        steps.run_blocking(Step::Record, move || Ok(store.put(&written)?)).await
     };
     match done.await {
         Ok(()) => Ok(()),
         Err(failure) => {
+            steps.settle().await;
             undo.run().await;
             Err(failure.into())
         }

@@ -1,20 +1,16 @@
-//! The steps of ADD and DEL by name, and the test hooks that make one of them fail, or end the agent there.
+//! The steps of ADD and DEL by name, each with the time it may take.
 
-use nix::sys::signal::{Signal, raise};
-
-use super::error::Failure;
+use std::time::Duration;
 
 macro_rules! steps {
-    ($(#[$doc:meta])* $name:ident { $($step:ident => $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name {
-            $($step),+
+    ($($(#[$doc:meta])* $step:ident => $text:literal),+ $(,)?) => {
+        /// A step of a call. What comes before the first step of ADD in [`Step::ADD`] changes nothing.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Step {
+            $($(#[$doc])* $step),+
         }
 
-        impl $name {
-            pub const ALL: &[Self] = &[$(Self::$step),+];
-
+        impl Step {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$step => $text),+
@@ -25,76 +21,85 @@ macro_rules! steps {
 }
 
 steps! {
-    /// The steps of ADD, in order.
-    Step {
-        Lease => "lease",
-        Veth => "veth",
-        Label => "label",
-        PodSide => "pod-side",
-        HostSide => "host-side",
-        Programs => "programs",
-        Maps => "maps",
-        Record => "record",
-        Routes => "routes",
-    }
+    /// Waiting for other calls of the same attachment.
+    Turn => "turn",
+    /// What is there already, and whether the node is fit.
+    Look => "look",
+    Lease => "lease",
+    Veth => "veth",
+    Label => "label",
+    PodSide => "pod-side",
+    HostSide => "host-side",
+    Programs => "programs",
+    Maps => "maps",
+    Record => "record",
+    Routes => "routes",
+    /// The first of the steps of DEL: the record goes.
+    Forget => "forget",
+    Unmap => "unmap",
+    Detach => "detach",
+    Unlink => "unlink",
+    Scrub => "scrub",
+    Unroute => "unroute",
+    Release => "release",
 }
 
-steps! {
+impl Step {
+    /// The steps of ADD that change something, in order.
+    pub const ADD: [Step; 9] = [
+        Step::Lease,
+        Step::Veth,
+        Step::Label,
+        Step::PodSide,
+        Step::HostSide,
+        Step::Programs,
+        Step::Maps,
+        Step::Record,
+        Step::Routes,
+    ];
+
     /// The steps of DEL, in order.
-    DelStep {
-        Record => "del-record",
-        Maps => "del-maps",
-        Programs => "del-programs",
-        Veth => "del-veth",
-        Scrub => "del-scrub",
-        Routes => "del-routes",
-        Lease => "del-lease",
+    pub const DEL: [Step; 7] =
+        [Step::Forget, Step::Unmap, Step::Detach, Step::Unlink, Step::Scrub, Step::Unroute, Step::Release];
+
+    /// How long the step may take. All of a call's together are less than the plugin waits.
+    pub const fn limit(self) -> Duration {
+        let secs = match self {
+            Step::Turn => 6,
+            // The disk, and with a source that leases over the network, that.
+            Step::Lease => 10,
+            Step::Record | Step::Forget => 8,
+            // A walk through the tables of flows.
+            Step::Scrub => 15,
+            Step::Label | Step::Routes | Step::Unroute | Step::Release => 3,
+            _ => 4,
+        };
+        Duration::from_secs(secs)
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Step> {
+        Self::ADD.into_iter().chain(Self::DEL).find(|step| step.name() == name)
     }
 }
 
-/// What is to go wrong after a step was done: how the tests see that every step is undone, and that the agent may die
-/// after any. Off unless the environment names a step when the agent starts.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
-    fail_after: Option<Step>,
-    abort_after: Option<&'static str>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::LONGEST_CALL;
 
-impl Faults {
-    /// Names a step of ADD: each ADD fails after it.
-    pub const VARIABLE: &str = "AZURE_CNI_FAIL_AFTER";
-    /// Names a step of ADD or DEL: the agent kills itself after it, without warning (SIGKILL).
-    pub const ABORT_VARIABLE: &str = "AZURE_CNI_ABORT_AFTER";
-
-    /// Panics on a name that is no step: a test that means to break a step must break one.
-    pub fn from_environment() -> Self {
-        let adding = || Step::ALL.iter().map(|step| step.name());
-        let fail_after =
-            named(Self::VARIABLE, adding()).and_then(|name| Step::ALL.iter().copied().find(|step| step.name() == name));
-        let abort_after = named(Self::ABORT_VARIABLE, adding().chain(DelStep::ALL.iter().map(|step| step.name())));
-        Self { fail_after, abort_after }
+    #[test]
+    fn a_call_whose_every_step_takes_its_time_ends_before_the_plugin_gives_up() {
+        let before = [Step::Turn, Step::Look];
+        let add: Duration = before.into_iter().chain(Step::ADD).map(Step::limit).sum();
+        let del: Duration = before.into_iter().chain(Step::DEL).map(Step::limit).sum();
+        assert!(add < LONGEST_CALL && del < LONGEST_CALL, "{add:?} {del:?}");
     }
 
-    /// To be called when the step is done and its undo is pushed.
-    pub(super) fn after(self, step: Step) -> Result<(), Failure> {
-        self.abort_if(step.name());
-        if self.fail_after == Some(step) { Err(Failure::Injected(step.name())) } else { Ok(()) }
-    }
-
-    pub(super) fn after_del(self, step: DelStep) {
-        self.abort_if(step.name());
-    }
-
-    fn abort_if(self, step: &'static str) {
-        if self.abort_after == Some(step) {
-            // Nothing of this process runs after it.
-            let _ = raise(Signal::SIGKILL);
+    #[test]
+    fn steps_have_names_of_their_own() {
+        for step in Step::ADD.into_iter().chain(Step::DEL) {
+            assert_eq!(Step::from_name(step.name()), Some(step));
         }
+        assert_eq!((Step::from_name("turn"), Step::from_name("")), (None, None));
     }
-}
-
-fn named(variable: &str, mut steps: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let name = std::env::var(variable).ok()?;
-    tracing::warn!(variable, step = name, "a fault after this step: a test asked for it");
-    Some(steps.find(|step| *step == name).unwrap_or_else(|| panic!("{variable}={name:?} names no step")))
 }

@@ -22,6 +22,10 @@ impl AgentConfig {
         absolute("socket", &self.socket)?;
         absolute("state_dir", &self.state_dir)?;
         absolute("bpffs_dir", &self.bpffs_dir)?;
+        absolute("spool_dir", &self.spool_dir)?;
+        if let Some(file) = &self.conflist {
+            absolute("conflist", file)?;
+        }
         absolute("pool.file", &self.pool.file)?;
         if let Some(dir) = &self.routing.masq_dir {
             absolute("routing.masq_dir", dir)?;
@@ -127,6 +131,8 @@ mod tests {
         refused(|c| c.socket = format!("/{}", "x".repeat(107)).into(), "108 bytes long");
         refused(|c| c.state_dir = "state".into(), "state_dir");
         refused(|c| c.bpffs_dir = "./bpf".into(), "bpffs_dir");
+        refused(|c| c.spool_dir = "spool".into(), "spool_dir");
+        refused(|c| c.conflist = Some("10-azure.conflist".into()), "conflist");
         refused(|c| c.pool.file = "pool.xml".into(), "pool.file");
         refused(|c| c.routing.masq_dir = Some("masq".into()), "routing.masq_dir");
         refused(|c| c.pool.cooldown_secs = 86_401, "pool.cooldown_secs");

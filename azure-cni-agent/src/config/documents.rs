@@ -1,13 +1,16 @@
-//! Holds the documents against the types: a key in one and not in the other, or with another default, fails.
+//! Makes the tables of the reference from the types, and holds the example against them: a key in one and not in the
+//! other, or with another default, fails.
 //!
-//! The keys are asked of the reader itself: a key it does not know makes it list those it does.
+//! The keys are asked of the reader itself: a key it does not know makes it list those it does. What a key means is the
+//! comment of its field.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 
 use super::AgentConfig;
 
-const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
 const EXAMPLE: &str = include_str!("../../../deploy/agent.toml");
 
 /// Dotted key and default of every key the reader knows; `None` where there is no default.
@@ -35,16 +38,42 @@ fn known_fields(section: &str) -> Option<Vec<String>> {
     Some(expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-/// First two columns of every table row that starts with a key.
-fn keys_of_the_reference() -> BTreeMap<String, Option<String>> {
-    let rows = REFERENCE.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.map(|row| {
-        let (key, rest) = row.split_once("` | ").expect(row);
-        let (default, _) = rest.split_once(" | ").expect(row);
-        let default = if default == "none" { None } else { Some(default.trim_matches('`').to_owned()) };
-        (key.to_owned(), default)
-    })
-    .collect()
+/// The table of a section, in the order of its fields; of the top level if the name is empty.
+fn table_of(section: &str) -> String {
+    let settings = schemars::generate::SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
+    let schema = settings.into_generator().into_root_schema_for::<AgentConfig>().to_value();
+    let (fields, prefix) = match section {
+        "" => (&schema["properties"], String::new()),
+        section => (&schema["properties"][section]["properties"], format!("{section}.")),
+    };
+    let defaults = keys_of_the_types();
+    let mut table = "| Key | Default | Meaning |\n|---|---|---|\n".to_owned();
+    for field in known_fields(section).unwrap_or_else(|| panic!("there is no section {section}")) {
+        let key = format!("{prefix}{field}");
+        // A section of its own has no row in the table above it.
+        let Some(default) = defaults.get(&key) else { continue };
+        let default = default.as_ref().map_or("none".to_owned(), |default| format!("`{default}`"));
+        let meaning =
+            fields[&field]["description"].as_str().unwrap_or_else(|| panic!("{key}: its field has no comment"));
+        writeln!(table, "| `{key}` | {default} | {} |", meaning.split_whitespace().collect::<Vec<_>>().join(" "))
+            .unwrap();
+    }
+    table
+}
+
+/// The reference with every table made anew.
+fn with_tables(reference: &str) -> String {
+    const BEGIN: &str = "<!-- keys: ";
+    const END: &str = "<!-- end of keys -->";
+    let mut parts = reference.split(BEGIN);
+    let mut made = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once(" -->\n").expect("a marker ends its line");
+        let (_, after) = rest.split_once(END).expect("every table has an end");
+        let section = if name == "top level" { "" } else { name };
+        write!(made, "{BEGIN}{name} -->\n{}{END}{after}", table_of(section)).unwrap();
+    }
+    made
 }
 
 /// The example with what `marker` introduces made real, flattened to dotted keys.
@@ -69,8 +98,22 @@ fn uncommented(marker: &str) -> String {
 }
 
 #[test]
-fn the_reference_has_exactly_the_keys_of_the_types_with_their_defaults() {
-    assert_eq!(keys_of_the_reference(), keys_of_the_types());
+fn the_reference_is_made_of_the_types() {
+    let found = std::fs::read_to_string(REFERENCE).unwrap();
+    let wanted = with_tables(&found);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(REFERENCE, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(REFERENCE).unwrap();
+    assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-agent the_reference`");
+}
+
+#[test]
+fn every_key_has_one_row() {
+    let reference = std::fs::read_to_string(REFERENCE).unwrap();
+    for key in keys_of_the_types().into_keys() {
+        assert_eq!(reference.matches(&format!("\n| `{key}` | ")).count(), 1, "{key}");
+    }
 }
 
 #[test]

@@ -93,6 +93,8 @@ mod tests {
             socket = "/a/agent.sock"
             state_dir = "/a/state"
             bpffs_dir = "/a/bpf"
+            spool_dir = "/a/spool"
+            conflist = "/a/azure.conflist"
             log_level = "debug"
             [pool]
             source = "imds"
@@ -137,6 +139,8 @@ mod tests {
         assert_eq!(config.socket, Path::new("/a/agent.sock"));
         assert_eq!(config.state_dir, Path::new("/a/state"));
         assert_eq!(config.bpffs_dir, Path::new("/a/bpf"));
+        assert_eq!(config.spool_dir, Path::new("/a/spool"));
+        assert_eq!(config.conflist.as_deref(), Some(Path::new("/a/azure.conflist")));
         assert_eq!(config.log_level, LogLevel::Debug);
         assert_eq!(config.pool.source, PoolSource::Imds);
         assert_eq!(config.pool.wireserver_url.to_string(), "http://10.0.0.1/w");

@@ -1,7 +1,8 @@
 //! What an operator may set: the file `agent.toml`, with a default for every key, and the command line above it.
 //!
 //! A configuration that exists is valid: reading it refuses unknown keys, and values that contradict each other, with
-//! an error that names the key. `docs/configuration.md` and `deploy/agent.toml` are checked against these types.
+//! an error that names the key. `deploy/agent.toml` is checked against these types, and the tables of
+//! `docs/configuration.md` are made of them: what a key means is said at its field.
 #![forbid(unsafe_code)]
 
 mod changes;
@@ -37,6 +38,7 @@ pub use url::{HttpUrl, InvalidUrl};
 
 use crate::api::DEFAULT_SOCKET;
 use crate::cni::InterfaceName;
+use crate::spool::DEFAULT_DIR;
 
 /// Where the agent looks for its configuration when the command line names no file.
 pub const DEFAULT_PATH: &str = "/etc/azure-cni/agent.toml";
@@ -44,13 +46,30 @@ pub const DEFAULT_PATH: &str = "/etc/azure-cni/agent.toml";
 /// The whole of `agent.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AgentConfig {
-    /// The VM's NIC; absent: the interface of the default route.
+    /// The VM's NIC: pods get its secondary addresses and leave through it. Absent: the interface of the default route.
     #[serde(deserialize_with = "text_values::interface", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub uplink: Option<InterfaceName>,
+    /// Unix socket on which the CNI plugin and `azure-cni-ctl` reach the agent; 107 bytes at most. The plugin looks in
+    /// the network configuration's `agentSocket`, then in `AZURE_CNI_SOCKET`, then here.
     pub socket: PathBuf,
+    /// Directory of what must survive a restart. Made with mode 0700 if absent. One agent at a time uses it.
     pub state_dir: PathBuf,
+    /// Directory, below a mounted bpffs, where programs and maps are pinned.
     pub bpffs_dir: PathBuf,
+    /// Directory in which the plugin writes down DEL and GC while no agent runs; the agent carries them out when it
+    /// starts. Root only, made if absent. The plugin looks in the network configuration's `spoolDir`, then in
+    /// `AZURE_CNI_SPOOL`, then here: both must mean the same.
+    pub spool_dir: PathBuf,
+    /// File of the runtime's network configuration, such as `/etc/cni/net.d/10-azure.conflist`, that the agent writes as
+    /// soon as it serves, so that a node is not taken for ready before. One that is there is left as it is. Absent: none
+    /// is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflist: Option<PathBuf>,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub log_level: LogLevel,
     pub pool: PoolConfig,
     pub reconcile: ReconcileConfig,
@@ -63,57 +82,88 @@ pub struct AgentConfig {
 /// `[reconcile]`: how records, leases and the kernel are held in line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReconcileConfig {
+    /// How often records, leases and the kernel are compared, in seconds. 1 to 3600.
     pub interval_secs: u64,
-    /// For how long a pod's namespace has to be gone before its addresses are released.
+    /// For how many seconds a pod's namespace has to be gone before its addresses are released. 0 to 86400.
     pub grace_secs: u64,
 }
 
 /// `[routing]`: which destinations see the pod's own address, and which belong to the host's stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoutingConfig {
+    /// Destinations that see the pod's own address: the VNet, peered VNets, on-premises networks. The pool's own
+    /// subnets always belong to them. Everything else sees the NIC's primary address.
     #[serde(deserialize_with = "text_values::prefixes")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub vnet_prefixes: Vec<IpNet>,
+    /// Addresses that belong to the host's stack, such as a node-local DNS cache's `169.254.20.10` or `fd00::10`. Those
+    /// of `ipsToRouteViaHost` in the network configuration are added.
     #[serde(deserialize_with = "text_values::addresses")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub host_addresses: Vec<IpAddr>,
-    /// Absent and empty differ: absent means that the cluster's service prefixes are not known.
+    /// The cluster's service prefixes. Absent: not known, so everything outside of the VNet prefixes goes up the host's
+    /// stack, where kube-proxy translates service addresses. A list, even an empty one, says that these are all, of
+    /// both families, and lets everything else take the short way to the wire.
     #[serde(deserialize_with = "text_values::known_prefixes", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub service_prefixes: Option<Vec<IpNet>>,
-    /// Of the ip-masq-agent's configuration.
+    /// Directory of the ip-masq-agent's configuration, such as its mounted ConfigMap; see below. Absent: there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masq_dir: Option<PathBuf>,
-    /// Addresses of the pool that have a public address of their own.
+    /// Pod addresses that have a public address of their own. Their pods are seen with the pod's address everywhere, by
+    /// the Internet too; only the platform's services (168.63.129.16, 169.254.169.254) see the NIC's primary address.
     #[serde(deserialize_with = "text_values::addresses")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub public_addresses: Vec<IpAddr>,
-    /// Keeps pods from the platform's metadata service.
+    /// `true` drops what pods send to the platform's metadata service, 169.254.169.254 TCP 80.
     pub block_imds: bool,
 }
 
 /// `[snat]`: the ports of the NIC's primary address that translated flows use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SnatConfig {
+    /// Ports of the NIC's primary address that translated flows take. Must meet neither `node_ports` nor the host's
+    /// `net.ipv4.ip_local_port_range`, or the agent does not start: a pod's flow and a socket of the host would
+    /// collide. Ports in it that the host listens on (TCP) or has bound (UDP) are given to no pod; they are looked at
+    /// every 10 seconds.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub port_range: PortRange,
+    /// Ports on which services of the node listen; in Kubernetes the API server's `--service-node-port-range`.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub node_ports: PortRange,
-    /// Whether IPv6 to the Internet is translated as well.
+    /// Whether IPv6 towards everything but the VNet prefixes sees the NIC's primary IPv6 address instead of the pod's.
+    /// The platform routes pods' own IPv6 addresses inside the VNet only.
     pub ipv6: bool,
 }
 
 /// `[datapath]`: how the eBPF programs are attached and sized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatapathConfig {
+    /// `auto`: TCX where the kernel has it (6.6 and later), else clsact. `tcx`: refuse to start without TCX. `clsact`:
+    /// filters of the clsact queueing discipline.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub attach: AttachMode,
-    /// Absent: by the machine's memory, see [`TableSizes`].
+    /// Entries of the connection table, and of the table of translations. 1024 to 16777216. Absent: one for every 64
+    /// KiB of the machine's memory, from 65536 (up to 4 GiB) to 524288 (from 32 GiB). A full table refuses new flows
+    /// and counts them; live ones stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flows: Option<u32>,
-    /// Half-open and one-way flows; absent: a share of `max_flows`.
+    /// Entries of the table of half-open and one-way flows, which a flood can only fill with itself. 1024 to 16777216.
+    /// Absent: a quarter of `max_flows`, at least 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_opening: Option<u32>,
-    /// Of pod interfaces; absent: the uplink's.
+    /// MTU of pod interfaces, 68 to 65535. Absent: the uplink's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Log rare events of the programs. Nothing is logged per packet in either case.
     pub log: bool,
 }
 
@@ -136,6 +186,8 @@ impl Default for AgentConfig {
             socket: DEFAULT_SOCKET.into(),
             state_dir: "/var/lib/azure-cni".into(),
             bpffs_dir: "/sys/fs/bpf/azure-cni".into(),
+            spool_dir: DEFAULT_DIR.into(),
+            conflist: None,
             log_level: LogLevel::Info,
             pool: PoolConfig::default(),
             reconcile: ReconcileConfig::default(),

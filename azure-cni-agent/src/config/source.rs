@@ -17,18 +17,38 @@ const REFRESH_SECS: (u64, u64) = (1, 86_400);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolConfig {
+    /// Who says which addresses there are: `wireserver`, `imds`, `cns` or `file`. [ipam.md](ipam.md) tells what each
+    /// is and how it is followed.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub source: PoolSource,
+    /// The file, for `source = "file"`: the wire server's XML or the JSON of instance metadata, told apart by its
+    /// content. It is read again every `refresh_min_secs`.
     pub file: PathBuf,
+    /// Where the wire server is asked.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub wireserver_url: HttpUrl,
+    /// Where instance metadata is asked.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub imds_url: HttpUrl,
-    /// Of the server; the paths of the calls are added.
+    /// The azure-cns server; the paths of its calls are added.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub cns_url: HttpUrl,
+    /// For how long a server may take to accept a connection. 1 to 60.
     pub connect_timeout_secs: u64,
+    /// For how long one request may take, answer included. 1 to 60.
     pub request_timeout_secs: u64,
+    /// The pause before the source is asked again after a change, after an error, and while pods find no free
+    /// address. 1 to 86400.
     pub refresh_min_secs: u64,
+    /// The longest pause: while nothing changes, each is twice the one before. `refresh_min_secs` to 86400.
     pub refresh_max_secs: u64,
+    /// For how many seconds a released address is not handed out again, so that packets still on their way to the old
+    /// pod do not reach a new one. 0 to 86400.
     pub cooldown_secs: u64,
+    /// When every free address was released less than `cooldown_secs` ago: `true` hands out the one released first;
+    /// `false` fails the pod's start with CNI error 11 (try again later), saying in how many seconds.
     pub reuse_cooling: bool,
 }
 

@@ -11,12 +11,19 @@ const SECS: (u64, u64) = (1, 432_000);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimeoutsConfig {
+    /// TCP, handshake not complete. At most `tcp_established_secs`.
     pub tcp_opening_secs: u32,
+    /// TCP, open in both directions.
     pub tcp_established_secs: u32,
+    /// TCP, one end has sent FIN. At most `tcp_established_secs`.
     pub tcp_half_closed_secs: u32,
+    /// TCP, both ends have sent FIN, or one a reset. At most `tcp_half_closed_secs`.
     pub tcp_closed_secs: u32,
+    /// UDP, ICMP echo and all other protocols, not answered yet. At most `datagram_replied_secs`.
     pub datagram_one_way_secs: u32,
+    /// The same, answered.
     pub datagram_replied_secs: u32,
 }
 

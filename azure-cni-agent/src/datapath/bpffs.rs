@@ -40,6 +40,17 @@ pub(super) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
     create(dir)
 }
 
+/// What is wrong with the directory of an agent that runs.
+pub(super) fn problem(dir: &Path) -> Option<String> {
+    match statfs(dir) {
+        Ok(info) if info.filesystem_type() == BPF_FS_MAGIC => None,
+        Ok(_) => {
+            Some(format!("{} is not on a bpffs any more: restart azure-cni-agent, which mounts one", dir.display()))
+        }
+        Err(error) => Some(format!("{}: {error}: restart azure-cni-agent, which mounts a bpffs", dir.display())),
+    }
+}
+
 /// Whether the directory, or the nearest one above it that exists, is on a bpffs.
 fn on_bpffs(dir: &Path) -> Result<bool, BpffsError> {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));

@@ -123,6 +123,11 @@ impl Datapath {
         Ok(interfaces)
     }
 
+    /// What keeps programs and maps from being pinned, if anything does.
+    pub fn bpffs_problem(&self) -> Option<String> {
+        bpffs::problem(&self.pins.root)
+    }
+
     pub fn mode(&self) -> AttachMode {
         self.mode
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::plan::{Action, Repair};
 use crate::agent::Agent;
 use crate::cni::{AttachmentId, CniError};
-use crate::commands::{self, Failure};
+use crate::commands::{self, Failure, Steps};
 use crate::datapath::Hook;
 use crate::endpoint::{self, label};
 use crate::state::AttachmentRecord;
@@ -49,7 +49,7 @@ async fn release(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError
     if link.is_some_and(|link| link.index == record.host_ifindex && record.boot_id == agent.boot_id) {
         return Ok(false);
     }
-    commands::detach(agent, id).await.map(|()| true)
+    commands::detach(agent, id, &mut Steps::default()).await.map(|()| true)
 }
 
 /// Whose it is the alias tells; without one, no call that works on anything may have made it.
@@ -93,7 +93,7 @@ async fn drop_lease(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniEr
     if record_of(agent, id).await?.is_some() || agent.lease_of(id).is_none() {
         return Ok(false);
     }
-    commands::detach(agent, id).await.map(|()| true)
+    commands::detach(agent, id, &mut Steps::default()).await.map(|()| true)
 }
 
 async fn rebuild(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {

@@ -13,6 +13,7 @@ use crate::cni::AttachmentId;
 use crate::datapath::Endpoint as MapEntry;
 use crate::endpoint::{self, label};
 use crate::ipam::Addresses;
+use crate::moment::Moment;
 use crate::net::{Link, NeighbourEntry, Netns, NetnsId, RouteEntry};
 use crate::state::{AttachmentRecord, Store};
 
@@ -87,6 +88,8 @@ impl Kernel {
         let first = IpAddr::V4(addresses.v4);
         let kept = self.map_entries.get(&first).is_some_and(|entry| entry.flags.has(EndpointFlags::KEEP_SOURCE));
         Some(AttachmentRecord {
+            asked: Moment::BOOT,
+            made: Moment::BOOT,
             addresses: addresses.iter().collect(),
             host_interface: link.name.clone(),
             host_ifindex: link.index,

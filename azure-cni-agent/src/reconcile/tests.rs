@@ -14,6 +14,7 @@ use crate::cni::AttachmentId;
 use crate::datapath::{Endpoint as MapEntry, Hook};
 use crate::endpoint::{self, Endpoint, label};
 use crate::ipam::Addresses;
+use crate::moment::Moment;
 use crate::net::{Link, NetnsId};
 use crate::state::AttachmentRecord;
 
@@ -60,6 +61,8 @@ fn record() -> AttachmentRecord {
         mtu: 1500,
         via_host: vec![],
         keep_source: false,
+        asked: Moment::BOOT,
+        made: Moment::BOOT,
     }
 }
 

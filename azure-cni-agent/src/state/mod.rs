@@ -8,9 +8,11 @@ mod database;
 mod durable;
 mod error;
 mod record;
+#[cfg(test)]
+pub(crate) mod sample;
 mod store;
 
 pub use durable::{remove_durably, write_durably};
 pub use error::StoreError;
 pub use record::AttachmentRecord;
-pub use store::{FILE_NAME, Moment, SetAside, Store};
+pub use store::{BootTime, FILE_NAME, SetAside, Store};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::cni::AttachmentId;
+use crate::moment::Moment;
 use crate::net::NetnsId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,12 @@ pub struct AttachmentRecord {
     /// The network opted out of source NAT.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_source: bool,
+    /// When the ADD was asked for that the runtime was answered last. Of an agent that did not write it: at boot.
+    #[serde(default, skip_serializing_if = "Moment::is_boot")]
+    pub asked: Moment,
+    /// When that ADD was recorded.
+    #[serde(default, skip_serializing_if = "Moment::is_boot")]
+    pub made: Moment,
 }
 
 #[cfg(test)]

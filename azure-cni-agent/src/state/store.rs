@@ -9,6 +9,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use redb::{ReadableTable, TableDefinition, TableError};
 
 use super::database::OpenDatabase;
@@ -33,7 +35,7 @@ const RELEASED: TableDefinition<&str, (&str, u64)> = TableDefinition::new("relea
 
 /// A point in time that a clock of the same boot can be compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moment {
+pub struct BootTime {
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
     /// By `CLOCK_BOOTTIME`.
@@ -112,7 +114,7 @@ impl Store {
     }
 
     /// Removes the attachment's record; whether there was one. Its addresses have then been released at that moment.
-    pub fn remove(&self, id: &AttachmentId, at: &Moment) -> Result<bool, StoreError> {
+    pub fn remove(&self, id: &AttachmentId, at: &BootTime) -> Result<bool, StoreError> {
         let Some(record) = self.get(id)? else { return Ok(false) };
         let key = id.to_string();
         self.database.write(|transaction| {
@@ -126,7 +128,7 @@ impl Store {
     }
 
     /// Addresses released in this boot at that moment or later, with when it was.
-    pub fn released_since(&self, moment: &Moment) -> Result<Vec<(IpAddr, Duration)>, StoreError> {
+    pub fn released_since(&self, moment: &BootTime) -> Result<Vec<(IpAddr, Duration)>, StoreError> {
         let is_later = |(boot_id, ms): (&str, u64)| boot_id == moment.boot_id && ms >= millis(moment.since_boot);
         self.database.read(|transaction| {
             let table = match transaction.open_table(RELEASED) {
@@ -166,6 +168,20 @@ impl Store {
             owned.collect::<Result<Vec<_>, redb::Error>>()
         })?;
         entries.iter().map(|(key, value)| self.decode(key, value)).collect()
+    }
+
+    /// Whether a record could be read and written now, as far as can be told without writing.
+    pub fn expect_usable(&self) -> Result<(), StoreError> {
+        self.database.read(|transaction| Ok(transaction.open_table(META)?.get(SCHEMA_KEY)?.map(drop)))?;
+        let path = self.path();
+        let state = statvfs(path).map_err(|errno| io(path, errno.into()))?;
+        if state.flags().contains(FsFlags::ST_RDONLY) {
+            return Err(io(path, Errno::EROFS.into()));
+        }
+        if state.blocks_free() == 0 {
+            return Err(io(path, Errno::ENOSPC.into()));
+        }
+        Ok(())
     }
 
     /// A new store gets the schema of this version; an old one must have one that this version knows.

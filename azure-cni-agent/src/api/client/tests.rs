@@ -151,7 +151,7 @@ fn a_request_longer_than_a_frame_is_not_sent() {
         path: None,
         traceparent: None,
     };
-    let request = Request::Cni(CniRequest { environment, config: "x".repeat(MAX_FRAME).into() });
+    let request = Request::Cni(CniRequest { environment, config: "x".repeat(MAX_FRAME).into(), asked: None });
     let result = call(Path::new("/nonexistent"), &request, LONG);
     assert!(matches!(result, Err(CallError::RequestTooLong(length)) if length > MAX_FRAME), "{result:?}");
 }

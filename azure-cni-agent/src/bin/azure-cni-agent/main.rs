@@ -1,14 +1,20 @@
 //! The daemon: reads its configuration, starts the agent and serves until it is told to stop. The data path goes on.
 //! SIGHUP makes it read its configuration again.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use azure_cni_agent::agent::Agent;
 use azure_cni_agent::config::{AgentConfig, ConfigError, Overrides};
-use azure_cni_agent::{maintain, routing, server};
+use azure_cni_agent::{conflist, maintain, routing, server};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::filter::LevelFilter;
+
+/// How long calls that have begun are waited for at the end; less than systemd waits for a service.
+const LAST_CALLS: Duration = Duration::from_secs(60);
 
 /// Attaches pods to the virtual network through eBPF.
 ///
@@ -36,6 +42,7 @@ fn main() -> anyhow::Result<()> {
     let config = arguments.read()?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .with_max_level(LevelFilter::from(config.log_level))
         .init();
@@ -61,6 +68,12 @@ async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
         _ = interrupted.recv() => return Ok(()),
     };
     let listener = server::listen(&socket)?;
+    match conflist::publish(&agent.config) {
+        Ok(true) => tracing::info!("the runtime's network configuration is written"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "the runtime's network configuration cannot be written: conflist"),
+    }
+    let calls = TaskTracker::new();
     tokio::spawn(maintain::maintain(agent.clone()));
     let reload = async {
         while hung_up.recv().await.is_some() {
@@ -68,13 +81,17 @@ async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        () = server::serve(agent.clone(), listener) => {}
+        () = server::serve(agent.clone(), listener, &calls) => {}
         () = reload => {}
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }
     // Nobody shall find a socket on which nobody answers.
     let _ = std::fs::remove_file(&socket);
+    calls.close();
+    if tokio::time::timeout(LAST_CALLS, calls.wait()).await.is_err() {
+        tracing::warn!(calls = calls.len(), "calls are left half-done: they took longer than {LAST_CALLS:?}");
+    }
     tracing::info!("ended; the data path goes on");
     Ok(())
 }

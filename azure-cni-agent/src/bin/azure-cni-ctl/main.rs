@@ -41,6 +41,8 @@ enum Command {
     },
     /// Flows that were refused of late, by pod and destination
     Events,
+    /// How long calls of the runtime and their steps have taken since the agent started
+    Steps,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Endpoints => Request::Endpoints,
         Command::Drops { .. } => Request::Drops,
         Command::Events => Request::Events,
+        Command::Steps => Request::Steps,
     };
     let answer = api::call(&arguments.socket, &request, TIMEOUT)
         .with_context(|| format!("no answer from the agent on {}", arguments.socket.display()))?;
@@ -76,6 +79,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Endpoints if !arguments.json => show::endpoints(answer)?,
         Command::Drops { all } if !arguments.json => show::drops(answer, all)?,
         Command::Events if !arguments.json => show::events(answer)?,
+        Command::Steps if !arguments.json => show::steps(answer)?,
         _ => {}
     }
     Ok(ExitCode::SUCCESS)

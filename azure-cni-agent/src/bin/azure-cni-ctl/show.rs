@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use azure_cni_agent::api::{DropCount, EndpointInfo, RefusalInfo, SourceStatus, Status};
+use azure_cni_agent::api::{DropCount, EndpointInfo, RefusalInfo, SourceStatus, Status, StepTime};
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
@@ -93,6 +93,28 @@ pub fn events(answer: Value) -> anyhow::Result<()> {
             SocketAddr::new(refusal.destination, refusal.destination_port).to_string(),
             protocol(refusal.protocol),
             refusal.reason,
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+pub fn steps(answer: Value) -> anyhow::Result<()> {
+    let times: Vec<StepTime> = serde_json::from_value(answer)?;
+    if times.is_empty() {
+        println!("no call has come yet");
+        return Ok(());
+    }
+    let millis = |micros: u64| format!("{:.3}", micros as f64 / 1e3);
+    let mut table = table(["COMMAND", "STEP", "COUNT", "P50 MS", "P99 MS", "MAX MS"]);
+    for time in times {
+        table.add_row([
+            time.command,
+            time.step,
+            time.count.to_string(),
+            millis(time.p50_us),
+            millis(time.p99_us),
+            millis(time.max_us),
         ]);
     }
     println!("{table}");

@@ -6,22 +6,22 @@
 mod agent;
 mod input;
 mod netns;
+mod spool;
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use azure_cni_agent::api::{CniRequest, LONGEST_CALL};
 use azure_cni_agent::cni::{self, CniError, CniVersion, Command, Environment, ErrorObject, Invocation};
+use azure_cni_agent::moment::Moment;
 use serde_json::Value;
-
-/// The longest that a call may take. Kubelet gives a pod's set-up four minutes; no configuration can change this.
-const LONGEST_CALL: Duration = Duration::from_secs(60);
 
 /// How long VERSION waits for its input.
 const VERSION_INPUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let deadline = Instant::now() + LONGEST_CALL;
+    let (deadline, asked) = (Instant::now() + LONGEST_CALL, Moment::now());
     let environment = match Environment::from_vars(|name| std::env::var_os(name)) {
         Ok(None) => return about(),
         Ok(Some(environment)) => Ok(environment),
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let version = cni::reported_version(config.as_ref().ok());
     let answer = match environment {
         Ok(_) if asks_version => Ok(Some(cni::version_answer(config.as_ref().ok()))),
-        Ok(environment) => serve(environment, config, deadline),
+        Ok(environment) => serve(environment, config, asked, deadline),
         Err(error) => Err(error.into()),
     };
     match answer {
@@ -60,6 +60,7 @@ impl From<CniError> for Failure {
 fn serve(
     mut environment: Environment,
     config: Result<Value, CniError>,
+    asked: Moment,
     deadline: Instant,
 ) -> Result<Option<Value>, Failure> {
     environment.check()?;
@@ -74,7 +75,16 @@ fn serve(
     }
     let socket = agent::socket(&invocation);
     let command = environment.command;
-    let answer = agent::ask(&socket, environment, config, deadline)?;
+    let answer = match agent::ask(&socket, CniRequest { environment, config, asked: Some(asked) }, deadline) {
+        Ok(answer) => answer,
+        Err(error) => match spool::deferrable(&invocation).filter(|_| agent::is_away(&error)) {
+            Some(call) => {
+                spool::write_down(spool::dir(&invocation), call, asked, &error.to_string())?;
+                Value::Null
+            }
+            None => return Err(agent::unanswered(command, error)),
+        },
+    };
     match (command, answer) {
         (Command::Add, result @ Value::Object(_)) => Ok(Some(result)),
         (Command::Add, other) => {

@@ -142,6 +142,7 @@ fn add_has_all_that_was_said() {
     assert_eq!(add.args.pod_name(), Some("p"));
     assert_eq!(add.config.prev_result.unwrap().interfaces[0].name, "eth0");
     assert_eq!(add.traceparent.as_deref(), Some(trace));
+    assert_eq!(env.trace_id().as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
 }
 
 #[test]
@@ -153,6 +154,7 @@ fn a_malformed_trace_context_is_dropped_and_fails_nothing() {
             panic!("not an ADD")
         };
         assert_eq!(add.traceparent, None, "{trace}");
+        assert_eq!(call(Command::Add, &[("TRACEPARENT", trace)]).trace_id(), None, "{trace}");
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cni::{CniVersion, Command, Environment, Invocation};
+use crate::state::sample::record;
 
 fn call(version: CniVersion) -> AddCall {
     let environment = Environment {
@@ -27,15 +28,8 @@ fn told(version: CniVersion, addresses: &[&str]) -> Value {
     let record = AttachmentRecord {
         id: call.attachment.clone(),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-        host_interface: "azv0123456789a".to_owned(),
-        host_ifindex: 17,
-        pod_mac: [2, 0, 0, 0, 0, 1],
         netns: call.netns.clone(),
-        netns_id: None,
-        boot_id: "b".to_owned(),
-        mtu: 1500,
-        via_host: vec![],
-        keep_source: false,
+        ..record("c1")
     };
     result(&call, &record).unwrap().to_json(version)
 }

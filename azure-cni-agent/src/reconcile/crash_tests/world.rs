@@ -12,12 +12,13 @@ use crate::cni::AttachmentId;
 use crate::datapath::{Endpoint as MapEntry, Hook};
 use crate::endpoint::{self, label};
 use crate::ipam::{Addresses, Leases, Wish};
+use crate::moment::Moment;
 use crate::net::{Link, NetnsId};
 use crate::reconcile::grace::Grace;
 use crate::reconcile::plan::{Action, Repair, plan};
 use crate::reconcile::rebuild::Kernel;
 use crate::reconcile::seen::{Life, Seen};
-use crate::state::{AttachmentRecord, Moment, Store};
+use crate::state::{AttachmentRecord, BootTime, Store};
 
 pub const CONTAINERS: u8 = 5;
 pub const ADDRESSES: u8 = 4;
@@ -111,7 +112,7 @@ impl World {
             };
             self.store().finish(&kernel.records(|path| self.netns_id(path))).unwrap();
         }
-        let since = Moment { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
+        let since = BootTime { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
         for (address, at) in self.store().released_since(&since).unwrap() {
             self.leases.restore_released(address, at);
         }
@@ -214,6 +215,8 @@ impl World {
             mtu: 1500,
             via_host: vec![],
             keep_source: false,
+            asked: Moment::BOOT,
+            made: Moment::BOOT,
             id,
         };
         self.store().put(&record).unwrap();
@@ -231,7 +234,7 @@ impl World {
         if dies() {
             return true;
         }
-        let now = Moment { boot_id: "boot".to_owned(), since_boot: self.now };
+        let now = BootTime { boot_id: "boot".to_owned(), since_boot: self.now };
         if self.store().remove(&id, &now).unwrap() {
             self.cooling.extend(held.iter().flat_map(Addresses::iter).map(|address| (address, self.now)));
         }

@@ -1,5 +1,4 @@
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
@@ -8,30 +7,10 @@ use redb::Database;
 use tempfile::TempDir;
 
 use super::*;
-use crate::net::NetnsId;
+use crate::state::sample::record;
 
-fn record(container: &str) -> AttachmentRecord {
-    AttachmentRecord {
-        id: AttachmentId {
-            network: "azure".parse().unwrap(),
-            container_id: container.parse().unwrap(),
-            ifname: "eth0".parse().unwrap(),
-        },
-        addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 240, 0, 5))],
-        host_interface: "azv0123456789a".to_owned(),
-        host_ifindex: 17,
-        pod_mac: [2, 0, 0, 0, 0, 1],
-        netns: "/run/netns/pod".into(),
-        netns_id: Some(NetnsId { device: 4, inode: 4_026_532_000 }),
-        boot_id: "6e7c7ab1-6b2f-4b0a-8a3e-b7d7dfb1b0a5".to_owned(),
-        mtu: 1500,
-        via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
-        keep_source: true,
-    }
-}
-
-fn at(boot: &str, secs: u64) -> Moment {
-    Moment { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
+fn at(boot: &str, secs: u64) -> BootTime {
+    BootTime { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
 }
 
 fn opened() -> (TempDir, Store) {

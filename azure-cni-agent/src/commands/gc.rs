@@ -1,0 +1,104 @@
+//! GC: frees what the runtime no longer knows of a network. Goes on past errors and reports them.
+//!
+//! The rule: the runtime's list tells of the time before it called. What was added since then is not in it and is kept.
+
+use std::sync::Arc;
+
+use super::del::detach;
+use super::error::Failure;
+use super::steps::Steps;
+use super::turn;
+use crate::agent::Agent;
+use crate::cni::{AttachmentId, CniError, GcCall};
+use crate::moment::Moment;
+use crate::state::AttachmentRecord;
+
+/// Frees every attachment of this network that is not in the list and stood when the runtime made the call.
+pub async fn collect(agent: &Arc<Agent>, call: &GcCall, asked: Moment, steps: &mut Steps) -> Result<(), CniError> {
+    let records = agent.records().await.map_err(Failure::from)?;
+    let stale = records.into_iter().filter(|record| is_stale(record, call, asked));
+    let mut failures = Vec::new();
+    for record in stale {
+        match free(agent, &record.id, call, asked, steps).await {
+            Ok(true) => tracing::info!(attachment = %record.id, "not known to the runtime any more; freed"),
+            Ok(false) => {}
+            Err(error) => failures.push((record.id, error)),
+        }
+    }
+    combined(failures)
+}
+
+/// Looks again once it has the turn: an ADD or a DEL may have had it before. False if there was nothing to free.
+async fn free(
+    agent: &Arc<Agent>,
+    id: &AttachmentId,
+    call: &GcCall,
+    asked: Moment,
+    steps: &mut Steps,
+) -> Result<bool, CniError> {
+    let _turn = turn(agent, id, steps).await?;
+    let record = agent.record(id).await.map_err(Failure::from)?;
+    if !record.is_some_and(|record| is_stale(&record, call, asked)) {
+        return Ok(false);
+    }
+    detach(agent, id, steps).await.map(|()| true)
+}
+
+fn is_stale(record: &AttachmentRecord, call: &GcCall, asked: Moment) -> bool {
+    record.id.network == call.network.name && !call.valid_attachments.contains(&record.id) && record.made < asked
+}
+
+/// One error that names every attachment that is still there; its code is the first one's.
+fn combined(failures: Vec<(AttachmentId, CniError)>) -> Result<(), CniError> {
+    let Some((_, first)) = failures.first() else { return Ok(()) };
+    let ids: Vec<String> = failures.iter().map(|(id, _)| id.to_string()).collect();
+    let texts: Vec<String> = failures.iter().map(|(id, error)| format!("{id}: {error}")).collect();
+    let msg = format!("{} attachments could not be freed: {}", failures.len(), ids.join(", "));
+    Err(CniError::new(first.code, msg).with_details(texts.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::SpooledRequest;
+    use crate::state::sample::record;
+
+    const ASKED: Moment = Moment::from_nanos(100);
+
+    fn stale(record: &AttachmentRecord, valid: &[&AttachmentRecord]) -> bool {
+        let valid = valid.iter().map(|record| record.id.clone()).collect();
+        is_stale(record, &SpooledRequest::to_gc("azure".parse().unwrap(), valid), ASKED)
+    }
+
+    #[test]
+    fn only_what_is_of_this_network_and_not_in_the_list_is_stale() {
+        let (mut kept, known, unknown) = (record("kept"), record("known"), record("unknown"));
+        kept.id.network = "other".parse().unwrap();
+        assert_eq!([&kept, &known, &unknown].map(|record| stale(record, &[&known])), [false, false, true]);
+        let mut other_interface = record("known");
+        other_interface.id.ifname = "net1".parse().unwrap();
+        assert!(stale(&other_interface, &[&known]));
+    }
+
+    #[test]
+    fn what_was_made_since_the_runtime_asked_is_kept_also_if_it_was_asked_for_before() {
+        for (asked, made, expected) in [(0, 0, true), (98, 99, true), (99, 100, false), (101, 102, false)] {
+            let record =
+                AttachmentRecord { asked: Moment::from_nanos(asked), made: Moment::from_nanos(made), ..record("a") };
+            assert_eq!(stale(&record, &[]), expected, "{asked} {made}");
+        }
+    }
+
+    #[test]
+    fn every_failure_is_told_and_the_code_is_the_first_ones() {
+        assert_eq!(combined(vec![]), Ok(()));
+        let failures = vec![
+            (record("a").id, CniError::io("disk")),
+            (record("b").id, CniError::internal("program").with_details("busy")),
+        ];
+        let error = combined(failures).unwrap_err();
+        assert_eq!(u32::from(error.code), 5);
+        assert!(error.msg.contains("2 attachments") && error.msg.contains("azure/a/eth0, azure/b/eth0"), "{error}");
+        assert!(error.details.contains("disk") && error.details.contains("program: busy"), "{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The network configuration for the runtime, written once the agent serves: a runtime that finds one takes the node for
+//! ready.
+//!
+//! The rule: what is there is the operator's, and is left as it is.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::AgentConfig;
+
+/// As it is shipped, for an agent with the default configuration.
+const SHIPPED: &str = include_str!("../../deploy/10-azure.conflist");
+
+/// Writes the file that `conflist` names, if it is absent; true if it was written.
+pub fn publish(config: &AgentConfig) -> std::io::Result<bool> {
+    let Some(path) = &config.conflist else { return Ok(false) };
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "conflist names no file"));
+    };
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    // No runtime reads a file of this ending.
+    let unfinished = dir.join(format!(".{}.new", name.to_string_lossy()));
+    write(&unfinished, &text(config)?)?;
+    // Unlike a rename, a link never replaces what somebody else has put there.
+    let linked = std::fs::hard_link(&unfinished, path);
+    std::fs::remove_file(&unfinished)?;
+    File::open(dir)?.sync_all()?;
+    match linked {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// The shipped one, with where this agent is found if that is not the default.
+fn text(config: &AgentConfig) -> serde_json::Result<String> {
+    let default = AgentConfig::default();
+    let mut conflist: Value = serde_json::from_str(SHIPPED)?;
+    for (key, path, usual) in
+        [("agentSocket", &config.socket, &default.socket), ("spoolDir", &config.spool_dir, &default.spool_dir)]
+    {
+        if path != usual {
+            conflist["plugins"][0][key] = path.to_string_lossy().into();
+        }
+    }
+    Ok(format!("{conflist:#}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cni::{CAPABILITIES, CniVersion, Command, Environment, Invocation};
+
+    fn shipped() -> Value {
+        serde_json::from_str(SHIPPED).unwrap()
+    }
+
+    #[test]
+    fn the_shipped_one_is_understood_by_old_and_new_runtimes() {
+        let conflist = shipped();
+        assert_eq!(conflist["cniVersion"], "0.3.1");
+        assert_eq!(conflist["cniVersions"], json!(["0.3.1", "0.4.0", "1.0.0", "1.1.0"]));
+        for version in CniVersion::SUPPORTED {
+            let mut netconf = conflist["plugins"][0].clone();
+            netconf["cniVersion"] = json!(version);
+            netconf["name"] = conflist["name"].clone();
+            let environment = Environment {
+                command: Command::Add,
+                container_id: Some("c1".into()),
+                netns: Some("/run/netns/p".into()),
+                ifname: Some("eth0".into()),
+                args: None,
+                path: Some("/opt/cni/bin".into()),
+                traceparent: None,
+            };
+            let Invocation::Add(call) = Invocation::parse(&environment, &netconf).unwrap() else {
+                panic!("not an ADD")
+            };
+            assert_eq!(call.config.ignored, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn the_shipped_one_declares_exactly_the_capabilities_that_are_served() {
+        let conflist = shipped();
+        let declared: Vec<_> = conflist["plugins"][0]["capabilities"].as_object().unwrap().iter().collect();
+        let mut served: Vec<_> = CAPABILITIES.map(|name| (name.to_owned(), json!(true))).into();
+        served.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(declared, served.iter().map(|(name, value)| (name, value)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn only_what_differs_from_the_defaults_is_added() {
+        let default = AgentConfig::default();
+        assert_eq!(serde_json::from_str::<Value>(&text(&default).unwrap()).unwrap(), shipped());
+        let moved = AgentConfig { socket: "/a/b".into(), spool_dir: "/a/spool".into(), ..default };
+        let conflist: Value = serde_json::from_str(&text(&moved).unwrap()).unwrap();
+        let ours = &conflist["plugins"][0];
+        assert_eq!((&ours["agentSocket"], &ours["spoolDir"]), (&json!("/a/b"), &json!("/a/spool")));
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("net.d/10-azure.conflist");
+        let config = AgentConfig { conflist: Some(path.clone()), ..AgentConfig::default() };
+        assert!(publish(&config).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text(&config).unwrap());
+        std::fs::write(&path, "the operator's").unwrap();
+        assert!(!publish(&config).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the operator's");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        assert!(!publish(&AgentConfig::default()).unwrap());
+    }
+}

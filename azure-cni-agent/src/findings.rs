@@ -1,0 +1,132 @@
+//! What is wrong with the agent or its node, each with what it keeps from working: one list for STATUS, ADD and the
+//! operator's command.
+//!
+//! The rule: looking never fails. What cannot be looked at is a finding itself.
+
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::datapath::Hook;
+use crate::ipam::Counts;
+use crate::net::Link;
+use crate::node;
+
+/// What a finding keeps from working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Nothing yet.
+    None,
+    NoNewPods,
+    /// New pods, and pods that exist are limited.
+    PodsLimited,
+}
+
+/// One sentence for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub effect: Effect,
+    pub text: String,
+}
+
+/// The texts of those that keep pods from being added, as one sentence; `None` if pods can be added.
+pub fn told(findings: &[Finding]) -> Option<String> {
+    let texts: Vec<&str> =
+        findings.iter().filter(|finding| finding.effect > Effect::None).map(|finding| finding.text.as_str()).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
+/// Everything that would keep an ADD from succeeding now.
+pub async fn of_adds(agent: &Arc<Agent>) -> Vec<Finding> {
+    let mut findings = of_node(agent).await;
+    findings.extend(of_pool(agent));
+    if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
+        findings.push(no_new_pods(format!("attachments cannot be recorded: {error}")));
+    }
+    findings
+}
+
+/// What the data path stands on: the node's settings, its uplink, and the programs there.
+pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
+    let uplink = match agent.netlink.link_by_index(agent.uplink.index).await {
+        Ok(Some(link)) => link,
+        Ok(None) => {
+            let name = &agent.uplink.name;
+            return vec![limited(format!("uplink {name} is gone: restart azure-cni-agent once it is back"))];
+        }
+        Err(error) => return vec![limited(format!("uplink {}: {error}", agent.uplink.name))],
+    };
+    let mut findings: Vec<Finding> = match node::problems(&agent.netlink, &uplink, agent.pool().is_dual_stack()).await {
+        Ok(problems) => problems.into_iter().map(limited).collect(),
+        Err(error) => vec![limited(error.to_string())],
+    };
+    match agent.datapath.bpffs_problem() {
+        Some(problem) => findings.push(limited(problem)),
+        None => findings.extend(Hook::UPLINK.into_iter().filter_map(|hook| of_hook(agent, hook, &uplink))),
+    }
+    findings
+}
+
+fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
+    let (program, name) = (hook.program(), &uplink.name);
+    match agent.datapath.is_attached(hook, name) {
+        Ok(true) => None,
+        Ok(false) => {
+            let text = format!("program {program} is not attached to uplink {name}: restart azure-cni-agent");
+            Some(limited(text))
+        }
+        Err(error) => Some(limited(format!("program {program} at uplink {name}: {error}"))),
+    }
+}
+
+/// Of every family that new pods get an address of.
+fn of_pool(agent: &Agent) -> Vec<Finding> {
+    if agent.cns.is_some() {
+        // The addresses are azure-cns's to know.
+        return Vec::new();
+    }
+    let counts = agent.pool_counts();
+    let v6 = counts.v6.unwrap_or_default();
+    let families = [("IPv4", counts.v4, true), ("IPv6", v6, agent.pool().is_dual_stack())];
+    let wanted = families.into_iter().filter(|(.., wanted)| *wanted);
+    wanted.filter_map(|(family, counts, _)| exhausted(family, counts, agent.config.pool.reuse_cooling)).collect()
+}
+
+fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<Finding> {
+    let Counts { total, free, leased, cooling } = counts;
+    let next = if reuse_cooling { free + cooling } else { free };
+    (next == 0).then(|| {
+        no_new_pods(format!(
+            "the pool has no free {family} address: of {total}, {leased} are leased and {cooling} were released a moment ago"
+        ))
+    })
+}
+
+fn limited(text: String) -> Finding {
+    Finding { effect: Effect::PodsLimited, text }
+}
+
+fn no_new_pods(text: String) -> Finding {
+    Finding { effect: Effect::NoNewPods, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_exhausted_exactly_if_a_lease_would_find_nothing() {
+        let counts = |free, leased, cooling| Counts { total: free + leased + cooling, free, leased, cooling };
+        for (counts, reuse_cooling, is_exhausted) in [
+            (counts(1, 9, 0), false, false),
+            (counts(0, 9, 0), false, true),
+            (counts(0, 9, 1), false, true),
+            (counts(0, 9, 1), true, false),
+            (counts(0, 9, 0), true, true),
+            (counts(0, 0, 0), false, true),
+        ] {
+            let finding = exhausted("IPv6", counts, reuse_cooling);
+            assert_eq!(finding.is_some(), is_exhausted, "{counts:?} {reuse_cooling}");
+            assert!(finding.is_none_or(|finding| finding.text.contains("IPv6") && finding.effect == Effect::NoNewPods));
+        }
+    }
+}

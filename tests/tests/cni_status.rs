@@ -1,0 +1,181 @@
+//! STATUS: succeeds exactly if an ADD could, and says what an operator has to do if not.
+
+use std::fs;
+
+use azure_cni_tests::{CniCall, CniError, Fabric, FabricBuilder, Namespace, Result, Station, Vm, configure};
+use nix::mount::{MntFlags, umount2};
+
+/// The CNI specification, section "Error".
+const TRY_AGAIN: u32 = 11;
+const UNAVAILABLE: u32 = 50;
+const LIMITED: u32 = 51;
+
+fn status(vm: &Vm) -> Result<CniCall> {
+    Ok(CniCall::new("STATUS")?.netconf(&vm.netconf()))
+}
+
+fn assert_available(vm: &Vm) -> Result<()> {
+    let output = vm.cni(&status(vm)?)?;
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let pod = vm.add_pod("available")?;
+    pod.del()
+}
+
+/// STATUS fails with this code and these words; so does an ADD, and leaves nothing.
+fn assert_unavailable(vm: &Vm, code: u32, words: &[&str]) -> Result<CniError> {
+    let error = vm.cni(&status(vm)?)?.error()?;
+    assert_eq!(error.code, code, "{error}");
+    for word in words {
+        assert!(error.msg.contains(word), "{word}: {error}");
+    }
+    let namespace = Namespace::create("unavailable")?;
+    let add = CniCall::new("ADD")?.attachment("unavailable", namespace.path(), "eth0").netconf(&vm.netconf());
+    let refused = vm.cni(&add)?.error()?;
+    assert_eq!(refused.code, TRY_AGAIN, "{refused}");
+    for word in words {
+        assert!(refused.msg.contains(word), "{word}: {refused}");
+    }
+    Ok(error)
+}
+
+fn fabric() -> FabricBuilder {
+    Fabric::builder().agent_toml("pool.cooldown_secs = 0")
+}
+
+#[test]
+fn status_succeeds_while_pods_can_be_added() -> Result<()> {
+    for builder in [fabric(), fabric().dual_stack(), fabric().agent_toml("datapath.attach = 'clsact'")] {
+        let net = builder.start()?;
+        assert_available(net.vm(0))?;
+        net.vm(0).expect_clean()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn status_without_an_agent_says_where_it_was_looked_for() -> Result<()> {
+    let net = fabric().without_agents().start()?;
+    let vm = net.vm(0);
+    let socket = vm.socket();
+    assert_unavailable(vm, UNAVAILABLE, &["agent", &socket.to_string_lossy()])?;
+    vm.start_agent()?;
+    assert_available(vm)
+}
+
+#[test]
+fn status_with_an_exhausted_pool_says_how_many_addresses_are_leased() -> Result<()> {
+    let net = fabric().pool(2).start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let error = vm.cni(&status(vm)?)?.error()?;
+    assert_eq!(error.code, UNAVAILABLE, "{error}");
+    assert!(error.msg.contains("IPv4") && error.msg.contains("2 are leased"), "{error}");
+    assert_unavailable(vm, UNAVAILABLE, &["IPv4"])?;
+    pods[0].del()?;
+    assert_available(vm)
+}
+
+#[test]
+fn status_with_addresses_that_all_cool_down_fails_as_an_add_does() -> Result<()> {
+    for (reuse, available) in [("false", false), ("true", true)] {
+        let toml = format!("pool.cooldown_secs = 600\npool.reuse_cooling = {reuse}");
+        let net = Fabric::builder().pool(1).agent_toml(&toml).start()?;
+        let vm = net.vm(0);
+        vm.add_pod("a")?.del()?;
+        if available {
+            assert_available(vm)?;
+        } else {
+            assert_unavailable(vm, UNAVAILABLE, &["IPv4"])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn status_with_forwarding_off_has_the_command_that_mends_it() -> Result<()> {
+    let net = fabric().dual_stack().start()?;
+    let vm = net.vm(0);
+    for (key, command) in [
+        ("net/ipv4/ip_forward", "sysctl -w net.ipv4.ip_forward=1"),
+        ("net/ipv6/conf/all/forwarding", "sysctl -w net.ipv6.conf.all.forwarding=1"),
+    ] {
+        vm.namespace().sysctl(key, "0")?;
+        assert_unavailable(vm, LIMITED, &["forwarding is off", command])?;
+        vm.namespace().sysctl(key, "1")?;
+        assert_available(vm)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn status_with_the_uplink_down_has_the_command_that_mends_it() -> Result<()> {
+    let net = fabric().start()?;
+    let vm = net.vm(0);
+    configure(vm.namespace(), "link set eth0 down")?;
+    assert_unavailable(vm, LIMITED, &["eth0 is down", "ip link set eth0 up"]).map(drop)
+}
+
+#[test]
+fn status_with_a_program_of_the_uplink_detached_names_it() -> Result<()> {
+    let net = fabric().agent_toml("datapath.attach = 'tcx'").start()?;
+    let vm = net.vm(0);
+    fs::remove_file(vm.pins("links").join("eth0-from_wire")).expect("the agent pinned it");
+    let error = assert_unavailable(vm, LIMITED, &["from_wire", "eth0"])?;
+    assert!(!error.msg.contains("to_wire"), "{error}");
+    vm.restart_agent()?;
+    assert_available(vm)
+}
+
+#[test]
+fn status_without_the_bpf_file_system_names_it() -> Result<()> {
+    let net = fabric().start()?;
+    let vm = net.vm(0);
+    let mount = vm.bpffs_dir().parent().expect("the agent has a directory of its own").to_owned();
+    umount2(&mount, MntFlags::MNT_DETACH).expect("the fabric mounted it");
+    assert_unavailable(vm, LIMITED, &[&mount.to_string_lossy(), "bpffs"])?;
+    vm.restart_agent()?;
+    assert_available(vm)
+}
+
+#[test]
+fn status_with_a_full_disk_names_the_store() -> Result<()> {
+    let net = fabric().without_agents().start()?;
+    let vm = net.vm(0);
+    let dir = vm.state_dir();
+    let size = Some("size=8m");
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), &dir, Some("tmpfs"), flags, size).expect("a mount namespace of our own");
+    vm.start_agent()?;
+    assert_available(vm)?;
+    let filler = dir.join("filler");
+    // Until the disk has no room: the error is what is wanted.
+    fs::write(&filler, vec![0; 16 << 20]).expect_err("the disk is smaller");
+    let error = vm.cni(&status(vm)?)?.error()?;
+    assert_eq!(error.code, UNAVAILABLE, "{error}");
+    assert!(error.msg.contains("attachments.redb") && error.msg.contains("No space"), "{error}");
+    fs::remove_file(&filler).expect("it was written");
+    assert_available(vm)
+}
+
+#[test]
+fn status_of_a_configuration_that_add_would_refuse_is_refused_likewise() -> Result<()> {
+    let net = fabric().dual_stack().start()?;
+    let vm = net.vm(0);
+    let mut netconf = vm.netconf();
+    netconf["mtu"] = 1279.into();
+    let error = vm.cni(&CniCall::new("STATUS")?.netconf(&netconf))?.error()?;
+    assert_eq!(error.code, 7, "{error}");
+    assert!(error.msg.contains("1279"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn operators_command_tells_of_the_same_problems() -> Result<()> {
+    let net = fabric().start()?;
+    let vm = net.vm(0);
+    vm.namespace().sysctl("net/ipv4/ip_forward", "0")?;
+    let error = vm.cni(&status(vm)?)?.error()?;
+    let problems = vm.status()?["problems"].clone();
+    assert_eq!(problems, serde_json::json!([error.msg]));
+    Ok(())
+}
