@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use azure_cni_agent::cni::CniVersion;
+use azure_cni_agent::moment::Moment;
 use plugin::agent::{Agent, error_answer};
 use plugin::run::{Call, PodNamespace, config};
 use serde_json::{Value, json};
@@ -69,14 +70,18 @@ fn the_agent_gets_the_call_as_it_was_made() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let agent = Agent::answering(json!({"ok": {}}));
     let stdin = config(CniVersion::V1_0_0);
+    let before = Moment::now();
     let run = Call::new("ADD", &agent, &pod)
         .var("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=p")
         .var("TRACEPARENT", trace)
         .stdin(&stdin)
         .run();
     assert_eq!(run.code, 0, "{}", run.stdout);
+    let mut request = agent.request();
+    let asked = request.as_object_mut().unwrap().remove("asked").and_then(|asked| asked.as_u64()).unwrap();
+    assert!((before..=Moment::now()).contains(&Moment::from_nanos(asked)), "{asked}");
     assert_eq!(
-        agent.request(),
+        request,
         json!({
             "op": "cni", "command": "ADD", "containerId": "c1", "netns": pod.path(), "ifname": "eth0",
             "args": "IgnoreUnknown=1;K8S_POD_NAME=p", "path": "/opt/cni/bin", "traceparent": trace,
@@ -145,7 +150,7 @@ fn a_configuration_that_is_not_served_fails_before_the_agent_is_asked() {
     for (extra, code) in [
         (json!({"multiTenancy": true}), 7),
         (json!({"mode": "transparent-vlan"}), 7),
-        (json!({"runtimeConfig": {"mac": "0a:00:00:00:00:01"}}), 2),
+        (json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}), 2),
         (json!({"cniVersion": "0.2.0"}), 1),
     ] {
         let mut config: Value = serde_json::from_str(&config(CniVersion::NEWEST)).unwrap();
@@ -210,7 +215,7 @@ fn del_works_whatever_became_of_the_namespace() {
 #[test]
 fn without_an_agent_the_runtime_is_told_soon_what_to_do() {
     let pod = PodNamespace::new();
-    for (command, code) in [("ADD", 11), ("DEL", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50)] {
+    for (command, code) in [("ADD", 11), ("CHECK", 11), ("STATUS", 50)] {
         let begun = Instant::now();
         let run = Call::without_agent(command, &pod).run();
         assert_eq!((run.code, run.error()), (1, code), "{command}");
@@ -220,11 +225,28 @@ fn without_an_agent_the_runtime_is_told_soon_what_to_do() {
 }
 
 #[test]
+fn without_an_agent_what_frees_something_is_written_down_at_once_and_has_succeeded() {
+    let pod = PodNamespace::new();
+    for command in ["DEL", "GC"] {
+        let call = Call::without_agent(command, &pod);
+        let run = call.run();
+        assert_eq!((run.code, run.stdout.as_str(), call.spooled()), (0, "", 1), "{command}");
+    }
+    // A folder that cannot be made.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for command in ["DEL", "GC"] {
+        let run = Call::without_agent(command, &pod).var("AZURE_CNI_SPOOL", file.path().to_str().unwrap()).run();
+        assert_eq!((run.code, run.error()), (1, 11), "{command}");
+        assert!(run.json()["msg"].as_str().unwrap().contains("nothing was freed"), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn status_does_not_wait_for_an_agent_that_is_down() {
     let pod = PodNamespace::new();
     let begun = Instant::now();
     assert_eq!(Call::without_agent("STATUS", &pod).run().error(), 50);
-    // ADD waits two seconds for an agent that restarts.
+    // ADD waits five seconds for an agent that restarts.
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
@@ -246,10 +268,13 @@ fn an_agent_that_restarts_is_waited_for() {
 #[test]
 fn an_agent_that_dies_in_the_middle_of_a_call_means_try_again() {
     let pod = PodNamespace::new();
-    for (command, code) in [("ADD", 11), ("DEL", 11), ("STATUS", 50)] {
+    for (command, code) in [("ADD", 11), ("STATUS", 50)] {
         let run = Call::new(command, &Agent::dying(), &pod).run();
         assert_eq!((run.code, run.error()), (1, code), "{command}: {}", run.stdout);
     }
+    // What frees something is carried out again by the next agent: twice does no harm.
+    let del = Call::new("DEL", &Agent::dying(), &pod);
+    assert_eq!((del.run().code, del.spooled()), (0, 1));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod uplinks;
 mod wiring;
 
 // Measuring.
+mod calls;
 mod figure;
 mod leases;
 mod load;
@@ -65,9 +66,10 @@ fn run(options: &Options) -> Result<()> {
     progress.note("building a VNet with three VMs for each way to attach pods");
     // Service prefixes are known, so that all egress of ours may take the short way.
     let net = Fabric::builder()
-        .vms(testbed::VMS)
+        .vms(testbed::VMS + calls::VMS)
+        .pool(plan::MOST_PODS)
         .without_agents()
-        .agent_toml("routing.service_prefixes = ['10.0.0.0/16']")
+        .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
     let testbed = Testbed::build(&net, &plan, &options.cni_plugins)?;
     let wirings = testbed.check_wirings()?;
@@ -76,9 +78,10 @@ fn run(options: &Options) -> Result<()> {
     let results = rounds::run(&plan, &testbed, cores, &progress)?;
     let programs = programs::measure(&net, &plan, &progress)?;
     let leases = leases::measure(&plan)?;
+    let calls = calls::measure(&net, testbed::SPARE, &plan, &options.cni_plugins, &progress)?;
     progress.clear();
 
-    let report = Report { machine, plan, wirings, results, programs, leases, took: progress.elapsed() };
+    let report = Report { machine, plan, wirings, results, programs, leases, calls, took: progress.elapsed() };
     println!("{}", report.text());
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report.json()).context("write the report as JSON")?;

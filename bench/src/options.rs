@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::plan::Arm;
+use crate::plan::{Arm, MOST_PODS};
 
 /// Measures how fast pods are on this machine, and compares.
 ///
@@ -27,6 +27,7 @@ use crate::plan::Arm;
         bench --filter programs              nanoseconds per packet of each eBPF program, no traffic\n  \
         bench --filter memory                bytes per flow, no traffic\n  \
         bench --filter leases                nanoseconds per lease by the size of the pool, no traffic\n  \
+        bench --filter calls --pods 50       ADD and DEL of 50 pods, one at a time and all at once\n  \
         bench --arm ours --arm bare          without the reference plugin\n  \
         bench --list                         everything that --filter can name\n\n\
         Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, and for the bridge arm\n\
@@ -42,6 +43,9 @@ pub(crate) struct Options {
     /// How long each load runs in each round (iperf3: whole seconds, at least one)
     #[arg(long, value_name = "S", value_parser = positive)]
     pub(crate) seconds: Option<f64>,
+    /// How many pods CNI calls are made for; without it 250, with --quick 25
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_PODS)))]
+    pub(crate) pods: Option<u8>,
     /// Only what has TEXT in its name; may be repeated to add more
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Vec<String>,

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::{load::Load, options::Options};
+use crate::{load::Load, options::Options, statistics::FEWEST_ROUNDS};
 
 /// A way to attach pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -69,8 +69,12 @@ impl Path {
 /// How the programs' own cost, in time and in memory, is called in filters.
 const PROGRAMS: &str = "programs";
 const MEMORY: &str = "memory";
-/// Likewise of the book of leases.
+/// Likewise of the book of leases, and of CNI calls.
 const LEASES: &str = "leases";
+const CALLS: &str = "calls";
+
+/// The platform's limit for a VM.
+pub(crate) const MOST_PODS: u8 = 250;
 
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
@@ -83,6 +87,11 @@ pub(crate) struct Plan {
     pub(crate) programs: bool,
     pub(crate) memory: bool,
     pub(crate) leases: bool,
+    pub(crate) calls: bool,
+    /// That CNI calls are made for.
+    pub(crate) pods: usize,
+    /// Each attaches and detaches all pods twice, on every arm.
+    pub(crate) call_rounds: u16,
     arms: Vec<Arm>,
 }
 
@@ -98,6 +107,9 @@ impl Plan {
             programs: wanted(PROGRAMS),
             memory: wanted(MEMORY),
             leases: wanted(LEASES),
+            calls: wanted(CALLS),
+            pods: options.pods.unwrap_or(if options.quick { 25 } else { MOST_PODS }).into(),
+            call_rounds: options.rounds.unwrap_or(FEWEST_ROUNDS),
             arms: options.arm.clone(),
         }
     }
@@ -107,7 +119,7 @@ impl Plan {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.loads.is_empty() && !self.programs && !self.memory && !self.leases
+        self.loads.is_empty() && !self.programs && !self.memory && !self.leases && !self.calls
     }
 }
 
@@ -129,6 +141,9 @@ impl fmt::Display for Plan {
         if self.leases {
             writeln!(f, "{LEASES:<28}nanoseconds of a lease and its release, by the size of the pool")?;
         }
+        if self.calls {
+            writeln!(f, "{CALLS:<28}CNI ADD and DEL of {} pods, the plugin's whole run", self.pods)?;
+        }
         Ok(())
     }
 }
@@ -147,7 +162,9 @@ mod tests {
     fn without_filters_everything_is_measured() {
         let plan = plan(&[]);
         assert_eq!(plan.loads.len(), Path::ALL.len() * Load::ALL.len());
-        assert!(plan.programs && plan.memory && plan.leases && plan.has(Arm::Bare) && plan.has(Arm::Bridge));
+        assert!(
+            plan.programs && plan.memory && plan.leases && plan.calls && plan.has(Arm::Bare) && plan.has(Arm::Bridge)
+        );
     }
 
     #[test]
@@ -155,7 +172,7 @@ mod tests {
         let plan = plan(&["--filter", "same-vm/udp", "--filter", "internet/"]);
         let expected = 1 + Load::ALL.len();
         assert_eq!(plan.loads.len(), expected, "{plan}");
-        assert!(!plan.programs && !plan.memory && !plan.leases);
+        assert!(!plan.programs && !plan.memory && !plan.leases && !plan.calls);
     }
 
     #[test]

@@ -32,12 +32,7 @@ impl<'net> BridgeNode<'net> {
     /// Runs the plugin as a runtime does.
     pub(crate) fn add_pod(&self, name: &str) -> Result<BridgedPod> {
         let namespace = Namespace::create(&format!("{}-{name}", self.vm.name()))?;
-        let mut plugin = self.vm.namespace().command(self.plugins.join("bridge"))?;
-        plugin.env_clear().env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", namespace.name());
-        plugin.env("CNI_NETNS", namespace.path()).env("CNI_IFNAME", "eth0").env("CNI_PATH", self.plugins);
-        // The plugins look for iptables and sysctls themselves.
-        plugin.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let result = succeed(plugin, &self.netconf().to_string()).with_context(|| {
+        let result = succeed(self.command("ADD", &namespace)?, &self.netconf().to_string()).with_context(|| {
             format!(
                 "the bridge plugin in {} (Debian package containernetworking-plugins; --cni-plugins says where)",
                 self.plugins.display()
@@ -49,7 +44,17 @@ impl<'net> BridgeNode<'net> {
         Ok(BridgedPod { namespace, address })
     }
 
-    fn netconf(&self) -> Value {
+    /// The plugin with the environment of a call; what it reads is [`Self::netconf`].
+    pub(crate) fn command(&self, verb: &str, namespace: &Namespace) -> Result<Command> {
+        let mut plugin = self.vm.namespace().command(self.plugins.join("bridge"))?;
+        plugin.env_clear().env("CNI_COMMAND", verb).env("CNI_CONTAINERID", namespace.name());
+        plugin.env("CNI_NETNS", namespace.path()).env("CNI_IFNAME", "eth0").env("CNI_PATH", self.plugins);
+        // The plugins look for iptables and sysctls themselves.
+        plugin.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Ok(plugin)
+    }
+
+    pub(crate) fn netconf(&self) -> Value {
         let pool = self.vm.pool();
         json!({
             "cniVersion": "1.0.0",

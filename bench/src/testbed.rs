@@ -13,6 +13,7 @@ use azure_cni_tests::{
 };
 
 use crate::{
+    calls,
     plan::{Arm, Path, Plan},
     reference::{BridgeNode, BridgedPod},
     uplinks::{self, InternetHost},
@@ -25,6 +26,8 @@ pub(crate) const VMS: u8 = 6;
 /// Which of them an arm has: two that are neighbours, and one at the Internet.
 const OURS: [usize; 3] = [0, 1, 2];
 const BRIDGE: [usize; 3] = [3, 4, 5];
+/// Those of the network behind them: for CNI calls.
+pub(crate) const SPARE: [usize; calls::VMS as usize] = [6, 7];
 
 pub(crate) struct Testbed<'net> {
     bare: Option<Yardstick>,

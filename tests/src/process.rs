@@ -128,6 +128,10 @@ impl End {
 }
 
 impl Daemon {
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Starts the command in a process group of its own, so that Ctrl-C reaches only us.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let text = describe(&command);

@@ -214,8 +214,17 @@ impl Vm {
         }
     }
 
-    /// What has no folder of its own is kept in the VM's.
-    fn plugin(&self, call: &CniCall) -> Result<Command> {
+    /// Bytes of the agent's memory that are in RAM (proc_pid_status(5), `VmRSS`).
+    pub fn agent_resident_bytes(&self) -> Result<u64> {
+        let pid = self.agent().as_ref().map(Daemon::pid).ok_or_else(|| self.agent_error("does not run".into()))?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).attempt(|| "read the agent's status".into())?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map(|kib: u64| kib * 1024).ok_or_else(|| self.agent_error("has no VmRSS".into()))
+    }
+
+    /// The plugin with the environment of a call, for whoever runs it in a way of their own. What has no folder of its
+    /// own is kept in the VM's.
+    pub fn plugin(&self, call: &CniCall) -> Result<Command> {
         let mut command = self.namespace().command(binaries::locate("azure-cni")?)?;
         command.env_clear().env("AZURE_CNI_SPOOL", self.spool_dir()).envs(call.environment());
         Ok(command)

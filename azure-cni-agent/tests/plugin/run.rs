@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use azure_cni_agent::cni::CniVersion;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::agent::Agent;
 
@@ -56,12 +57,16 @@ impl Drop for PodNamespace {
 pub(crate) struct Call {
     vars: Vec<(String, String)>,
     stdin: String,
+    /// Where the plugin writes down what it could not ask an agent for.
+    spool: TempDir,
 }
 
 impl Call {
-    /// No variable at all.
+    /// No variable of a call.
     pub(crate) fn bare() -> Self {
-        Self { vars: Vec::new(), stdin: config(CniVersion::NEWEST) }
+        let spool = TempDir::new().unwrap();
+        let vars = vec![("AZURE_CNI_SPOOL".to_owned(), spool.path().to_str().unwrap().to_owned())];
+        Self { vars, stdin: config(CniVersion::NEWEST), spool }
     }
 
     /// A whole call, to an agent that is not there.
@@ -88,6 +93,11 @@ impl Call {
     pub(crate) fn stdin(mut self, text: impl AsRef<str>) -> Self {
         self.stdin = text.as_ref().to_owned();
         self
+    }
+
+    /// How many requests the plugin has written down.
+    pub(crate) fn spooled(&self) -> usize {
+        self.spool.path().read_dir().unwrap().count()
     }
 
     pub(crate) fn command(&self) -> Command {

@@ -27,6 +27,7 @@ impl Report {
             "programs": self.programs.costs,
             "memory": self.programs.memory,
             "leases": self.leases,
+            "calls": self.calls,
         })
     }
 

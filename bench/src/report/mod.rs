@@ -8,6 +8,7 @@ use std::time::Duration;
 pub(crate) use text::wirings;
 
 use crate::{
+    calls::Calls,
     figure::Figure,
     leases::LeaseCost,
     machine::Machine,
@@ -26,6 +27,7 @@ pub(crate) struct Report {
     pub(crate) results: Results,
     pub(crate) programs: Programs,
     pub(crate) leases: Vec<LeaseCost>,
+    pub(crate) calls: Option<Calls>,
     pub(crate) took: Duration,
 }
 

@@ -6,6 +6,7 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORI
 
 use super::Report;
 use crate::{
+    calls::{ArmSamples, CallFigure, Calls},
     figure::Figure,
     leases::LeaseCost,
     plan::{Arm, Path},
@@ -59,6 +60,21 @@ impl Report {
         if !self.leases.is_empty() {
             writeln!(text, "\nLeases (one thread, half of the pool held)\n{}", lease_table(&self.leases))
                 .expect("a String takes all");
+        }
+        if let Some(calls) = &self.calls {
+            let resident = calls.agent_resident_bytes.map_or(String::new(), |bytes| {
+                format!(
+                    "The agent's resident memory with all of them attached: {:.1} MiB.\n",
+                    bytes as f64 / f64::from(1 << 20)
+                )
+            });
+            writeln!(
+                text,
+                "\nCNI calls for {} pods, the plugin's whole run\n{}\n{resident}",
+                calls.pods,
+                call_table(calls)
+            )
+            .expect("a String takes all");
         }
         text + &self.remarks()
     }
@@ -153,6 +169,23 @@ fn lease_table(costs: &[LeaseCost]) -> Table {
     let mut table = table(["A lease and its release, with a pool of", "ns, median"].map(str::to_owned));
     for LeaseCost { addresses, summary: Summary { median, low, high }, .. } in costs {
         add_row(&mut table, [format!("{addresses} addresses"), format!("{median:.0} ({low:.0}-{high:.0})")]);
+    }
+    table
+}
+
+fn call_table(calls: &Calls) -> Table {
+    let arms = calls.figures.first().map_or(&[][..], |figure| &figure.arms);
+    let mut head = vec!["Call".to_owned()];
+    head.extend(arms.iter().map(|arm| arm.arm.title().to_owned()));
+    head.push(format!("to {}", Arm::Bridge.title()));
+    let mut table = table(head);
+    for CallFigure { verb, what, arms, ratio } in &calls.figures {
+        let mut row = vec![format!("{verb} {}", what.title())];
+        row.extend(arms.iter().map(|ArmSamples { summary: Summary { median, low, high }, .. }| {
+            format!("{:.2} ms ({:.2}-{:.2})", median / 1e6, low / 1e6, high / 1e6)
+        }));
+        row.push(ratio_cell(ratio.clone()));
+        add_row(&mut table, row);
     }
     table
 }

@@ -1,0 +1,167 @@
+//! CNI calls as a runtime makes them: the plugin's whole run, from its start to its end, one after another and all at once.
+//!
+//! Both plugins are run alike, on VMs of their own that carry no traffic. Every round fills the VM with pods and empties it
+//! again; arms take turns within a round.
+
+mod node;
+mod run;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use azure_cni_tests::Fabric;
+use serde::Serialize;
+
+use crate::{
+    figure::Better,
+    plan::{Arm, Plan},
+    progress::Progress,
+    statistics::{Comparison, Summary, quantile},
+};
+use node::{Caller, Node};
+use run::{at_once, one_by_one};
+
+/// VMs that the fabric must have besides those of the lanes.
+pub(crate) const VMS: u8 = 2;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Calls {
+    pub(crate) pods: usize,
+    pub(crate) figures: Vec<CallFigure>,
+    /// Of the agent with all pods attached.
+    pub(crate) agent_resident_bytes: Option<u64>,
+}
+
+/// One figure of both arms, a sample for each round.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CallFigure {
+    pub(crate) verb: &'static str,
+    pub(crate) what: What,
+    /// Nanoseconds.
+    pub(crate) arms: Vec<ArmSamples>,
+    /// Ours to the reference's.
+    pub(crate) ratio: Option<Comparison>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ArmSamples {
+    pub(crate) arm: Arm,
+    pub(crate) samples: Vec<f64>,
+    pub(crate) summary: Summary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// Of one call, when each waits for the one before.
+    Median,
+    /// Likewise.
+    Tail,
+    /// From the start of the first call to the end of the last, when all begin at once.
+    AllAtOnce,
+}
+
+impl What {
+    const ALL: [Self; 3] = [Self::Median, Self::Tail, Self::AllAtOnce];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Median => "one at a time, p50",
+            Self::Tail => "one at a time, p99",
+            Self::AllAtOnce => "all at once, the last one's end",
+        }
+    }
+
+    fn of(self, calls: &VerbTimes) -> f64 {
+        match self {
+            Self::Median => quantile(&calls.sorted, 0.5),
+            Self::Tail => quantile(&calls.sorted, 0.99),
+            Self::AllAtOnce => calls.at_once,
+        }
+    }
+}
+
+/// Of one verb in one round, nanoseconds.
+struct VerbTimes {
+    /// Each call's, when each waits for the one before.
+    sorted: Vec<f64>,
+    at_once: f64,
+}
+
+/// Of one arm in one round: ADD and DEL.
+type Round = [VerbTimes; 2];
+
+const VERBS: [&str; 2] = ["ADD", "DEL"];
+
+/// `vms`: those that no lane uses.
+pub(crate) fn measure(
+    net: &Fabric,
+    vms: [usize; VMS as usize],
+    plan: &Plan,
+    plugins: &Path,
+    progress: &Progress,
+) -> Result<Option<Calls>> {
+    if !plan.calls {
+        return Ok(None);
+    }
+    progress.note("making namespaces for the pods of CNI calls");
+    let [ours, theirs] = vms.map(|index| net.vm(index));
+    let mut nodes = Vec::new();
+    if plan.has(Arm::Ours) {
+        nodes.push((Arm::Ours, Node::new(ours, Caller::ours(ours)?, plan.pods)?));
+    }
+    if plan.has(Arm::Bridge) {
+        nodes.push((Arm::Bridge, Node::new(theirs, Caller::bridge(theirs, plugins)?, plan.pods)?));
+    }
+    let mut rounds: Vec<(Arm, Vec<Round>)> = nodes.iter().map(|(arm, _)| (*arm, Vec::new())).collect();
+    let mut agent_resident_bytes = None;
+    for number in 0..plan.call_rounds {
+        for ((arm, node), (_, rounds)) in nodes.iter().zip(&mut rounds) {
+            progress.note(&format!("CNI calls, round {}/{}, {}", number + 1, plan.call_rounds, arm.title()));
+            let (round, resident) = round(node).with_context(|| format!("CNI calls of {}", arm.title()))?;
+            rounds.push(round);
+            agent_resident_bytes = agent_resident_bytes.max(resident);
+        }
+    }
+    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes }))
+}
+
+fn round(node: &Node) -> Result<(Round, Option<u64>)> {
+    let add_each = one_by_one(node, "ADD")?;
+    let resident = node.agent_resident_bytes()?;
+    let del_each = one_by_one(node, "DEL")?;
+    let add_all = at_once(node, "ADD")?;
+    let del_all = at_once(node, "DEL")?;
+    let times = |each: Vec<f64>, at_once| {
+        let mut sorted = each;
+        sorted.sort_by(f64::total_cmp);
+        VerbTimes { sorted, at_once }
+    };
+    Ok(([times(add_each, add_all), times(del_each, del_all)], resident))
+}
+
+fn figures(rounds: &[(Arm, Vec<Round>)]) -> Vec<CallFigure> {
+    let mut figures = Vec::new();
+    for (index, verb) in VERBS.into_iter().enumerate() {
+        for what in What::ALL {
+            let samples =
+                |rounds: &[Round]| -> Vec<f64> { rounds.iter().map(|round| what.of(&round[index])).collect() };
+            let arms: Vec<ArmSamples> = rounds
+                .iter()
+                .map(|(arm, rounds)| {
+                    let samples = samples(rounds);
+                    ArmSamples { arm: *arm, summary: Summary::of(&samples), samples }
+                })
+                .collect();
+            let of = |arm| arms.iter().find(|samples| samples.arm == arm);
+            let ratio = of(Arm::Ours)
+                .zip(of(Arm::Bridge))
+                .map(|(ours, theirs)| Comparison::of(&ours.samples, &theirs.samples, Better::Lower));
+            figures.push(CallFigure { verb, what, arms, ratio });
+        }
+    }
+    figures
+}

@@ -1,0 +1,42 @@
+//! The calls of one verb for all pods of a node.
+
+use std::{process::Command, thread, time::Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use azure_cni_tests::Namespace;
+
+use super::node::Node;
+
+/// Each call waits for the one before; what each took, nanoseconds.
+pub(super) fn one_by_one(node: &Node, verb: &str) -> Result<Vec<f64>> {
+    let timed = |namespace: &Namespace| {
+        let command = node.call(verb, namespace)?;
+        let began = Instant::now();
+        run(command, verb, namespace)?;
+        Ok(began.elapsed().as_nanos() as f64)
+    };
+    node.namespaces.iter().map(timed).collect()
+}
+
+/// All calls begin at once; how long until the last has ended, nanoseconds.
+pub(super) fn at_once(node: &Node, verb: &str) -> Result<f64> {
+    let commands: Vec<_> =
+        node.namespaces.iter().map(|namespace| Ok((node.call(verb, namespace)?, namespace))).collect::<Result<_>>()?;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        // A plugin dies with the thread that starts it.
+        let calls: Vec<_> = commands
+            .into_iter()
+            .map(|(command, namespace)| scope.spawn(move || run(command, verb, namespace)))
+            .collect();
+        calls.into_iter().try_for_each(|call| call.join().map_err(|_| anyhow!("a caller failed, see above"))?)
+    })?;
+    Ok(began.elapsed().as_nanos() as f64)
+}
+
+fn run(mut command: Command, verb: &str, namespace: &Namespace) -> Result<()> {
+    let output = command.output().with_context(|| format!("{verb} for {}", namespace.name()))?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{verb} for {}: {}\n{stdout}{stderr}", namespace.name(), output.status);
+    Ok(())
+}
