@@ -11,7 +11,7 @@ use crate::net::Link;
 /// Instance metadata refuses whoever does not say this, so that nobody is made to ask it by accident.
 const METADATA: (&str, &str) = ("metadata", "true");
 
-/// What the source says now of the uplink. azure-cns lists nothing: it is not for this.
+/// What the source says now of the uplink.
 pub async fn ask(config: &PoolConfig, uplink: &Link) -> Result<Pool, SourceError> {
     let failed = |problem| SourceError { origin: Origin::of(config), problem };
     let nics = listed(config).await.map_err(failed)?;
@@ -24,7 +24,8 @@ async fn listed(config: &PoolConfig) -> Result<Vec<Nic>, Problem> {
     let text = match config.source {
         PoolSource::WireServer => client.get_retrying(&config.wireserver_url, None, wireserver::MAX_BYTES).await?,
         PoolSource::Imds => client.get_retrying(&config.imds_url, Some(METADATA), imds::MAX_BYTES).await?,
-        PoolSource::File | PoolSource::Cns => read(config.file.clone()).await?,
+        PoolSource::File => read(config.file.clone()).await?,
+        PoolSource::Cns => return Err(Problem::Unlisted),
     };
     Ok(listing::parse(&text)?)
 }

@@ -25,6 +25,9 @@ pub enum Problem {
     /// A retry helps once the document is another.
     #[error(transparent)]
     Listing(#[from] ListingError),
+    /// A retry does not help: the source is asked for each attachment.
+    #[error("it lists no addresses beforehand")]
+    Unlisted,
     /// A retry helps once the source lists the uplink as it should.
     #[error("for uplink {uplink}: {source}")]
     Pool { uplink: String, source: PoolError },
