@@ -9,6 +9,7 @@ mod run;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use azure_cni_agent::api::StepTime;
 use azure_cni_tests::Fabric;
 use serde::Serialize;
 
@@ -32,6 +33,8 @@ pub(crate) struct Calls {
     pub(crate) figures: Vec<CallFigure>,
     /// Of the agent with all pods attached.
     pub(crate) agent_resident_bytes: Option<u64>,
+    /// Of all calls of all rounds, by the agent's own account.
+    pub(crate) steps: Vec<StepTime>,
 }
 
 /// One figure of both arms, a sample for each round.
@@ -126,7 +129,8 @@ pub(crate) fn measure(
             agent_resident_bytes = agent_resident_bytes.max(resident);
         }
     }
-    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes }))
+    let steps = nodes.iter().map(|(_, node)| node.steps()).collect::<Result<Vec<_>>>()?.concat();
+    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes, steps }))
 }
 
 fn round(node: &Node) -> Result<(Round, Option<u64>)> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use azure_cni_agent::api::StepTime;
 use azure_cni_tests::{CniCall, Namespace, Station, Vm};
 use serde_json::Value;
 
@@ -71,6 +72,17 @@ impl<'net> Node<'net> {
         let input = File::open(self.netconf.path()).context("the network configuration")?;
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
+    }
+
+    /// What the agent says of each step of its calls; none where there is no agent.
+    pub(super) fn steps(&self) -> Result<Vec<StepTime>> {
+        match &self.caller {
+            Caller::Ours(_) => {
+                let text = self.vm.ctl(&["steps", "--json"])?;
+                serde_json::from_str(&text).with_context(|| format!("azure-cni-ctl steps --json: {text}"))
+            }
+            Caller::Bridge(_) => Ok(Vec::new()),
+        }
     }
 
     /// `None` where there is no agent.

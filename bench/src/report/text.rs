@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write};
 
+use azure_cni_agent::api::StepTime;
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
 
 use super::Report;
@@ -75,6 +76,10 @@ impl Report {
                 call_table(calls)
             )
             .expect("a String takes all");
+            if !calls.steps.is_empty() {
+                writeln!(text, "\nThe same by the agent's account, step by step\n{}", step_table(&calls.steps))
+                    .expect("a String takes all");
+            }
         }
         text + &self.remarks()
     }
@@ -185,6 +190,16 @@ fn call_table(calls: &Calls) -> Table {
             format!("{:.2} ms ({:.2}-{:.2})", median / 1e6, low / 1e6, high / 1e6)
         }));
         row.push(ratio_cell(ratio.clone()));
+        add_row(&mut table, row);
+    }
+    table
+}
+
+fn step_table(steps: &[StepTime]) -> Table {
+    let mut table = table(["Call and step", "count", "p50", "p99", "longest"].map(str::to_owned));
+    let millis = |micros: u64| format!("{:.2} ms", micros as f64 / 1e3);
+    for StepTime { command, step, count, p50_us, p99_us, max_us } in steps {
+        let row = [format!("{command} {step}"), count.to_string(), millis(*p50_us), millis(*p99_us), millis(*max_us)];
         add_row(&mut table, row);
     }
     table
