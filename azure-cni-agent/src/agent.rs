@@ -58,6 +58,8 @@ pub struct Agent {
     /// The node's own addresses, as last seen.
     pub(crate) node_addresses: Mutex<BTreeSet<IpAddr>>,
     pub(crate) routing: Mutex<Routing>,
+    /// What attachments want to be reached through the host, as last published.
+    pub(crate) via_host: Mutex<BTreeSet<IpAddr>>,
     /// Held from reading what routes follow from until they are published, so that no older word comes last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Ports of the NAT's range that sockets of the host hold, as last seen; `None`: not looked yet.
@@ -257,6 +259,8 @@ impl Agent {
         for address in PLATFORM_ADDRESSES {
             routes.insert(address.parse().expect("a constant prefix"), RouteClass::PLATFORM);
         }
-        self.datapath.tables().set_routes(&routes)
+        self.datapath.tables().set_routes(&routes)?;
+        *self.via_host.lock().unwrap_or_else(PoisonError::into_inner) = of_attachments.clone();
+        Ok(())
     }
 }

@@ -80,6 +80,8 @@ pub struct Status {
     pub primary6: Option<IpAddr>,
     /// `tcx` or `clsact`.
     pub attach_mode: String,
+    /// Likewise, of pods.
+    pub pod_attach_mode: String,
     pub source: SourceStatus,
     pub pool: PoolStatus,
     /// Of IPv6, where the pool has it.
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn a_status_says_of_ipv6_only_where_there_is_some() {
         let without = json!({
-            "version": "1", "abi": 1, "uplink": "eth0", "primary": "10.240.0.4", "attachMode": "tcx",
+            "version": "1", "abi": 1, "uplink": "eth0", "primary": "10.240.0.4", "attachMode": "tcx", "podAttachMode": "clsact",
             "source": {"kind": "imds", "from": "http://169.254.169.254/", "confirmedSecsAgo": 5, "stale": false,
                 "lastError": null, "looks": 2, "failures": 1, "changes": 0},
             "pool": {"total": 3, "free": 2, "leased": 1}, "endpoints": 1,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::agent::Agent;
 use crate::commands::{self, Faults};
 use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
-use crate::datapath::{AttachMode, Constants, Datapath, Hook, Settings};
+use crate::datapath::{AttachModes, Constants, Datapath, Hook, Settings};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
 use crate::ipam::{Leases, Pool};
@@ -61,6 +61,7 @@ impl Agent {
             leases: Mutex::new(leases),
             node_addresses: Mutex::new(node_addresses),
             routing: Mutex::new(routing),
+            via_host: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
             host_ports: Mutex::default(),
             refusals: Mutex::default(),
@@ -95,7 +96,8 @@ impl Agent {
             addresses = agent.pool_counts().v4.total,
             addresses6 = agent.pool_counts().v6.map(|counts| counts.total),
             endpoints = agent.records().await?.len(),
-            attach = agent.datapath.mode().name(),
+            uplink_by = agent.datapath.modes().uplink.name(),
+            pods_by = agent.datapath.modes().endpoints.name(),
             "ready"
         );
         Ok(agent)
@@ -161,9 +163,9 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
         max_flows: sizes.max_flows,
         max_opening: sizes.max_opening,
         attach: match config.datapath.attach {
-            AskedMode::Auto => AttachMode::detect(),
-            AskedMode::Tcx => AttachMode::Tcx,
-            AskedMode::Clsact => AttachMode::Clsact,
+            AskedMode::Auto => AttachModes::detect(),
+            AskedMode::Tcx => AttachModes::TCX,
+            AskedMode::Clsact => AttachModes::CLSACT,
         },
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use azure_cni_agent::datapath::{AttachMode, Constants, Datapath, Settings};
+use azure_cni_agent::datapath::{AttachModes, Constants, Datapath, Settings};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -74,7 +74,7 @@ impl Node {
         }
         constants.uplink_ifindex = ifindex("uplink");
         let dir = PathBuf::from(BPFFS).join("azure-cni");
-        let settings = Settings { dir, constants, max_flows, max_opening, attach: AttachMode::detect() };
+        let settings = Settings { dir, constants, max_flows, max_opening, attach: AttachModes::detect() };
         let datapath = Datapath::open(&settings).unwrap_or_else(|error| panic!("{error:?}"));
         let namespace = |kind| File::open(format!("/proc/thread-self/ns/{kind}")).expect("a namespace has a file");
         Self { datapath: Some(datapath), settings, network: namespace("net"), mounts: namespace("mnt") }

@@ -6,9 +6,13 @@ use azure_cni_agent::commands::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Vm, probe, query};
 
 /// One address: one that has leaked is missed at once.
-fn one_address() -> Result<Fabric> {
-    Fabric::builder().pool(1).without_agents().agent_toml("pool.cooldown_secs = 0").start()
+fn one_address(attach: &str) -> Result<Fabric> {
+    let builder = Fabric::builder().pool(1).without_agents().agent_toml("pool.cooldown_secs = 0");
+    builder.agent_toml(&format!("datapath.attach = '{attach}'")).start()
 }
+
+/// How programs are attached, and how many attachments of a pod are pinned then.
+const WAYS: [(&str, usize); 2] = [("auto", 0), ("tcx", 2)];
 
 fn add(vm: &Vm, namespace: &Namespace) -> Result<CniCall> {
     let call = CniCall::new("ADD")?.attachment(namespace.name(), namespace.path(), "eth0");
@@ -25,11 +29,11 @@ fn die_after(vm: &Vm, step: &str, call: &CniCall) -> Result<()> {
 }
 
 /// A pod that is there as a whole: what the kernel, the records and the book hold is one of each.
-fn assert_one_whole_pod(vm: &Vm, address: Ipv4Addr, step: &str) -> Result<()> {
+fn assert_one_whole_pod(vm: &Vm, address: Ipv4Addr, pins: usize, step: &str) -> Result<()> {
     let found = vm.leftovers()?;
     let counts = [found.links.len(), found.routes.len(), found.neighbours.len(), found.records.len()];
     assert_eq!(counts, [1; 4], "{step}: {found}");
-    assert_eq!((found.pins.len(), found.leases.as_slice()), (2, ["1".to_owned()].as_slice()), "{step}: {found}");
+    assert_eq!((found.pins.len(), found.leases.as_slice()), (pins, ["1".to_owned()].as_slice()), "{step}: {found}");
     assert_eq!(found.map_entries.iter().filter(|entry| entry.starts_with("ENDPOINTS")).count(), 1, "{step}: {found}");
     probe::ping(vm, address).map(drop)
 }
@@ -46,54 +50,58 @@ fn interfaces(namespace: &Namespace) -> Result<Vec<String>> {
 
 #[test]
 fn agent_that_dies_after_any_step_of_add_leaves_all_or_nothing() -> Result<()> {
-    let net = one_address()?;
-    let vm = net.vm(0);
-    for (number, step) in Step::ADD.iter().enumerate() {
-        let namespace = Namespace::create(&format!("pod{number}"))?;
-        let (call, name) = (add(vm, &namespace)?, step.name());
-        die_after(vm, name, &call)?;
-        if matches!(step, Step::Record | Step::Routes) {
-            assert_one_whole_pod(vm, vm.pool()[0], name)?;
-        } else {
+    for (attach, pins) in WAYS {
+        let net = one_address(attach)?;
+        let vm = net.vm(0);
+        for (number, step) in Step::ADD.iter().enumerate() {
+            let namespace = Namespace::create(&format!("pod{number}"))?;
+            let (call, name) = (add(vm, &namespace)?, step.name());
+            die_after(vm, name, &call)?;
+            if matches!(step, Step::Record | Step::Routes) {
+                assert_one_whole_pod(vm, vm.pool()[0], pins, name)?;
+            } else {
+                vm.expect_clean()?;
+                assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
+            }
+            // The runtime asks again, and gets the only address there is.
+            let result = vm.cni(&call)?.succeeded(&call)?.json()?;
+            assert_one_whole_pod(vm, address_in(&result), pins, name)?;
+            let del = call.clone().with("CNI_COMMAND", "DEL");
+            vm.cni(&del)?.succeeded(&del)?;
             vm.expect_clean()?;
-            assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
+            vm.stop_agent()?;
         }
-        // The runtime asks again, and gets the only address there is.
-        let result = vm.cni(&call)?.succeeded(&call)?.json()?;
-        assert_one_whole_pod(vm, address_in(&result), name)?;
-        let del = call.clone().with("CNI_COMMAND", "DEL");
-        vm.cni(&del)?.succeeded(&del)?;
-        vm.expect_clean()?;
-        vm.stop_agent()?;
     }
     Ok(())
 }
 
 #[test]
 fn agent_that_dies_after_any_step_of_del_has_deleted_the_pod_when_it_is_back() -> Result<()> {
-    let net = one_address()?;
-    let vm = net.vm(0);
-    for (number, step) in Step::DEL.iter().enumerate() {
-        let namespace = Namespace::create(&format!("pod{number}"))?;
-        let (call, name) = (add(vm, &namespace)?, step.name());
-        vm.start_agent()?;
-        let first = address_in(&vm.cni(&call)?.succeeded(&call)?.json()?);
-        // A flow that the next pod of this address must not get.
-        probe::ping(vm, first)?;
-        vm.stop_agent()?;
+    for (attach, _) in WAYS {
+        let net = one_address(attach)?;
+        let vm = net.vm(0);
+        for (number, step) in Step::DEL.iter().enumerate() {
+            let namespace = Namespace::create(&format!("pod{number}"))?;
+            let (call, name) = (add(vm, &namespace)?, step.name());
+            vm.start_agent()?;
+            let first = address_in(&vm.cni(&call)?.succeeded(&call)?.json()?);
+            // A flow that the next pod of this address must not get.
+            probe::ping(vm, first)?;
+            vm.stop_agent()?;
 
-        let del = call.clone().with("CNI_COMMAND", "DEL");
-        die_after(vm, name, &del)?;
-        vm.expect_clean()?;
-        assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
-        // The runtime asks again: there is nothing to do, and that is a success.
-        vm.cni(&del)?.succeeded(&del)?;
-        let next = vm.add_pod("next")?;
-        next.check()?;
-        probe::ping(vm, vm.pool()[0])?;
-        next.del()?;
-        vm.expect_clean()?;
-        vm.stop_agent()?;
+            let del = call.clone().with("CNI_COMMAND", "DEL");
+            die_after(vm, name, &del)?;
+            vm.expect_clean()?;
+            assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
+            // The runtime asks again: there is nothing to do, and that is a success.
+            vm.cni(&del)?.succeeded(&del)?;
+            let next = vm.add_pod("next")?;
+            next.check()?;
+            probe::ping(vm, vm.pool()[0])?;
+            next.del()?;
+            vm.expect_clean()?;
+            vm.stop_agent()?;
+        }
     }
     Ok(())
 }

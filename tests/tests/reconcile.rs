@@ -53,7 +53,7 @@ const DAMAGES: &[Damage] = &[
 
 #[test]
 fn whatever_a_pod_has_lost_on_the_host_is_put_back_and_counted() -> Result<()> {
-    let net = Fabric::builder().agent_toml(QUICK).start()?;
+    let net = Fabric::builder().agent_toml("datapath.attach = 'tcx'").agent_toml(QUICK).start()?;
     let vm = net.vm(0);
     let (pod, neighbour) = (vm.add_pod("a")?, vm.add_pod("b")?);
     let echo = EchoServer::start(&neighbour)?;

@@ -11,7 +11,7 @@ use super::build::build;
 use super::error::Failure;
 use super::step::Step;
 use super::steps::Steps;
-use super::{addresses_of, open_pod_netns, publish_routes, turn};
+use super::{addresses_of, open_pod_netns, publish_added, publish_routes, turn};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
 use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
@@ -135,9 +135,8 @@ async fn attach(
             publish_routes(&agent).await
         }
     });
-    let via_host = !record.via_host.is_empty();
     write(agent, record.clone(), steps).await?;
-    steps.run(Step::Routes, async { if via_host { publish_routes(agent).await } else { Ok(()) } }).await?;
+    steps.run(Step::Routes, publish_added(agent, &record.via_host)).await?;
     Ok(record)
 }
 

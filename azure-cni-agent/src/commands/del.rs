@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::Failure;
 use super::step::Step;
 use super::steps::Steps;
-use super::{publish_routes, turn};
+use super::{publish_removed, turn};
 use crate::agent::Agent;
 use crate::cni::{AttachmentId, CniError, DelCall};
 use crate::datapath::Hook;
@@ -48,9 +48,8 @@ async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut Steps) -> Res
     // The pod's end, the routes and the neighbours go with it.
     attempt(steps.run(Step::Unlink, async { Ok(agent.netlink.delete_link(&interface).await?) }).await);
     attempt(steps.run_blocking(Step::Scrub, for_each(agent, &addresses, Agent::scrub)).await);
-    let via_host = record.is_some_and(|record| !record.via_host.is_empty());
-    let unrouted = async { if via_host { publish_routes(agent).await } else { Ok(()) } };
-    attempt(steps.run(Step::Unroute, unrouted).await);
+    let via_host = record.map(|record| record.via_host).unwrap_or_default();
+    attempt(steps.run(Step::Unroute, publish_removed(agent, &via_host)).await);
     if let Some(failure) = combined(failures) {
         return Err(failure);
     }

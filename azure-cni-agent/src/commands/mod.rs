@@ -27,6 +27,7 @@ pub use steps::Steps;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -61,11 +62,41 @@ fn addresses_of(record: &AttachmentRecord) -> Result<Addresses, CniError> {
         .ok_or_else(|| CniError::internal(format!("attachment {} has no IPv4 address", record.id)))
 }
 
-/// Publishes what all recorded attachments want to reach through the host.
+/// Publishes what all recorded attachments want to reach through the host, and where the Internet is.
 pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
     let _turn = agent.publishing.lock().await;
-    let wanted: BTreeSet<IpAddr> =
-        agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect();
+    publish(agent, via_host(agent).await?).await
+}
+
+/// Likewise after an attachment was recorded that wants to reach these through the host: most have been published for
+/// others.
+async fn publish_added(agent: &Agent, added: &[IpAddr]) -> Result<(), Failure> {
+    let _turn = agent.publishing.lock().await;
+    if added.iter().all(|address| published(agent).contains(address)) {
+        return Ok(());
+    }
+    publish(agent, via_host(agent).await?).await
+}
+
+/// Likewise after the record of an attachment has gone that wanted to: most are wanted by others.
+async fn publish_removed(agent: &Agent, removed: &[IpAddr]) -> Result<(), Failure> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let _turn = agent.publishing.lock().await;
+    let wanted = via_host(agent).await?;
+    if *published(agent) == wanted { Ok(()) } else { publish(agent, wanted).await }
+}
+
+fn published(agent: &Agent) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+    agent.via_host.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn via_host(agent: &Agent) -> Result<BTreeSet<IpAddr>, Failure> {
+    Ok(agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect())
+}
+
+async fn publish(agent: &Agent, wanted: BTreeSet<IpAddr>) -> Result<(), Failure> {
     let next_hops = agent.netlink.next_hops(agent.uplink.index).await?;
     Ok(agent.publish_routes(&wanted, &next_hops)?)
 }

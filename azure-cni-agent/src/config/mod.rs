@@ -147,8 +147,9 @@ pub struct SnatConfig {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatapathConfig {
-    /// `auto`: TCX where the kernel has it (6.6 and later), else clsact. `tcx`: refuse to start without TCX. `clsact`:
-    /// filters of the clsact queueing discipline.
+    /// `auto`: TCX at the uplink where the kernel has it (6.6 and later), filters of the clsact queueing discipline at
+    /// pods, which start several times as fast so. `tcx`: everywhere, for some 3 % less processor time per packet; refuses
+    /// to start without. `clsact`: everywhere.
     #[cfg_attr(test, schemars(with = "String"))]
     pub attach: AttachMode,
     /// Entries of the connection table, and of the table of translations. 1024 to 16777216. Absent: one for every 64
@@ -171,7 +172,7 @@ pub struct DatapathConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachMode {
-    /// TCX where the kernel has it, else clsact.
+    /// TCX for the uplink where the kernel has it, clsact for pods.
     Auto,
     /// TCX links (kernel 6.6 and later); refuse to start without.
     Tcx,

@@ -59,12 +59,6 @@ pub enum AttachMode {
 }
 
 impl AttachMode {
-    /// The best this kernel has.
-    pub fn detect() -> Self {
-        let has_tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
-        if has_tcx { Self::Tcx } else { Self::Clsact }
-    }
-
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcx => "tcx",
@@ -73,11 +67,38 @@ impl AttachMode {
     }
 }
 
+/// How programs are attached, by where they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachModes {
+    pub uplink: AttachMode,
+    pub endpoints: AttachMode,
+}
+
+impl AttachModes {
+    pub const TCX: Self = Self { uplink: AttachMode::Tcx, endpoints: AttachMode::Tcx };
+    pub const CLSACT: Self = Self { uplink: AttachMode::Clsact, endpoints: AttachMode::Clsact };
+
+    /// TCX for the uplink, where the kernel has it, and clsact for pods: under the lock of all interfaces, attaching by TCX
+    /// waits for every processor twice (kernel/bpf/tcx.c, tcx_entry_sync), which makes a pod's start six times as long.
+    pub fn detect() -> Self {
+        let has_tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
+        Self { uplink: if has_tcx { AttachMode::Tcx } else { AttachMode::Clsact }, endpoints: AttachMode::Clsact }
+    }
+
+    const fn of(self, hook: Hook) -> AttachMode {
+        match hook {
+            Hook::FromEndpoint | Hook::ToEndpoint => self.endpoints,
+            Hook::FromWire | Hook::ToWire => self.uplink,
+        }
+    }
+}
+
 /// Priority and handle of our clsact filters: constant, so that an attachment can be replaced and found again.
 const FILTER_PRIORITY: u16 = 1;
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0xac1);
 
-pub(super) fn attach(pins: &Pins, mode: AttachMode, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+pub(super) fn attach(pins: &Pins, modes: AttachModes, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+    let mode = modes.of(hook);
     let attached = match mode {
         AttachMode::Tcx => attach_tcx(pins, hook, interface),
         AttachMode::Clsact => attach_clsact(pins, hook, interface),
@@ -103,10 +124,10 @@ pub(super) fn detach(pins: &Pins, hook: Hook, interface: &str) -> Result<(), Dat
     Ok(())
 }
 
-pub(super) fn is_attached(pins: &Pins, mode: AttachMode, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
+pub(super) fn is_attached(pins: &Pins, modes: AttachModes, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
     let failed =
         |reason: String| DatapathError::Attach { hook: hook.program(), interface: interface.to_owned(), reason };
-    if mode == AttachMode::Clsact {
+    if modes.of(hook) == AttachMode::Clsact {
         return Ok(replace_clsact(pins, hook, interface).is_ok());
     }
     let wanted = program(pins, hook).and_then(|program| program.info()).map_err(|error| failed(text(&error)))?;

@@ -12,7 +12,7 @@ use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::snat::PortRange;
 
 use super::load::sizes;
-use super::{AttachMode, Constants, OBJECT, Settings};
+use super::{AttachModes, Constants, OBJECT, Settings};
 
 const HEAD: &str = "\
 # Maps
@@ -200,7 +200,7 @@ fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
         },
         max_flows: FLOWS,
         max_opening: FLOWS / 2,
-        attach: AttachMode::Tcx,
+        attach: AttachModes::TCX,
     };
     sizes(&settings)
         .into_iter()

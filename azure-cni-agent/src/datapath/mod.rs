@@ -16,7 +16,7 @@ mod load;
 mod sweep;
 mod tables;
 
-pub use attach::{AttachMode, Hook};
+pub use attach::{AttachMode, AttachModes, Hook};
 pub use azure_cni_common::layout::Endpoint;
 pub use bpffs::BpffsError;
 pub use events::{Event, EventSource};
@@ -68,7 +68,7 @@ pub struct Settings {
     pub max_flows: u32,
     /// Entries of a family's table of half-open and one-way flows, and of their translations.
     pub max_opening: u32,
-    pub attach: AttachMode,
+    pub attach: AttachModes,
 }
 
 /// The loaded data path.
@@ -76,7 +76,7 @@ pub struct Datapath {
     /// Ends with the agent, however it ends.
     _claim: Flock<File>,
     pins: Pins,
-    mode: AttachMode,
+    modes: AttachModes,
     tables: Tables,
 }
 
@@ -92,12 +92,12 @@ impl Datapath {
         load::load_programs(settings, &pins)?;
         carried_over.finish(&pins)?;
         let tables = Tables::open(&pins, &settings.constants)?;
-        Ok(Self { _claim: claim, pins, mode: settings.attach, tables })
+        Ok(Self { _claim: claim, pins, modes: settings.attach, tables })
     }
 
     /// Attaches a program to an interface, or swaps the one that is attached there for the one loaded now.
     pub fn attach(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
-        attach::attach(&self.pins, self.mode, hook, interface)
+        attach::attach(&self.pins, self.modes, hook, interface)
     }
 
     /// Takes a program off an interface. An interface or link that is already gone is no error.
@@ -108,7 +108,7 @@ impl Datapath {
     /// Whether the program loaded now runs at the interface. A clsact filter is asked by replacing it with the same
     /// program, which succeeds only if it is there.
     pub fn is_attached(&self, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
-        attach::is_attached(&self.pins, self.mode, hook, interface)
+        attach::is_attached(&self.pins, self.modes, hook, interface)
     }
 
     /// Interfaces of pods at which programs are pinned, or were before the interfaces went.
@@ -128,8 +128,8 @@ impl Datapath {
         bpffs::problem(&self.pins.root)
     }
 
-    pub fn mode(&self) -> AttachMode {
-        self.mode
+    pub fn modes(&self) -> AttachModes {
+        self.modes
     }
 
     pub fn tables(&self) -> &Tables {

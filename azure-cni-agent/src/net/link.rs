@@ -126,12 +126,9 @@ impl Netlink {
 
     /// Likewise of the interface that had this number when it was looked at: a later one of its name is another.
     pub async fn delete_link_by_index(&self, index: u32) -> Result<(), NetError> {
-        match self.handle.link().del(index).execute().await {
-            Ok(()) => Ok(()),
-            Err(error) => match NetError::new(format!("removing interface number {index}"), error) {
-                error if error.is_absent() => Ok(()),
-                error => Err(error),
-            },
+        match NetError::of(format!("removing interface number {index}"), delete_apart(index).await) {
+            Err(error) if error.is_absent() => Ok(()),
+            other => other,
         }
     }
 
@@ -188,4 +185,18 @@ fn address_from(message: &AddressMessage) -> Option<IpNet> {
         })
     });
     IpNet::new(address?, message.header.prefix_len).ok()
+}
+/// Removes an interface of the process's own namespace, on a socket and a thread of its own: the kernel takes tens of
+/// milliseconds to let go of one (net/core/dev.c, netdev_run_todo), and serves the requests of one socket one by one.
+async fn delete_apart(index: u32) -> Result<(), rtnetlink::Error> {
+    let deleted = tokio::task::spawn_blocking(move || {
+        let failed = |error: std::io::Error| rtnetlink::Error::NamespaceError(error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
+            tokio::spawn(connection);
+            handle.link().del(index).execute().await
+        })
+    });
+    deleted.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

@@ -38,6 +38,11 @@ impl NetError {
         Self { action: action.into(), source }
     }
 
+    /// The result of an exchange that was to do `action`.
+    fn of<T>(action: impl Into<String>, result: Result<T, rtnetlink::Error>) -> Result<T, Self> {
+        result.map_err(|error| Self::new(action, error))
+    }
+
     /// What was to be removed or looked at is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL))

@@ -10,7 +10,10 @@ use serde_json::Value;
 pub fn status(status: &Status) {
     println!("agent      {} (map layout {})", status.version, status.abi);
     let primaries = joined([Some(status.primary), status.primary6].into_iter().flatten());
-    println!("uplink     {} with {primaries}, programs attached by {}", status.uplink, status.attach_mode);
+    println!(
+        "uplink     {} with {primaries}, programs attached by {}, those of pods by {}",
+        status.uplink, status.attach_mode, status.pod_attach_mode
+    );
     println!("source     {}", source(&status.source));
     for (family, pool) in [("addresses ", Some(&status.pool)), ("IPv6      ", status.pool6.as_ref())] {
         if let Some(pool) = pool {
