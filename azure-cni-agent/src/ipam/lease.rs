@@ -53,7 +53,7 @@ pub struct LeaseBook<A> {
     slots: HashMap<A, Slot>,
     leases: HashMap<AttachmentId, A>,
     idle: Idle<A>,
-    /// When addresses that are not in the pool yet were released in an earlier run.
+    /// When addresses that are not in the pool were released: should they come back, they go on cooling down.
     released: HashMap<A, Duration>,
 }
 
@@ -83,7 +83,14 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
                 *listed = pool.contains(address);
                 true
             }
-            Slot::Idle(since) => pool.contains(address) || !self.idle.remove((*since, *address)),
+            Slot::Idle(since) => {
+                let stays = pool.contains(address);
+                if !stays {
+                    self.idle.remove((*since, *address));
+                    self.released.extend(since.map(|since| (*address, since)));
+                }
+                stays
+            }
         });
         for address in pool {
             if let Entry::Vacant(slot) = self.slots.entry(address) {
@@ -200,9 +207,12 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
     /// Takes the attachment's address back; `None` if it has none.
     pub fn release(&mut self, id: &AttachmentId, now: Duration) -> Option<A> {
         let address = self.leases.remove(id)?;
+        self.released.retain(|_, at| *at + self.cooldown > now);
         if let Some(Slot::Leased { listed: true, .. }) = self.slots.remove(&address) {
             self.slots.insert(address, Slot::Idle(Some(now)));
             self.idle.insert((Some(now), address));
+        } else {
+            self.released.insert(address, now);
         }
         Some(address)
     }

@@ -63,8 +63,6 @@ impl World {
             }
             Event::Refresh(pool) => {
                 self.leases.set_pool(pool.iter().map(|number| address(*number)));
-                // One that leaves the pool and comes back is a new one.
-                self.cooling.retain(|of, _| pool.iter().any(|number| address(*number) == *of));
                 self.pool = pool;
                 false
             }

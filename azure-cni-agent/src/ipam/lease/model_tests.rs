@@ -47,7 +47,7 @@ pub(in crate::ipam) struct Model {
     pub(in crate::ipam) pool: BTreeSet<u8>,
     pub(in crate::ipam) public: BTreeSet<u8>,
     pub(in crate::ipam) leases: BTreeMap<u32, u8>,
-    /// When an address of the pool was last released.
+    /// When an address was last released.
     released: BTreeMap<u8, u64>,
 }
 
@@ -127,8 +127,8 @@ impl Model {
 
     pub(in crate::ipam) fn release(&mut self, container: u32, now: u64) -> Option<u8> {
         let address = self.leases.remove(&container)?;
+        self.forget_vanished(now);
         self.released.insert(address, now);
-        self.forget_vanished();
         Some(address)
     }
 
@@ -141,9 +141,10 @@ impl Model {
         }
     }
 
-    pub(in crate::ipam) fn forget_vanished(&mut self) {
+    /// What has left the pool goes on cooling down, and is forgotten then.
+    fn forget_vanished(&mut self, now: u64) {
         let known: BTreeSet<u8> = self.pool.iter().chain(self.leases.values()).copied().collect();
-        self.released.retain(|address, _| known.contains(address));
+        self.released.retain(|address, at| known.contains(address) || *at + COOLDOWN_SECS > now);
     }
 
     pub(in crate::ipam) fn counts(&self, now: u64) -> Counts {
@@ -181,7 +182,6 @@ proptest! {
                 Step::SetPool(pool) => {
                     book.set_pool(pool.iter().copied());
                     model.pool = pool;
-                    model.forget_vanished();
                 }
                 Step::SetPublic(public) => {
                     book.set_public(public.iter().copied());

@@ -94,8 +94,6 @@ impl DualModel {
 
     fn set_pool(&mut self, v4: BTreeSet<u8>, v6: BTreeSet<u8>) {
         (self.v4.pool, self.v6.pool) = (v4, v6);
-        self.v4.forget_vanished();
-        self.v6.forget_vanished();
     }
 }
 
