@@ -10,13 +10,14 @@ use azure_cni_common::layout::RouteClass;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::cni::{AttachmentId, CniArgs};
+use crate::cni::{AttachmentId, CniArgs, NetConf};
 use crate::commands::Faults;
 use crate::config::AgentConfig;
 use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
 use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
 use crate::net::{HeldPort, Link, Netlink, NextHop};
+use crate::node;
 use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
 use crate::source::Followed;
@@ -77,6 +78,21 @@ impl Agent {
     /// Bytes, of pod interfaces: what the network asks for, else what the agent's configuration says, else the uplink's.
     pub fn pod_mtu(&self, asked: Option<u32>) -> u32 {
         asked.or(self.config.datapath.mtu).unwrap_or(self.uplink.mtu)
+    }
+
+    /// Why the agent can have no pod of this network as it is configured, if it cannot.
+    pub fn unfit(&self, network: &NetConf) -> Option<String> {
+        let uplink = &self.uplink.name;
+        let elsewhere = network.master.as_ref().filter(|master| *master != uplink).map(|master| {
+            format!(
+                "master is {master}, and this agent's pods are on {uplink}: a NIC of its own needs an agent of its own"
+            )
+        });
+        let too_small = || {
+            let of_dual_stack = self.pool().is_dual_stack();
+            node::ipv6_mtu_problem(self.pod_mtu(network.mtu)).filter(|_| of_dual_stack)
+        };
+        elsewhere.or_else(too_small)
     }
 
     /// The pool as the source last listed it. One call works with one of them from its beginning to its end.

@@ -36,7 +36,7 @@ fn assert_summary(summary: &Value) {
 
 #[test]
 fn every_path_figure_and_arm_has_samples_and_ratios() {
-    let report = bench(&[]);
+    let report = bench(&["--pods", "3"]);
     assert_eq!(report["format"], 1);
     let results = report["results"].as_array().expect("results");
     let kinds: Vec<_> =
@@ -85,6 +85,7 @@ fn every_path_figure_and_arm_has_samples_and_ratios() {
     assert_programs(&report["programs"]);
     assert_memory(&report["memory"]);
     assert_leases(&report["leases"]);
+    assert_calls(&report["calls"]);
     for key in ["kernel", "processor", "mitigations", "versions"] {
         assert!(!report["machine"][key].is_null(), "{key}");
     }
@@ -123,6 +124,32 @@ fn assert_leases(leases: &Value) {
     }
 }
 
+fn assert_calls(calls: &Value) {
+    assert_eq!(calls["pods"], 3);
+    let figures = calls["figures"].as_array().expect("a list");
+    let kinds: Vec<_> =
+        figures.iter().map(|figure| (figure["verb"].as_str().unwrap(), figure["what"].as_str().unwrap())).collect();
+    let whats = ["median", "tail", "all-at-once"];
+    assert_eq!(kinds, [whats.map(|what| ("ADD", what)), whats.map(|what| ("DEL", what))].concat());
+    for figure in figures {
+        assert_eq!(texts(&figure["arms"], "arm"), ["ours", "bridge"], "{figure}");
+        for arm in figure["arms"].as_array().expect("arms") {
+            assert_summary(&arm["summary"]);
+            assert!(number(&arm["summary"]["low"]) > 0.0, "{arm}");
+        }
+        assert_summary(&figure["ratio"]);
+    }
+    assert!(number(&calls["agentResidentBytes"]) > 0.0, "{calls}");
+    assert!(!calls["status"].as_array().expect("a list").is_empty(), "{calls}");
+    for (command, step) in [("ADD", "veth"), ("ADD", "whole"), ("DEL", "unlink"), ("STATUS", "whole")] {
+        let steps = calls["steps"].as_array().expect("a list");
+        assert!(
+            steps.iter().any(|time| time["command"] == command && time["step"] == step),
+            "{command} {step}: {steps:?}"
+        );
+    }
+}
+
 /// A translated flow has a place in two tables, so it takes more.
 fn assert_memory(memory: &Value) {
     let flows = memory["flows"].as_array().expect("a list");
@@ -149,4 +176,5 @@ fn filter_and_arm_leave_the_rest_out() {
     assert_eq!(report["programs"], Value::Array(Vec::new()));
     assert_eq!(report["memory"], Value::Null);
     assert_eq!(report["leases"], Value::Array(Vec::new()));
+    assert_eq!(report["calls"], Value::Null);
 }

@@ -86,3 +86,19 @@ fn fields_without_meaning_are_logged_once() -> Result<()> {
     }
     vm.expect_clean()
 }
+
+#[test]
+fn network_on_another_nic_than_the_agents_is_refused() -> Result<()> {
+    let net = Fabric::builder().start()?;
+    let vm = net.vm(0);
+    let pod = vm.add_pod_with("here", with(vm, "master", json!("eth0")))?;
+    pod.del()?;
+    let namespace = Namespace::create("elsewhere")?;
+    for command in ["ADD", "STATUS"] {
+        let call = CniCall::new(command)?.attachment("elsewhere", namespace.path(), "eth0");
+        let error = vm.cni(&call.netconf(&with(vm, "master", json!("eth1"))))?.error()?;
+        assert_eq!(error.code, 7, "{command}: {error}");
+        assert!(error.msg.contains("eth1") && error.msg.contains("eth0"), "{command}: {error}");
+    }
+    vm.expect_clean()
+}

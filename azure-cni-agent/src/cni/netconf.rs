@@ -40,6 +40,8 @@ pub struct NetConf {
     pub wish: Wish,
     /// Of the pod's interface; absent: one that follows from the attachment's names.
     pub mac: Option<[u8; 6]>,
+    /// The NIC that the network is on; absent: the agent's.
+    pub master: Option<String>,
     /// What earlier plugins of the chain made; CHECK: what ADD answered.
     pub prev_result: Option<AddResult>,
     /// `dns` of the network, overridden by what the runtime wants for this pod.
@@ -49,7 +51,7 @@ pub struct NetConf {
 }
 
 /// Fields of the reference's configuration that have no meaning here. Prefixes and the uplink are the agent's to know.
-const WITHOUT_MEANING: [&str; 18] = [
+const WITHOUT_MEANING: [&str; 17] = [
     "AdditionalArgs",
     "adapterName",
     "bridge",
@@ -63,7 +65,6 @@ const WITHOUT_MEANING: [&str; 18] = [
     "infraVnetAddressSpace",
     "logLevel",
     "logTarget",
-    "master",
     "podNamespaceForDualNetwork",
     "serviceCidrs",
     "vnetCidrs",
@@ -141,6 +142,7 @@ impl NetConf {
             mtu: mtu(&fields)?,
             ips_to_route_via_host: fields.all_parsed("ipsToRouteViaHost")?,
             keep_source: !fields.flag_or("snat", true)?,
+            master: fields.string("master")?.map(str::to_owned),
             prev_result: fields.object("prevResult")?.map(|result| AddResult::read(&result)).transpose()?,
             dns,
             wish,

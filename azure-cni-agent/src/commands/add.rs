@@ -15,13 +15,13 @@ use super::{addresses_of, open_pod_netns, publish_added, publish_routes, turn};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
 use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
+use crate::findings;
 use crate::ipam::Addresses;
 use crate::moment::Moment;
 use crate::net::{Netns, RouteEntry};
 use crate::spool;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
-use crate::{findings, node};
 
 /// Attaches a pod. The same call again for an attachment that stands gives the same result.
 pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut Steps) -> Result<AddResult, CniError> {
@@ -85,8 +85,7 @@ async fn attach(
     let id = &call.attachment;
 
     let pool = agent.pool();
-    let mtu = agent.pod_mtu(call.config.mtu);
-    if let Some(problem) = node::ipv6_mtu_problem(mtu).filter(|_| pool.is_dual_stack()) {
+    if let Some(problem) = agent.unfit(&call.config) {
         return Err(Failure::Unfit(problem));
     }
     steps.run(Step::Look, expect_fit(agent)).await?;
@@ -106,7 +105,7 @@ async fn attach(
         host_interface: endpoint::host_interface(id),
         pod_interface: id.ifname.to_string(),
         pod_mac: call.config.mac.unwrap_or_else(|| endpoint::pod_mac(id)),
-        mtu,
+        mtu: agent.pod_mtu(call.config.mtu),
     };
     let keep_source = call.config.keep_source;
     let alias = endpoint::label::alias(id, &call.netns);

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use crate::agent::Agent;
 use crate::cni::{CniError, StatusCall};
 use crate::findings::{self, Effect, Finding};
-use crate::node;
 
 /// Fails with everything that keeps pods from being added.
 pub async fn status(agent: &Arc<Agent>, call: StatusCall) -> Result<(), CniError> {
-    if agent.pool().is_dual_stack()
-        && let Some(problem) = node::ipv6_mtu_problem(agent.pod_mtu(call.config.mtu))
-    {
+    if let Some(problem) = agent.unfit(&call.config) {
         return Err(CniError::invalid_config(problem));
     }
     verdict(&findings::of_adds(agent).await)

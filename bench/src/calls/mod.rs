@@ -20,7 +20,7 @@ use crate::{
     statistics::{Comparison, Summary, quantile},
 };
 use node::{Caller, Node};
-use run::{at_once, one_by_one};
+use run::{at_once, one_by_one, repeated};
 
 /// VMs that the fabric must have besides those of the lanes.
 pub(crate) const VMS: u8 = 2;
@@ -33,6 +33,8 @@ pub(crate) struct Calls {
     pub(crate) figures: Vec<CallFigure>,
     /// Of the agent with all pods attached.
     pub(crate) agent_resident_bytes: Option<u64>,
+    /// STATUS with all pods attached, one call after another: nanoseconds of each run of the plugin, in order.
+    pub(crate) status: Vec<f64>,
     /// Of all calls of all rounds, by the agent's own account.
     pub(crate) steps: Vec<StepTime>,
 }
@@ -94,8 +96,19 @@ struct VerbTimes {
     at_once: f64,
 }
 
-/// Of one arm in one round: ADD and DEL.
-type Round = [VerbTimes; 2];
+/// ADD and DEL of one round.
+type Verbs = [VerbTimes; 2];
+
+/// Of one arm in one round.
+struct Round {
+    verbs: Verbs,
+    /// With all pods attached, where there is an agent.
+    resident: Option<u64>,
+    status: Vec<f64>,
+}
+
+/// How often STATUS is asked in a round.
+const STATUS_CALLS: usize = 50;
 
 const VERBS: [&str; 2] = ["ADD", "DEL"];
 
@@ -119,23 +132,26 @@ pub(crate) fn measure(
     if plan.has(Arm::Bridge) {
         nodes.push((Arm::Bridge, Node::new(theirs, Caller::bridge(theirs, plugins)?, plan.pods)?));
     }
-    let mut rounds: Vec<(Arm, Vec<Round>)> = nodes.iter().map(|(arm, _)| (*arm, Vec::new())).collect();
-    let mut agent_resident_bytes = None;
+    let mut rounds: Vec<(Arm, Vec<Verbs>)> = nodes.iter().map(|(arm, _)| (*arm, Vec::new())).collect();
+    let (mut agent_resident_bytes, mut status) = (None, Vec::new());
     for number in 0..plan.call_rounds {
         for ((arm, node), (_, rounds)) in nodes.iter().zip(&mut rounds) {
             progress.note(&format!("CNI calls, round {}/{}, {}", number + 1, plan.call_rounds, arm.title()));
-            let (round, resident) = round(node).with_context(|| format!("CNI calls of {}", arm.title()))?;
-            rounds.push(round);
-            agent_resident_bytes = agent_resident_bytes.max(resident);
+            let found = round(node).with_context(|| format!("CNI calls of {}", arm.title()))?;
+            rounds.push(found.verbs);
+            agent_resident_bytes = agent_resident_bytes.max(found.resident);
+            status.extend(found.status);
         }
     }
     let steps = nodes.iter().map(|(_, node)| node.steps()).collect::<Result<Vec<_>>>()?.concat();
-    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes, steps }))
+    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes, status, steps }))
 }
 
-fn round(node: &Node) -> Result<(Round, Option<u64>)> {
+fn round(node: &Node) -> Result<Round> {
     let add_each = one_by_one(node, "ADD")?;
     let resident = node.agent_resident_bytes()?;
+    // Of the reference only a later version answers STATUS.
+    let status = if resident.is_some() { repeated(node, "STATUS", STATUS_CALLS)? } else { Vec::new() };
     let del_each = one_by_one(node, "DEL")?;
     let add_all = at_once(node, "ADD")?;
     let del_all = at_once(node, "DEL")?;
@@ -144,15 +160,15 @@ fn round(node: &Node) -> Result<(Round, Option<u64>)> {
         sorted.sort_by(f64::total_cmp);
         VerbTimes { sorted, at_once }
     };
-    Ok(([times(add_each, add_all), times(del_each, del_all)], resident))
+    Ok(Round { verbs: [times(add_each, add_all), times(del_each, del_all)], resident, status })
 }
 
-fn figures(rounds: &[(Arm, Vec<Round>)]) -> Vec<CallFigure> {
+fn figures(rounds: &[(Arm, Vec<Verbs>)]) -> Vec<CallFigure> {
     let mut figures = Vec::new();
     for (index, verb) in VERBS.into_iter().enumerate() {
         for what in What::ALL {
             let samples =
-                |rounds: &[Round]| -> Vec<f64> { rounds.iter().map(|round| what.of(&round[index])).collect() };
+                |rounds: &[Verbs]| -> Vec<f64> { rounds.iter().map(|round| what.of(&round[index])).collect() };
             let arms: Vec<ArmSamples> = rounds
                 .iter()
                 .map(|(arm, rounds)| {

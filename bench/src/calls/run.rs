@@ -9,13 +9,20 @@ use super::node::Node;
 
 /// Each call waits for the one before; what each took, nanoseconds.
 pub(super) fn one_by_one(node: &Node, verb: &str) -> Result<Vec<f64>> {
-    let timed = |namespace: &Namespace| {
-        let command = node.call(verb, namespace)?;
-        let began = Instant::now();
-        run(command, verb, namespace)?;
-        Ok(began.elapsed().as_nanos() as f64)
-    };
-    node.namespaces.iter().map(timed).collect()
+    node.namespaces.iter().map(|namespace| timed(node, verb, namespace)).collect()
+}
+
+/// The same call for one pod again and again; what each took, nanoseconds.
+pub(super) fn repeated(node: &Node, verb: &str, times: usize) -> Result<Vec<f64>> {
+    let namespace = node.namespaces.first().context("a node without pods")?;
+    (0..times).map(|_| timed(node, verb, namespace)).collect()
+}
+
+fn timed(node: &Node, verb: &str, namespace: &Namespace) -> Result<f64> {
+    let command = node.call(verb, namespace)?;
+    let began = Instant::now();
+    run(command, verb, namespace)?;
+    Ok(began.elapsed().as_nanos() as f64)
 }
 
 /// All calls begin at once; how long until the last has ended, nanoseconds.

@@ -32,6 +32,7 @@ fn the_configuration_that_users_have_works_unchanged() {
         keep_source: false,
         wish: Wish::default(),
         mac: None,
+        master: None,
         prev_result: None,
         dns: Dns::default(),
         ignored: vec![],
@@ -61,7 +62,6 @@ fn fields_without_meaning_are_accepted_and_listed() {
             "executionMode",
             "logLevel",
             "logTarget",
-            "master",
             "serviceCidrs",
             "vnetCidrs",
             "mode",
@@ -69,7 +69,7 @@ fn fields_without_meaning_are_accepted_and_listed() {
             "ipam.subnet",
         ]
     );
-    assert_eq!(config.mtu, Some(1400));
+    assert_eq!((config.mtu, config.master.as_deref()), (Some(1400), Some("eth0")));
 }
 
 #[test]
