@@ -33,12 +33,12 @@ pub(super) async fn build(
     let labelled = agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias);
     steps.run(Step::Label, async { Ok(labelled.await?) }).await?;
 
-    steps.run(Step::PodSide, async { Ok(endpoint::build_pod_side(endpoint, netns).await?) }).await?;
+    let of_pod = steps.run(Step::PodSide, async { Ok(endpoint::build_pod_side(endpoint, netns).await?) }).await?;
 
     // Neighbour and route go with the veth.
     let host_side = async {
         let ifindex = endpoint::build_host_side(endpoint, &agent.netlink).await?;
-        endpoint::await_carrier(endpoint, netns).await?;
+        endpoint::await_carrier(endpoint, &of_pod).await?;
         Ok(ifindex)
     };
     let ifindex = steps.run(Step::HostSide, host_side).await?;
