@@ -35,6 +35,8 @@ pub(crate) struct Calls {
     pub(crate) agent_resident_bytes: Option<u64>,
     /// STATUS with all pods attached, one call after another: nanoseconds of each run of the plugin, in order.
     pub(crate) status: Vec<f64>,
+    /// A program that does nothing, in the place of the plugin: likewise.
+    pub(crate) nothing: Vec<f64>,
     /// Of all calls of all rounds, by the agent's own account.
     pub(crate) steps: Vec<StepTime>,
 }
@@ -105,10 +107,11 @@ struct Round {
     /// With all pods attached, where there is an agent.
     resident: Option<u64>,
     status: Vec<f64>,
+    nothing: Vec<f64>,
 }
 
-/// How often STATUS is asked in a round.
-const STATUS_CALLS: usize = 50;
+/// How often in a round what is asked again and again is asked.
+const REPEATED: usize = 50;
 
 const VERBS: [&str; 2] = ["ADD", "DEL"];
 
@@ -133,7 +136,7 @@ pub(crate) fn measure(
         nodes.push((Arm::Bridge, Node::new(theirs, Caller::bridge(theirs, plugins)?, plan.pods)?));
     }
     let mut rounds: Vec<(Arm, Vec<Verbs>)> = nodes.iter().map(|(arm, _)| (*arm, Vec::new())).collect();
-    let (mut agent_resident_bytes, mut status) = (None, Vec::new());
+    let (mut agent_resident_bytes, mut status, mut nothing) = (None, Vec::new(), Vec::new());
     for number in 0..plan.call_rounds {
         for ((arm, node), (_, rounds)) in nodes.iter().zip(&mut rounds) {
             progress.note(&format!("CNI calls, round {}/{}, {}", number + 1, plan.call_rounds, arm.title()));
@@ -141,17 +144,19 @@ pub(crate) fn measure(
             rounds.push(found.verbs);
             agent_resident_bytes = agent_resident_bytes.max(found.resident);
             status.extend(found.status);
+            nothing.extend(found.nothing);
         }
     }
     let steps = nodes.iter().map(|(_, node)| node.steps()).collect::<Result<Vec<_>>>()?.concat();
-    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes, status, steps }))
+    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes, status, nothing, steps }))
 }
 
 fn round(node: &Node) -> Result<Round> {
     let add_each = one_by_one(node, "ADD")?;
     let resident = node.agent_resident_bytes()?;
     // Of the reference only a later version answers STATUS.
-    let status = if resident.is_some() { repeated(node, "STATUS", STATUS_CALLS)? } else { Vec::new() };
+    let status = if resident.is_some() { repeated(node, "STATUS", REPEATED)? } else { Vec::new() };
+    let nothing = run::nothing(node, REPEATED)?;
     let del_each = one_by_one(node, "DEL")?;
     let add_all = at_once(node, "ADD")?;
     let del_all = at_once(node, "DEL")?;
@@ -160,7 +165,7 @@ fn round(node: &Node) -> Result<Round> {
         sorted.sort_by(f64::total_cmp);
         VerbTimes { sorted, at_once }
     };
-    Ok(Round { verbs: [times(add_each, add_all), times(del_each, del_all)], resident, status })
+    Ok(Round { verbs: [times(add_each, add_all), times(del_each, del_all)], resident, status, nothing })
 }
 
 fn figures(rounds: &[(Arm, Vec<Verbs>)]) -> Vec<CallFigure> {

@@ -74,6 +74,13 @@ impl<'net> Node<'net> {
         Ok(command)
     }
 
+    /// A program that does nothing, started where plugins are.
+    pub(super) fn nothing(&self) -> Result<Command> {
+        let mut command = self.vm.namespace().command("true")?;
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
     /// What the agent says of each step of its calls; none where there is no agent.
     pub(super) fn steps(&self) -> Result<Vec<StepTime>> {
         match &self.caller {

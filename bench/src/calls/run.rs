@@ -18,8 +18,17 @@ pub(super) fn repeated(node: &Node, verb: &str, times: usize) -> Result<Vec<f64>
     (0..times).map(|_| timed(node, verb, namespace)).collect()
 }
 
+/// Starting a program that does nothing, again and again: what no plugin can be faster than. Nanoseconds each.
+pub(super) fn nothing(node: &Node, times: usize) -> Result<Vec<f64>> {
+    let namespace = node.namespaces.first().context("a node without pods")?;
+    (0..times).map(|_| time(node.nothing()?, "nothing", namespace)).collect()
+}
+
 fn timed(node: &Node, verb: &str, namespace: &Namespace) -> Result<f64> {
-    let command = node.call(verb, namespace)?;
+    time(node.call(verb, namespace)?, verb, namespace)
+}
+
+fn time(command: Command, verb: &str, namespace: &Namespace) -> Result<f64> {
     let began = Instant::now();
     run(command, verb, namespace)?;
     Ok(began.elapsed().as_nanos() as f64)
@@ -44,6 +53,8 @@ pub(super) fn at_once(node: &Node, verb: &str) -> Result<f64> {
 fn run(mut command: Command, verb: &str, namespace: &Namespace) -> Result<()> {
     let output = command.output().with_context(|| format!("{verb} for {}", namespace.name()))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{verb} for {}: {}\n{stdout}{stderr}", namespace.name(), output.status);
+    // With as many pods as addresses STATUS says so: an answer like any other.
+    let has_answered = output.status.success() || (verb == "STATUS" && stdout.contains("the pool has no free"));
+    ensure!(has_answered, "{verb} for {}: {}\n{stdout}{stderr}", namespace.name(), output.status);
     Ok(())
 }

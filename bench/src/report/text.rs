@@ -71,10 +71,11 @@ impl Report {
             });
             writeln!(
                 text,
-                "\nCNI calls for {} pods, the plugin's whole run\n{}\n{resident}{}",
+                "\nCNI calls for {} pods, the plugin's whole run\n{}\n{resident}{}{}",
                 calls.pods,
                 call_table(calls),
-                status_line(&calls.status)
+                times_line("STATUS meanwhile", &calls.status),
+                times_line("A program that does nothing, in the plugin's place", &calls.nothing)
             )
             .expect("a String takes all");
             if !calls.steps.is_empty() {
@@ -196,13 +197,13 @@ fn call_table(calls: &Calls) -> Table {
     table
 }
 
-fn status_line(samples: &[f64]) -> String {
+fn times_line(what: &str, samples: &[f64]) -> String {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let Some(longest) = sorted.last() else { return String::new() };
     let millis = |nanos: f64| format!("{:.2} ms", nanos / 1e6);
     let [median, tail] = [0.5, 0.99].map(|share| millis(quantile(&sorted, share)));
-    format!("STATUS meanwhile, {} times: p50 {median}, p99 {tail}, longest {}.\n", sorted.len(), millis(*longest))
+    format!("{what}, {} times: p50 {median}, p99 {tail}, longest {}.\n", sorted.len(), millis(*longest))
 }
 
 fn step_table(steps: &[StepTime]) -> Table {
