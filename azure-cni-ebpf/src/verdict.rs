@@ -92,7 +92,7 @@ fn redirect_by_routes() -> i32 {
     unsafe { bpf_redirect_neigh(maps::UPLINK_IFINDEX.load(), core::ptr::null_mut(), 0, 0) as i32 }
 }
 
-/// To a router on the uplink's link, whatever the kernel's routes say: what they cost is a third of what the program does.
+/// To a router on the uplink's link, without asking the kernel's routes (docs/adr/0008).
 #[inline(always)]
 fn redirect_through<F: Family>(gateway: F::Address) -> i32 {
     let mut next_hop = bpf_redir_neigh {

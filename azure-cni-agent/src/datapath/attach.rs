@@ -1,7 +1,7 @@
-//! Programs onto interfaces: TCX links, or clsact filters where the kernel has no TCX (before 6.6).
+//! Programs onto interfaces: by TCX links, or by clsact filters; which of them where is said by [`AttachModes`].
 //!
-//! The rule of order: our program is the one nearest to the pod or the wire. What others attach to the same interface sees
-//! packets as the host's stack does.
+//! The rule of order: among those that are attached in the same way, our program is the one nearest to the pod or the wire.
+//! What others attach so to the same interface sees packets as the host's stack does.
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
