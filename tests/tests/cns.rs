@@ -7,12 +7,13 @@ use std::{
 };
 
 use azure_cni_tests::{
-    Error, Fabric, FabricBuilder, Pod, Result, Station, Vm,
+    CniCall, Error, Fabric, FabricBuilder, Pod, Result, Station, Vm,
     platform::{Cns, CnsCall},
     probe::{self, EchoServer},
 };
 use serde_json::{Value, json};
 
+const INVALID: u32 = 7;
 const TRY_AGAIN: u32 = 11;
 
 fn with_cns() -> FabricBuilder {
@@ -234,5 +235,53 @@ fn server_that_knows_the_older_calls_only_is_spoken_to_in_these() -> Result<()> 
     let expected = ["/network/requestipconfigs", "/network/requestipconfig", "/network/releaseipconfig"];
     assert_eq!(paths(&calls), expected);
     assert_eq!(calls[1].body["desiredIPAddress"], "");
+    vm.expect_clean()
+}
+
+#[test]
+fn address_that_is_asked_for_is_asked_of_azure_cns_and_no_other_is_taken() -> Result<()> {
+    let net = with_cns().start()?;
+    let vm = net.vm(0);
+    let cns = Cns::start(vm)?;
+    let wanted = vm.pool()[0];
+    let mut asking = netconf(vm);
+    asking["runtimeConfig"] = json!({"ips": [wanted]});
+    let pod = vm.add_pod_with("a", asking.clone())?;
+    assert_eq!(pod.address(), wanted);
+    assert_eq!(cns.calls()[0].body["desiredIPAddresses"], json!([wanted]));
+
+    // It is held: azure-cns gives another, which goes back.
+    let error = vm.add_pod_with("b", asking).err().expect("the address is held");
+    assert_eq!(error.refusal().map(|refusal| refusal.code), Some(INVALID), "{error}");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while cns.held().len() > 1 {
+        assert!(Instant::now() < deadline, "still held: {:?}", cns.held());
+        thread::sleep(Duration::from_millis(20));
+    }
+    // And a pod that stands is not told that it has what it has not.
+    let mut other = netconf(vm);
+    other["runtimeConfig"] = json!({"ips": [vm.pool()[1]]});
+    assert_eq!(vm.cni(&pod.call("ADD")?.netconf(&other))?.error()?.code, INVALID);
+    let mut public = netconf(vm);
+    public["publicAddress"] = json!(true);
+    let error = vm.add_pod_with("c", public).err().expect("azure-cns tells of no public addresses");
+    assert_eq!(error.refusal().map(|refusal| refusal.code), Some(INVALID), "{error}");
+    pod.check()?;
+    pod.del()?;
+    await_nothing_held(vm, &cns);
+    vm.expect_clean()
+}
+
+#[test]
+fn status_needs_no_pool_where_azure_cns_has_the_addresses() -> Result<()> {
+    let net = with_cns().start()?;
+    let vm = net.vm(0);
+    let status = CniCall::new("STATUS")?.netconf(&netconf(vm));
+    assert!(vm.cni(&status)?.status.success());
+    let cns = Cns::start(vm)?;
+    let pod = add(vm, "a")?;
+    assert!(vm.cni(&status)?.status.success());
+    pod.del()?;
+    await_nothing_held(vm, &cns);
     vm.expect_clean()
 }

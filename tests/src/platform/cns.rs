@@ -97,8 +97,8 @@ fn answer(state: &mut State, request: &HttpRequest) -> Reply {
     state.calls.push(CnsCall { path: path.into(), body: body.clone() });
     let id = body["podInterfaceID"].as_str().unwrap_or_default().to_owned();
     let (answer, after) = match (path, state.old) {
-        ("/network/requestipconfigs", false) => (state.request(id, "podIPInfo", true), state.late),
-        ("/network/requestipconfig", true) => (state.request(id, "PodIpInfo", false), state.late),
+        ("/network/requestipconfigs", false) => (state.request(id, &body, "podIPInfo", true), state.late),
+        ("/network/requestipconfig", true) => (state.request(id, &body, "PodIpInfo", false), state.late),
         ("/network/releaseipconfigs", false) | ("/network/releaseipconfig", true) => {
             (state.release(&id), Duration::ZERO)
         }
@@ -108,9 +108,15 @@ fn answer(state: &mut State, request: &HttpRequest) -> Reply {
 }
 
 impl State {
-    fn request(&mut self, id: String, key: &str, list: bool) -> Value {
+    /// The address that is desired if it is free, else another.
+    fn request(&mut self, id: String, body: &Value, key: &str, list: bool) -> Value {
         if let Some(code) = self.refusal {
             return json!({key: null, "response": response(code)});
+        }
+        let desired = body["desiredIPAddresses"][0].as_str();
+        if let Some(at) = self.free.iter().position(|free| desired == Some(free.to_string().as_str())) {
+            let last = self.free.len() - 1;
+            self.free.swap(at, last);
         }
         let Some(address) = self.held.get(&id).copied().or_else(|| self.free.pop()) else {
             return json!({key: null, "response": response(32)});
