@@ -107,3 +107,16 @@ fn metadata_service_is_kept_from_pods_where_it_is_asked_for() {
     // The host itself may.
     rig.to_wire(&Frame::tcp((Rig::NODE, 45_000), METADATA, "S")).keeps("the host", &Untouched);
 }
+
+#[test]
+fn translated_flow_goes_on_to_the_internet_whatever_pod_has_come_there_since() {
+    let rig = Rig::new();
+    let translated = |flags| ToWire(Frame::tcp(NODE, INTERNET, flags).one_hop_on());
+    rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps("opened", &translated("S"));
+    let newcomer = Endpoint { ifindex: ifindex("azvb"), flags: EndpointFlags::NONE };
+    rig.tables().set_endpoint(Rig::INTERNET.into(), newcomer).unwrap();
+    rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("goes on", &translated("A"));
+    let new = (Rig::POD_A, 20_001);
+    rig.from_pod_a(&Frame::tcp(new, INTERNET, "S"))
+        .keeps("another flow", &ToPod(Frame::tcp(new, INTERNET, "S").one_hop_on()));
+}

@@ -1,9 +1,9 @@
 //! The VM's own routes decide where pods' packets to the Internet go, also those that the data path need not ask for.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use azure_cni_tests::{
-    Fabric, Result, Station, Vm, configure,
+    Fabric, GATEWAY6, Result, Station, Vm, configure,
     probe::{self, Connection, EchoServer},
 };
 
@@ -59,6 +59,28 @@ fn policy_rules_are_left_to_the_kernel() -> Result<()> {
     configure(vm.namespace(), &format!("rule del {rule}\nroute flush table 100\n{FORGET_NOBODY}"))?;
     await_change(vm, 3)?;
     probe::udp(&pod, echo.address())?;
+    pod.del()?;
+    vm.expect_clean()
+}
+
+#[test]
+fn router_of_each_family_is_named_where_all_routes_agree() -> Result<()> {
+    let overlay = "routing.service_prefixes = []\nsnat.ipv6 = true";
+    let net = Fabric::builder().dual_stack().agent_toml(overlay).start()?;
+    let vm = net.vm(0);
+    let pod = vm.add_pod("pod")?;
+    for (echo, seen) in [
+        (EchoServer::start(net.internet())?, IpAddr::from(vm.address())),
+        (
+            EchoServer::start_on(net.internet(), (net.internet().address6().expect("dual-stack"), 7007))?,
+            IpAddr::from(vm.address6().expect("dual-stack")),
+        ),
+    ] {
+        assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), seen);
+    }
+    let log = vm.agent_log();
+    let named = format!("router=\"10.240.0.1\" router6=\"{GATEWAY6}\"");
+    assert!(log.contains(&named), "{log}");
     pod.del()?;
     vm.expect_clean()
 }

@@ -80,12 +80,12 @@ impl<F: Net> Node<F> {
                 if is_refused {
                     return Err(DropReason::FlowTableFull);
                 }
-                if self.is_pod(tuple.destination) {
-                    return Ok((Place::Pod, tuple));
-                }
                 if is_opener && flow.nat == Nat::TRANSLATED {
                     let port = self.port_of(&flow, &tuple)?;
                     return Ok((Place::Wire, self.translated(tuple, port)));
+                }
+                if self.is_pod(tuple.destination) {
+                    return Ok((Place::Pod, tuple));
                 }
                 Ok((Place::Wire, tuple))
             }
