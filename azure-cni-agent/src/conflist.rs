@@ -61,7 +61,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cni::{CAPABILITIES, CniVersion, Command, Environment, Invocation};
+    use crate::cni::{CAPABILITIES, CniVersion, Invocation};
 
     fn shipped() -> Value {
         serde_json::from_str(SHIPPED).unwrap()
@@ -76,15 +76,7 @@ mod tests {
             let mut netconf = conflist["plugins"][0].clone();
             netconf["cniVersion"] = json!(version);
             netconf["name"] = conflist["name"].clone();
-            let environment = Environment {
-                command: Command::Add,
-                container_id: Some("c1".into()),
-                netns: Some("/run/netns/p".into()),
-                ifname: Some("eth0".into()),
-                args: None,
-                path: Some("/opt/cni/bin".into()),
-                traceparent: None,
-            };
+            let environment = crate::cni::sample::environment();
             let Invocation::Add(call) = Invocation::parse(&environment, &netconf).unwrap() else {
                 panic!("not an ADD")
             };

@@ -50,11 +50,7 @@ mod tests {
     use super::*;
 
     fn id(container: &str) -> AttachmentId {
-        AttachmentId {
-            network: "azure".parse().unwrap(),
-            container_id: container.parse().unwrap(),
-            ifname: "eth0".parse().unwrap(),
-        }
+        crate::cni::sample::attachment(container)
     }
 
     #[tokio::test]

@@ -12,6 +12,8 @@ mod error;
 mod fields;
 mod netconf;
 mod result;
+#[cfg(test)]
+pub(crate) mod sample;
 mod version;
 
 pub use args::CniArgs;

@@ -35,16 +35,21 @@ fn ip() -> IpAddr {
 }
 
 fn veth() -> Link {
+    veth_of(&id(), Path::new(NETNS), INDEX)
+}
+
+/// As ADD makes it.
+pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
     Link {
-        index: INDEX,
-        name: endpoint::host_interface(&id()),
+        index,
+        name: endpoint::host_interface(id),
         mac: endpoint::HOST_MAC,
         mtu: 1500,
         is_up: true,
         is_running: true,
         is_veth: true,
         group: label::GROUP,
-        alias: Some(label::alias(&id(), Path::new(NETNS))),
+        alias: Some(label::alias(id, netns)),
     }
 }
 

@@ -63,11 +63,7 @@ mod tests {
     use super::*;
 
     fn attachment(container: &str) -> AttachmentId {
-        AttachmentId {
-            network: "azure".parse().unwrap(),
-            container_id: container.parse().unwrap(),
-            ifname: "eth0".parse().unwrap(),
-        }
+        crate::cni::sample::attachment(container)
     }
 
     fn del(nanos: u64) -> SpooledRequest {

@@ -3,18 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::AttachmentRecord;
-use crate::cni::AttachmentId;
 use crate::moment::Moment;
 use crate::net::NetnsId;
 
 /// Of interface `eth0` of this container in network `azure`.
 pub(crate) fn record(container: &str) -> AttachmentRecord {
     AttachmentRecord {
-        id: AttachmentId {
-            network: "azure".parse().unwrap(),
-            container_id: container.parse().unwrap(),
-            ifname: "eth0".parse().unwrap(),
-        },
+        id: crate::cni::sample::attachment(container),
         addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 240, 0, 5))],
         host_interface: "azv0123456789a".to_owned(),
         host_ifindex: 17,

@@ -3,19 +3,11 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cni::{CniVersion, Command, Environment, Invocation};
+use crate::cni::{CniVersion, Invocation};
 use crate::state::sample::record;
 
 fn call(version: CniVersion) -> AddCall {
-    let environment = Environment {
-        command: Command::Add,
-        container_id: Some("c1".into()),
-        netns: Some("/run/netns/p".into()),
-        ifname: Some("eth0".into()),
-        args: None,
-        path: Some("/opt/cni/bin".into()),
-        traceparent: None,
-    };
+    let environment = crate::cni::sample::environment();
     let config = json!({"cniVersion": version, "name": "azure", "type": "azure-cni"});
     match Invocation::parse(&environment, &config) {
         Ok(Invocation::Add(call)) => *call,

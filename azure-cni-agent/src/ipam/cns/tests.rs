@@ -3,11 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn claim(container: &str) -> Claim {
-    let id = AttachmentId {
-        network: "azure".parse().unwrap(),
-        container_id: container.parse().unwrap(),
-        ifname: "eth0".parse().unwrap(),
-    };
+    let id = crate::cni::sample::attachment(container);
     Claim { id, pod_name: "p".into(), pod_namespace: "n".into() }
 }
 

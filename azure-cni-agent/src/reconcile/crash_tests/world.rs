@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::cni::AttachmentId;
 use crate::datapath::{Endpoint as MapEntry, Hook};
-use crate::endpoint::{self, label};
+use crate::endpoint;
 use crate::ipam::{Addresses, Leases, Wish};
 use crate::moment::Moment;
 use crate::net::{Link, NetnsId};
@@ -18,6 +18,7 @@ use crate::reconcile::grace::Grace;
 use crate::reconcile::plan::{Action, Repair, plan};
 use crate::reconcile::rebuild::Kernel;
 use crate::reconcile::seen::{Life, Seen};
+use crate::reconcile::tests::veth_of;
 use crate::state::{AttachmentRecord, BootTime, Store};
 
 pub const CONTAINERS: u8 = 5;
@@ -144,19 +145,9 @@ impl World {
     }
 
     fn make_veth(&mut self, id: &AttachmentId, netns: &Path) -> u32 {
-        let (name, index) = (endpoint::host_interface(id), self.number());
-        let link = Link {
-            index,
-            name: name.clone(),
-            mac: endpoint::HOST_MAC,
-            mtu: 1500,
-            is_up: true,
-            is_running: true,
-            is_veth: true,
-            group: label::GROUP,
-            alias: Some(label::alias(id, netns)),
-        };
-        self.links.insert(name, link);
+        let index = self.number();
+        let link = veth_of(id, netns, index);
+        self.links.insert(link.name.clone(), link);
         index
     }
 
