@@ -1,39 +1,50 @@
-//! What a load yields: a name, a unit, and which way is better.
+//! What loads yield: a name, a title and a unit each.
 
-use serde::Serialize;
+use crate::unit::Unit;
 
-use crate::load::Load;
-
-/// A measured quantity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// A quantity that a load measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     PacketRate,
     PacketCost,
     PacketLoss,
     ConnectionRate,
     ConnectionCost,
-    LatencyMedian,
-    LatencyTail,
+    ConnectionMachineCost,
+    TcpMedian,
+    TcpTail,
+    TcpFarTail,
+    UdpMedian,
+    UdpTail,
+    UdpFarTail,
     Throughput,
-}
-
-/// Which way a figure is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Better {
-    Higher,
-    Lower,
+    ThroughputCost,
+    ManyThroughput,
+    ManyThroughputCost,
+    OpeningMedian,
 }
 
 impl Figure {
-    /// The load that yields it.
-    pub(crate) fn load(self) -> Load {
+    /// Of its record, behind the topic.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::PacketRate | Self::PacketCost | Self::PacketLoss => Load::Packets,
-            Self::ConnectionRate | Self::ConnectionCost => Load::Connections,
-            Self::LatencyMedian | Self::LatencyTail => Load::RoundTrips,
-            Self::Throughput => Load::Bulk,
+            Self::PacketRate => "packet-rate",
+            Self::PacketCost => "packet-cost",
+            Self::PacketLoss => "packet-loss",
+            Self::ConnectionRate => "connection-rate",
+            Self::ConnectionCost => "connection-cost",
+            Self::ConnectionMachineCost => "connection-machine-cost",
+            Self::TcpMedian => "tcp-round-trip-p50",
+            Self::TcpTail => "tcp-round-trip-p99",
+            Self::TcpFarTail => "tcp-round-trip-p999",
+            Self::UdpMedian => "udp-round-trip-p50",
+            Self::UdpTail => "udp-round-trip-p99",
+            Self::UdpFarTail => "udp-round-trip-p999",
+            Self::Throughput => "throughput-1",
+            Self::ThroughputCost => "throughput-1-cost",
+            Self::ManyThroughput => "throughput-8",
+            Self::ManyThroughputCost => "throughput-8-cost",
+            Self::OpeningMedian => "opening-p50",
         }
     }
 
@@ -43,52 +54,33 @@ impl Figure {
             Self::PacketCost => "  sender's core, per packet",
             Self::PacketLoss => "  lost",
             Self::ConnectionRate => "TCP connect, request, close",
-            Self::ConnectionCost => "  both cores, per connection",
-            Self::LatencyMedian => "TCP round trip, p50",
-            Self::LatencyTail => "TCP round trip, p99",
+            Self::ConnectionCost => "  both ends' threads, per connection",
+            Self::ConnectionMachineCost => "  whole machine, per request",
+            Self::TcpMedian => "TCP round trip, p50",
+            Self::TcpTail => "TCP round trip, p99",
+            Self::TcpFarTail => "TCP round trip, p99.9",
+            Self::UdpMedian => "UDP round trip, p50",
+            Self::UdpTail => "UDP round trip, p99",
+            Self::UdpFarTail => "UDP round trip, p99.9",
             Self::Throughput => "TCP throughput, 1 stream",
+            Self::ManyThroughput => "TCP throughput, 8 streams",
+            Self::ThroughputCost | Self::ManyThroughputCost => "  whole machine",
+            Self::OpeningMedian => "first packet of a flow, there and back, p50",
         }
     }
 
-    /// The unit of samples.
-    pub(crate) fn unit(self) -> &'static str {
+    pub(crate) fn unit(self) -> Unit {
         match self {
-            Self::PacketRate => "packets/s",
-            Self::PacketLoss => "share",
-            Self::ConnectionRate => "connections/s",
-            Self::PacketCost | Self::ConnectionCost | Self::LatencyMedian | Self::LatencyTail => "ns",
-            Self::Throughput => "bits/s",
-        }
-    }
-
-    pub(crate) fn better(self) -> Better {
-        match self {
-            Self::PacketRate | Self::ConnectionRate | Self::Throughput => Better::Higher,
-            Self::PacketCost | Self::PacketLoss | Self::ConnectionCost | Self::LatencyMedian | Self::LatencyTail => {
-                Better::Lower
-            }
-        }
-    }
-
-    /// Whether a ratio of two samples says anything: losses are around zero.
-    pub(crate) fn is_compared(self) -> bool {
-        self != Self::PacketLoss
-    }
-
-    /// Whether it is processor time, so that a part of it can be told by subtraction.
-    pub(crate) fn is_cost(self) -> bool {
-        matches!(self, Self::PacketCost | Self::ConnectionCost)
-    }
-
-    /// A sample for people.
-    pub(crate) fn show(self, value: f64) -> String {
-        match self {
-            Self::PacketRate => format!("{:.0} k/s", value / 1e3),
-            Self::ConnectionRate => format!("{:.2} k/s", value / 1e3),
-            Self::PacketLoss => format!("{:.3} %", value * 100.0),
-            Self::PacketCost => format!("{value:.0} ns"),
-            Self::ConnectionCost | Self::LatencyMedian | Self::LatencyTail => format!("{:.2} us", value / 1e3),
-            Self::Throughput => format!("{:.2} Gbit/s", value / 1e9),
+            Self::PacketRate => Unit::PacketsPerSecond,
+            Self::PacketLoss => Unit::Share,
+            Self::ConnectionRate => Unit::ConnectionsPerSecond,
+            Self::PacketCost | Self::ConnectionCost => Unit::ProcessorNanoseconds,
+            // By ticks of a clock that is too coarse for subtracting.
+            Self::ConnectionMachineCost => Unit::Nanoseconds,
+            Self::TcpMedian | Self::TcpTail | Self::TcpFarTail => Unit::Nanoseconds,
+            Self::UdpMedian | Self::UdpTail | Self::UdpFarTail | Self::OpeningMedian => Unit::Nanoseconds,
+            Self::Throughput | Self::ManyThroughput => Unit::BitsPerSecond,
+            Self::ThroughputCost | Self::ManyThroughputCost => Unit::ProcessorSecondsPerGigabyte,
         }
     }
 }

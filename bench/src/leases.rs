@@ -11,9 +11,13 @@ use azure_cni_agent::{
     cni::AttachmentId,
     ipam::{Leases, Wish},
 };
-use serde::Serialize;
-
-use crate::{plan::Plan, statistics::Summary};
+use crate::{
+    arm::Arm,
+    collect::Collector,
+    plan::{Plan, Topic},
+    record::{At, Axis},
+    unit::Unit,
+};
 
 /// Addresses: a small node's, a large node's, and all that the pods of a virtual network may have.
 const SIZES: [u32; 3] = [100, 1_000, 16_000];
@@ -21,26 +25,18 @@ const SIZES: [u32; 3] = [100, 1_000, 16_000];
 const TIMES: u32 = 20_000;
 const COOLDOWN: Duration = Duration::from_secs(30);
 
-/// What was found for one size.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct LeaseCost {
-    pub(crate) addresses: u32,
-    /// Nanoseconds of a lease and its release, one for each round.
-    pub(crate) samples: Vec<f64>,
-    pub(crate) summary: Summary,
-}
-
-pub(crate) fn measure(plan: &Plan) -> Result<Vec<LeaseCost>> {
-    if !plan.leases {
-        return Ok(Vec::new());
+pub(crate) fn measure(plan: &Plan, collector: &mut Collector) -> Result<()> {
+    if !plan.has(Topic::Leases) {
+        return Ok(());
     }
-    let mut costs = Vec::new();
-    for addresses in SIZES {
-        let samples = (0..plan.rounds).map(|_| round(addresses)).collect::<Result<Vec<_>>>()?;
-        costs.push(LeaseCost { addresses, summary: Summary::of(&samples), samples });
+    for _ in 0..plan.short_rounds() {
+        for value in SIZES {
+            let at = At { axis: Axis::PoolAddresses, value };
+            let title = "A lease and its release";
+            collector.sample("leases/lease", title, Some(at), Unit::Nanoseconds, Arm::Ours, round(value)?);
+        }
     }
-    Ok(costs)
+    Ok(())
 }
 
 /// Half of the pool is held all the time; the other half goes round.

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::load::Cores;
 
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     kernel: String,
     processor: String,
@@ -22,7 +22,7 @@ pub(crate) struct Machine {
     /// Not 0 means that the kernel times every program run, which costs.
     bpf_stats_enabled: String,
     bpf_jit_enabled: String,
-    versions: BTreeMap<&'static str, String>,
+    versions: BTreeMap<String, String>,
 }
 
 impl Machine {
@@ -30,11 +30,11 @@ impl Machine {
         let uname = uname().context("ask for the kernel's version")?;
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
-        let mut versions = BTreeMap::from([("azure-cni-ebpf", env!("CARGO_PKG_VERSION").to_owned())]);
-        for program in ["iperf3", "iptables"] {
-            versions.insert(program, first_line(program, &["--version"]));
+        let mut versions = BTreeMap::from([("azure-cni-ebpf".into(), env!("CARGO_PKG_VERSION").into())]);
+        for program in ["iperf3", "iptables-nft", "iptables-legacy"] {
+            versions.insert(program.into(), first_line(program, &["--version"]));
         }
-        versions.insert("bridge plugin", plugin_version(cni_plugins));
+        versions.insert("reference plugins".into(), plugin_version(cni_plugins));
         Ok(Self {
             kernel: format!("{} {}", text(uname.release()), text(uname.version())),
             processor: value_of(&cpuinfo, "model name").unwrap_or("unknown").into(),

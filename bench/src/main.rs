@@ -5,26 +5,32 @@
 //! namespaces, mounts and children belong to this process, and the kernel takes them down with it.
 
 // What is measured, and on what.
+mod arm;
 mod options;
 mod plan;
-mod reference;
 mod testbed;
-mod uplinks;
-mod wiring;
 
 // Measuring.
 mod calls;
-mod figure;
 mod leases;
 mod load;
 mod programs;
+mod restart;
 mod rounds;
+mod scale;
+
+// Samples, and what they say.
+mod collect;
+mod figure;
+mod record;
+mod statistics;
+mod unit;
 
 // What came of it.
+mod estimate;
 mod machine;
 mod progress;
 mod report;
-mod statistics;
 
 use std::{fs, process::ExitCode, time::Duration};
 
@@ -32,12 +38,14 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Fabric, probe};
 use clap::Parser;
 
+use collect::Collector;
 use load::Cores;
 use machine::Machine;
 use options::Options;
 use plan::Plan;
 use progress::Progress;
-use report::Report;
+use report::{Disturbed, FORMAT, Method, Report};
+use scale::Bench;
 use testbed::Testbed;
 
 fn main() -> ExitCode {
@@ -57,37 +65,62 @@ fn run(options: &Options) -> Result<()> {
         print!("{plan}");
         return Ok(());
     }
+    let report = measure(options, &plan)?;
+    println!("{}", report.text());
+    if let Some(file) = &options.json {
+        let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
+        fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let (client, server) = probe::two_cores()?;
     let cores = Cores { client, server };
     let machine = Machine::look(&options.cni_plugins, cores)?;
     println!("{machine}");
 
-    let progress = Progress::start();
-    progress.note("building a VNet with three VMs for each way to attach pods");
-    // Service prefixes are known, so that all egress of ours may take the short way.
+    let progress = Progress::start(estimate::of(plan));
+    progress.step("building the VMs of each way to attach pods");
+    // Lanes first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
+    let (for_scale, for_calls) = (testbed::VMS, testbed::VMS + scale::VMS);
     let net = Fabric::builder()
-        .vms(testbed::VMS + calls::VMS)
+        .vms((for_calls + calls::VMS) as u8)
         .pool(plan::MOST_PODS)
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
-    let testbed = Testbed::build(&net, &plan, &options.cni_plugins)?;
-    let wirings = testbed.check_wirings()?;
-    println!("{}", report::wirings(&wirings));
+    let testbed = Testbed::build(&net, plan, &options.cni_plugins)?;
+    let interfaces = testbed.check_wirings()?;
+    println!("{}", report::wirings(&interfaces));
 
-    let results = rounds::run(&plan, &testbed, cores, &progress)?;
-    let programs = programs::measure(&net, &plan, &progress)?;
-    let leases = leases::measure(&plan)?;
-    let calls = calls::measure(&net, testbed::SPARE, &plan, &options.cni_plugins, &progress)?;
+    let mut collector = Collector::default();
+    rounds::run(plan, &testbed, cores, &mut collector, &progress)?;
+    let bench = Bench {
+        net: &net,
+        first_vm: for_scale,
+        testbed: &testbed,
+        plugins: &options.cni_plugins,
+        plan,
+        cores,
+        progress: &progress,
+    };
+    scale::measure(&bench, &mut collector)?;
+    restart::measure(plan, &testbed, cores, &mut collector, &progress)?;
+    programs::measure(&net, plan, &mut collector, &progress)?;
+    leases::measure(plan, &mut collector)?;
+    let steps = calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
     progress.clear();
 
-    let report = Report { machine, plan, wirings, results, programs, leases, calls, took: progress.elapsed() };
-    println!("{}", report.text());
-    if let Some(file) = &options.json {
-        let json = serde_json::to_string_pretty(&report.json()).context("write the report as JSON")?;
-        fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
-    }
-    Ok(())
+    let disturbed = Disturbed::of(&collector.disturbed);
+    let (records, distributions) = collector.finish();
+    let method = Method {
+        mode: plan.mode,
+        rounds: plan.rounds,
+        seconds_per_load: plan.duration.as_secs_f64(),
+        seconds_taken: progress.elapsed().as_secs_f64(),
+    };
+    Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions, steps })
 }
 
 /// For people.

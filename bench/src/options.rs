@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::plan::{Arm, MOST_PODS};
+use crate::{arm::Arm, plan::MOST_PODS};
 
 /// Measures how fast pods are on this machine, and compares.
 ///
@@ -34,9 +34,12 @@ use crate::plan::{Arm, MOST_PODS};
         iptables and the standard CNI plugins. Other work on the machine makes spreads wide, not ratios wrong."
 )]
 pub(crate) struct Options {
-    /// Five short rounds: less than 2 minutes
+    /// The figures that matter for a change, in 2 minutes
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Everything, in three times as many rounds: about an hour
+    #[arg(long, conflicts_with = "quick")]
+    pub(crate) full: bool,
     /// How many rounds; below 5 nothing is called a difference
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: Option<u16>,

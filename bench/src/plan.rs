@@ -1,51 +1,34 @@
-//! What there is to measure, and what of it was asked for. Pure.
+//! What there is to measure, what of it was asked for, and about how long it takes. Pure.
 
 use std::{fmt, time::Duration};
 
-use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{load::Load, options::Options, statistics::FEWEST_ROUNDS};
-
-/// A way to attach pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Arm {
-    /// Two namespaces and a veth pair: what the machine can do
-    Bare,
-    /// azure-cni-ebpf: the agent, the plugin and the programs as they are shipped
-    Ours,
-    /// The reference bridge plugin, host-local, and MASQUERADE for what leaves the VNet
-    Bridge,
-}
-
-impl Arm {
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Bare => "bare veth pair",
-            Self::Ours => "azure-cni-ebpf",
-            Self::Bridge => "bridge + iptables",
-        }
-    }
-}
+use crate::{arm::Arm, load::Load, options::Options, scale::Scale, statistics::FEWEST_ROUNDS};
 
 /// From where to where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Path {
     SameVm,
     AcrossVms,
     Internet,
+    FromOutside,
+    FromHost,
 }
 
 impl Path {
-    const ALL: [Self; 3] = [Self::SameVm, Self::AcrossVms, Self::Internet];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::SameVm, Self::AcrossVms, Self::Internet, Self::FromOutside, Self::FromHost];
+    /// Those that a change of the data path is judged by.
+    const QUICK: [Self; 3] = [Self::SameVm, Self::AcrossVms, Self::Internet];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::SameVm => "same-vm",
             Self::AcrossVms => "across-vms",
             Self::Internet => "internet",
+            Self::FromOutside => "from-outside",
+            Self::FromHost => "from-host",
         }
     }
 
@@ -54,24 +37,77 @@ impl Path {
             Self::SameVm => "pod to pod on the same VM",
             Self::AcrossVms => "pod to pod across VMs, one wire between them",
             Self::Internet => "pod to Internet, behind the VM's address, one wire from the VM",
+            Self::FromOutside => "host of a peered network to pod, one wire from the VM",
+            Self::FromHost => "VM to a pod of its own",
         }
     }
 
-    /// A bare veth pair has but one hop: it stands for the shortest path.
-    pub(crate) fn arms(self) -> &'static [Arm] {
-        match self {
-            Self::SameVm => &[Arm::Bare, Arm::Ours, Arm::Bridge],
-            Self::AcrossVms | Self::Internet => &[Arm::Ours, Arm::Bridge],
-        }
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|path| path.name() == name)
+    }
+
+    /// Whether the far end is reached through programs that the arm of redirects alone has.
+    fn has_floor(self) -> bool {
+        matches!(self, Self::SameVm | Self::AcrossVms | Self::Internet)
     }
 }
 
-/// How the programs' own cost, in time and in memory, is called in filters.
-const PROGRAMS: &str = "programs";
-const MEMORY: &str = "memory";
-/// Likewise of the book of leases, and of CNI calls.
-const LEASES: &str = "leases";
-const CALLS: &str = "calls";
+/// How thorough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    Quick,
+    Default,
+    Full,
+}
+
+/// A thing to measure besides loads on paths, as filters call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topic {
+    Scale(Scale),
+    Restart,
+    Programs,
+    Memory,
+    Leases,
+    Calls,
+}
+
+impl Topic {
+    const ALL: [Self; 9] = [
+        Self::Scale(Scale::Pods),
+        Self::Scale(Scale::RemoteAddresses),
+        Self::Scale(Scale::Flows),
+        Self::Scale(Scale::PortsTaken),
+        Self::Restart,
+        Self::Programs,
+        Self::Memory,
+        Self::Leases,
+        Self::Calls,
+    ];
+    const QUICK: [Self; 4] = [Self::Programs, Self::Memory, Self::Leases, Self::Calls];
+
+    fn name(self) -> String {
+        match self {
+            Self::Scale(scale) => format!("scale/{}", scale.name()),
+            Self::Restart => "restart".into(),
+            Self::Programs => "programs".into(),
+            Self::Memory => "memory".into(),
+            Self::Leases => "leases".into(),
+            Self::Calls => "calls".into(),
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Scale(scale) => scale.title(),
+            Self::Restart => "packets lost, and the longest gap, while the agent is restarted or killed under load",
+            Self::Programs => "cost of each eBPF program for a packet, by BPF_PROG_TEST_RUN; map look-ups",
+            Self::Memory => "bytes that a flow takes, by the kernel's account of the tables",
+            Self::Leases => "nanoseconds of a lease and its release, by the size of the pool",
+            Self::Calls => "CNI ADD and DEL, the plugin's whole run, one at a time and all at once",
+        }
+    }
+}
 
 /// The platform's limit for a VM.
 pub(crate) const MOST_PODS: u8 = 250;
@@ -79,47 +115,99 @@ pub(crate) const MOST_PODS: u8 = 250;
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
+    pub(crate) mode: Mode,
     pub(crate) rounds: u16,
     /// Of one load in one round.
     pub(crate) duration: Duration,
     /// In the order of the report.
     pub(crate) loads: Vec<(Path, Load)>,
-    pub(crate) programs: bool,
-    pub(crate) memory: bool,
-    pub(crate) leases: bool,
-    pub(crate) calls: bool,
-    /// That CNI calls are made for.
-    pub(crate) pods: usize,
-    /// Each attaches and detaches all pods twice, on every arm.
-    pub(crate) call_rounds: u16,
+    topics: Vec<Topic>,
+    /// That CNI calls are made for, at most, and that the largest VM of the scale has.
+    pub(crate) pods: u8,
     arms: Vec<Arm>,
 }
 
 impl Plan {
     pub(crate) fn of(options: &Options) -> Self {
-        let (rounds, seconds) = if options.quick { (5, 0.4) } else { (7, 1.0) };
-        let wanted = |name: &str| options.filter.is_empty() || options.filter.iter().any(|text| name.contains(text));
+        let mode = match (options.quick, options.full) {
+            (true, _) => Mode::Quick,
+            (_, true) => Mode::Full,
+            _ => Mode::Default,
+        };
+        let (rounds, seconds, pods) = match mode {
+            Mode::Quick => (5, 0.4, 25),
+            Mode::Default => (5, 0.4, MOST_PODS),
+            Mode::Full => (15, 0.5, MOST_PODS),
+        };
+        // Without a filter the mode says what is measured; with one, whatever has that name.
+        let wanted = |name: &str, by_mode: bool| match &*options.filter {
+            [] => by_mode,
+            texts => texts.iter().any(|text| name.contains(text)),
+        };
+        let quick = mode == Mode::Quick;
         let all = Path::ALL.into_iter().flat_map(|path| Load::ALL.into_iter().map(move |load| (path, load)));
+        let by_mode = |path: Path, load: Load| match mode {
+            Mode::Quick => Path::QUICK.contains(&path) && Load::QUICK.contains(&load),
+            // The two paths that differ least from others tell little more with every load.
+            Mode::Default => Path::QUICK.contains(&path) || Load::QUICK.contains(&load),
+            Mode::Full => true,
+        };
         Self {
+            mode,
             rounds: options.rounds.unwrap_or(rounds),
             duration: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
-            loads: all.filter(|(path, load)| wanted(&name(*path, *load))).collect(),
-            programs: wanted(PROGRAMS),
-            memory: wanted(MEMORY),
-            leases: wanted(LEASES),
-            calls: wanted(CALLS),
-            pods: options.pods.unwrap_or(if options.quick { 25 } else { MOST_PODS }).into(),
-            call_rounds: options.rounds.unwrap_or(FEWEST_ROUNDS),
+            loads: all.filter(|(path, load)| wanted(&name(*path, *load), by_mode(*path, *load))).collect(),
+            topics: Topic::ALL
+                .into_iter()
+                .filter(|topic| wanted(&topic.name(), !quick || Topic::QUICK.contains(topic)))
+                .collect(),
+            pods: options.pods.unwrap_or(pods),
             arms: options.arm.clone(),
         }
     }
 
-    pub(crate) fn has(&self, arm: Arm) -> bool {
-        self.arms.is_empty() || self.arms.contains(&arm)
+    pub(crate) fn has(&self, topic: Topic) -> bool {
+        self.topics.contains(&topic)
+    }
+
+    pub(crate) fn scales(&self) -> impl Iterator<Item = Scale> {
+        self.topics.iter().filter_map(|topic| match topic {
+            Topic::Scale(scale) => Some(*scale),
+            _ => None,
+        })
+    }
+
+    /// Whether an arm takes part at all: those asked for; in a quick run the ones that a change is judged by.
+    pub(crate) fn has_arm(&self, arm: Arm) -> bool {
+        match &*self.arms {
+            [] => self.mode != Mode::Quick || matches!(arm, Arm::Bare | Arm::Ours | Arm::Bridge),
+            arms => arms.contains(&arm),
+        }
+    }
+
+    /// Whether an arm carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
+    pub(crate) fn is_measured(&self, path: Path, load: Load, arm: Arm) -> bool {
+        let is_thorough = self.mode == Mode::Full || !self.arms.is_empty();
+        let has_part = match arm {
+            Arm::Bare => path == Path::SameVm,
+            // What it is for: the share that is ours of a packet's cost and of a connection's.
+            Arm::Floor => path.has_floor() && (is_thorough || matches!(load, Load::Packets | Load::Connections)),
+            // The kinds of iptables differ where they have something to do.
+            Arm::BridgeLegacy => {
+                is_thorough || (path == Path::Internet && matches!(load, Load::Packets | Load::Connections))
+            }
+            Arm::Ours | Arm::Bridge | Arm::Ptp => true,
+        };
+        has_part && self.has_arm(arm)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.loads.is_empty() && !self.programs && !self.memory && !self.leases && !self.calls
+        self.loads.is_empty() && self.topics.is_empty()
+    }
+
+    /// What CNI calls and the leases are repeated: both need no time of their own to settle.
+    pub(crate) fn short_rounds(&self) -> u16 {
+        self.rounds.min(if self.mode == Mode::Full { 9 } else { FEWEST_ROUNDS })
     }
 }
 
@@ -132,17 +220,8 @@ impl fmt::Display for Plan {
         for (path, load) in &self.loads {
             writeln!(f, "{:<28}{}, {}", name(*path, *load), path.title(), load.title())?;
         }
-        if self.programs {
-            writeln!(f, "{PROGRAMS:<28}nanoseconds per packet of each eBPF program, by BPF_PROG_TEST_RUN")?;
-        }
-        if self.memory {
-            writeln!(f, "{MEMORY:<28}bytes that a flow takes, by the kernel's account of the tables")?;
-        }
-        if self.leases {
-            writeln!(f, "{LEASES:<28}nanoseconds of a lease and its release, by the size of the pool")?;
-        }
-        if self.calls {
-            writeln!(f, "{CALLS:<28}CNI ADD and DEL of {} pods, the plugin's whole run", self.pods)?;
+        for topic in &self.topics {
+            writeln!(f, "{:<28}{}", topic.name(), topic.title())?;
         }
         Ok(())
     }
@@ -159,25 +238,42 @@ mod tests {
     }
 
     #[test]
-    fn without_filters_everything_is_measured() {
-        let plan = plan(&[]);
+    fn full_run_measures_everything() {
+        let plan = plan(&["--full"]);
         assert_eq!(plan.loads.len(), Path::ALL.len() * Load::ALL.len());
-        assert!(
-            plan.programs && plan.memory && plan.leases && plan.calls && plan.has(Arm::Bare) && plan.has(Arm::Bridge)
-        );
+        assert!(Topic::ALL.into_iter().all(|topic| plan.has(topic)));
+        assert!(Arm::PEERS.into_iter().all(|arm| plan.has_arm(arm)));
     }
 
     #[test]
-    fn filters_add_up() {
-        let plan = plan(&["--filter", "same-vm/udp", "--filter", "internet/"]);
-        let expected = 1 + Load::ALL.len();
-        assert_eq!(plan.loads.len(), expected, "{plan}");
-        assert!(!plan.programs && !plan.memory && !plan.leases && !plan.calls);
+    fn quick_run_measures_what_a_change_is_judged_by() {
+        let plan = plan(&["--quick"]);
+        assert_eq!(plan.loads.len(), Path::QUICK.len() * Load::QUICK.len());
+        assert!(plan.has(Topic::Programs) && !plan.has(Topic::Restart) && !plan.has_arm(Arm::Ptp));
     }
 
     #[test]
-    fn quick_run_still_has_enough_rounds_to_judge() {
-        assert!(plan(&["--quick"]).rounds >= crate::statistics::FEWEST_ROUNDS);
+    fn filters_add_up_and_name_what_the_mode_leaves_out() {
+        let plan = plan(&["--quick", "--filter", "from-host/udp-packets", "--filter", "scale/"]);
+        assert_eq!(plan.loads, [(Path::FromHost, Load::Packets)], "{plan}");
+        assert_eq!(plan.scales().count(), 4);
+        assert!(!plan.has(Topic::Programs) && !plan.has(Topic::Calls));
+    }
+
+    #[test]
+    fn every_mode_has_enough_rounds_to_judge() {
+        for mode in ["--quick", "--full", "--filter=x"] {
+            assert!(plan(&[mode]).rounds >= FEWEST_ROUNDS);
+        }
+    }
+
+    #[test]
+    fn arm_that_is_asked_for_carries_every_load_that_it_can() {
+        let plan = plan(&["--arm", "bridge-legacy", "--arm", "floor"]);
+        assert!(plan.is_measured(Path::SameVm, Load::OneStream, Arm::BridgeLegacy));
+        assert!(plan.is_measured(Path::SameVm, Load::OneStream, Arm::Floor));
+        assert!(!plan.is_measured(Path::FromHost, Load::Packets, Arm::Floor));
+        assert!(!plan.is_measured(Path::SameVm, Load::Packets, Arm::Ours));
     }
 
     #[test]

@@ -3,16 +3,16 @@
 //! The rule: no assumption about the distribution, because other work on the machine makes any. The spread of a sample is
 //! the interval between two of its values that holds the true median with at least 90 % certainty (order statistics).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::figure::Better;
+use crate::unit::Better;
 
 /// With fewer samples no interval reaches the certainty: at five, from the smallest to the largest, it is 94 %.
 pub(crate) const FEWEST_ROUNDS: u16 = 5;
 const CERTAINTY: f64 = 0.9;
 
 /// What a sample says.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
     pub(crate) low: f64,
@@ -43,6 +43,17 @@ pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     below + (above - below) * position.fract()
 }
 
+/// The shares that distributions are kept at.
+pub(crate) const QUANTILES: [f64; 25] = [
+    0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95,
+    0.98, 0.99, 0.999, 1.0,
+];
+
+/// [`QUANTILES`] of sorted values.
+pub(crate) fn quantiles(sorted: &[f64]) -> Vec<f64> {
+    QUANTILES.iter().map(|share| quantile(sorted, *share)).collect()
+}
+
 /// How many values to leave out at each end of `count` sorted ones so that the rest still spans the median.
 fn trimmed(count: usize) -> usize {
     // The median lies outside [x(k), x(n+1-k)] if fewer than k of n fair coins fall on one side.
@@ -59,7 +70,7 @@ fn trimmed(count: usize) -> usize {
 }
 
 /// What a ratio says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
     Better,
@@ -69,9 +80,8 @@ pub(crate) enum Verdict {
 }
 
 /// Ratios of samples taken in the same rounds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
-    pub(crate) ratios: Vec<f64>,
     #[serde(flatten)]
     pub(crate) summary: Summary,
     pub(crate) verdict: Verdict,
@@ -91,7 +101,7 @@ impl Comparison {
         } else {
             Verdict::Worse
         };
-        Self { ratios, summary, verdict }
+        Self { summary, verdict }
     }
 }
 

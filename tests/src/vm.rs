@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 
 use crate::{
@@ -216,10 +216,24 @@ impl Vm {
 
     /// Bytes of the agent's memory that are in RAM (proc_pid_status(5), `VmRSS`).
     pub fn agent_resident_bytes(&self) -> Result<u64> {
-        let pid = self.agent().as_ref().map(Daemon::pid).ok_or_else(|| self.agent_error("does not run".into()))?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).attempt(|| "read the agent's status".into())?;
+        let status = self.agent_proc("status")?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
         kib.map(|kib: u64| kib * 1024).ok_or_else(|| self.agent_error("has no VmRSS".into()))
+    }
+
+    /// Processor time that the agent has used since it started (clock_getcpuclockid(3)).
+    pub fn agent_processor_time(&self) -> Result<Duration> {
+        let clock = nix::time::clock_getcpuclockid(self.agent_pid()?).attempt(|| "find the agent's clock".into())?;
+        Ok(clock.now().attempt(|| "read the agent's clock".into())?.into())
+    }
+
+    fn agent_pid(&self) -> Result<Pid> {
+        self.agent().as_ref().map(Daemon::pid).ok_or_else(|| self.agent_error("does not run".into()))
+    }
+
+    fn agent_proc(&self, file: &str) -> Result<String> {
+        let pid = self.agent_pid()?;
+        fs::read_to_string(format!("/proc/{pid}/{file}")).attempt(|| format!("read the agent's {file}"))
     }
 
     /// The plugin with the environment of a call, for whoever runs it in a way of their own. What has no folder of its

@@ -208,7 +208,7 @@ fn throughput_and_latency_are_measured() -> Result<()> {
     let bare = Yardstick::beside(&net)?;
     let echo = EchoServer::start(&bare.far)?;
     assert!(probe::latency(&bare.near, echo.address(), 50)? > Duration::ZERO);
-    assert!(probe::throughput(&bare.near, &bare.far, 1)? > 1e6);
+    assert!(probe::throughput(&bare.near, &bare.far, 1, 1)? > 1e6);
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-//! `build-ebpf`: compiles the eBPF programs, and puts the object where the agent's build looks for it.
+//! `build-ebpf`: compiles the eBPF programs, and puts the objects where the agent's build, and the benchmark's, look for them.
 //!
-//! The object is replaced only when its content changed, so that the agent is not rebuilt without need. An object without BTF is an
+//! An object is replaced only when its content changed, so that the agent is not rebuilt without need. An object without BTF is an
 //! error here, not on a node.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub(crate) const PACKAGE: &str = "azure-cni-ebpf";
+/// What the package builds: the agent's programs under its own name, and those that the benchmark measures against.
+const OBJECTS: [&str; 2] = [PACKAGE, "bench-ebpf"];
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Profile {
@@ -36,13 +38,17 @@ pub(crate) fn run(workspace: &Workspace, facts: &Facts, profile: Profile) -> Res
     build.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &[]));
     progress::show(&format!("eBPF programs, with `core` from {toolchain}"), build)?;
 
-    let built = target_dir.join(TARGET).join(directory).join(PACKAGE);
-    let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    if !elf::section_names(&object).is_some_and(|names| names.contains(&b".BTF".as_slice())) {
+    let built = target_dir.join(TARGET).join(directory);
+    OBJECTS.iter().try_for_each(|name| place(&built.join(name), &workspace.ebpf_object.with_file_name(name)))
+}
+
+fn place(built: &Path, object: &Path) -> Result<()> {
+    let content = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
+    if !elf::section_names(&content).is_some_and(|names| names.contains(&b".BTF".as_slice())) {
         bail!("{} has no BTF: the kernel would refuse it", built.display());
     }
-    if write_if_changed(&workspace.ebpf_object, &object)? {
-        eprintln!("    new object: {} ({} bytes)", workspace.ebpf_object.display(), object.len());
+    if write_if_changed(object, &content)? {
+        eprintln!("    new object: {} ({} bytes)", object.display(), content.len());
     }
     Ok(())
 }

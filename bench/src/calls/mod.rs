@@ -1,7 +1,7 @@
 //! CNI calls as a runtime makes them: the plugin's whole run, from its start to its end, one after another and all at once.
 //!
-//! Both plugins are run alike, on VMs of their own that carry no traffic. Every round fills the VM with pods and empties it
-//! again; arms take turns within a round.
+//! Both plugins are run alike, on VMs of their own that carry no traffic. Every round fills the VM to each number of pods and
+//! empties it again; arms take turns within a round.
 
 mod node;
 mod run;
@@ -11,182 +11,128 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use azure_cni_agent::api::StepTime;
 use azure_cni_tests::Fabric;
-use serde::Serialize;
 
 use crate::{
-    figure::Better,
-    plan::{Arm, Plan},
-    progress::Progress,
-    statistics::{Comparison, Summary, quantile},
+    arm::Arm,
+    collect::Collector,
+    plan::{Plan, Topic},
+    progress::{Part, Progress},
+    record::{At, Axis},
+    statistics::{quantile, quantiles},
+    testbed::Reference,
+    unit::Unit,
 };
 use node::{Caller, Node};
-use run::{at_once, one_by_one, repeated};
+use run::{all_at_once, repeated, replaced};
 
-/// VMs that the fabric must have besides those of the lanes.
-pub(crate) const VMS: u8 = 2;
+/// The arms that are compared, and so the VMs that the fabric must have besides the others.
+const ARMS: [Arm; 3] = [Arm::Ours, Arm::Bridge, Arm::Ptp];
+pub(crate) const VMS: usize = ARMS.len();
 
-/// What was found.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Calls {
-    pub(crate) pods: usize,
-    pub(crate) figures: Vec<CallFigure>,
-    /// Of the agent with all pods attached.
-    pub(crate) agent_resident_bytes: Option<u64>,
-    /// STATUS with all pods attached, one call after another: nanoseconds of each run of the plugin, in order.
-    pub(crate) status: Vec<f64>,
-    /// A program that does nothing, in the place of the plugin: likewise.
-    pub(crate) nothing: Vec<f64>,
-    /// Of all calls of all rounds, by the agent's own account.
-    pub(crate) steps: Vec<StepTime>,
-}
-
-/// One figure of both arms, a sample for each round.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct CallFigure {
-    pub(crate) verb: &'static str,
-    pub(crate) what: What,
-    /// Nanoseconds.
-    pub(crate) arms: Vec<ArmSamples>,
-    /// Ours to the reference's.
-    pub(crate) ratio: Option<Comparison>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct ArmSamples {
-    pub(crate) arm: Arm,
-    pub(crate) samples: Vec<f64>,
-    pub(crate) summary: Summary,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum What {
-    /// Of one call, when each waits for the one before.
-    Median,
-    /// Likewise.
-    Tail,
-    /// From the start of the first call to the end of the last, when all begin at once.
-    AllAtOnce,
-}
-
-impl What {
-    const ALL: [Self; 3] = [Self::Median, Self::Tail, Self::AllAtOnce];
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Median => "one at a time, p50",
-            Self::Tail => "one at a time, p99",
-            Self::AllAtOnce => "all at once, the last one's end",
-        }
-    }
-
-    fn of(self, calls: &VerbTimes) -> f64 {
-        match self {
-            Self::Median => quantile(&calls.sorted, 0.5),
-            Self::Tail => quantile(&calls.sorted, 0.99),
-            Self::AllAtOnce => calls.at_once,
-        }
-    }
-}
-
-/// Of one verb in one round, nanoseconds.
-struct VerbTimes {
-    /// Each call's, when each waits for the one before.
-    sorted: Vec<f64>,
-    at_once: f64,
-}
-
-/// ADD and DEL of one round.
-type Verbs = [VerbTimes; 2];
-
-/// Of one arm in one round.
-struct Round {
-    verbs: Verbs,
-    /// With all pods attached, where there is an agent.
-    resident: Option<u64>,
-    status: Vec<f64>,
-    nothing: Vec<f64>,
-}
-
+/// How many pods the VM has, or gets; the plan's most besides.
+const PLACES: [u8; 3] = [1, 10, 50];
+/// How often one pod is taken away and put back with so many on the VM: more often at the last place.
+const REPLACED: usize = 10;
+const REPLACED_OF_ALL: usize = 50;
 /// How often in a round what is asked again and again is asked.
 const REPEATED: usize = 50;
 
-const VERBS: [&str; 2] = ["ADD", "DEL"];
-
-/// `vms`: those that no lane uses.
+/// Returns the steps of the agent's calls, by its own account. `first_vm`: of those that are for this.
 pub(crate) fn measure(
     net: &Fabric,
-    vms: [usize; VMS as usize],
+    first_vm: usize,
     plan: &Plan,
     plugins: &Path,
+    collector: &mut Collector,
     progress: &Progress,
-) -> Result<Option<Calls>> {
-    if !plan.calls {
-        return Ok(None);
+) -> Result<Vec<StepTime>> {
+    if !plan.has(Topic::Calls) {
+        return Ok(Vec::new());
     }
-    progress.note("making namespaces for the pods of CNI calls");
-    let [ours, theirs] = vms.map(|index| net.vm(index));
+    progress.begin(Part::Calls);
+    progress.step("making namespaces for the pods of CNI calls");
     let mut nodes = Vec::new();
-    if plan.has(Arm::Ours) {
-        nodes.push((Arm::Ours, Node::new(ours, Caller::ours(ours)?, plan.pods)?));
+    for (index, arm) in ARMS.into_iter().enumerate().filter(|(_, arm)| plan.has_arm(*arm)) {
+        let vm = net.vm(first_vm + index);
+        let caller = match Reference::of(arm) {
+            None => Caller::ours(vm)?,
+            Some(reference) => Caller::reference(vm, plugins, reference)?,
+        };
+        // The bridge has an address of the pool for itself.
+        let pods = usize::from(plan.pods).min(vm.pool().len() - 1);
+        nodes.push((arm, Node::new(vm, caller, pods)?));
     }
-    if plan.has(Arm::Bridge) {
-        nodes.push((Arm::Bridge, Node::new(theirs, Caller::bridge(theirs, plugins)?, plan.pods)?));
-    }
-    let mut rounds: Vec<(Arm, Vec<Verbs>)> = nodes.iter().map(|(arm, _)| (*arm, Vec::new())).collect();
-    let (mut agent_resident_bytes, mut status, mut nothing) = (None, Vec::new(), Vec::new());
-    for number in 0..plan.call_rounds {
-        for ((arm, node), (_, rounds)) in nodes.iter().zip(&mut rounds) {
-            progress.note(&format!("CNI calls, round {}/{}, {}", number + 1, plan.call_rounds, arm.title()));
-            let found = round(node).with_context(|| format!("CNI calls of {}", arm.title()))?;
-            rounds.push(found.verbs);
-            agent_resident_bytes = agent_resident_bytes.max(found.resident);
-            status.extend(found.status);
-            nothing.extend(found.nothing);
+    for round in 0..plan.short_rounds() {
+        for (arm, node) in &nodes {
+            progress.step(&format!("round {}/{}  CNI calls, {}", round + 1, plan.short_rounds(), arm.title()));
+            one_round(*arm, node, collector).with_context(|| format!("CNI calls of {}", arm.title()))?;
         }
     }
-    let steps = nodes.iter().map(|(_, node)| node.steps()).collect::<Result<Vec<_>>>()?.concat();
-    Ok(Some(Calls { pods: plan.pods, figures: figures(&rounds), agent_resident_bytes, status, nothing, steps }))
+    let steps = nodes.iter().map(|(_, node)| node.steps()).collect::<Result<Vec<_>>>()?;
+    Ok(steps.concat())
 }
 
-fn round(node: &Node) -> Result<Round> {
-    let add_each = one_by_one(node, "ADD")?;
-    let resident = node.agent_resident_bytes()?;
-    // Of the reference only a later version answers STATUS.
-    let status = if resident.is_some() { repeated(node, "STATUS", REPEATED)? } else { Vec::new() };
-    let nothing = run::nothing(node, REPEATED)?;
-    let del_each = one_by_one(node, "DEL")?;
-    let add_all = at_once(node, "ADD")?;
-    let del_all = at_once(node, "DEL")?;
-    let times = |each: Vec<f64>, at_once| {
-        let mut sorted = each;
-        sorted.sort_by(f64::total_cmp);
-        VerbTimes { sorted, at_once }
-    };
-    Ok(Round { verbs: [times(add_each, add_all), times(del_each, del_all)], resident, status, nothing })
-}
-
-fn figures(rounds: &[(Arm, Vec<Verbs>)]) -> Vec<CallFigure> {
-    let mut figures = Vec::new();
-    for (index, verb) in VERBS.into_iter().enumerate() {
-        for what in What::ALL {
-            let samples =
-                |rounds: &[Verbs]| -> Vec<f64> { rounds.iter().map(|round| what.of(&round[index])).collect() };
-            let arms: Vec<ArmSamples> = rounds
-                .iter()
-                .map(|(arm, rounds)| {
-                    let samples = samples(rounds);
-                    ArmSamples { arm: *arm, summary: Summary::of(&samples), samples }
-                })
-                .collect();
-            let of = |arm| arms.iter().find(|samples| samples.arm == arm);
-            let ratio = of(Arm::Ours)
-                .zip(of(Arm::Bridge))
-                .map(|(ours, theirs)| Comparison::of(&ours.samples, &theirs.samples, Better::Lower));
-            figures.push(CallFigure { verb, what, arms, ratio });
+fn one_round(arm: Arm, node: &Node, collector: &mut Collector) -> Result<()> {
+    let most = node.namespaces.len();
+    let places = PLACES.into_iter().map(usize::from).filter(|place| *place < most).chain([most]);
+    for pods in places {
+        let at = Some(At { axis: Axis::Pods, value: pods as u32 });
+        let mut take = |id: &str, title: &str, unit, sample| {
+            collector.sample(&format!("calls/{id}"), title, at, unit, arm, sample);
+        };
+        let namespaces = &node.namespaces[..pods];
+        let spent_before = node.agent_processor_time()?;
+        let add = all_at_once(node, "ADD", namespaces)?;
+        if let (Some(before), Some(after)) = (spent_before, node.agent_processor_time()?) {
+            let each = (after - before).as_nanos() as f64 / pods as f64;
+            take("add-agent-cost", "  agent's processor time, per ADD", Unit::Nanoseconds, each);
+        }
+        let mut one_by_one = replaced(node, namespaces, if pods == most { REPLACED_OF_ALL } else { REPLACED })?;
+        for (verb, times) in [("add", &mut one_by_one.add), ("del", &mut one_by_one.del)] {
+            times.sort_by(f64::total_cmp);
+            let name = verb.to_uppercase();
+            for (share, quantile_name) in [(0.5, "p50"), (0.99, "p99")] {
+                let title = format!("{name}, one at a time, {quantile_name}");
+                take(&format!("{verb}-{quantile_name}"), &title, Unit::Nanoseconds, quantile(times, share));
+            }
+        }
+        if pods == most {
+            whole_node(arm, node, &one_by_one.add, collector)?;
+        }
+        let del = all_at_once(node, "DEL", namespaces)?;
+        let mut take = |id: &str, title: &str, unit, sample| {
+            collector.sample(&format!("calls/{id}"), title, at, unit, arm, sample);
+        };
+        for (verb, took) in [("add", add), ("del", del)] {
+            let name = verb.to_uppercase();
+            take(&format!("{verb}-all"), &format!("{name}, all at once, the last one's end"), Unit::Nanoseconds, took);
+            let rate = pods as f64 / (took / 1e9);
+            take(&format!("{verb}-rate"), &format!("  {name}, pods per second"), Unit::PodsPerSecond, rate);
         }
     }
-    figures
+    Ok(())
+}
+
+/// With all pods attached. `add`: nanoseconds, sorted.
+fn whole_node(arm: Arm, node: &Node, add: &[f64], collector: &mut Collector) -> Result<()> {
+    let most = node.namespaces.len();
+    let title = format!("ADD with {most} pods on the VM");
+    collector.quantiles("calls/add", &title, Unit::Nanoseconds, arm, quantiles(add));
+    if let Some(bytes) = node.agent_resident_bytes()? {
+        let title = format!("Agent's resident memory, {most} pods");
+        collector.sample("calls/agent-memory", &title, None, Unit::Bytes, arm, bytes as f64);
+        // Of the references only later versions answer STATUS.
+        let mut status = repeated(node, "STATUS", REPEATED)?;
+        status.sort_by(f64::total_cmp);
+        for (share, name) in [(0.5, "p50"), (0.99, "p99")] {
+            let title = format!("STATUS with {most} pods, {name}");
+            let id = format!("calls/status-{name}");
+            collector.sample(&id, &title, None, Unit::Nanoseconds, arm, quantile(&status, share));
+        }
+        let mut nothing = run::nothing(node, REPEATED)?;
+        nothing.sort_by(f64::total_cmp);
+        let title = "A program that does nothing, in the plugin's place, p50";
+        collector.sample("calls/nothing-p50", title, None, Unit::Nanoseconds, arm, quantile(&nothing, 0.5));
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::{
     io::{Seek, Write},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -12,12 +13,12 @@ use azure_cni_agent::api::StepTime;
 use azure_cni_tests::{CniCall, Namespace, Station, Vm};
 use serde_json::Value;
 
-use crate::reference::BridgeNode;
+use crate::testbed::{Reference, ReferenceNode};
 
 /// What makes a call's command for a VM.
 pub(super) enum Caller<'net> {
     Ours(&'net Vm),
-    Bridge(BridgeNode<'net>),
+    Reference(ReferenceNode<'net>),
 }
 
 impl<'net> Caller<'net> {
@@ -26,8 +27,8 @@ impl<'net> Caller<'net> {
         Ok(Self::Ours(vm))
     }
 
-    pub(super) fn bridge(vm: &'net Vm, plugins: &'net Path) -> Result<Self> {
-        Ok(Self::Bridge(BridgeNode::prepare(vm, plugins)?))
+    pub(super) fn reference(vm: &'net Vm, plugins: &'net Path, reference: Reference) -> Result<Self> {
+        Ok(Self::Reference(ReferenceNode::prepare(vm, plugins, reference)?))
     }
 
     fn command(&self, verb: &str, namespace: &Namespace) -> Result<Command> {
@@ -36,14 +37,14 @@ impl<'net> Caller<'net> {
                 let call = CniCall::new(verb)?.attachment(namespace.name(), namespace.path(), "eth0");
                 Ok(vm.plugin(&call)?)
             }
-            Self::Bridge(node) => node.command(verb, namespace),
+            Self::Reference(node) => node.command(verb, namespace),
         }
     }
 
     fn netconf(&self) -> Value {
         match self {
             Self::Ours(vm) => vm.netconf(),
-            Self::Bridge(node) => node.netconf(),
+            Self::Reference(node) => node.netconf(),
         }
     }
 }
@@ -88,7 +89,15 @@ impl<'net> Node<'net> {
                 let text = self.vm.ctl(&["steps", "--json"])?;
                 serde_json::from_str(&text).with_context(|| format!("azure-cni-ctl steps --json: {text}"))
             }
-            Caller::Bridge(_) => Ok(Vec::new()),
+            Caller::Reference(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What the agent has used since it started; `None` where there is none.
+    pub(super) fn agent_processor_time(&self) -> Result<Option<Duration>> {
+        match &self.caller {
+            Caller::Ours(_) => Ok(Some(self.vm.agent_processor_time()?)),
+            Caller::Reference(_) => Ok(None),
         }
     }
 
@@ -96,7 +105,7 @@ impl<'net> Node<'net> {
     pub(super) fn agent_resident_bytes(&self) -> Result<Option<u64>> {
         match &self.caller {
             Caller::Ours(_) => Ok(Some(self.vm.agent_resident_bytes()?)),
-            Caller::Bridge(_) => Ok(None),
+            Caller::Reference(_) => Ok(None),
         }
     }
 }

@@ -7,9 +7,20 @@ use azure_cni_tests::Namespace;
 
 use super::node::Node;
 
-/// Each call waits for the one before; what each took, nanoseconds.
-pub(super) fn one_by_one(node: &Node, verb: &str) -> Result<Vec<f64>> {
-    node.namespaces.iter().map(|namespace| timed(node, verb, namespace)).collect()
+/// What calls took that each waited for the one before, nanoseconds.
+pub(super) struct OneByOne {
+    pub(super) add: Vec<f64>,
+    pub(super) del: Vec<f64>,
+}
+
+/// Takes pods away and puts them back, one after another, with all others in place.
+pub(super) fn replaced(node: &Node, namespaces: &[Namespace], times: usize) -> Result<OneByOne> {
+    let mut took = OneByOne { add: Vec::new(), del: Vec::new() };
+    for namespace in namespaces.iter().cycle().take(times) {
+        took.del.push(timed(node, "DEL", namespace)?);
+        took.add.push(timed(node, "ADD", namespace)?);
+    }
+    Ok(took)
 }
 
 /// The same call for one pod again and again; what each took, nanoseconds.
@@ -35,9 +46,9 @@ fn time(command: Command, verb: &str, namespace: &Namespace) -> Result<f64> {
 }
 
 /// All calls begin at once; how long until the last has ended, nanoseconds.
-pub(super) fn at_once(node: &Node, verb: &str) -> Result<f64> {
+pub(super) fn all_at_once(node: &Node, verb: &str, namespaces: &[Namespace]) -> Result<f64> {
     let commands: Vec<_> =
-        node.namespaces.iter().map(|namespace| Ok((node.call(verb, namespace)?, namespace))).collect::<Result<_>>()?;
+        namespaces.iter().map(|namespace| Ok((node.call(verb, namespace)?, namespace))).collect::<Result<_>>()?;
     let began = Instant::now();
     thread::scope(|scope| {
         // A plugin dies with the thread that starts it.

@@ -1,6 +1,11 @@
 //! Many datagrams with one system call (sendmmsg(2), recvmmsg(2)).
 
-use std::{io, net::UdpSocket, os::fd::AsRawFd, ptr};
+use std::{
+    io,
+    net::{SocketAddrV4, UdpSocket},
+    os::fd::AsRawFd,
+    ptr,
+};
 
 /// Datagrams per call: enough that the call's own cost does not count.
 pub(super) const BATCH: usize = 64;
@@ -9,13 +14,17 @@ pub(super) const BATCH: usize = 64;
 /// FCS 4.
 const PAYLOAD: usize = 64 - 14 - 20 - 8 - 4;
 
-/// Buffers for [`BATCH`] datagrams; belongs to the thread that made it.
+/// Buffers for [`BATCH`] datagrams.
 pub(super) struct Batch {
     headers: Vec<libc::mmsghdr>,
     // What the headers point at; boxed slices do not move.
     _vectors: Box<[libc::iovec]>,
     _payloads: Box<[[u8; PAYLOAD]]>,
+    names: Box<[libc::sockaddr_in]>,
 }
+
+// SAFETY: the pointers lead to what the batch itself owns, and go with it.
+unsafe impl Send for Batch {}
 
 impl Batch {
     pub(super) fn new() -> Self {
@@ -35,13 +44,25 @@ impl Batch {
             },
             msg_len: 0,
         };
-        Self { headers: vectors.iter_mut().map(header).collect(), _vectors: vectors, _payloads: payloads }
+        let headers = vectors.iter_mut().map(header).collect();
+        Self { headers, _vectors: vectors, _payloads: payloads, names: Box::default() }
     }
 
-    /// Sends over a connected socket; returns how many were taken.
+    /// For a socket that is not connected: one datagram to each of as many targets as there are datagrams.
+    pub(super) fn to(targets: &[SocketAddrV4; BATCH]) -> Self {
+        let mut batch = Self::new();
+        batch.names = targets.iter().copied().map(name).collect();
+        for (header, name) in batch.headers.iter_mut().zip(&mut batch.names) {
+            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        }
+        batch
+    }
+
+    /// Sends over a socket, which must be connected unless there are targets; returns how many were taken.
     pub(super) fn send(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        // SAFETY: every header points at one vector, each vector at one payload of its length; all live in `self`, which
-        // nobody else touches during the call.
+        // SAFETY: every header points at one vector, each vector at one payload of its length, and maybe at one name; all live
+        // in `self`, which nobody else touches during the call.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH as u32, 0) };
         counted(sent)
     }
@@ -55,6 +76,16 @@ impl Batch {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             result => result,
         }
+    }
+}
+
+/// ip(7): port and address in network byte order.
+fn name(target: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: target.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(target.ip().octets()) },
+        sin_zero: [0; 8],
     }
 }
 
@@ -78,5 +109,15 @@ mod tests {
         let sent = there.send(&sender).expect("sent");
         thread::sleep(Duration::from_millis(20));
         assert_eq!((sent, here.receive(&receiver).expect("received")), (BATCH, BATCH));
+    }
+
+    #[test]
+    fn batch_with_targets_needs_no_connection() {
+        let receiver = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+        let sender = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+        let std::net::SocketAddr::V4(target) = receiver.local_addr().expect("bound") else { panic!("IPv6") };
+        assert_eq!(Batch::to(&[target; BATCH]).send(&sender).expect("sent"), BATCH);
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(Batch::new().receive(&receiver).expect("received"), BATCH);
     }
 }

@@ -19,7 +19,7 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::{Cores, Reading, core, warm_up};
+use super::{Cores, Reading, core, machine_time, warm_up};
 use crate::{figure::Figure, testbed::Lane};
 
 const PAIRS: usize = 8;
@@ -45,9 +45,9 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
             .collect();
 
         thread::sleep(warm_up(duration));
-        let (from, before) = (Instant::now(), done.load(Ordering::Relaxed));
+        let (from, before, spent_before) = (Instant::now(), done.load(Ordering::Relaxed), machine_time::spent()?);
         thread::sleep(duration - warm_up(duration));
-        let (elapsed, after) = (from.elapsed(), done.load(Ordering::Relaxed));
+        let (elapsed, after, spent) = (from.elapsed(), done.load(Ordering::Relaxed), machine_time::spent()?);
 
         over.store(true, Ordering::Relaxed);
         let by_clients = clients.into_iter().map(|client| client.join().expect("does not panic")).sum();
@@ -60,7 +60,12 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
         ensure!(after > before, "not one connection was completed");
         let rate = (after - before) as f64 / elapsed.as_secs_f64();
         let cost = used.as_nanos() as f64 / done.load(Ordering::Relaxed) as f64;
-        Ok(Reading { values: vec![(Figure::ConnectionRate, rate), (Figure::ConnectionCost, cost)], disturbed: None })
+        let of_machine = (spent - spent_before).as_nanos() as f64 / (after - before) as f64;
+        Ok(Reading::of(vec![
+            (Figure::ConnectionRate, rate),
+            (Figure::ConnectionCost, cost),
+            (Figure::ConnectionMachineCost, of_machine),
+        ]))
     })
 }
 

@@ -7,10 +7,10 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the ends run. A veth has no interrupt: the softirq work of a packet is done on the core that sent it.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Cores {
     pub(crate) client: usize,
     pub(crate) server: usize,
@@ -24,7 +24,7 @@ impl Cores {
 }
 
 /// Keeps the calling thread on a core.
-pub(super) fn pin(core: usize) -> Result<()> {
+pub(crate) fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core)
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))

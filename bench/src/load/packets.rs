@@ -19,7 +19,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::{
     Cores, Reading,
     batch::{BATCH, Batch},
-    core, warm_up,
+    core,
+    udp::{self, PATIENCE},
+    warm_up,
 };
 use crate::{figure::Figure, testbed::Lane};
 
@@ -32,9 +34,6 @@ const REST: Duration = Duration::from_micros(10);
 /// Datagrams that have not arrived after so long never will.
 const LOST_AFTER: Duration = Duration::from_millis(50);
 
-/// A datagram that takes longer, there or back, is on a broken path.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// What both ends see.
 #[derive(Default)]
 struct Shared {
@@ -45,19 +44,24 @@ struct Shared {
 }
 
 pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let open = |station: &dyn azure_cni_tests::Station| {
-        station.namespace().run(|| UdpSocket::bind((station.address(), 0))).context("a UDP socket")
-    };
-    let (sender, receiver) = (open(lane.from)?, open(lane.to)?);
-    setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a receive buffer")?;
-    sender.connect(receiver.local_addr()?)?;
-    establish(&sender, &receiver).context("a datagram there and one back")?;
+    let (sender, receiver) = udp::answered_pair(lane)?;
+    let mut batch = Batch::new();
+    stream(&receiver, cores, duration, || batch.send(&sender))
+}
 
+/// `transmit` sends [`BATCH`] datagrams to the receiver.
+pub(super) fn stream(
+    receiver: &UdpSocket,
+    cores: Cores,
+    duration: Duration,
+    transmit: impl FnMut() -> io::Result<usize> + Send,
+) -> Result<Reading> {
+    setsockopt(receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a receive buffer")?;
     let shared = Shared::default();
     thread::scope(|scope| {
-        let receiving = scope.spawn(|| receive(&receiver, cores, &shared));
+        let receiving = scope.spawn(|| receive(receiver, cores, &shared));
         let sending = scope.spawn(|| {
-            let sent = send(&sender, cores, duration, &shared);
+            let sent = send(transmit, cores, duration, &shared);
             shared.stop.store(true, Ordering::Relaxed);
             sent
         });
@@ -67,21 +71,8 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
         let disturbed = [sent.disturbed, receiver_disturbed].into_iter().flatten().reduce(f64::max);
         let values =
             vec![(Figure::PacketRate, sent.rate), (Figure::PacketCost, sent.cost), (Figure::PacketLoss, sent.loss)];
-        Ok(Reading { values, disturbed })
+        Ok(Reading { values, disturbed, quantiles: None })
     })
-}
-
-/// One datagram each way. Both sockets are connected afterwards.
-fn establish(sender: &UdpSocket, receiver: &UdpSocket) -> Result<()> {
-    for socket in [sender, receiver] {
-        socket.set_read_timeout(Some(PATIENCE))?;
-    }
-    sender.send(&[0])?;
-    let (_, seen) = receiver.recv_from(&mut [0])?;
-    receiver.connect(seen)?;
-    receiver.send(&[0])?;
-    sender.recv(&mut [0])?;
-    Ok(())
 }
 
 struct Sent {
@@ -92,17 +83,21 @@ struct Sent {
     disturbed: Option<f64>,
 }
 
-fn send(socket: &UdpSocket, cores: Cores, duration: Duration, shared: &Shared) -> Result<Sent> {
+fn send(
+    mut transmit: impl FnMut() -> io::Result<usize>,
+    cores: Cores,
+    duration: Duration,
+    shared: &Shared,
+) -> Result<Sent> {
     core::pin(cores.client)?;
     let arrived = || shared.received.load(Ordering::Relaxed);
-    let mut batch = Batch::new();
     let (mut sent, mut lost, mut busy) = (0u64, 0u64, Duration::ZERO);
     let mut send_until = |end: Instant| -> Result<()> {
         while Instant::now() < end {
             // The receiver may count what was given up as lost: then there is room, and less is lost than thought.
             if (sent - lost).saturating_sub(arrived()) + BATCH as u64 <= WINDOW {
                 let before = core::used();
-                sent += transmit(&mut batch, socket)?;
+                sent += taken(transmit())?;
                 busy += core::used() - before;
             } else if !wait_for_progress(arrived(), cores, shared) {
                 lost = sent - arrived().min(sent);
@@ -135,8 +130,8 @@ fn send(socket: &UdpSocket, cores: Cores, duration: Duration, shared: &Shared) -
     })
 }
 
-fn transmit(batch: &mut Batch, socket: &UdpSocket) -> Result<u64> {
-    match batch.send(socket) {
+fn taken(sent: io::Result<usize>) -> Result<u64> {
+    match sent {
         Ok(count) => Ok(count as u64),
         // A full queue of the sender's own interface: nothing was taken.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS)) => Ok(0),

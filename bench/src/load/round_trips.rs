@@ -1,11 +1,11 @@
-//! How long one byte takes there and back over an open TCP connection.
+//! How long one byte takes there and back, over an open TCP connection or as a datagram.
 //!
 //! Both ends ask their socket without sleeping: the wake-up of an idle core takes several times as long as the packets' way,
 //! and differs from one to the next by more.
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -14,12 +14,43 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Cores, Reading, core, warm_up};
-use crate::{figure::Figure, statistics::quantile, testbed::Lane};
+use crate::{
+    figure::Figure,
+    statistics::{quantile, quantiles},
+    testbed::Lane,
+};
 
 /// No answer within so long is a broken path.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
+/// An end that can be asked without waiting.
+trait End: Sync {
+    fn send(&self, byte: u8) -> io::Result<()>;
+    /// The length of what has come; 0 is the end of a connection.
+    fn receive(&self) -> io::Result<usize>;
+}
+
+impl End for TcpStream {
+    fn send(&self, byte: u8) -> io::Result<()> {
+        (&mut &*self).write_all(&[byte])
+    }
+
+    fn receive(&self) -> io::Result<usize> {
+        (&mut &*self).read(&mut [0])
+    }
+}
+
+impl End for UdpSocket {
+    fn send(&self, byte: u8) -> io::Result<()> {
+        UdpSocket::send(self, &[byte]).map(drop)
+    }
+
+    fn receive(&self) -> io::Result<usize> {
+        self.recv(&mut [0])
+    }
+}
+
+pub(super) fn over_tcp(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
     let (from, to) = (lane.from, lane.to);
     let listener = to.namespace().run(|| TcpListener::bind((to.address(), 0))).context("a TCP socket")?;
     let address = listener.local_addr()?;
@@ -29,11 +60,23 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
     }
+    run(&client, &server, cores, duration, [Figure::TcpMedian, Figure::TcpTail, Figure::TcpFarTail])
+}
+
+pub(super) fn over_udp(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (client, server) = super::udp::answered_pair(lane)?;
+    for socket in [&client, &server] {
+        socket.set_nonblocking(true)?;
+    }
+    run(&client, &server, cores, duration, [Figure::UdpMedian, Figure::UdpTail, Figure::UdpFarTail])
+}
+
+fn run(client: &impl End, server: &impl End, cores: Cores, duration: Duration, yields: [Figure; 3]) -> Result<Reading> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let serving = scope.spawn(|| serve(&server, cores, &stop));
+        let serving = scope.spawn(|| serve(server, cores, &stop));
         let asking = scope.spawn(|| {
-            let asked = ask(&client, cores, duration);
+            let asked = ask(client, cores, duration, yields);
             stop.store(true, Ordering::Relaxed);
             asked
         });
@@ -43,31 +86,29 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
     })
 }
 
-fn ask(stream: &TcpStream, cores: Cores, duration: Duration) -> Result<Reading> {
+fn ask(end: &impl End, cores: Cores, duration: Duration, yields: [Figure; 3]) -> Result<Reading> {
     core::pin(cores.client)?;
     let begin = Instant::now();
     while begin.elapsed() < warm_up(duration) {
-        round_trip(stream, cores)?;
+        round_trip(end, cores)?;
     }
     let (waited_before, from) = (core::waited(), Instant::now());
     let mut nanoseconds = Vec::new();
     while begin.elapsed() < duration {
-        nanoseconds.push(round_trip(stream, cores)?.as_nanos() as f64);
+        nanoseconds.push(round_trip(end, cores)?.as_nanos() as f64);
     }
     let disturbed = core::share(waited_before, core::waited(), from.elapsed());
     ensure!(!nanoseconds.is_empty(), "not one round trip was completed");
     nanoseconds.sort_by(f64::total_cmp);
-    let values =
-        vec![(Figure::LatencyMedian, quantile(&nanoseconds, 0.5)), (Figure::LatencyTail, quantile(&nanoseconds, 0.99))];
-    Ok(Reading { values, disturbed })
+    let values = yields.into_iter().zip([0.5, 0.99, 0.999].map(|share| quantile(&nanoseconds, share))).collect();
+    Ok(Reading { values, disturbed, quantiles: Some(quantiles(&nanoseconds)) })
 }
 
-fn round_trip(mut stream: &TcpStream, cores: Cores) -> Result<Duration> {
+fn round_trip(end: &impl End, cores: Cores) -> Result<Duration> {
     let begin = Instant::now();
-    stream.write_all(&[1])?;
-    let mut answer = [0];
+    end.send(1)?;
     loop {
-        match stream.read(&mut answer) {
+        match end.receive() {
             Ok(0) => bail!("the far end closed the connection"),
             Ok(_) => return Ok(begin.elapsed()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => cores.relax(),
@@ -77,13 +118,12 @@ fn round_trip(mut stream: &TcpStream, cores: Cores) -> Result<Duration> {
     }
 }
 
-fn serve(mut stream: &TcpStream, cores: Cores, stop: &AtomicBool) -> Result<()> {
+fn serve(end: &impl End, cores: Cores, stop: &AtomicBool) -> Result<()> {
     core::pin(cores.server)?;
-    let mut request = [0];
     while !stop.load(Ordering::Relaxed) {
-        match stream.read(&mut request) {
+        match end.receive() {
             Ok(0) => break,
-            Ok(_) => stream.write_all(&request)?,
+            Ok(_) => end.send(1)?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => cores.relax(),
             Err(error) => return Err(error.into()),
         }

@@ -28,6 +28,19 @@ pub(super) enum Packets {
 }
 
 impl Case {
+    /// For people and for filters.
+    pub(super) fn name(&self) -> String {
+        format!("{}: {}", self.hook.program(), self.what)
+    }
+
+    /// One packet of the case, to be run once.
+    pub(super) fn packet(&self, number: u16) -> Frame {
+        match &self.packets {
+            Packets::Same(frame) => frame.clone(),
+            Packets::OneByOne(frame) => frame(number),
+        }
+    }
+
     fn again(hook: Hook, what: &'static str, frame: Frame, verdict: Verdict) -> Self {
         Self { hook, interface: interface(hook), what, packets: Packets::Same(frame), verdict }
     }
@@ -121,7 +134,7 @@ fn translated(rig: &Rig) -> Vec<Case> {
 
 /// Each packet from a port of its own: those that clients use by default, none of which the NAT may keep.
 fn new_flows() -> Vec<Case> {
-    let first = |destination| move |number| segment((Rig::POD_A, 41_000 + number), destination, "S");
+    let first = |destination| move |number| segment((Rig::POD_A, 33_000 + number % 32_000), destination, "S");
     vec![
         Case::one_by_one(Hook::FromEndpoint, "new flow, to another VM", first(server(Rig::PEER)), Verdict::ToWire),
         Case::one_by_one(

@@ -8,70 +8,45 @@
 
 use anyhow::{Result, ensure};
 use bpf_tests::Rig;
-use serde::Serialize;
 
 use super::cases::{self, Case, Packets};
-use crate::statistics::Summary;
+use crate::{arm::Arm, collect::Collector, statistics::Summary, unit::Unit};
 
 /// Of a packet whose hop limit lasts that long.
 const REPEAT: u32 = 250;
-const RUNS: u16 = 1000;
+/// Of one case in one round; its sample is their median.
+const RUNS: u16 = 200;
 
-/// How a case was timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Runs {
-    Repeated,
-    Single,
-}
-
-/// What a program costs in one case.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ProgramCost {
-    pub(crate) program: &'static str,
-    pub(crate) case: &'static str,
-    pub(crate) runs: Runs,
-    #[serde(rename = "nanosecondsPerPacket")]
-    pub(crate) cost: Summary,
-    /// Least disturbed.
-    pub(crate) least: f64,
-}
-
-/// Times every case.
-pub(super) fn measure(rig: &Rig) -> Result<Vec<ProgramCost>> {
-    let [repeated, single] = cases::shortest_way().map(|case| time(rig, &case));
-    let around = median(&single?) - median(&repeated?);
-    cases::all(rig).iter().map(|case| cost(rig, case, around)).collect()
-}
-
-fn cost(rig: &Rig, case: &Case, around: f64) -> Result<ProgramCost> {
-    let mut samples = time(rig, case)?;
-    let runs = match case.packets {
-        Packets::Same(_) => Runs::Repeated,
-        Packets::OneByOne(_) => Runs::Single,
-    };
-    if runs == Runs::Single {
-        samples.iter_mut().for_each(|sample| *sample -= around);
+/// Times every case in each round.
+pub(super) fn measure(rig: &Rig, rounds: u16, collector: &mut Collector) -> Result<()> {
+    let cases = cases::all(rig);
+    for round in 0..rounds {
+        let [repeated, single] = cases::shortest_way().map(|case| time(rig, &case, round));
+        let around = single? - repeated?;
+        for case in &cases {
+            let (how, off) = match case.packets {
+                Packets::Same(_) => ("", 0.0),
+                Packets::OneByOne(_) => (", single runs", around),
+            };
+            let id = format!("programs/{}{how}", case.name());
+            let title = format!("{}{how}", case.name());
+            let cost = time(rig, case, round)? - off;
+            collector.sample(&id, &title, None, Unit::Nanoseconds, Arm::Ours, cost);
+        }
     }
-    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
-    Ok(ProgramCost { program: case.hook.program(), case: case.what, runs, cost: Summary::of(&samples), least })
+    Ok(())
 }
 
-/// Nanoseconds, as the kernel tells them.
-fn time(rig: &Rig, case: &Case) -> Result<Vec<f64>> {
+/// Nanoseconds, as the kernel tells them: the median of a round's runs.
+fn time(rig: &Rig, case: &Case, round: u16) -> Result<f64> {
     let Case { hook, interface, what, packets, verdict } = case;
     let run = |number| {
         let (seen, duration) = match packets {
             Packets::Same(frame) => rig.cost(*hook, interface, frame, REPEAT),
-            Packets::OneByOne(frame) => rig.cost(*hook, interface, &frame(number), 1),
+            Packets::OneByOne(frame) => rig.cost(*hook, interface, &frame(round * RUNS + number), 1),
         };
         ensure!(seen == *verdict, "{}, {what}: {seen:?} instead of {verdict:?}", hook.program());
         Ok(duration.as_nanos() as f64)
     };
-    (0..RUNS).map(run).collect()
-}
-
-fn median(samples: &[f64]) -> f64 {
-    Summary::of(samples).median
+    Ok(Summary::of(&(0..RUNS).map(run).collect::<Result<Vec<_>>>()?).median)
 }

@@ -1,77 +1,94 @@
-//! What came of it, for people (`text`) and for programs (`json`).
+//! What came of it: one list of records, which every kind of report is made of.
+//!
+//! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs, `compare` for judging a
+//! change, `promises` for the document.
 
-mod json;
 mod text;
 
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
-pub(crate) use text::wirings;
-
+pub(crate) use self::text::wirings;
 use crate::{
-    calls::Calls,
-    figure::Figure,
-    leases::LeaseCost,
+    arm::Arm,
     machine::Machine,
-    plan::{Arm, Path, Plan},
-    programs::Programs,
-    rounds::Results,
-    statistics::{Comparison, Summary},
-    wiring::Wiring,
+    plan::Mode,
+    record::{Distribution, Record},
+    statistics::Summary,
+    testbed::Wiring,
 };
+use azure_cni_agent::api::StepTime;
+
+/// Changes when a reader of the older form would misunderstand.
+pub(crate) const FORMAT: u32 = 2;
+
+/// A spread of the bare pair above this makes the run a noisy one.
+pub(crate) const NOISY: f64 = 0.1;
 
 /// The whole result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
+    pub(crate) format: u32,
     pub(crate) machine: Machine,
-    pub(crate) plan: Plan,
-    pub(crate) wirings: Vec<Wiring>,
-    pub(crate) results: Results,
-    pub(crate) programs: Programs,
-    pub(crate) leases: Vec<LeaseCost>,
-    pub(crate) calls: Option<Calls>,
-    pub(crate) took: Duration,
+    pub(crate) method: Method,
+    pub(crate) interfaces: Vec<Wiring>,
+    /// See [`crate::load::Reading::disturbed`]; of all runs that can tell.
+    pub(crate) disturbed: Option<Disturbed>,
+    /// In the order in which they were first measured.
+    pub(crate) records: Vec<Record>,
+    pub(crate) distributions: Vec<Distribution>,
+    /// Of CNI calls, by the agent's own account.
+    pub(crate) steps: Vec<StepTime>,
+}
+
+/// How it was measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Method {
+    pub(crate) mode: Mode,
+    pub(crate) rounds: u16,
+    pub(crate) seconds_per_load: f64,
+    pub(crate) seconds_taken: f64,
+}
+
+/// The share of the time that others held a load generator's core.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Disturbed {
+    pub(crate) summary: Summary,
+    pub(crate) worst: f64,
+}
+
+impl Disturbed {
+    pub(crate) fn of(shares: &[f64]) -> Option<Self> {
+        let worst = shares.iter().copied().reduce(f64::max)?;
+        Some(Self { summary: Summary::of(shares), worst })
+    }
 }
 
 impl Report {
-    fn samples(&self, path: Path, figure: Figure, arm: Arm) -> Option<&[f64]> {
-        self.results.samples.get(&(path, figure))?.get(&arm).map(Vec::as_slice)
+    /// A record by its id; of those along an axis the first.
+    #[allow(dead_code, reason = "for the document's promises")]
+    pub(crate) fn record(&self, id: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.id == id)
     }
 
-    /// Ours against a peer, which for the bare pair is always its one path.
-    fn comparison(&self, path: Path, figure: Figure, peer: Arm) -> Option<Comparison> {
-        if !figure.is_compared() {
-            return None;
+    /// Topics in their order, each with its records.
+    pub(crate) fn topics(&self) -> Vec<(&str, Vec<&Record>)> {
+        let mut topics: Vec<(&str, Vec<&Record>)> = Vec::new();
+        for record in &self.records {
+            match topics.iter_mut().find(|(topic, _)| *topic == record.topic()) {
+                Some((_, records)) => records.push(record),
+                None => topics.push((record.topic(), vec![record])),
+            }
         }
-        let theirs = self.samples(if peer == Arm::Bare { Path::SameVm } else { path }, figure, peer)?;
-        Some(Comparison::of(self.samples(path, figure, Arm::Ours)?, theirs, figure.better()))
-    }
-
-    /// What an arm's way costs beyond a bare pair, round by round. Two ends with a wire between them are in every cost alike,
-    /// and draw its ratios towards 1.
-    fn added(&self, path: Path, figure: Figure, arm: Arm) -> Option<Vec<f64>> {
-        if !figure.is_cost() || arm == Arm::Bare {
-            return None;
-        }
-        let whole = self.samples(path, figure, arm)?;
-        let ends = self.samples(Path::SameVm, figure, Arm::Bare)?;
-        Some(whole.iter().zip(ends).map(|(whole, ends)| whole - ends).collect())
-    }
-
-    /// Of [`Self::added`], ours against the reference.
-    fn added_comparison(&self, path: Path, figure: Figure) -> Option<Comparison> {
-        let [ours, theirs] = [Arm::Ours, Arm::Bridge].map(|arm| self.added(path, figure, arm));
-        Some(Comparison::of(&ours?, &theirs?, figure.better()))
+        topics
     }
 
     /// How far a bare pair's own figures lie apart: what the machine's other work does to any figure. Of the figure where it
-    /// is widest.
-    fn noise(&self) -> Option<f64> {
-        let bare = self.results.samples.iter().filter(|((_, figure), _)| figure.is_compared());
-        let spreads = bare.filter_map(|(_, arms)| Some(Summary::of(arms.get(&Arm::Bare)?).relative_spread()));
+    /// is widest, tails of latencies left out.
+    pub(crate) fn noise(&self) -> Option<f64> {
+        let compared = self.records.iter().filter(|record| record.unit.has_ratios() && !record.is_tail());
+        let spreads = compared.filter_map(|record| Some(record.arms.get(&Arm::Bare)?.summary.relative_spread()));
         spreads.max_by(f64::total_cmp)
-    }
-
-    /// See [`crate::load::Reading::disturbed`].
-    fn disturbed(&self) -> Option<Summary> {
-        (!self.results.disturbed.is_empty()).then(|| Summary::of(&self.results.disturbed))
     }
 }

@@ -27,8 +27,8 @@ const PORT: u16 = 5201;
 /// What connecting and the exchange of results may take beyond the measurement itself.
 const OVERHEAD: Duration = Duration::from_secs(8);
 
-/// Bits per second that `from` gets through to an address of `server`, sending for `secs` seconds.
-pub fn throughput(from: &dyn Station, server: &dyn Station, secs: u8) -> Result<f64> {
+/// Bits per second that `from` gets through to an address of `server`, sending for `secs` seconds over so many connections.
+pub fn throughput(from: &dyn Station, server: &dyn Station, secs: u8, streams: u8) -> Result<f64> {
     let (near, far) = two_cores()?;
     let port = PORT.to_string();
     let address = server.address().to_string();
@@ -42,7 +42,7 @@ pub fn throughput(from: &dyn Station, server: &dyn Station, secs: u8) -> Result<
 
     let mut send = from.namespace().command("iperf3")?;
     send.args(["--client", &address, "--port", &port, "--connect-timeout", "1500", "--json"]);
-    send.args(["--time", &secs.to_string()]);
+    send.args(["--time", &secs.to_string(), "--parallel", &streams.to_string()]);
     pin(&mut send, near)?;
     let report = process::run_ok(send, b"", Duration::from_secs(secs.into()) + OVERHEAD)?;
     received_bits_per_second(&report)

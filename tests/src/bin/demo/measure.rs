@@ -111,7 +111,7 @@ pub(crate) fn bare(yardstick: &Yardstick, effort: Effort) -> Result<Speed, Error
 
 fn speed(from: &dyn Station, to: &dyn Station, echo: &EchoServer, effort: Effort) -> Result<Speed, Error> {
     let latency = probe::latency(from, echo.address(), effort.round_trips)?;
-    let bits_per_second = probe::throughput(from, to, effort.bulk_secs)?;
+    let bits_per_second = probe::throughput(from, to, effort.bulk_secs, 1)?;
     Ok(Speed { latency, bits_per_second })
 }
 

@@ -2,15 +2,15 @@
 
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Offloads, Station, offloads, query};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::Arm;
+use crate::arm::Arm;
 
 /// The interface of every station, pod or machine.
 const INTERFACE: &str = "eth0";
 
 /// What an interface is like.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Wiring {
     pub(crate) arm: Arm,
@@ -24,7 +24,7 @@ pub(crate) struct Wiring {
 }
 
 impl Wiring {
-    pub(crate) fn of(arm: Arm, station: &dyn Station) -> Result<Self> {
+    pub(super) fn of(arm: Arm, station: &dyn Station) -> Result<Self> {
         let links = query(station.namespace(), &format!("link show dev {INTERFACE}"))?;
         let number = |key: &str| {
             let value = links.first().and_then(|link| link[key].as_u64());
@@ -50,7 +50,7 @@ impl Wiring {
 }
 
 /// Fails on the first two interfaces that differ.
-pub(crate) fn ensure_alike(wirings: &[Wiring]) -> Result<()> {
+pub(super) fn ensure_alike(wirings: &[Wiring]) -> Result<()> {
     for pair in wirings.windows(2) {
         let alike = pair[0].properties() == pair[1].properties();
         ensure!(alike, "the arms' interfaces differ, so there is nothing to compare:\n{:#?}", pair);

@@ -3,42 +3,67 @@
 //! The network's router does a packet's routing once more, in the sender's softirq, for every arm alike: ratios would
 //! shrink towards 1. So the router's end of a VM's wire is moved into the namespace of whoever is to be reached.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context, Result};
 use azure_cni_tests::{Fabric, Namespace, Station, Vm, configure, query};
 
-/// A host of the Internet at the other end of a VM's wire, where it is the VM's gateway too.
-pub(crate) struct InternetHost {
-    namespace: Namespace,
+/// All of it is the far end's, for loads that need more than one destination.
+const INTERNET_PREFIX: &str = "198.51.100.0/24";
+
+/// How many addresses of a peered network the far end has.
+pub(crate) const REMOTE_ADDRESSES: u16 = 16_000;
+/// They are the first of this.
+const REMOTE_PREFIX: &str = "10.250.64.0/18";
+
+/// One of [`REMOTE_ADDRESSES`].
+pub(crate) fn remote_address(index: u16) -> Ipv4Addr {
+    assert!(index < REMOTE_ADDRESSES, "the far end has {REMOTE_ADDRESSES} addresses");
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 250, 64, 1).to_bits() + u32::from(index))
+}
+
+/// A host at the other end of a VM's wire.
+pub(crate) struct FarEnd {
+    namespace: Arc<Namespace>,
     address: Ipv4Addr,
 }
 
-impl InternetHost {
-    /// Takes the VM off the router. Nothing but the VM's primary address can be answered from here.
-    pub(crate) fn beyond(net: &Fabric, vm: &Vm) -> Result<Self> {
-        let uplink = Uplink::of(vm)?;
-        let namespace = Namespace::create(&format!("{}-internet", vm.name()))?;
-        take_over_wire(net, vm, namespace.name())?;
-        let address = net.internet().address();
-        configure(
-            &namespace,
-            &format!(
-                "link set eth0 up\n\
-                 addr add {address}/32 dev eth0\n\
-                 addr add {gateway}/32 dev eth0\n\
-                 route add {vm}/32 dev eth0 src {address}\n\
-                 neigh replace {vm} lladdr {mac} dev eth0 nud permanent\n",
-                gateway = uplink.gateway,
-                vm = vm.address(),
-                mac = uplink.mac,
-            ),
-        )?;
-        Ok(Self { namespace, address })
-    }
+/// Takes the VM off the router. At the other end of its wire are a host of the Internet, which reaches the VM's primary address
+/// alone, and one of a peered network, which reaches its pods; both in one namespace, which is the VM's gateway too.
+pub(super) fn beyond(net: &Fabric, vm: &Vm) -> Result<(FarEnd, FarEnd)> {
+    let uplink = Uplink::of(vm)?;
+    let namespace = Namespace::create(&format!("{}-beyond", vm.name()))?;
+    take_over_wire(net, vm, namespace.name())?;
+    let (internet, peered) = (net.internet().address(), remote_address(0));
+    let pods = vm.pool().iter().map(|pod| {
+        format!(
+            "route add {pod}/32 dev eth0 src {peered}\nneigh replace {pod} lladdr {} dev eth0 nud permanent\n",
+            uplink.mac
+        )
+    });
+    configure(
+        &namespace,
+        &format!(
+            "link set eth0 up\n\
+             addr add {internet}/32 dev eth0\n\
+             addr add {peered}/32 dev eth0\n\
+             addr add {gateway}/32 dev eth0\n\
+             route add local {INTERNET_PREFIX} dev lo\n\
+             route add local {REMOTE_PREFIX} dev lo\n\
+             route add {vm}/32 dev eth0 src {internet}\n\
+             neigh replace {vm} lladdr {mac} dev eth0 nud permanent\n\
+             {pods}",
+            gateway = uplink.gateway,
+            vm = vm.address(),
+            mac = uplink.mac,
+            pods = pods.collect::<String>(),
+        ),
+    )?;
+    let namespace = Arc::new(namespace);
+    Ok((FarEnd { namespace: Arc::clone(&namespace), address: internet }, FarEnd { namespace, address: peered }))
 }
 
-impl Station for InternetHost {
+impl Station for FarEnd {
     fn name(&self) -> &str {
         self.namespace.name()
     }
@@ -52,9 +77,14 @@ impl Station for InternetHost {
     }
 }
 
+/// A VM's gateway on its uplink.
+pub(super) fn gateway(vm: &Vm) -> Result<Ipv4Addr> {
+    Uplink::of(vm)?.gateway.parse().context("the gateway's address")
+}
+
 /// Puts two VMs at the two ends of one wire. Each knows which addresses are behind the other: nobody answers ARP for a
 /// pod. The VMs' agents must not run yet: the far VM's uplink is a new one.
-pub(crate) fn join(net: &Fabric, near: &Vm, far: &Vm) -> Result<()> {
+pub(super) fn join(net: &Fabric, near: &Vm, far: &Vm) -> Result<()> {
     let (near_uplink, far_uplink) = (Uplink::of(near)?, Uplink::of(far)?);
     configure(far.namespace(), "link del eth0")?;
     take_over_wire(net, near, far.name())?;

@@ -1,0 +1,107 @@
+//! Samples as they come in, until every round is done.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    arm::Arm,
+    figure::Figure,
+    record::{At, Distribution, Record},
+    statistics::{QUANTILES, Summary},
+    unit::Unit,
+};
+
+/// All samples of a run; those of one round have the same index in every arm.
+#[derive(Default)]
+pub(crate) struct Collector {
+    // Few enough to be searched one by one, and in the order in which they came first.
+    records: Vec<Pending>,
+    grids: Vec<Grids>,
+    /// See [`crate::load::Reading::disturbed`]; of every run that can tell.
+    pub(crate) disturbed: Vec<f64>,
+}
+
+struct Pending {
+    id: String,
+    title: String,
+    at: Option<At>,
+    unit: Unit,
+    arms: BTreeMap<Arm, Vec<f64>>,
+}
+
+/// Quantiles of several runs, each of them at [`QUANTILES`].
+struct Grids {
+    id: String,
+    title: String,
+    unit: Unit,
+    arms: BTreeMap<Arm, Vec<Vec<f64>>>,
+}
+
+impl Collector {
+    /// A sample of a load's figure.
+    pub(crate) fn figure(&mut self, topic: &str, figure: Figure, at: Option<At>, arm: Arm, sample: f64) {
+        self.sample(&format!("{topic}/{}", figure.name()), figure.title(), at, figure.unit(), arm, sample);
+    }
+
+    pub(crate) fn sample(&mut self, id: &str, title: &str, at: Option<At>, unit: Unit, arm: Arm, sample: f64) {
+        let known = self.records.iter().position(|pending| pending.id == id && pending.at == at);
+        let index = known.unwrap_or_else(|| {
+            let arms = BTreeMap::new();
+            self.records.push(Pending { id: id.into(), title: title.into(), at, unit, arms });
+            self.records.len() - 1
+        });
+        self.records[index].arms.entry(arm).or_default().push(sample);
+    }
+
+    /// One run's quantiles, at [`QUANTILES`].
+    pub(crate) fn quantiles(&mut self, id: &str, title: &str, unit: Unit, arm: Arm, values: Vec<f64>) {
+        let known = self.grids.iter().position(|grids| grids.id == id);
+        let index = known.unwrap_or_else(|| {
+            self.grids.push(Grids { id: id.into(), title: title.into(), unit, arms: BTreeMap::new() });
+            self.grids.len() - 1
+        });
+        self.grids[index].arms.entry(arm).or_default().push(values);
+    }
+
+    pub(crate) fn finish(self) -> (Vec<Record>, Vec<Distribution>) {
+        let records = self.records.into_iter();
+        let records = records.map(|Pending { id, title, at, unit, arms }| Record::new(id, title, at, unit, arms));
+        let distributions = self.grids.into_iter().map(|Grids { id, title, unit, arms }| {
+            let arms = arms.into_iter().map(|(arm, runs)| (arm, middle(&runs))).collect();
+            Distribution { id, title, unit, arms }
+        });
+        (records.collect(), distributions.collect())
+    }
+}
+
+/// The median over the runs at each place.
+fn middle(runs: &[Vec<f64>]) -> Vec<(f64, f64)> {
+    let at = |index: usize| Summary::of(&runs.iter().map(|run| run[index]).collect::<Vec<_>>()).median;
+    QUANTILES.iter().enumerate().map(|(index, share)| (*share, at(index))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_one_figure_come_together_by_arm() {
+        let mut collector = Collector::default();
+        for (arm, sample) in [(Arm::Ours, 1.0), (Arm::Bridge, 2.0), (Arm::Ours, 3.0), (Arm::Bridge, 4.0)] {
+            collector.figure("same-vm", Figure::PacketRate, None, arm, sample);
+        }
+        let (records, _) = collector.finish();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].id, "same-vm/packet-rate");
+        assert_eq!(records[0].arms[&Arm::Ours].samples, [1.0, 3.0]);
+    }
+
+    #[test]
+    fn distribution_of_runs_is_the_median_of_their_quantiles() {
+        let mut collector = Collector::default();
+        for level in [1.0, 9.0, 2.0] {
+            collector.quantiles("x/y", "y", Unit::Nanoseconds, Arm::Ours, vec![level; QUANTILES.len()]);
+        }
+        let (_, distributions) = collector.finish();
+        assert!(distributions[0].arms[&Arm::Ours].iter().all(|(_, value)| *value == 2.0));
+    }
+}

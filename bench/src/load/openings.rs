@@ -1,0 +1,73 @@
+//! How long the first packet of a flow takes there and back, while others hold the ports that it could have.
+//!
+//! `Ports::take` has one pod hold ports towards a destination; another pod then opens flows from the same ports of its own, so
+//! that none can keep its port and each is searched for. Flows are UDP: nothing but the packet's way is in the time.
+
+use std::{
+    io,
+    net::{SocketAddrV4, UdpSocket},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use azure_cni_tests::Station;
+
+use super::{Cores, core, udp};
+
+/// No answer within so long is a refusal.
+pub(crate) const REFUSED_AFTER: Duration = Duration::from_millis(50);
+
+/// Takes ports towards a destination that answers: one flow from each of the pod's own ports. Returns how many were answered.
+pub(crate) fn take(pod: &dyn Station, ports: Range<u16>, to: SocketAddrV4) -> Result<usize> {
+    let mut answered = 0;
+    for port in ports {
+        let socket = udp::open(pod, port)?;
+        answered += usize::from(open(&socket, to)?.is_some());
+    }
+    Ok(answered)
+}
+
+/// What came of flows that were opened one after another.
+pub(crate) struct Opened {
+    /// Nanoseconds, of those that were answered.
+    pub(crate) took: Vec<f64>,
+    pub(crate) refused: usize,
+}
+
+/// Opens a flow from each port and waits for its answer, without sleeping.
+pub(crate) fn measure(pod: &dyn Station, ports: Range<u16>, to: SocketAddrV4, cores: Cores) -> Result<Opened> {
+    ensure!(!ports.is_empty(), "no port to open a flow from");
+    let sockets = ports.map(|port| udp::open(pod, port)).collect::<Result<Vec<_>>>()?;
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| -> Result<Opened> {
+            core::pin(cores.client)?;
+            let mut opened = Opened { took: Vec::new(), refused: 0 };
+            for socket in &sockets {
+                match open(socket, to)? {
+                    Some(took) => opened.took.push(took.as_nanos() as f64),
+                    None => opened.refused += 1,
+                }
+            }
+            Ok(opened)
+        });
+        opening.join().expect("does not panic")
+    })
+}
+
+/// `None` if there is no answer.
+fn open(socket: &UdpSocket, to: SocketAddrV4) -> Result<Option<Duration>> {
+    socket.set_nonblocking(true)?;
+    let begin = Instant::now();
+    socket.send_to(&[0], to).with_context(|| format!("a datagram to {to}"))?;
+    loop {
+        match socket.recv(&mut [0]) {
+            Ok(_) => return Ok(Some(begin.elapsed())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if begin.elapsed() > REFUSED_AFTER {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! UDP sockets of a lane's two ends.
+
+use std::{net::UdpSocket, time::Duration};
+
+use anyhow::{Context, Result};
+use azure_cni_tests::Station;
+
+use crate::testbed::Lane;
+
+/// A datagram that takes longer, there or back, is on a broken path.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A socket at a station's own address.
+pub(super) fn open(station: &dyn Station, port: u16) -> Result<UdpSocket> {
+    let socket = station.namespace().run(|| UdpSocket::bind((station.address(), port)));
+    socket.with_context(|| format!("a UDP socket at {}:{port}", station.address()))
+}
+
+/// A sender and a receiver that are connected to each other, after one datagram each way: whoever tracks the flow has it as
+/// an established one.
+pub(crate) fn answered_pair(lane: &Lane) -> Result<(UdpSocket, UdpSocket)> {
+    let (sender, receiver) = (open(lane.from, 0)?, open(lane.to, 0)?);
+    sender.connect(receiver.local_addr()?)?;
+    greet(&sender, &receiver).context("a datagram there and one back")?;
+    Ok((sender, receiver))
+}
+
+fn greet(sender: &UdpSocket, receiver: &UdpSocket) -> Result<()> {
+    for socket in [sender, receiver] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    sender.send(&[0])?;
+    let (_, seen) = receiver.recv_from(&mut [0])?;
+    receiver.connect(seen)?;
+    receiver.send(&[0])?;
+    sender.recv(&mut [0])?;
+    Ok(())
+}

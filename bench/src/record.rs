@@ -1,0 +1,197 @@
+//! One figure with all its samples, and what they say: the unit that every kind of report is made of.
+//!
+//! Samples of one round have the same index in every arm, so that a ratio is one of neighbours in time.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    arm::Arm,
+    statistics::{Comparison, Summary},
+    unit::{Better, Unit},
+};
+
+/// What grows while the rest stays the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Axis {
+    /// Pods on the VM.
+    Pods,
+    /// Addresses of the VNet that a pod speaks to in turns.
+    RemoteAddresses,
+    /// Flows that packets come from in turns.
+    Flows,
+    /// Ports taken that flows to one destination may have, in percent.
+    PortsTaken,
+    /// Addresses of the pool.
+    PoolAddresses,
+}
+
+impl Axis {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::RemoteAddresses => "remote addresses",
+            Self::Flows => "live flows",
+            Self::PortsTaken => "% of the ports taken",
+            Self::PoolAddresses => "addresses in the pool",
+        }
+    }
+}
+
+/// A place on an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct At {
+    pub(crate) axis: Axis,
+    pub(crate) value: u32,
+}
+
+/// One arm's samples.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Series {
+    pub(crate) samples: Vec<f64>,
+    pub(crate) summary: Summary,
+}
+
+impl Series {
+    fn of(samples: Vec<f64>) -> Self {
+        Self { summary: Summary::of(&samples), samples }
+    }
+}
+
+/// One figure of all arms.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    /// `topic/figure`; with [`Self::at`] it is the record's alone.
+    pub(crate) id: String,
+    /// For people, without the topic.
+    pub(crate) title: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<At>,
+    pub(crate) unit: Unit,
+    pub(crate) better: Better,
+    pub(crate) arms: BTreeMap<Arm, Series>,
+    /// Of ours to each other arm, in the same round.
+    pub(crate) ratios: BTreeMap<Arm, Comparison>,
+    /// Of a cost: what an arm's way costs beyond a bare pair in the same round. Two ends with a wire between them are in every
+    /// cost alike, and draw its ratios towards 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) beyond_bare: BTreeMap<Arm, Series>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) beyond_bare_ratios: BTreeMap<Arm, Comparison>,
+}
+
+impl Record {
+    /// # Panics
+    /// If an arm has no samples.
+    pub(crate) fn new(
+        id: impl Into<String>,
+        title: impl Into<String>,
+        at: Option<At>,
+        unit: Unit,
+        samples: BTreeMap<Arm, Vec<f64>>,
+    ) -> Self {
+        let arms: BTreeMap<_, _> = samples.into_iter().map(|(arm, samples)| (arm, Series::of(samples))).collect();
+        let mut record = Self {
+            id: id.into(),
+            title: title.into(),
+            at,
+            unit,
+            better: unit.better(),
+            ratios: if unit.has_ratios() { ratios(&arms, unit) } else { BTreeMap::new() },
+            beyond_bare: BTreeMap::new(),
+            beyond_bare_ratios: BTreeMap::new(),
+            arms,
+        };
+        if unit == Unit::ProcessorNanoseconds
+            && let Some(bare) = record.arms.get(&Arm::Bare)
+        {
+            let others = record.arms.iter().filter(|(arm, _)| **arm != Arm::Bare);
+            record.beyond_bare = others.map(|(arm, whole)| (*arm, beyond(whole, bare))).collect();
+            record.beyond_bare_ratios = ratios(&record.beyond_bare, unit);
+        }
+        record
+    }
+
+    /// A figure that only this project has.
+    pub(crate) fn ours(id: impl Into<String>, title: impl Into<String>, unit: Unit, samples: Vec<f64>) -> Self {
+        Self::new(id, title, None, unit, BTreeMap::from([(Arm::Ours, samples)]))
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        self.id.split_once('/').map_or(&*self.id, |(topic, _)| topic)
+    }
+
+    /// Whether it is of the far end of a distribution, which few events make.
+    pub(crate) fn is_tail(&self) -> bool {
+        self.id.ends_with("-p99") || self.id.ends_with("-p999") || self.id.ends_with("-gap")
+    }
+
+    /// The title, with the place on its axis.
+    pub(crate) fn full_title(&self) -> String {
+        match self.at {
+            Some(At { axis, value }) => format!("{}, {value} {}", self.title, axis.title()),
+            None => self.title.clone(),
+        }
+    }
+}
+
+fn ratios(arms: &BTreeMap<Arm, Series>, unit: Unit) -> BTreeMap<Arm, Comparison> {
+    let Some(ours) = arms.get(&Arm::Ours) else { return BTreeMap::new() };
+    let peers = arms.iter().filter(|(arm, _)| **arm != Arm::Ours);
+    peers.map(|(arm, theirs)| (*arm, Comparison::of(&ours.samples, &theirs.samples, unit.better()))).collect()
+}
+
+fn beyond(whole: &Series, bare: &Series) -> Series {
+    Series::of(whole.samples.iter().zip(&bare.samples).map(|(whole, bare)| whole - bare).collect())
+}
+
+/// How one figure is distributed: of each arm, pairs of a share (0 to 1) and the value that this share of all samples does
+/// not exceed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Distribution {
+    /// Like a record's.
+    pub(crate) id: String,
+    pub(crate) title: String,
+    pub(crate) unit: Unit,
+    pub(crate) arms: BTreeMap<Arm, Vec<(f64, f64)>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(unit: Unit) -> Record {
+        let samples = BTreeMap::from([
+            (Arm::Bare, vec![10.0; 5]),
+            (Arm::Ours, vec![12.0; 5]),
+            (Arm::Bridge, vec![18.0; 5]),
+        ]);
+        Record::new("same-vm/packet-cost", "cost", None, unit, samples)
+    }
+
+    #[test]
+    fn ratios_are_of_ours_to_each_other_arm() {
+        let ratios = record(Unit::Nanoseconds).ratios;
+        assert_eq!(ratios.keys().copied().collect::<Vec<_>>(), [Arm::Bare, Arm::Bridge]);
+        assert_eq!(ratios[&Arm::Bare].summary.median, 1.2);
+    }
+
+    #[test]
+    fn only_processor_time_has_a_part_beyond_a_bare_pair() {
+        assert!(record(Unit::Nanoseconds).beyond_bare.is_empty());
+        let record = record(Unit::ProcessorNanoseconds);
+        assert_eq!(record.beyond_bare[&Arm::Ours].summary.median, 2.0);
+        assert_eq!(record.beyond_bare_ratios[&Arm::Bridge].summary.median, 0.25);
+    }
+
+    #[test]
+    fn record_survives_json() {
+        let record = record(Unit::ProcessorNanoseconds);
+        let json = serde_json::to_string(&record).expect("JSON");
+        let again: Record = serde_json::from_str(&json).expect("a record");
+        assert_eq!(serde_json::to_string(&again).expect("JSON"), json);
+    }
+}

@@ -1,0 +1,160 @@
+//! The reference arms: the standard `bridge` and `ptp` plugins with host-local, and iptables rules that masquerade what leaves
+//! the VNet, as the platform's own set-up excludes VNet prefixes from it.
+
+use std::{
+    io::Write,
+    net::Ipv4Addr,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use azure_cni_tests::{Namespace, PEERED_PREFIX, Station, VNET_PREFIX, Vm};
+use serde_json::{Value, json};
+
+use crate::arm::Arm;
+
+/// What attaches pods in a reference arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reference {
+    /// The software bridge, with either kind of iptables.
+    Bridge { iptables: &'static str },
+    /// A veth pair for each pod, and a route.
+    Ptp,
+}
+
+impl Reference {
+    pub(crate) fn of(arm: Arm) -> Option<Self> {
+        match arm {
+            Arm::Bridge => Some(Self::Bridge { iptables: NFT }),
+            Arm::BridgeLegacy => Some(Self::Bridge { iptables: LEGACY }),
+            Arm::Ptp => Some(Self::Ptp),
+            Arm::Bare | Arm::Floor | Arm::Ours => None,
+        }
+    }
+
+    fn plugin(self) -> &'static str {
+        match self {
+            Self::Bridge { .. } => "bridge",
+            Self::Ptp => "ptp",
+        }
+    }
+}
+
+/// Whose rules the kernel keeps as nftables, and whose in its older tables. Debian's package iptables has both.
+const NFT: &str = "iptables-nft";
+const LEGACY: &str = "iptables-legacy";
+
+/// A VM whose pods a reference plugin attaches.
+pub(crate) struct ReferenceNode<'net> {
+    vm: &'net Vm,
+    plugins: &'net Path,
+    reference: Reference,
+}
+
+impl<'net> ReferenceNode<'net> {
+    pub(crate) fn prepare(vm: &'net Vm, plugins: &'net Path, reference: Reference) -> Result<Self> {
+        let iptables = match reference {
+            Reference::Bridge { iptables } => {
+                // Bridged packets pass iptables too: kube-proxy needs it, so that is what users of a bridge have.
+                vm.namespace()
+                    .sysctl("net/bridge/bridge-nf-call-iptables", "1")
+                    .context("is br_netfilter loaded?")?;
+                iptables
+            }
+            Reference::Ptp => NFT,
+        };
+        let pods = subnet(vm);
+        for rule in [
+            format!("-t nat -A POSTROUTING -s {pods} -d {VNET_PREFIX} -j RETURN"),
+            format!("-t nat -A POSTROUTING -s {pods} -d {PEERED_PREFIX} -j RETURN"),
+            format!("-t nat -A POSTROUTING -s {pods} -j MASQUERADE"),
+        ] {
+            let mut command = vm.namespace().command(iptables)?;
+            command.args(rule.split(' '));
+            succeed(command, "").with_context(|| format!("`{iptables}` (Debian package iptables)"))?;
+        }
+        Ok(Self { vm, plugins, reference })
+    }
+
+    /// Runs the plugin as a runtime does.
+    pub(crate) fn add_pod(&self, name: &str) -> Result<AttachedPod> {
+        let namespace = Namespace::create(&format!("{}-{name}", self.vm.name()))?;
+        let result = succeed(self.command("ADD", &namespace)?, &self.netconf().to_string()).with_context(|| {
+            format!(
+                "the {} plugin in {} (Debian package containernetworking-plugins; --cni-plugins says where)",
+                self.reference.plugin(),
+                self.plugins.display()
+            )
+        })?;
+        let result: Value = serde_json::from_str(&result).context("the plugin's result")?;
+        let address = result["ips"][0]["address"].as_str().and_then(|text| text.split_once('/')?.0.parse().ok());
+        let address = address.with_context(|| format!("no IPv4 address in the plugin's result {result}"))?;
+        Ok(AttachedPod { namespace, address })
+    }
+
+    /// The plugin with the environment of a call; what it reads is [`Self::netconf`].
+    pub(crate) fn command(&self, verb: &str, namespace: &Namespace) -> Result<Command> {
+        let mut plugin = self.vm.namespace().command(self.plugins.join(self.reference.plugin()))?;
+        plugin.env_clear().env("CNI_COMMAND", verb).env("CNI_CONTAINERID", namespace.name());
+        plugin.env("CNI_NETNS", namespace.path()).env("CNI_IFNAME", "eth0").env("CNI_PATH", self.plugins);
+        // The plugins look for iptables and sysctls themselves.
+        plugin.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Ok(plugin)
+    }
+
+    pub(crate) fn netconf(&self) -> Value {
+        let pool = self.vm.pool();
+        let mut netconf = json!({
+            "cniVersion": "1.0.0",
+            "name": "reference",
+            "type": self.reference.plugin(),
+            "ipam": {
+                "type": "host-local",
+                "dataDir": self.vm.dir().join("host-local"),
+                "ranges": [[{ "subnet": subnet(self.vm), "gateway": pool[0], "rangeStart": pool[1] }]],
+                "routes": [{ "dst": "0.0.0.0/0" }],
+            },
+        });
+        if let Reference::Bridge { .. } = self.reference {
+            netconf["bridge"] = "cni0".into();
+            netconf["isGateway"] = true.into();
+        }
+        netconf
+    }
+}
+
+/// The fabric gives every VM a /24 of secondary addresses; the first is the bridge's own.
+fn subnet(vm: &Vm) -> String {
+    let [a, b, c, _] = vm.pool()[0].octets();
+    format!("{a}.{b}.{c}.0/24")
+}
+
+fn succeed(mut command: Command, input: &str) -> Result<String> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().expect("was asked for").write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
+    Ok(stdout.into_owned())
+}
+
+/// A pod that a reference plugin has attached.
+pub(crate) struct AttachedPod {
+    namespace: Namespace,
+    address: Ipv4Addr,
+}
+
+impl Station for AttachedPod {
+    fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+}
