@@ -1,8 +1,7 @@
-//! For the benchmark alone; the agent never loads it.
+//! For the benchmark alone; the agent never loads it: the least that any eBPF data path does on the hops that ours takes.
 //!
-//! `floor_*`: the least that any eBPF data path does on the hops that ours takes. They know one pod by constants, look up
-//! nothing and track nothing: what they cost beyond a bare veth pair, no program can save. `count_*`: how often tables are looked
-//! up in the kernel.
+//! The programs know one pod by constants, look up nothing and track nothing. What they cost beyond a bare veth pair, no program
+//! can save.
 #![no_std]
 #![no_main]
 
@@ -12,13 +11,9 @@ use aya_ebpf::{
         BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
         bpf_redir_neigh__bindgen_ty_1,
     },
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer},
-    },
-    macros::{classifier, fentry, map},
-    maps::Array,
-    programs::{FEntryContext, TcContext},
+    helpers::generated::{bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer},
+    macros::classifier,
+    programs::TcContext,
 };
 
 /// Interfaces by their numbers.
@@ -146,42 +141,6 @@ fn updated(checksum: u16, old: u32, new: u32) -> u16 {
     let sum = u32::from(!checksum) + halves(!old) + halves(new);
     let sum = halves(sum);
     !(halves(sum) as u16)
-}
-
-/// Whose look-ups are counted, by the number of its process.
-#[unsafe(no_mangle)]
-static COUNTED: Global<u32> = Global::new(0);
-
-/// Hash look-ups, prefix look-ups, and insertions into hashes.
-#[map]
-static COUNTS: Array<u64> = Array::with_max_entries(3, 0);
-
-// The verifier has programs call these themselves, or through no more than a jump (kernel/bpf/hashtab.c, lpm_trie.c).
-
-#[fentry(function = "__htab_map_lookup_elem")]
-fn count_hash(_: FEntryContext) -> i32 {
-    count(0)
-}
-
-#[fentry(function = "trie_lookup_elem")]
-fn count_prefix(_: FEntryContext) -> i32 {
-    count(1)
-}
-
-#[fentry(function = "htab_map_update_elem")]
-fn count_update(_: FEntryContext) -> i32 {
-    count(2)
-}
-
-#[inline(always)]
-fn count(index: u32) -> i32 {
-    if (bpf_get_current_pid_tgid() >> 32) as u32 == COUNTED.load()
-        && let Some(counter) = COUNTS.get_ptr_mut(index)
-    {
-        // SAFETY: one thread of that process runs programs, so nobody else adds meanwhile.
-        unsafe { *counter += 1 };
-    }
-    0
 }
 
 /// The license the kernel's helpers ask for (include/linux/license.h).

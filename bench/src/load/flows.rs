@@ -23,7 +23,7 @@ use super::{
 /// The first of the senders' ports.
 const FIRST_PORT: u16 = 40_000;
 /// So many datagrams may wait for an answer while flows are opened: all find room in either queue.
-const UNANSWERED: usize = 256;
+const UNANSWERED: usize = 64;
 
 /// `targets`: addresses of the namespace of `to`, all of them reachable from `from`. `ports`: of the sender.
 pub(crate) fn run(

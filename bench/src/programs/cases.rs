@@ -33,14 +33,6 @@ impl Case {
         format!("{}: {}", self.hook.program(), self.what)
     }
 
-    /// One packet of the case, to be run once.
-    pub(super) fn packet(&self, number: u16) -> Frame {
-        match &self.packets {
-            Packets::Same(frame) => frame.clone(),
-            Packets::OneByOne(frame) => frame(number),
-        }
-    }
-
     fn again(hook: Hook, what: &'static str, frame: Frame, verdict: Verdict) -> Self {
         Self { hook, interface: interface(hook), what, packets: Packets::Same(frame), verdict }
     }

@@ -5,7 +5,6 @@
 
 mod cases;
 mod cost;
-mod lookups;
 mod memory;
 
 use std::thread;
@@ -40,7 +39,6 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, collector: &mut Collector, prog
             }
             if plan.has(Topic::Programs) {
                 cost::measure(&rig, plan.rounds, collector)?;
-                lookups::count(&rig, collector)?;
             }
             Ok(())
         });

@@ -16,7 +16,7 @@ use aya::{
 use azure_cni_tests::{Station, Vm};
 
 /// Compiled by `cargo xtask build-ebpf` from azure-cni-ebpf/src/bench.rs.
-pub(crate) static BENCH_OBJECT: &[u8] = include_bytes_aligned!(env!("BENCH_EBPF_OBJECT"));
+static OBJECT: &[u8] = include_bytes_aligned!(env!("BENCH_EBPF_OBJECT"));
 
 /// Programs of one VM, which go with this value.
 pub(super) struct Floor {
@@ -73,7 +73,7 @@ impl Known {
             .override_global("GATEWAY", &self.gateway, true)
             .override_global("POD", &pod.0, true)
             .override_global("POD_IFINDEX", &pod.1, true)
-            .load(BENCH_OBJECT)
+            .load(OBJECT)
             .context("load the benchmark's eBPF object")?;
         let classifier: &mut SchedClassifier =
             object.program_mut(program).with_context(|| format!("no program {program}"))?.try_into()?;

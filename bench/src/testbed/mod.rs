@@ -22,7 +22,6 @@ pub(crate) use self::{
     uplinks::{FarEnd, REMOTE_ADDRESSES, remote_address},
     wiring::Wiring,
 };
-pub(crate) use self::floor::BENCH_OBJECT;
 use self::{floor::Floor, wiring::ensure_alike};
 use crate::{
     arm::Arm,
