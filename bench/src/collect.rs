@@ -62,7 +62,15 @@ impl Collector {
         self.grids[index].arms.entry(arm).or_default().push(values);
     }
 
-    pub(crate) fn finish(self) -> (Vec<Record>, Vec<Distribution>) {
+    /// Records in the order in which their figures came first, each figure's along its axis.
+    pub(crate) fn finish(mut self) -> (Vec<Record>, Vec<Distribution>) {
+        let mut ids: Vec<String> = Vec::new();
+        for pending in &self.records {
+            if !ids.contains(&pending.id) {
+                ids.push(pending.id.clone());
+            }
+        }
+        self.records.sort_by_key(|pending| (ids.iter().position(|id| *id == pending.id), pending.at));
         let records = self.records.into_iter();
         let records = records.map(|Pending { id, title, at, unit, arms }| Record::new(id, title, at, unit, arms));
         let distributions = self.grids.into_iter().map(|Grids { id, title, unit, arms }| {

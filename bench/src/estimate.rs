@@ -33,14 +33,14 @@ pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
     let scale = plan.scales().map(scaled).sum::<u32>() * rounds;
     let restart = if plan.has(Topic::Restart) { 3 * rounds } else { 0 };
     let programs = u32::from(plan.has(Topic::Programs));
-    let calls = if plan.has(Topic::Calls) { 2 * u32::from(plan.short_rounds()) } else { 0 };
+    let calls = if plan.has(Topic::Calls) { 3 * u32::from(plan.short_rounds()) } else { 0 };
     let estimate = |part, steps, each| Estimate { part, steps, each };
     vec![
+        estimate(Part::Calls, calls, seconds(f64::from(plan.pods) * 0.05 + 2.0)),
+        estimate(Part::Programs, programs, seconds(10.0)),
         estimate(Part::Building, u32::from(!plan.loads.is_empty()), seconds(10.0)),
         estimate(Part::Loads, steps, each),
         estimate(Part::Scale, scale, seconds(load * 1.5)),
         estimate(Part::Restart, restart, seconds(1.2)),
-        estimate(Part::Programs, programs, seconds(10.0)),
-        estimate(Part::Calls, calls, seconds(f64::from(plan.pods) * 0.05 + 2.0)),
     ]
 }

@@ -43,7 +43,7 @@ use load::Cores;
 use machine::Machine;
 use options::Options;
 use plan::Plan;
-use progress::Progress;
+use progress::{Part, Progress};
 use report::{Disturbed, FORMAT, Method, Report};
 use scale::Bench;
 use testbed::Testbed;
@@ -65,7 +65,10 @@ fn run(options: &Options) -> Result<()> {
         print!("{plan}");
         return Ok(());
     }
-    let report = measure(options, &plan)?;
+    let report = match &options.from {
+        Some(file) => Report::read(file)?,
+        None => measure(options, &plan)?,
+    };
     println!("{}", report.text());
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
@@ -81,7 +84,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     println!("{machine}");
 
     let progress = Progress::start(estimate::of(plan));
-    progress.step("building the VMs of each way to attach pods");
+    progress.step("making a network of namespaces");
     // Lanes first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
     let (for_scale, for_calls) = (testbed::VMS, testbed::VMS + scale::VMS);
     let net = Fabric::builder()
@@ -90,11 +93,16 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
+    let mut collector = Collector::default();
+    // What starts processes comes first: starting one takes longer the more memory this one has.
+    let steps = calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
+    leases::measure(plan, &mut collector)?;
+    programs::measure(&net, plan, &mut collector, &progress)?;
+
+    progress.begin(Part::Building);
+    progress.step("building the VMs of each way to attach pods");
     let testbed = Testbed::build(&net, plan, &options.cni_plugins)?;
     let interfaces = testbed.check_wirings()?;
-    println!("{}", report::wirings(&interfaces));
-
-    let mut collector = Collector::default();
     rounds::run(plan, &testbed, cores, &mut collector, &progress)?;
     let bench = Bench {
         net: &net,
@@ -107,9 +115,6 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     };
     scale::measure(&bench, &mut collector)?;
     restart::measure(plan, &testbed, cores, &mut collector, &progress)?;
-    programs::measure(&net, plan, &mut collector, &progress)?;
-    leases::measure(plan, &mut collector)?;
-    let steps = calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
     progress.clear();
 
     let disturbed = Disturbed::of(&collector.disturbed);

@@ -8,29 +8,32 @@ use crate::{arm::Arm, plan::MOST_PODS};
 
 /// Measures how fast pods are on this machine, and compares.
 ///
-/// Three ways to attach pods run side by side in one network of namespaces: a bare veth pair (what the machine can do),
-/// azure-cni-ebpf, and the reference bridge plugin with host-local and MASQUERADE. Every round measures each of them
-/// once, one right after the other; a ratio is formed within a round, and shown with its spread over the rounds. If
+/// Several ways to attach pods run side by side in one network of namespaces: a bare veth pair (what the machine can do),
+/// the hops of azure-cni-ebpf with programs that only redirect (what any eBPF data path can do), azure-cni-ebpf, the reference
+/// bridge plugin with host-local and MASQUERADE by either kind of iptables, and the reference ptp plugin. Every round measures
+/// each of them once, one right after the other; a ratio is formed within a round, and shown with its spread over the rounds. If
 /// the spread crosses 1 there is no difference to speak of, and the report says so.
 ///
-/// Between a VM's uplink and the far end is one wire and nothing else: two VMs are back to back, and the host of the
-/// Internet is the third VM's gateway. A router in between would cost every way to attach pods the same, and so draw
-/// the ratios towards 1. So do the two ends themselves: beside a cost stands what of it is beyond a bare veth pair's in
+/// Between a VM's uplink and the far end is one wire and nothing else: two VMs are back to back, and the hosts of the Internet
+/// and of a peered network are at the third VM's gateway. A router in between would cost every way to attach pods the same, and
+/// so draw the ratios towards 1. So do the two ends themselves: beside a cost stands what of it is beyond a bare veth pair's in
 /// the same round.
 #[derive(Parser)]
 #[command(
     name = "bench",
     after_help = "Examples:\n  \
-        bench --quick                        the figures that matter for a change, in less than 2 minutes\n  \
+        bench                                everything that users ask about, in 10 minutes\n  \
+        bench --quick                        the figures that matter for a change, in 2 minutes\n  \
         bench --filter same-vm               one path, all figures\n  \
         bench --filter udp --filter connect  two loads, all paths\n  \
         bench --filter programs              nanoseconds per packet of each eBPF program, no traffic\n  \
         bench --filter memory                bytes per flow, no traffic\n  \
         bench --filter leases                nanoseconds per lease by the size of the pool, no traffic\n  \
         bench --filter calls --pods 50       ADD and DEL of 50 pods, one at a time and all at once\n  \
-        bench --arm ours --arm bare          without the reference plugin\n  \
+        bench --filter scale                 does it stay so as the VM fills up?\n  \
+        bench --arm ours --arm bare          without the reference plugins\n  \
         bench --list                         everything that --filter can name\n\n\
-        Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, and for the bridge arm\n\
+        Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, tc, and for the reference arms\n\
         iptables and the standard CNI plugins. Other work on the machine makes spreads wide, not ratios wrong."
 )]
 pub(crate) struct Options {
@@ -58,6 +61,9 @@ pub(crate) struct Options {
     /// Write everything, each single sample included, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Measure nothing: report what an earlier run wrote to FILE with --json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "rounds", "seconds", "pods", "filter", "arm"])]
+    pub(crate) from: Option<PathBuf>,
     /// Show what would be measured, and end
     #[arg(long)]
     pub(crate) list: bool,

@@ -16,12 +16,13 @@ const ENOUGH: u32 = 8;
 /// Of a run, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
+    Network,
+    Calls,
+    Programs,
     Building,
     Loads,
     Scale,
     Restart,
-    Programs,
-    Calls,
 }
 
 /// How long a part takes, as far as the plan can tell.
@@ -49,7 +50,7 @@ struct State {
 impl Progress {
     pub(crate) fn start(estimates: Vec<Estimate>) -> Self {
         let begin = Instant::now();
-        let state = State { estimates, part: Part::Building, part_began: begin, steps: 0, last_line: None };
+        let state = State { estimates, part: Part::Network, part_began: begin, steps: 0, last_line: None };
         Self { begin, terminal: stderr().is_terminal(), state: RefCell::new(state) }
     }
 
@@ -110,15 +111,16 @@ mod tests {
 
     fn state(part: Part, steps: u32) -> State {
         let estimate = |part, steps, secs| Estimate { part, steps, each: Duration::from_secs(secs) };
-        let estimates = vec![estimate(Part::Loads, 10, 2), estimate(Part::Calls, 3, 5)];
+        let estimates = vec![estimate(Part::Calls, 3, 5), estimate(Part::Loads, 10, 2)];
         State { estimates, part, part_began: Instant::now(), steps, last_line: None }
     }
 
     #[test]
     fn time_left_is_of_what_has_not_been_done() {
-        assert_eq!(state(Part::Building, 1).left(), Duration::from_secs(35));
-        assert_eq!(state(Part::Loads, 4).left(), Duration::from_secs(27));
-        assert_eq!(state(Part::Programs, 0).left(), Duration::from_secs(15));
-        assert_eq!(state(Part::Calls, 9).left(), Duration::ZERO);
+        assert_eq!(state(Part::Network, 1).left(), Duration::from_secs(35));
+        assert_eq!(state(Part::Calls, 1).left(), Duration::from_secs(30));
+        assert_eq!(state(Part::Programs, 0).left(), Duration::from_secs(20));
+        assert_eq!(state(Part::Loads, 4).left(), Duration::from_secs(12));
+        assert_eq!(state(Part::Loads, 99).left(), Duration::ZERO);
     }
 }

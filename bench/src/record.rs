@@ -115,11 +115,6 @@ impl Record {
         record
     }
 
-    /// A figure that only this project has.
-    pub(crate) fn ours(id: impl Into<String>, title: impl Into<String>, unit: Unit, samples: Vec<f64>) -> Self {
-        Self::new(id, title, None, unit, BTreeMap::from([(Arm::Ours, samples)]))
-    }
-
     pub(crate) fn topic(&self) -> &str {
         self.id.split_once('/').map_or(&*self.id, |(topic, _)| topic)
     }

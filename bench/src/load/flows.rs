@@ -20,8 +20,9 @@ use super::{
     packets, udp,
 };
 
-/// The first of the senders' ports.
+/// The first of the senders' ports, and the receiver's.
 const FIRST_PORT: u16 = 40_000;
+const TARGET_PORT: u16 = 6000;
 /// So many datagrams may wait for an answer while flows are opened: all find room in either queue.
 const UNANSWERED: usize = 64;
 
@@ -34,9 +35,8 @@ pub(crate) fn run(
     cores: Cores,
     duration: Duration,
 ) -> Result<Reading> {
-    let receiver = to.namespace().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).context("a UDP socket")?;
-    let port = receiver.local_addr()?.port();
-    let targets: Vec<_> = targets.iter().map(|address| SocketAddrV4::new(*address, port)).collect();
+    let receiver = to.namespace().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, TARGET_PORT))).context("a UDP socket")?;
+    let targets: Vec<_> = targets.iter().map(|address| SocketAddrV4::new(*address, TARGET_PORT)).collect();
     let senders = (0..ports).map(|index| udp::open(from, FIRST_PORT + index)).collect::<Result<Vec<_>>>()?;
     {
         let echo = Echo::start(&receiver, cores.server)?;

@@ -5,9 +5,12 @@
 
 mod text;
 
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use azure_cni_agent::api::StepTime;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::text::wirings;
 use crate::{
     arm::Arm,
     machine::Machine,
@@ -16,7 +19,6 @@ use crate::{
     statistics::Summary,
     testbed::Wiring,
 };
-use azure_cni_agent::api::StepTime;
 
 /// Changes when a reader of the older form would misunderstand.
 pub(crate) const FORMAT: u32 = 2;
@@ -66,6 +68,20 @@ impl Disturbed {
 }
 
 impl Report {
+    /// What an earlier run wrote.
+    pub(crate) fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        let wrong = || format!("{} is not a report of this benchmark", file.display());
+        let value: serde_json::Value = serde_json::from_str(&text).with_context(wrong)?;
+        let format = value["format"].as_u64().with_context(wrong)?;
+        ensure!(
+            format == u64::from(FORMAT),
+            "{} is a report of format {format}; this benchmark reads format {FORMAT}",
+            file.display()
+        );
+        serde_json::from_value(value).with_context(wrong)
+    }
+
     /// A record by its id; of those along an axis the first.
     #[allow(dead_code, reason = "for the document's promises")]
     pub(crate) fn record(&self, id: &str) -> Option<&Record> {

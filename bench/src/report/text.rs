@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The interfaces that were checked.
-pub(crate) fn wirings(wirings: &[Wiring]) -> String {
+fn interfaces(wirings: &[Wiring]) -> String {
     let Some(one) = wirings.first() else { return String::new() };
     let state = |on: bool| if on { "on" } else { "off" };
     let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
@@ -66,7 +66,7 @@ fn remark(topic: &str) -> &'static str {
 
 impl Report {
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
+        let mut text = interfaces(&self.interfaces);
         for (topic, records) in self.topics() {
             let line = format!("\n{}\n{}\n{}", capitalised(heading(topic)), record_table(&records), remark(topic));
             text += &line;
