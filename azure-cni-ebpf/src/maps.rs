@@ -89,6 +89,10 @@ pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 #[map]
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::pinned(DropReason::SLOTS, 0);
 
+/// How often hashes (index 0) and tables of prefixes (index 1) were used, if [`COUNT_USES`] says so.
+#[map]
+static USES: PerCpuArray<u64> = PerCpuArray::pinned(2, 0);
+
 /// What a program works with and a stack of 512 bytes has no room for, the caller's and the callees' taken together. One of
 /// each for a CPU: a program is not interrupted by another on the same CPU, and every packet writes before it reads.
 #[map]
@@ -146,6 +150,10 @@ pub static TIMEOUTS: Global<Timeouts> = Global::new(Timeouts::DEFAULT);
 #[unsafe(no_mangle)]
 static SERVICES_KNOWN: Global<u32> = Global::new(0);
 
+/// 1 if uses of tables are counted, as the benchmark has it. Else the verifier takes the counting out.
+#[unsafe(no_mangle)]
+static COUNT_USES: Global<u32> = Global::new(0);
+
 /// Of the search for ports, see [`azure_cni_common::snat::search_start`].
 #[unsafe(no_mangle)]
 pub static NAT_SEED: Global<u32> = Global::new(0);
@@ -159,6 +167,21 @@ pub fn is_host_port(protocol: u8, port: Be16) -> bool {
     let Some((word, bit)) = host_port_bit(protocol, port) else { return false };
     HOST_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
 }
+
+/// Every use of a table begins with the accessor that this is called from, and arrays are not counted: they are an addition.
+#[inline(always)]
+fn count_use(index: u32) {
+    if COUNT_USES.load() == 1
+        && let Some(uses) = USES.get_ptr_mut(index)
+    {
+        // SAFETY: this CPU's own slot, and a program is not interrupted by itself on one CPU.
+        unsafe { *uses += 1 };
+    }
+}
+
+/// Indexes of [`USES`].
+const HASH: u32 = 0;
+const PREFIXES: u32 = 1;
 
 /// The tables of an address family.
 pub trait Tables: Family + Sized {
@@ -190,6 +213,7 @@ macro_rules! tables {
         $(
             #[inline(always)]
             fn $name() -> &'static $map<$key, $value> {
+                count_use(HASH);
                 &$table
             }
         )+
@@ -198,11 +222,13 @@ macro_rules! tables {
 
 impl Tables for V4 {
     fn endpoint(address: Ipv4) -> Option<&'static Endpoint> {
+        count_use(HASH);
         // SAFETY: an endpoint's entry is replaced only after its pod is gone; a reader in between sees one of the two.
         unsafe { ENDPOINTS4.get(&address) }
     }
 
     fn route(destination: Ipv4) -> Option<RouteClass> {
+        count_use(PREFIXES);
         ROUTES4.get(&Key::new(32, destination)).copied()
     }
 
@@ -248,11 +274,13 @@ impl Tables for V4 {
 
 impl Tables for V6 {
     fn endpoint(address: Ipv6) -> Option<&'static Endpoint> {
+        count_use(HASH);
         // SAFETY: as for IPv4.
         unsafe { ENDPOINTS6.get(&address) }
     }
 
     fn route(destination: Ipv6) -> Option<RouteClass> {
+        count_use(PREFIXES);
         ROUTES6.get(&Key::new(128, destination)).copied()
     }
 

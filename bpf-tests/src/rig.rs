@@ -50,6 +50,7 @@ impl Rig {
             services_known: true,
             block_imds: false,
             log: false,
+            count_uses: false,
         }
     }
 

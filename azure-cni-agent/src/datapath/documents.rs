@@ -84,7 +84,7 @@ const PACKET: &str = "The packet's headers as values.";
 const WORK: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 21] = [
+const PINNED: [Meaning; 22] = [
     map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
@@ -112,6 +112,7 @@ const PINNED: [Meaning; 21] = [
         PROGRAMS,
         "Dropped packets, by reason and CPU: [drop-reasons.md](drop-reasons.md).",
     ),
+    map("USES", "kind", "count", PROGRAMS, "Uses of hashes (0) and of tables of prefixes (1), counted for the benchmark alone."),
 ];
 
 const UNPINNED: [Meaning; 5] = [
@@ -197,6 +198,7 @@ fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
             services_known: false,
             block_imds: false,
             log: false,
+            count_uses: false,
         },
         max_flows: FLOWS,
         max_opening: FLOWS / 2,

@@ -38,6 +38,8 @@ pub struct Constants {
     pub block_imds: bool,
     /// Whether rare events are logged from the kernel.
     pub log: bool,
+    /// Whether uses of tables are counted in the map USES, which costs: for the benchmark.
+    pub count_uses: bool,
 }
 
 /// Calls `with` with a loader that has the constants set.
@@ -49,6 +51,7 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
     // Without an address of its own there is nothing to translate to.
     let snat6 = u32::from(constants.snat6 && constants.node_address6.is_some());
     let log_level = if constants.log { aya_log::Level::Info as u8 } else { 0 };
+    let count_uses = u32::from(constants.count_uses);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("NODE_ADDRESS4", &node_address, true)
@@ -61,6 +64,7 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
         .override_global("TIMEOUTS", &constants.timeouts, true)
         .override_global("SERVICES_KNOWN", &services_known, true)
         .override_global("BLOCK_IMDS", &block_imds, true)
+        .override_global("COUNT_USES", &count_uses, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     with(&mut loader)
 }

@@ -1,7 +1,8 @@
 //! Packets that the programs are timed with, and the flows that they belong to.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
+use anyhow::{Result, ensure};
 use azure_cni_agent::datapath::Hook;
 use bpf_tests::{Frame, Rig, Verdict};
 
@@ -12,11 +13,11 @@ const EXPERIMENTAL_ETHERTYPE: u16 = 0x88b5;
 
 /// A program, and the packets it gets.
 pub(super) struct Case {
-    pub(super) hook: Hook,
-    pub(super) interface: &'static str,
-    pub(super) what: &'static str,
+    hook: Hook,
+    interface: &'static str,
+    what: &'static str,
     pub(super) packets: Packets,
-    pub(super) verdict: Verdict,
+    verdict: Verdict,
 }
 
 /// Which packets may be timed together.
@@ -31,6 +32,17 @@ impl Case {
     /// For people and for filters.
     pub(super) fn name(&self) -> String {
         format!("{}: {}", self.hook.program(), self.what)
+    }
+
+    /// Runs the program on the packet of this number, and returns what a run took.
+    pub(super) fn run(&self, rig: &Rig, number: u16, repeat: u32) -> Result<Duration> {
+        let frame = match &self.packets {
+            Packets::Same(frame) => frame,
+            Packets::OneByOne(frame) => &frame(number),
+        };
+        let (seen, took) = rig.cost(self.hook, self.interface, frame, repeat);
+        ensure!(seen == self.verdict, "{}: {seen:?} instead of {:?}", self.name(), self.verdict);
+        Ok(took)
     }
 
     fn again(hook: Hook, what: &'static str, frame: Frame, verdict: Verdict) -> Self {
@@ -89,6 +101,7 @@ fn untranslated(rig: &Rig) -> Vec<Case> {
     let _ = (
         rig.stack_to_pod_a(&segment(node, server(Rig::POD_A), "S")),
         rig.from_pod_a(&segment(server(Rig::POD_A), node, "SA")),
+        rig.stack_to_pod_a(&segment(node, server(Rig::POD_A), "A")),
     );
     let telling = Frame::udp(a, peer).with_hop_limit(HOP_LIMIT);
     let _ = rig.from_pod_a(&telling);

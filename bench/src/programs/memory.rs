@@ -9,8 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::MapData;
-use azure_cni_common::ABI;
 use bpf_tests::Rig;
 
 use crate::{arm::Arm, collect::Collector, unit::Unit};
@@ -46,8 +44,7 @@ pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
 
 /// What a table takes in all, by its places.
 fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
-    let pin = rig.settings().dir.join(format!("abi{ABI}/maps/{name}"));
-    let map = MapData::from_pin(&pin).with_context(|| format!("open {}", pin.display()))?;
+    let map = super::pinned(rig, name)?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))
         .with_context(|| format!("ask the kernel about {name}"))?;
     let number = |key: &str| {

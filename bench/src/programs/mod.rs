@@ -6,11 +6,14 @@
 mod cases;
 mod cost;
 mod memory;
+mod uses;
 
 use std::thread;
 
-use anyhow::{Result, anyhow};
-use azure_cni_agent::config::DatapathConfig;
+use anyhow::{Context, Result, anyhow};
+use aya::maps::MapData;
+use azure_cni_agent::{config::DatapathConfig, datapath::Constants};
+use azure_cni_common::ABI;
 use azure_cni_tests::Fabric;
 use bpf_tests::Rig;
 
@@ -29,19 +32,32 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, collector: &mut Collector, prog
     progress.step("measuring the eBPF programs alone");
     tempfile::env::override_temp_dir(&net.sandbox().create_dir("programs")?)
         .map_err(|other| anyhow!("temporary files already go to {}", other.display()))?;
+    on_rig(Rig::constants(), |rig| {
+        if plan.has(Topic::Memory) {
+            memory::look(rig, collector)?;
+        }
+        if plan.has(Topic::Programs) {
+            cost::measure(rig, plan.rounds, collector)?;
+        }
+        Ok(())
+    })?;
+    if plan.has(Topic::Programs) {
+        on_rig(Constants { count_uses: true, ..Rig::constants() }, |rig| uses::count(rig, collector))?;
+    }
+    Ok(())
+}
+
+fn on_rig(constants: Constants, work: impl FnOnce(&Rig) -> Result<()> + Send) -> Result<()> {
+    let small_vm = DatapathConfig::default().table_sizes(0);
     // The rig moves the thread that makes it into namespaces of its own.
     thread::scope(|scope| {
-        let on_rig = scope.spawn(|| -> Result<()> {
-            let small_vm = DatapathConfig::default().table_sizes(0);
-            let rig = Rig::with_tables(Rig::constants(), small_vm.max_flows, small_vm.max_opening);
-            if plan.has(Topic::Memory) {
-                memory::look(&rig, collector)?;
-            }
-            if plan.has(Topic::Programs) {
-                cost::measure(&rig, plan.rounds, collector)?;
-            }
-            Ok(())
-        });
-        on_rig.join().map_err(|_| anyhow!("the programs' rig failed, see above"))?
+        scope.spawn(|| work(&Rig::with_tables(constants, small_vm.max_flows, small_vm.max_opening))).join()
     })
+    .map_err(|_| anyhow!("the programs' rig failed, see above"))?
+}
+
+/// A table of the rig's node.
+fn pinned(rig: &Rig, name: &str) -> Result<MapData> {
+    let pin = rig.settings().dir.join(format!("abi{ABI}/maps/{name}"));
+    MapData::from_pin(&pin).with_context(|| format!("open {}", pin.display()))
 }

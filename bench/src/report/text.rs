@@ -57,7 +57,8 @@ fn remark(topic: &str) -> &'static str {
     match topic {
         "programs" => {
             "A single run's packet is new each time, because the program translates it or because it opens a flow. What a run\n\
-             costs around the program is taken off; that its caches are colder than a repeated run's is not.\n"
+             costs around the program is taken off; that its caches are colder than a repeated run's is not. A use of a table is a\n\
+             look-up, an insertion or a removal.\n"
         }
         "scale-ports-taken" => "A flow that was refused counts as 50 ms.\n",
         _ => "",
