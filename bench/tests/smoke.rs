@@ -1,31 +1,86 @@
 //! The benchmark runs, and its JSON says what its readers rely on. Nothing here judges how fast anything is.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-/// Runs the benchmark with short rounds; its binaries are those of this very build.
-fn bench(arguments: &[&str]) -> Value {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("bench.json");
-    let bench = Path::new(env!("CARGO_BIN_EXE_bench"));
-    let output = Command::new(bench)
-        .args(["--rounds", "2", "--seconds", "0.3", "--json"])
-        .arg(&file)
-        .args(arguments)
-        .output()
-        .expect("the benchmark starts");
-    let text = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
-    serde_json::from_str(&fs::read_to_string(&file).expect("a file")).expect("JSON")
+/// Every kind of load, every path, and everything else that there is, in little more than a minute.
+const EVERYTHING: [&str; 12] = [
+    "same-vm/",
+    "across-vms/udp-packets",
+    "internet/udp-packets",
+    "internet/tcp-connect",
+    "from-outside/udp-packets",
+    "from-host/tcp-connect",
+    "scale",
+    "restart",
+    "programs",
+    "memory",
+    "leases",
+    "calls",
+];
+
+/// A run of the benchmark of this very build.
+struct Run {
+    dir: TempDir,
+    output: Output,
 }
 
-fn texts<'json>(list: &'json Value, key: &str) -> Vec<&'json str> {
-    list.as_array().expect("a list").iter().map(|item| item[key].as_str().expect("a text")).collect()
+impl Run {
+    fn of(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let output = bench().current_dir(&dir).args(arguments).output().expect("the benchmark starts");
+        Self { dir, output }
+    }
+
+    fn text(&self) -> String {
+        [&*self.output.stdout, &*self.output.stderr].map(String::from_utf8_lossy).concat()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What it wrote to `report.json`.
+    fn report(&self) -> Value {
+        assert!(self.output.status.success(), "{}", self.text());
+        serde_json::from_str(&fs::read_to_string(self.file("report.json")).expect("a file")).expect("JSON")
+    }
+}
+
+fn bench() -> Command {
+    Command::new(Path::new(env!("CARGO_BIN_EXE_bench")))
 }
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+fn records(report: &Value) -> &[Value] {
+    report["records"].as_array().expect("records")
+}
+
+fn record<'report>(report: &'report Value, id: &str) -> &'report Value {
+    let found = records(report).iter().find(|record| record["id"] == id);
+    found.unwrap_or_else(|| {
+        panic!("no {id} in {:?}", records(report).iter().map(|record| &record["id"]).collect::<Vec<_>>())
+    })
+}
+
+/// Of all records of that id, in their order.
+fn places(report: &Value, id: &str) -> Vec<u64> {
+    let of_id = records(report).iter().filter(|record| record["id"] == id);
+    of_id.map(|record| record["at"]["value"].as_u64().expect("a place")).collect()
+}
+
+fn arms(record: &Value) -> Vec<&str> {
+    record["arms"].as_object().expect("arms").keys().map(String::as_str).collect()
 }
 
 /// A median between the ends of its spread.
@@ -35,114 +90,136 @@ fn assert_summary(summary: &Value) {
 }
 
 #[test]
-fn every_path_figure_and_arm_has_samples_and_ratios() {
-    let report = bench(&["--pods", "3"]);
-    assert_eq!(report["format"], 1);
-    let results = report["results"].as_array().expect("results");
-    let kinds: Vec<_> =
-        results.iter().map(|result| (result["path"].as_str().unwrap(), result["figure"].as_str().unwrap())).collect();
-    for path in ["same-vm", "across-vms", "internet"] {
-        for figure in [
-            "packet-rate",
-            "packet-cost",
-            "packet-loss",
-            "connection-rate",
-            "connection-cost",
-            "latency-median",
-            "latency-tail",
-            "throughput",
-        ] {
-            assert!(kinds.contains(&(path, figure)), "{path} {figure} in {kinds:?}");
-        }
-    }
-    for result in results {
-        let (path, figure) = (&result["path"], &result["figure"]);
-        let same_vm = *path == "same-vm";
-        let expected: &[&str] = if same_vm { &["bare", "ours", "bridge"] } else { &["ours", "bridge"] };
-        assert_eq!(texts(&result["arms"], "arm"), expected, "{path} {figure}");
-        for arm in result["arms"].as_array().expect("arms") {
-            let samples = arm["samples"].as_array().expect("samples");
-            assert_eq!(samples.len(), 2, "{path} {figure}");
-            if figure == "packet-loss" {
-                assert!(samples.iter().all(|share| (0.0..1.0).contains(&number(share))), "{path} {arm}");
-            } else {
-                assert!(samples.iter().all(|sample| number(sample) > 0.0), "{path} {figure} {arm}");
-            }
-            assert_summary(&arm["summary"]);
-        }
-        let is_cost = figure == "packet-cost" || figure == "connection-cost";
-        assert_eq!(result["beyondBare"].is_object(), is_cost, "{path} {figure}");
-        let peers: &[&str] = if figure == "packet-loss" { &[] } else { &["bare", "bridge"] };
-        assert_eq!(texts(&result["ratios"], "peer"), peers, "{path} {figure}");
-        for ratio in result["ratios"].as_array().expect("ratios") {
-            assert_summary(&ratio["comparison"]);
-            assert!(number(&ratio["comparison"]["low"]) > 0.0);
-            // Two rounds are no proof of anything.
-            assert_eq!(ratio["comparison"]["verdict"], "too-few-rounds");
-        }
-    }
-    assert_wirings_alike(&report["interfaces"]);
-    assert_programs(&report["programs"]);
-    assert_memory(&report["memory"]);
-    assert_leases(&report["leases"]);
-    assert_calls(&report["calls"]);
+fn everything_has_samples_and_ratios() {
+    let filters = EVERYTHING.iter().flat_map(|name| ["--filter", name]);
+    let how = ["--rounds", "1", "--seconds", "0.2", "--pods", "3", "--json", "report.json"];
+    let report = Run::of(&how.into_iter().chain(filters).collect::<Vec<_>>()).report();
+
+    assert_eq!(report["format"], 2);
     for key in ["kernel", "processor", "mitigations", "versions"] {
         assert!(!report["machine"][key].is_null(), "{key}");
     }
+    for record in records(&report) {
+        for series in record["arms"].as_object().expect("arms").values() {
+            assert_summary(&series["summary"]);
+            assert!(!series["samples"].as_array().expect("samples").is_empty(), "{record}");
+        }
+        for ratio in record["ratios"].as_object().expect("ratios").values() {
+            assert_summary(ratio);
+            // One round is no proof of anything.
+            assert_eq!(ratio["verdict"], "too-few-rounds");
+        }
+    }
+    assert_paths(&report);
+    assert_interfaces_alike(&report["interfaces"]);
+    assert_scales(&report);
+    assert_programs(&report);
+    assert_memory(&report);
+    assert_calls(&report);
+    assert_eq!(places(&report, "leases/lease"), [100, 1_000, 16_000]);
+    for happening in ["left-alone", "restarted", "killed"] {
+        assert!(number(&record(&report, &format!("restart/{happening}-gap"))["arms"]["ours"]["summary"]["median"]) > 0.0);
+        assert_eq!(number(&record(&report, &format!("restart/{happening}-lost"))["arms"]["ours"]["summary"]["median"]), 0.0);
+    }
 }
 
-fn assert_wirings_alike(wirings: &Value) {
-    for arm in ["bare", "ours", "bridge"] {
-        assert!(texts(wirings, "arm").contains(&arm), "{arm} in {wirings}");
+fn assert_paths(report: &Value) {
+    for figure in [
+        "packet-rate",
+        "packet-cost",
+        "connection-rate",
+        "connection-cost",
+        "connection-machine-cost",
+        "tcp-round-trip-p50",
+        "tcp-round-trip-p999",
+        "udp-round-trip-p99",
+        "throughput-1",
+        "throughput-8-cost",
+    ] {
+        let record = record(report, &format!("same-vm/{figure}"));
+        let has_floor = ["packet", "connection"].iter().any(|kind| figure.starts_with(kind));
+        let expected: BTreeSet<&str> =
+            ["bare", "bridge", "ours", "ptp"].into_iter().chain(has_floor.then_some("floor")).collect();
+        assert_eq!(arms(record).into_iter().collect::<BTreeSet<_>>(), expected, "{figure}");
+        for arm in record["arms"].as_object().expect("arms").values() {
+            assert!(number(&arm["summary"]["low"]) > 0.0, "{record}");
+        }
+        let is_cost = ["packet-cost", "connection-cost"].contains(&figure);
+        assert_eq!(record["beyondBare"].is_object(), is_cost, "{figure}");
     }
+    // What is along another path is compared with the bare pair too.
+    for id in ["across-vms/packet-rate", "internet/connection-rate", "from-outside/packet-rate", "from-host/connection-cost"]
+    {
+        assert!(arms(record(report, id)).contains(&"bare"), "{id}");
+    }
+    assert!(arms(record(report, "internet/packet-rate")).contains(&"bridge-legacy"));
+    let distributions = report["distributions"].as_array().expect("a list");
+    for id in ["same-vm/tcp-round-trip", "same-vm/udp-round-trip", "calls/add"] {
+        let distribution = distributions.iter().find(|distribution| distribution["id"] == id).expect(id);
+        for points in distribution["arms"].as_object().expect("arms").values() {
+            let values: Vec<f64> = points.as_array().expect("points").iter().map(|point| number(&point[1])).collect();
+            assert!(values.len() > 2 && values.is_sorted(), "{id}: {values:?}");
+        }
+    }
+}
+
+fn assert_interfaces_alike(interfaces: &Value) {
+    let interfaces = interfaces.as_array().expect("a list");
+    let of: BTreeSet<&str> = interfaces.iter().map(|interface| interface["arm"].as_str().expect("an arm")).collect();
+    assert_eq!(of, BTreeSet::from(["bare", "floor", "ours", "bridge", "bridge-legacy", "ptp"]));
     for key in ["mtu", "gsoMaxSize", "txChecksum", "tso", "gso", "gro"] {
-        let values: Vec<_> = wirings.as_array().expect("a list").iter().map(|wiring| &wiring[key]).collect();
+        let values: Vec<_> = interfaces.iter().map(|interface| &interface[key]).collect();
         assert!(!values[0].is_null() && values.windows(2).all(|pair| pair[0] == pair[1]), "{key}: {values:?}");
     }
 }
 
-fn assert_programs(programs: &Value) {
+fn assert_scales(report: &Value) {
+    assert_eq!(places(report, "scale-pods/packet-cost"), [2, 3]);
+    assert_eq!(places(report, "scale-pods/connection-rate"), [2, 3]);
+    assert_eq!(places(report, "scale-remote-addresses/packet-cost"), [1, 1_000, 16_000]);
+    assert_eq!(places(report, "scale-flows/packet-cost"), [10, 1_000, 100_000]);
+    assert_eq!(places(report, "scale-ports-taken/opening-p50"), [0, 50, 90, 99]);
+    for record in records(report).iter().filter(|record| record["id"].as_str().is_some_and(|id| id.starts_with("scale")))
+    {
+        assert_eq!(arms(record), ["bridge", "ours"], "{record}");
+    }
+    // As long as ports are free every flow gets one.
+    assert_eq!(number(&record(report, "scale-ports-taken/refused")["arms"]["ours"]["summary"]["median"]), 0.0);
+}
+
+fn assert_programs(report: &Value) {
+    let ids = records(report).iter().filter_map(|record| record["id"].as_str()?.strip_prefix("programs/"));
+    let ids: Vec<&str> = ids.collect();
     for program in ["from_endpoint", "to_endpoint", "from_wire", "to_wire"] {
-        assert!(texts(programs, "program").contains(&program), "{program} in {programs}");
+        assert!(ids.iter().any(|id| id.starts_with(program)), "{program} in {ids:?}");
     }
-    for cost in programs.as_array().expect("a list") {
-        assert_summary(&cost["nanosecondsPerPacket"]);
-        assert!(number(&cost["nanosecondsPerPacket"]["median"]) > 0.0, "{cost}");
-    }
-    for runs in ["repeated", "single"] {
-        assert!(texts(programs, "runs").contains(&runs), "{runs} in {programs}");
+    assert!(ids.iter().any(|id| id.ends_with("single runs")), "{ids:?}");
+    // The budget of a known flow: the endpoint's look-up, and two more.
+    let uses = record(report, "programs/from_endpoint: to another VM, uses of hashes");
+    assert!((1.0..=3.0).contains(&number(&uses["arms"]["ours"]["summary"]["median"])), "{uses}");
+}
+
+/// A translated flow has a place in two tables, so it takes more.
+fn assert_memory(report: &Value) {
+    let bytes = |flow: &str| number(&record(report, &format!("memory/{flow}"))["arms"]["ours"]["summary"]["median"]);
+    for kind in ["IPv4", "IPv4, opening", "IPv6", "IPv6, opening"] {
+        assert!(bytes(kind) > 0.0 && bytes(&format!("{kind}, translated")) > bytes(kind), "{kind}");
     }
 }
 
-fn assert_leases(leases: &Value) {
-    let costs = leases.as_array().expect("a list");
-    let sizes: Vec<_> = costs.iter().map(|cost| cost["addresses"].as_u64().expect("a number")).collect();
-    assert_eq!(sizes, [100, 1_000, 16_000]);
-    for cost in costs {
-        assert_summary(&cost["summary"]);
-        assert!(number(&cost["summary"]["low"]) > 0.0, "{cost}");
-    }
-}
-
-fn assert_calls(calls: &Value) {
-    assert_eq!(calls["pods"], 3);
-    let figures = calls["figures"].as_array().expect("a list");
-    let kinds: Vec<_> =
-        figures.iter().map(|figure| (figure["verb"].as_str().unwrap(), figure["what"].as_str().unwrap())).collect();
-    let whats = ["median", "tail", "all-at-once"];
-    assert_eq!(kinds, [whats.map(|what| ("ADD", what)), whats.map(|what| ("DEL", what))].concat());
-    for figure in figures {
-        assert_eq!(texts(&figure["arms"], "arm"), ["ours", "bridge"], "{figure}");
-        for arm in figure["arms"].as_array().expect("arms") {
-            assert_summary(&arm["summary"]);
-            assert!(number(&arm["summary"]["low"]) > 0.0, "{arm}");
+fn assert_calls(report: &Value) {
+    for verb in ["add", "del"] {
+        for figure in ["p50", "p99", "all", "rate"] {
+            let id = format!("calls/{verb}-{figure}");
+            assert_eq!(places(report, &id), [1, 3], "{id}");
+            assert_eq!(arms(record(report, &id)), ["bridge", "ours", "ptp"], "{id}");
         }
-        assert_summary(&figure["ratio"]);
     }
-    assert!(number(&calls["agentResidentBytes"]) > 0.0, "{calls}");
-    assert!(!calls["status"].as_array().expect("a list").is_empty(), "{calls}");
+    for id in ["calls/agent-memory", "calls/add-agent-cost", "calls/status-p99", "calls/nothing-p50"] {
+        assert!(number(&record(report, id)["arms"]["ours"]["summary"]["low"]) > 0.0, "{id}");
+    }
     for (command, step) in [("ADD", "veth"), ("ADD", "whole"), ("DEL", "unlink"), ("STATUS", "whole")] {
-        let steps = calls["steps"].as_array().expect("a list");
+        let steps = report["steps"].as_array().expect("a list");
         assert!(
             steps.iter().any(|time| time["command"] == command && time["step"] == step),
             "{command} {step}: {steps:?}"
@@ -150,31 +227,27 @@ fn assert_calls(calls: &Value) {
     }
 }
 
-/// A translated flow has a place in two tables, so it takes more.
-fn assert_memory(memory: &Value) {
-    let flows = memory["flows"].as_array().expect("a list");
-    let bytes = |name: &str| {
-        let flow = flows.iter().find(|flow| flow["flow"] == name);
-        number(&flow.unwrap_or_else(|| panic!("{name} in {memory}"))["bytes"])
-    };
-    for kind in ["IPv4", "IPv4, opening", "IPv6", "IPv6, opening"] {
-        assert!(bytes(kind) > 0.0 && bytes(&format!("{kind}, translated")) > bytes(kind), "{memory}");
-    }
-    for table in memory["tables"].as_array().expect("a list") {
-        assert!(number(&table["bytesPerPlace"]) > 0.0, "{table}");
+#[test]
+fn filter_and_arm_leave_the_rest_out() {
+    let how = ["--rounds", "2", "--seconds", "0.2", "--json", "report.json"];
+    let what = ["--filter", "same-vm/udp-packets", "--arm", "bare"];
+    let report = Run::of(&[how.as_slice(), &what].concat()).report();
+    let ids: Vec<_> = records(&report).iter().map(|record| record["id"].as_str().expect("an id")).collect();
+    assert_eq!(ids, ["same-vm/packet-rate", "same-vm/packet-cost", "same-vm/packet-loss"]);
+    for record in records(&report) {
+        assert_eq!(arms(record), ["bare"]);
+        assert_eq!(record["ratios"], serde_json::json!({}));
     }
 }
 
 #[test]
-fn filter_and_arm_leave_the_rest_out() {
-    let report = bench(&["--filter", "same-vm/udp", "--arm", "bare"]);
-    assert_eq!(texts(&report["results"], "figure"), ["packet-rate", "packet-cost", "packet-loss"]);
-    for result in report["results"].as_array().expect("results") {
-        assert_eq!(texts(&result["arms"], "arm"), ["bare"]);
-        assert_eq!(result["ratios"], Value::Array(Vec::new()));
-    }
-    assert_eq!(report["programs"], Value::Array(Vec::new()));
-    assert_eq!(report["memory"], Value::Null);
-    assert_eq!(report["leases"], Value::Array(Vec::new()));
-    assert_eq!(report["calls"], Value::Null);
+fn report_of_an_earlier_run_is_made_again_without_measuring() {
+    let report = Run::of(&["--from", "no-such-file.json"]);
+    assert!(!report.output.status.success());
+    assert!(report.text().contains("no-such-file.json"), "{}", report.text());
+
+    let other = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&other, r#"{"format": 1}"#).expect("written");
+    let report = Run::of(&["--from", &other.path().to_string_lossy()]);
+    assert!(report.text().contains("format 1"), "{}", report.text());
 }

@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{
     Cores, Reading,
@@ -27,8 +26,6 @@ use crate::{figure::Figure, testbed::Lane};
 
 /// Datagrams under way. The queue of the core that does the softirq work holds 1000 (net.core.netdev_max_backlog).
 const WINDOW: u64 = 768;
-/// Holds the window, at about 1 KiB of kernel memory for each small datagram.
-const RECEIVE_BUFFER: usize = 4 << 20;
 /// The receiver leaves an empty socket alone for so long: asking it all the time would slow the sender down.
 const REST: Duration = Duration::from_micros(10);
 /// Datagrams that have not arrived after so long never will.
@@ -56,7 +53,6 @@ pub(super) fn stream(
     duration: Duration,
     transmit: impl FnMut() -> io::Result<usize> + Send,
 ) -> Result<Reading> {
-    setsockopt(receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a receive buffer")?;
     let shared = Shared::default();
     thread::scope(|scope| {
         let receiving = scope.spawn(|| receive(receiver, cores, &shared));

@@ -4,11 +4,21 @@ use std::{net::UdpSocket, time::Duration};
 
 use anyhow::{Context, Result};
 use azure_cni_tests::Station;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::testbed::Lane;
 
 /// A datagram that takes longer, there or back, is on a broken path.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Holds what comes while a receiver is kept from its core for some time, at about 1 KiB of kernel memory for each small
+/// datagram.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Has a receiver lose nothing for want of room.
+pub(super) fn enlarge_buffer(receiver: &UdpSocket) -> Result<()> {
+    setsockopt(receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a receive buffer")
+}
 
 /// A socket at a station's own address.
 pub(super) fn open(station: &dyn Station, port: u16) -> Result<UdpSocket> {
@@ -20,6 +30,7 @@ pub(super) fn open(station: &dyn Station, port: u16) -> Result<UdpSocket> {
 /// an established one.
 pub(crate) fn answered_pair(lane: &Lane) -> Result<(UdpSocket, UdpSocket)> {
     let (sender, receiver) = (open(lane.from, 0)?, open(lane.to, 0)?);
+    enlarge_buffer(&receiver)?;
     sender.connect(receiver.local_addr()?)?;
     greet(&sender, &receiver).context("a datagram there and one back")?;
     Ok((sender, receiver))

@@ -1,12 +1,14 @@
 //! The network configuration from standard input, bounded in size and time.
 
-use std::io::{IsTerminal, Read};
-use std::sync::mpsc;
-use std::thread;
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use azure_cni_agent::api::MAX_FRAME;
 use azure_cni_agent::cni::{self, CniError};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 pub(crate) fn read(deadline: Instant) -> Result<Value, CniError> {
@@ -15,19 +17,12 @@ pub(crate) fn read(deadline: Instant) -> Result<Value, CniError> {
         // Somebody tries the plugin by hand and would wait for it to end, as it for them.
         return Err(CniError::decode("the network configuration is expected on standard input, which is a terminal"));
     }
-    // A thread, because a read from a pipe that its writer keeps open has no time-out.
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = stdin.lock().take(MAX_FRAME as u64 + 1).read_to_end(&mut bytes);
-        // The receiver is gone only if the deadline has passed.
-        let _ = sender.send(read.map(|_| bytes));
-    });
-    let left = deadline.saturating_duration_since(Instant::now());
-    let bytes = match receiver.recv_timeout(left) {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => return Err(CniError::io("standard input cannot be read").with_details(error.to_string())),
-        Err(_) => return Err(CniError::io("standard input was not closed in time")),
+    let bytes = match read_to_end(&stdin, deadline) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            return Err(CniError::io("standard input was not closed in time"));
+        }
+        Err(error) => return Err(CniError::io("standard input cannot be read").with_details(error.to_string())),
     };
     if bytes.len() > MAX_FRAME {
         let (line, column) = place(&bytes[..MAX_FRAME]);
@@ -37,6 +32,31 @@ pub(crate) fn read(deadline: Instant) -> Result<Value, CniError> {
         return Err(CniError::decode(msg));
     }
     cni::decode(&bytes)
+}
+
+/// Everything until the end, or one byte more than a configuration may have. Waits before each read, because a read from a
+/// pipe that its writer keeps open has no time limit.
+fn read_to_end(stdin: &impl AsFd, deadline: Instant) -> io::Result<Vec<u8>> {
+    // Without a buffer of its own: what is waited for is what is read.
+    let mut file = File::from(stdin.as_fd().try_clone_to_owned()?);
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
+    while bytes.len() <= MAX_FRAME {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Line and column of the last byte, both from 1.
