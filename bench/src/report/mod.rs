@@ -3,7 +3,11 @@
 //! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs, `compare` for judging a
 //! change, `promises` for the document.
 
+mod compare;
 mod text;
+
+#[cfg(test)]
+mod sample;
 
 use std::{fs, path::Path};
 

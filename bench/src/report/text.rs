@@ -136,7 +136,7 @@ fn step_table(steps: &[StepTime]) -> Table {
     table
 }
 
-fn table(head: impl IntoIterator<Item = String>) -> Table {
+pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(cells(head));
     for between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
@@ -145,7 +145,7 @@ fn table(head: impl IntoIterator<Item = String>) -> Table {
     table
 }
 
-fn add_row(table: &mut Table, row: impl IntoIterator<Item = String>) {
+pub(super) fn add_row(table: &mut Table, row: impl IntoIterator<Item = String>) {
     table.add_row(cells(row));
 }
 
