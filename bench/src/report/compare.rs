@@ -94,7 +94,7 @@ impl<'runs> Changes<'runs> {
         });
         let mut text = "Against the earlier run\n".to_owned();
         if !changed.is_empty() {
-            let head = ["Figure", "before", "now", "change", "ratio before", "ratio now", "verdict"];
+            let head = ["Figure", "before", "now", "change", "ratio to", "before", "now", "verdict"];
             let mut table = table(head.map(str::to_owned));
             for pair in changed {
                 add_row(&mut table, pair.row());
@@ -150,16 +150,14 @@ impl<'runs> Pair<'runs> {
         self.new.median / self.old.median - 1.0
     }
 
-    fn row(&self) -> [String; 7] {
+    fn row(&self) -> [String; 8] {
         let unit = self.record.unit;
         let change = match unit {
             // Shares are of one already, and a count may have been zero.
             Unit::Share | Unit::Count => String::new(),
             _ => format!("{:+.1} %", self.relative_change() * 100.0),
         };
-        let ratio = |pick: fn(&Ratio) -> Summary| {
-            self.ratio.map(|ratio| format!("{:.2} to {}", pick(&ratio).median, ratio.to.title())).unwrap_or_default()
-        };
+        let ratio = |of: fn(Ratio) -> String| self.ratio.map(of).unwrap_or_default();
         let verdict = match (self.is_judged, self.change) {
             (false, _) => "not judged",
             (true, Change::Better) => "better",
@@ -171,8 +169,9 @@ impl<'runs> Pair<'runs> {
             unit.show(self.old.median),
             unit.show(self.new.median),
             change,
-            ratio(|ratio| ratio.old),
-            ratio(|ratio| ratio.new),
+            ratio(|ratio| ratio.to.title().to_owned()),
+            ratio(|ratio| format!("{:.2}", ratio.old.median)),
+            ratio(|ratio| format!("{:.2}", ratio.new.median)),
             verdict.to_owned(),
         ]
     }
