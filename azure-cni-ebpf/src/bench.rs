@@ -47,14 +47,10 @@ fn floor_from_pod(ctx: TcContext) -> i32 {
     if !replace(&ctx, Which::Source, source, NODE.load()) {
         return TC_ACT_SHOT;
     }
-    let mut next_hop = bpf_redir_neigh {
-        nh_family: 2,
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: GATEWAY.load() },
-    };
+    let mut next_hop =
+        bpf_redir_neigh { nh_family: 2, __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: GATEWAY.load() } };
     // SAFETY: a pointer to a whole `bpf_redir_neigh`, of the size said.
-    unsafe {
-        bpf_redirect_neigh(UPLINK.load(), &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) as i32
-    }
+    unsafe { bpf_redirect_neigh(UPLINK.load(), &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
 /// TC ingress of the uplink.

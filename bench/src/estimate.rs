@@ -14,7 +14,8 @@ pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
     let seconds = Duration::from_secs_f64;
     let rounds = u32::from(plan.rounds);
     let arms = [Arm::Bare, Arm::Floor, Arm::Ours, Arm::Bridge, Arm::BridgeLegacy, Arm::Ptp];
-    let runs = |path: &Path, load: &Load| arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count() as u32;
+    let runs =
+        |path: &Path, load: &Load| arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count() as u32;
     let is_bulk = |load: &Load| matches!(load, Load::OneStream | Load::EightStreams);
     let count = |bulk: bool| -> u32 {
         plan.loads.iter().filter(|(_, load)| is_bulk(load) == bulk).map(|(path, load)| runs(path, load)).sum()

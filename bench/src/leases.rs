@@ -6,17 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use azure_cni_agent::{
-    cni::AttachmentId,
-    ipam::{Leases, Wish},
-};
 use crate::{
     arm::Arm,
     collect::Collector,
     plan::{Plan, Topic},
     record::{At, Axis},
     unit::Unit,
+};
+use anyhow::{Context, Result};
+use azure_cni_agent::{
+    cni::AttachmentId,
+    ipam::{Leases, Wish},
 };
 
 /// Addresses: a small node's, a large node's, and all that the pods of a virtual network may have.

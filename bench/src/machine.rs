@@ -1,6 +1,11 @@
 //! What the figures were measured on: kernel, processor, mitigations, versions.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
@@ -8,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::Cores;
 
+/// Among the versions.
+const OURS: &str = "azure-cni-ebpf";
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +37,7 @@ impl Machine {
         let uname = uname().context("ask for the kernel's version")?;
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
-        let mut versions = BTreeMap::from([("azure-cni-ebpf".into(), env!("CARGO_PKG_VERSION").into())]);
+        let mut versions = BTreeMap::from([(OURS.into(), env!("CARGO_PKG_VERSION").into())]);
         for program in ["iperf3", "iptables-nft", "iptables-legacy"] {
             versions.insert(program.into(), first_line(program, &["--version"]));
         }
@@ -46,6 +53,31 @@ impl Machine {
             bpf_jit_enabled: sysctl("net/core/bpf_jit_enable"),
             versions,
         })
+    }
+
+    /// Of what moves figures without a change of this project, each with what it was `then` and is now.
+    pub(crate) fn differences(&self, then: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut compare = |name: &str, then: &str, now: &str| {
+            if then != now {
+                differences.push(format!("{name}: {then} then, {now} now"));
+            }
+        };
+        compare("kernel", &then.kernel, &self.kernel);
+        compare("processor", &then.processor, &self.processor);
+        compare("cores", &then.cores.to_string(), &self.cores.to_string());
+        compare("eBPF run statistics", &then.bpf_stats_enabled, &self.bpf_stats_enabled);
+        compare("eBPF JIT", &then.bpf_jit_enabled, &self.bpf_jit_enabled);
+        for (what, then, now) in
+            [("mitigation", &then.mitigations, &self.mitigations), ("version of", &then.versions, &self.versions)]
+        {
+            let names: BTreeSet<_> = then.keys().chain(now.keys()).filter(|name| *name != OURS).collect();
+            for name in names {
+                let value = |of: &BTreeMap<String, String>| of.get(name).cloned().unwrap_or_else(|| "none".into());
+                compare(&format!("{what} {name}"), &value(then), &value(now));
+            }
+        }
+        differences
     }
 }
 

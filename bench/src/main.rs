@@ -65,6 +65,8 @@ fn run(options: &Options) -> Result<()> {
         print!("{plan}");
         return Ok(());
     }
+    // Whether it can be read is known before ten minutes of measuring.
+    let earlier = options.compare.as_deref().map(Report::read).transpose()?;
     let report = match &options.from {
         Some(file) => Report::read(file)?,
         None => measure(options, &plan)?,
@@ -73,6 +75,11 @@ fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
         fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
+    }
+    if let Some(earlier) = &earlier {
+        let changes = report.changes_since(earlier)?;
+        println!("{}", changes.text());
+        changes.ensure_nothing_is_worse()?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ use crate::{arm::Arm, plan::MOST_PODS};
         bench --filter calls --pods 50       ADD and DEL of 50 pods, one at a time and all at once\n  \
         bench --filter scale                 does it stay so as the VM fills up?\n  \
         bench --arm ours --arm bare          without the reference plugins\n  \
+        bench --from NEW.json --compare OLD.json   what a change did, from two runs of this machine\n  \
         bench --list                         everything that --filter can name\n\n\
         Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, tc, and for the reference arms\n\
         iptables and the standard CNI plugins. Other work on the machine makes spreads wide, not ratios wrong."
@@ -64,6 +65,15 @@ pub(crate) struct Options {
     /// Measure nothing: report what an earlier run wrote to FILE with --json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "rounds", "seconds", "pods", "filter", "arm"])]
     pub(crate) from: Option<PathBuf>,
+    /// Judge this run (or --from's) against what an earlier one wrote to FILE; fails if anything is worse
+    ///
+    /// Both must be of the same machine: kernel, processor, cores, mitigations and versions of the references. A figure of
+    /// azure-cni-ebpf is worse (better) if its spread and the earlier one's do not meet, and the medians lie more than 2 %
+    /// apart, and the same is true of its ratio to the bare pair, or to the bridge where there is no bare pair: a machine that
+    /// is slower today moves both. Of losses and counts the spreads alone decide; a size that does not vary is judged by its
+    /// value. Tails (p99, p99.9, longest gaps), and figures of fewer than 5 rounds, are shown but never judged.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
     /// Show what would be measured, and end
     #[arg(long)]
     pub(crate) list: bool,

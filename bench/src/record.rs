@@ -124,6 +124,19 @@ impl Record {
         self.id.ends_with("-p99") || self.id.ends_with("-p999") || self.id.ends_with("-gap")
     }
 
+    /// Whether it is a size or a count that was asked for once, because it does not vary.
+    pub(crate) fn is_fixed(&self) -> bool {
+        matches!(self.unit, Unit::Bytes | Unit::Count) && self.arms.values().all(|series| series.samples.len() == 1)
+    }
+
+    /// Its id, with the place on its axis: unlike the title, it says enough without its neighbours.
+    pub(crate) fn place(&self) -> String {
+        match self.at {
+            Some(At { axis, value }) => format!("{}, {value} {}", self.id, axis.title()),
+            None => self.id.clone(),
+        }
+    }
+
     /// The title, with the place on its axis.
     pub(crate) fn full_title(&self) -> String {
         match self.at {
@@ -159,11 +172,8 @@ mod tests {
     use super::*;
 
     fn record(unit: Unit) -> Record {
-        let samples = BTreeMap::from([
-            (Arm::Bare, vec![10.0; 5]),
-            (Arm::Ours, vec![12.0; 5]),
-            (Arm::Bridge, vec![18.0; 5]),
-        ]);
+        let samples =
+            BTreeMap::from([(Arm::Bare, vec![10.0; 5]), (Arm::Ours, vec![12.0; 5]), (Arm::Bridge, vec![18.0; 5])]);
         Record::new("same-vm/packet-cost", "cost", None, unit, samples)
     }
 

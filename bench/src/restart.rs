@@ -86,7 +86,14 @@ pub(crate) fn measure(
             let seen = stream(&lane, cores, || happening.befalls(site.exit()))?;
             let (name, title) = (happening.name(), happening.title());
             let mut take = |figure: &str, what: &str, unit, sample| {
-                collector.sample(&format!("restart/{name}-{figure}"), &format!("{title}, {what}"), None, unit, Arm::Ours, sample);
+                collector.sample(
+                    &format!("restart/{name}-{figure}"),
+                    &format!("{title}, {what}"),
+                    None,
+                    unit,
+                    Arm::Ours,
+                    sample,
+                );
             };
             take("lost", "datagrams lost", Unit::Count, seen.lost as f64);
             take("gap", "longest gap between two", Unit::Nanoseconds, seen.gap.as_nanos() as f64);

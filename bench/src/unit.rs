@@ -48,7 +48,9 @@ impl Unit {
     /// A sample for people.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
-            Self::PacketsPerSecond | Self::ConnectionsPerSecond => scaled(value, [("", "/s"), ("k", "/s"), ("M", "/s")]),
+            Self::PacketsPerSecond | Self::ConnectionsPerSecond => {
+                scaled(value, [("", "/s"), ("k", "/s"), ("M", "/s")])
+            }
             Self::PodsPerSecond => format!("{} /s", digits(value)),
             Self::BitsPerSecond => format!("{} Gbit/s", digits(value / 1e9)),
             Self::Nanoseconds | Self::ProcessorNanoseconds => duration(value),

@@ -118,8 +118,13 @@ fn everything_has_samples_and_ratios() {
     assert_calls(&report);
     assert_eq!(places(&report, "leases/lease"), [100, 1_000, 16_000]);
     for happening in ["left-alone", "restarted", "killed"] {
-        assert!(number(&record(&report, &format!("restart/{happening}-gap"))["arms"]["ours"]["summary"]["median"]) > 0.0);
-        assert_eq!(number(&record(&report, &format!("restart/{happening}-lost"))["arms"]["ours"]["summary"]["median"]), 0.0);
+        assert!(
+            number(&record(&report, &format!("restart/{happening}-gap"))["arms"]["ours"]["summary"]["median"]) > 0.0
+        );
+        assert_eq!(
+            number(&record(&report, &format!("restart/{happening}-lost"))["arms"]["ours"]["summary"]["median"]),
+            0.0
+        );
     }
 }
 
@@ -148,7 +153,8 @@ fn assert_paths(report: &Value) {
         assert_eq!(record["beyondBare"].is_object(), is_cost, "{figure}");
     }
     // What is along another path is compared with the bare pair too.
-    for id in ["across-vms/packet-rate", "internet/connection-rate", "from-outside/packet-rate", "from-host/connection-cost"]
+    for id in
+        ["across-vms/packet-rate", "internet/connection-rate", "from-outside/packet-rate", "from-host/connection-cost"]
     {
         assert!(arms(record(report, id)).contains(&"bare"), "{id}");
     }
@@ -179,7 +185,8 @@ fn assert_scales(report: &Value) {
     assert_eq!(places(report, "scale-remote-addresses/packet-cost"), [1, 1_000, 16_000]);
     assert_eq!(places(report, "scale-flows/packet-cost"), [10, 1_000, 100_000]);
     assert_eq!(places(report, "scale-ports-taken/opening-p50"), [0, 50, 90, 99]);
-    for record in records(report).iter().filter(|record| record["id"].as_str().is_some_and(|id| id.starts_with("scale")))
+    for record in
+        records(report).iter().filter(|record| record["id"].as_str().is_some_and(|id| id.starts_with("scale")))
     {
         assert_eq!(arms(record), ["bridge", "ours"], "{record}");
     }

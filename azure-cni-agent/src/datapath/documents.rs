@@ -112,7 +112,13 @@ const PINNED: [Meaning; 22] = [
         PROGRAMS,
         "Dropped packets, by reason and CPU: [drop-reasons.md](drop-reasons.md).",
     ),
-    map("USES", "kind", "count", PROGRAMS, "Uses of hashes (0) and of tables of prefixes (1), counted for the benchmark alone."),
+    map(
+        "USES",
+        "kind",
+        "count",
+        PROGRAMS,
+        "Uses of hashes (0) and of tables of prefixes (1), counted for the benchmark alone.",
+    ),
 ];
 
 const UNPINNED: [Meaning; 5] = [

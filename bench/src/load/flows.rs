@@ -35,7 +35,8 @@ pub(crate) fn run(
     cores: Cores,
     duration: Duration,
 ) -> Result<Reading> {
-    let receiver = to.namespace().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, TARGET_PORT))).context("a UDP socket")?;
+    let receiver =
+        to.namespace().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, TARGET_PORT))).context("a UDP socket")?;
     udp::enlarge_buffer(&receiver)?;
     let targets: Vec<_> = targets.iter().map(|address| SocketAddrV4::new(*address, TARGET_PORT)).collect();
     let senders = (0..ports).map(|index| udp::open(from, FIRST_PORT + index)).collect::<Result<Vec<_>>>()?;

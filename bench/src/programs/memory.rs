@@ -55,10 +55,7 @@ fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
         });
         number.with_context(|| format!("the kernel does not tell {key} of {name}:\n{info}"))
     };
-    ensure!(
-        number("map_flags")? & NO_PREALLOC == 0,
-        "{name} is not preallocated: its size says nothing of a flow's"
-    );
+    ensure!(number("map_flags")? & NO_PREALLOC == 0, "{name} is not preallocated: its size says nothing of a flow's");
     let (places, bytes) = (number("max_entries")?, number("memlock")?);
     Ok(bytes as f64 / places as f64)
 }

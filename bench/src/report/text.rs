@@ -53,7 +53,7 @@ pub(crate) fn heading(topic: &str) -> &str {
 }
 
 /// Said below a topic's table.
-fn remark(topic: &str) -> &'static str {
+pub(super) fn remark(topic: &str) -> &'static str {
     match topic {
         "programs" => {
             "A single run's packet is new each time, because the program translates it or because it opens a flow. What a run\n\
@@ -79,7 +79,7 @@ impl Report {
     }
 
     fn remarks(&self) -> String {
-        let mut text = format!(
+        let text = format!(
             "\n{} rounds, {:.1} s for each load, {} in all. Values: median, and half the spread. Ratios: median over the\n\
              rounds of azure-cni-ebpf to the other in the same round, and their spread (the interval that holds the\n\
              median with at least 90 % certainty).\n",
@@ -87,6 +87,12 @@ impl Report {
             self.method.seconds_per_load,
             crate::seconds(std::time::Duration::from_secs_f64(self.method.seconds_taken))
         );
+        text + &self.disturbances()
+    }
+
+    /// What other work did to the figures.
+    pub(super) fn disturbances(&self) -> String {
+        let mut text = String::new();
         if let Some(noise) = self.noise() {
             let word = if noise > NOISY { "NOISY RUN: t" } else { "T" };
             writeln!(text, "{word}he bare pair's own figures spread by up to {:.1} %.", noise * 100.0)
@@ -137,7 +143,7 @@ fn step_table(steps: &[StepTime]) -> Table {
     table
 }
 
-fn table(head: impl IntoIterator<Item = String>) -> Table {
+pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(cells(head));
     for between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
@@ -146,7 +152,7 @@ fn table(head: impl IntoIterator<Item = String>) -> Table {
     table
 }
 
-fn add_row(table: &mut Table, row: impl IntoIterator<Item = String>) {
+pub(super) fn add_row(table: &mut Table, row: impl IntoIterator<Item = String>) {
     table.add_row(cells(row));
 }
 

@@ -49,13 +49,13 @@ pub(super) fn measure(bench: &Bench, collector: &mut Collector) -> Result<()> {
         }
     }
     let opened = (MOST_OPENED / bench.plan.rounds).max(1);
-    let all: Vec<_> = PLACES.iter().enumerate().flat_map(|place| sites.iter().map(move |site| (place, *site))).collect();
+    let all: Vec<_> =
+        PLACES.iter().enumerate().flat_map(|place| sites.iter().map(move |site| (place, *site))).collect();
     for round in 0..bench.plan.rounds {
         for ((index, percent), site) in in_turns(all.clone(), round) {
             bench.step(round, Scale::PortsTaken, *percent, site.arm);
             let first = FIRST_PORT + round * opened;
-            let found =
-                openings::measure(&*site.outbound[0], first..first + opened, destination(index), bench.cores)?;
+            let found = openings::measure(&*site.outbound[0], first..first + opened, destination(index), bench.cores)?;
             let at = Some(Scale::PortsTaken.at(*percent));
             let topic = format!("{TOPIC}-{}", Scale::PortsTaken.name());
             let mut took = found.took;

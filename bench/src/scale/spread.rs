@@ -39,9 +39,8 @@ fn measure(bench: &Bench, collector: &mut Collector, scale: Scale, places: &[Pla
             bench.step(round, scale, value, arm);
             let site = bench.testbed.site(arm).context("no VM at the wire's other end")?;
             let targets: Vec<Ipv4Addr> = (0..*addresses).map(remote_address).collect();
-            let run = || {
-                flows::run(&*site.outbound[0], &site.peered, &targets, *ports, bench.cores, bench.plan.duration)
-            };
+            let run =
+                || flows::run(&*site.outbound[0], &site.peered, &targets, *ports, bench.cores, bench.plan.duration);
             let what = || format!("{}, {value} {}", arm.title(), scale.name());
             for (figure, sample) in with_next_to_none_lost(run).with_context(what)?.values {
                 collector.figure(&topic, figure, Some(scale.at(value)), arm, sample);

@@ -17,12 +17,12 @@ use azure_cni_tests::{
     probe::{self, EchoServer},
 };
 
+use self::{floor::Floor, wiring::ensure_alike};
 pub(crate) use self::{
     reference::{Reference, ReferenceNode},
     uplinks::{FarEnd, REMOTE_ADDRESSES, remote_address},
     wiring::Wiring,
 };
-use self::{floor::Floor, wiring::ensure_alike};
 use crate::{
     arm::Arm,
     load::Load,
@@ -152,12 +152,7 @@ impl<'net> Testbed<'net> {
 }
 
 impl<'net> Site<'net> {
-    fn build(
-        net: &'net Fabric,
-        arm: Arm,
-        vms: [&'net Vm; VMS_OF_ARM],
-        plugins: &'net FilePath,
-    ) -> Result<Self> {
+    fn build(net: &'net Fabric, arm: Arm, vms: [&'net Vm; VMS_OF_ARM], plugins: &'net FilePath) -> Result<Self> {
         let [near, far, exit] = vms;
         uplinks::join(net, near, far)?;
         let (internet, peered) = uplinks::beyond(net, exit)?;
@@ -221,12 +216,7 @@ pub(crate) struct Attached<'net> {
 }
 
 /// Gives a VM pods of these names.
-pub(crate) fn attach<'net>(
-    arm: Arm,
-    vm: &'net Vm,
-    names: &[&str],
-    plugins: &'net FilePath,
-) -> Result<Attached<'net>> {
+pub(crate) fn attach<'net>(arm: Arm, vm: &'net Vm, names: &[&str], plugins: &'net FilePath) -> Result<Attached<'net>> {
     let Some(reference) = Reference::of(arm) else {
         vm.start_agent()?;
         let pods = names.iter().map(|name| Ok(vm.add_pod(name)?)).collect::<Result<Vec<Pod>>>()?;

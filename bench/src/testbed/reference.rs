@@ -57,9 +57,7 @@ impl<'net> ReferenceNode<'net> {
         let iptables = match reference {
             Reference::Bridge { iptables } => {
                 // Bridged packets pass iptables too: kube-proxy needs it, so that is what users of a bridge have.
-                vm.namespace()
-                    .sysctl("net/bridge/bridge-nf-call-iptables", "1")
-                    .context("is br_netfilter loaded?")?;
+                vm.namespace().sysctl("net/bridge/bridge-nf-call-iptables", "1").context("is br_netfilter loaded?")?;
                 iptables
             }
             Reference::Ptp => NFT,
