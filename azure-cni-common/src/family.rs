@@ -25,6 +25,9 @@ pub trait Address: Copy + Eq + Ord + 'static {
     /// Whether no router forwards to it: no single host is meant, or one that is reached on the link alone.
     fn stays_on_link(self) -> bool;
 
+    /// Whether it is on the link, and the platform's load balancers probe pods from it.
+    fn is_prober_on_link(self) -> bool;
+
     /// Whether a host may send from it before it has an address, or besides the one it was given: never to be forwarded.
     fn is_link_source(self) -> bool;
 
@@ -71,6 +74,11 @@ impl Address for Ipv4 {
         let host = u32::from_be(self.0);
         // 224.0.0.0/4 (RFC 5771), 255.255.255.255 (RFC 919), 0.0.0.0 (RFC 1122 section 3.2.1.3).
         host >> 28 == 0xe || host == u32::MAX || host == 0
+    }
+
+    /// Probes by IPv4 come from 168.63.129.16, which the platform routes.
+    fn is_prober_on_link(self) -> bool {
+        false
     }
 
     fn is_link_source(self) -> bool {
@@ -164,6 +172,11 @@ impl Address for Ipv6 {
     /// Multicast, link-local, unspecified (RFC 4291 section 2.4).
     fn stays_on_link(self) -> bool {
         u32::from_be(self.0[0]) >> 24 == 0xff || self.is_link_source()
+    }
+
+    /// fe80::1234:5678:9abc, the platform's gateway too.
+    fn is_prober_on_link(self) -> bool {
+        self.0 == [0xfe80_0000_u32.to_be(), 0, 0x1234_u32.to_be(), 0x5678_9abc_u32.to_be()]
     }
 
     /// fe80::/10, and :: (RFC 4291 sections 2.5.6 and 2.5.2).
@@ -278,6 +291,7 @@ mod tests {
         ] {
             let address = Ipv6::from(text.parse::<Ipv6Addr>().unwrap());
             assert_eq!((address.stays_on_link(), address.is_link_source()), (stays, is_source), "{text}");
+            assert_eq!(address.is_prober_on_link(), text == "fe80::1234:5678:9abc", "{text}");
         }
     }
 }

@@ -216,6 +216,23 @@ fn pod_sends_from_its_own_address_and_on_its_link_from_a_link_local_one() {
 }
 
 #[test]
+fn prober_on_the_uplinks_link_is_answered_there_and_never_asked() {
+    const PROBER: End = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x1234, 0x5678, 0x9abc), 50_000);
+    let rig = Rig::new();
+    let to_prober = |kind: Kind| kind((A.0, 80), PROBER);
+    for (what, probe, answer) in KINDS {
+        rig.from_pod_a(&to_prober(probe)).keeps(&format!("{what}, not probed yet"), &Untouched);
+        rig.from_wire(&probe(PROBER, (A.0, 80))).keeps(what, &ToPod(probe(PROBER, (A.0, 80)).one_hop_on()));
+        rig.from_pod_a(&to_prober(answer)).keeps(what, &ToWire(to_prober(answer).one_hop_on()));
+    }
+    let [_, later] = Frame::udp(A, (PROBER.0, 9)).in_two(16, 9);
+    rig.from_pod_a(&later).keeps("fragment without its first", &Untouched);
+    let foreign = Frame::tcp((Rig::POD_B6, 80), PROBER, "SA");
+    rig.from_pod_a(&foreign).keeps("another pod's answer", &Dropped(SourceNotOwned));
+    assert_eq!(rig.translation_count(), 0);
+}
+
+#[test]
 fn family_that_is_not_translated_keeps_its_source() {
     let rig = Rig::with(Constants { snat6: false, ..Rig::constants() }, 1024);
     for (what, question, answer) in KINDS {

@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6, UdpSocket},
     thread,
     time::Duration,
 };
 
 use azure_cni_tests::{
-    Fabric, Result, Station, configure,
+    Fabric, GATEWAY6,
+    IpVersion::V6,
+    Namespace, Result, Station, configure,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, PATIENCE},
+    query,
 };
 
 /// Far longer than a packet takes from one end of the network to the other.
@@ -47,6 +50,49 @@ fn reply_to_an_inbound_connection_keeps_the_pods_source_while_its_own_connection
         }
         assert_eq!(vm.dropped()?, [].into());
         drop(inside);
+        pod.del()?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
+
+/// The platform's router as a load balancer.
+struct Prober<'net>(&'net Namespace);
+
+impl Station for Prober<'_> {
+    fn name(&self) -> &str {
+        "prober"
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::UNSPECIFIED
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self.0
+    }
+}
+
+#[test]
+fn load_balancers_probe_by_ipv6_is_answered_on_the_link_that_it_came_from() -> Result<()> {
+    for snat in [false, true] {
+        let net = Fabric::builder().dual_stack().agent_toml(&format!("snat.ipv6 = {snat}")).start()?;
+        let vm = net.vm(0);
+        let pod = vm.add_pod("a")?;
+        let echo = EchoServer::start_on(&pod, (pod.ip(V6), ECHO_PORT))?;
+        let prober = Prober(net.router());
+        // The prober has its address on every link, so the link is named.
+        let links = query(net.router(), &format!("link show dev {}", vm.name()))?;
+        let link = links[0]["ifindex"].as_u64().expect("a number") as u32;
+        let source = SocketAddrV6::new(GATEWAY6, 0, 0, link);
+        for _ in 0..3 {
+            let mut probe = Connection::open_from(&prober, source, echo.address())?;
+            assert_eq!(probe.reached().source_seen.ip(), IpAddr::from(GATEWAY6), "snat {snat}");
+            probe.round_trip(b"healthy?")?;
+            assert_eq!(probe::udp_from(&prober, source, echo.address())?.source_seen.ip(), IpAddr::from(GATEWAY6));
+        }
+        assert_eq!(vm.dropped()?, [].into());
+        drop(echo);
         pod.del()?;
         vm.expect_clean()?;
     }

@@ -73,8 +73,12 @@ fn admit<F: Rewrite + Tables>(
     fragments::follow(packet);
     F::check_platform(&packet.tuple)?;
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
-    if packet.hop_limit <= 1 || packet.tuple.destination.stays_on_link() || packet.exceeds(ctx, maps::UPLINK_MTU.load())
-    {
+    if packet.hop_limit <= 1 || packet.exceeds(ctx, maps::UPLINK_MTU.load()) {
+        return Ok(None);
+    }
+    // Who probes from the uplink's link is answered there; a pod opens no flow to it.
+    let destination = packet.tuple.destination;
+    if destination.stays_on_link() && !destination.is_prober_on_link() {
         return Ok(None);
     }
     Ok(Some(translation))
@@ -118,6 +122,9 @@ fn new_flow<F: Rewrite + Tables>(
     event: Event,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
+    if destination.stays_on_link() {
+        return Ok(Verdict::PASS);
+    }
     if let Some(ifindex) = endpoint::find::<F>(destination) {
         new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
@@ -156,8 +163,9 @@ fn stray_fragment<F: Rewrite + Tables>(
     packet: &Packet<F>,
     translation: Translation,
 ) -> Result<Verdict, DropReason> {
-    let class = F::route(packet.tuple.destination);
-    if next_hop::at_the_wire(class, translation, Event::Datagram) != Nat::TRANSLATED {
+    let destination = packet.tuple.destination;
+    let class = F::route(destination);
+    if destination.stays_on_link() || next_hop::at_the_wire(class, translation, Event::Datagram) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
     if packet::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
