@@ -74,6 +74,9 @@ fn run(options: &Options) -> Result<()> {
         let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
         fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
     }
+    if let Some(file) = &options.html {
+        fs::write(file, report.html()).with_context(|| format!("write {}", file.display()))?;
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs, `compare` for judging a
 //! change, `promises` for the document.
 
+mod html;
 mod text;
 
 use std::{fs, path::Path};
@@ -106,5 +107,10 @@ impl Report {
         let compared = self.records.iter().filter(|record| record.unit.has_ratios() && !record.is_tail());
         let spreads = compared.filter_map(|record| Some(record.arms.get(&Arm::Bare)?.summary.relative_spread()));
         spreads.max_by(f64::total_cmp)
+    }
+
+    /// Whether the machine had so much else to do that single figures say little.
+    pub(crate) fn is_noisy(&self) -> bool {
+        self.noise().is_some_and(|noise| noise > NOISY)
     }
 }
