@@ -119,23 +119,25 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or("unknown").to_owned()
 }
 
+impl Machine {
+    /// Names and what they are, in the order of the report; a name may come more than once.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let kind = if self.virtual_machine { ", a virtual machine" } else { "" };
+        let Cores { client, server } = self.used;
+        let mut facts = vec![
+            ("Kernel", self.kernel.clone()),
+            ("Processor", format!("{}, {} cores{kind}", self.processor, self.cores)),
+            ("Load", format!("client on core {client}, server on core {server}; softirq work on the sender's core")),
+        ];
+        facts.extend(self.mitigations.iter().map(|(name, state)| ("Mitigation", format!("{name}: {state}"))));
+        facts.push(("eBPF", format!("JIT {}, run statistics {}", self.bpf_jit_enabled, self.bpf_stats_enabled)));
+        facts.extend(self.versions.iter().map(|(name, version)| ("Version", format!("{name}: {version}"))));
+        facts
+    }
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.virtual_machine { ", a virtual machine" } else { "" };
-        writeln!(f, "Kernel       {}", self.kernel)?;
-        writeln!(f, "Processor    {}, {} cores{kind}", self.processor, self.cores)?;
-        let Cores { client, server } = self.used;
-        writeln!(
-            f,
-            "Load         client on core {client}, server on core {server}; softirq work on the sender's core"
-        )?;
-        for (name, state) in &self.mitigations {
-            writeln!(f, "Mitigation   {name}: {state}")?;
-        }
-        writeln!(f, "eBPF         JIT {}, run statistics {}", self.bpf_jit_enabled, self.bpf_stats_enabled)?;
-        for (name, version) in &self.versions {
-            writeln!(f, "Version      {name}: {version}")?;
-        }
-        Ok(())
+        self.facts().into_iter().try_for_each(|(name, fact)| writeln!(f, "{name:<13}{fact}"))
     }
 }

@@ -68,13 +68,20 @@ fn run(options: &Options) -> Result<()> {
     // Whether it can be read is known before ten minutes of measuring.
     let earlier = options.compare.as_deref().map(Report::read).transpose()?;
     let report = match &options.from {
-        Some(file) => Report::read(file)?,
+        Some(file) => {
+            let report = Report::read(file)?;
+            println!("{}", report.machine);
+            report
+        }
         None => measure(options, &plan)?,
     };
     println!("{}", report.text());
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
         fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
+    }
+    if let Some(file) = &options.html {
+        fs::write(file, report.html()).with_context(|| format!("write {}", file.display()))?;
     }
     if let Some(earlier) = &earlier {
         let changes = report.changes_since(earlier)?;

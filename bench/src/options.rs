@@ -33,6 +33,7 @@ use crate::{arm::Arm, plan::MOST_PODS};
         bench --filter scale                 does it stay so as the VM fills up?\n  \
         bench --arm ours --arm bare          without the reference plugins\n  \
         bench --from NEW.json --compare OLD.json   what a change did, from two runs of this machine\n  \
+        bench --html report.html --json report.json  with drawings, and with each single sample\n  \
         bench --list                         everything that --filter can name\n\n\
         Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, tc, and for the reference arms\n\
         iptables and the standard CNI plugins. Other work on the machine makes spreads wide, not ratios wrong."
@@ -62,6 +63,9 @@ pub(crate) struct Options {
     /// Write everything, each single sample included, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report with drawings to FILE: one page of HTML that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Measure nothing: report what an earlier run wrote to FILE with --json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "rounds", "seconds", "pods", "filter", "arm"])]
     pub(crate) from: Option<PathBuf>,

@@ -84,6 +84,17 @@ pub(crate) enum Verdict {
     TooFewRounds,
 }
 
+impl Verdict {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::NoDifference => "no difference",
+            Self::TooFewRounds => "too few rounds",
+        }
+    }
+}
+
 /// Ratios of samples taken in the same rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Comparison {

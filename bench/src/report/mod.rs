@@ -4,6 +4,7 @@
 //! change, `promises` for the document.
 
 mod compare;
+mod html;
 mod text;
 
 // docs/performance.md, which a test writes and holds against its report.
@@ -117,5 +118,10 @@ impl Report {
         let compared = self.records.iter().filter(|record| record.unit.has_ratios() && !record.is_tail());
         let spreads = compared.filter_map(|record| Some(record.arms.get(&Arm::Bare)?.summary.relative_spread()));
         spreads.max_by(f64::total_cmp)
+    }
+
+    /// Whether the machine had so much else to do that single figures say little.
+    pub(crate) fn is_noisy(&self) -> bool {
+        self.noise().is_some_and(|noise| noise > NOISY)
     }
 }

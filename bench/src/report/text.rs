@@ -5,32 +5,36 @@ use std::{collections::BTreeSet, fmt::Write};
 use azure_cni_agent::api::StepTime;
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Disturbed, NOISY, Report};
+use super::{Disturbed, Report};
 use crate::{
     arm::Arm,
     plan::Path,
     record::{Record, Series},
-    statistics::{Comparison, Summary, Verdict},
+    statistics::{Comparison, Summary},
     testbed::Wiring,
     unit::Unit,
 };
 
-/// The interfaces that were checked.
-fn interfaces(wirings: &[Wiring]) -> String {
-    let Some(one) = wirings.first() else { return String::new() };
+/// The interfaces that were checked: what they are like, and which they are.
+pub(super) fn interfaces(wirings: &[Wiring]) -> Option<[String; 2]> {
+    let one = wirings.first()?;
     let state = |on: bool| if on { "on" } else { "off" };
     let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
-    format!(
-        "Interfaces   alike on all arms: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}\n             \
-         checked: {}; bridged packets pass iptables, as kube-proxy needs it\n",
-        one.mtu,
-        one.gso_max_size,
-        state(one.tx_checksum),
-        state(one.tso),
-        state(one.gso),
-        state(one.gro),
-        Vec::from_iter(stations).join(", ")
-    )
+    Some([
+        format!(
+            "alike on all arms: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
+            one.mtu,
+            one.gso_max_size,
+            state(one.tx_checksum),
+            state(one.tso),
+            state(one.gso),
+            state(one.gro),
+        ),
+        format!(
+            "checked: {}; bridged packets pass iptables, as kube-proxy needs it",
+            Vec::from_iter(stations).join(", ")
+        ),
+    ])
 }
 
 /// What a topic's table is called.
@@ -67,7 +71,9 @@ pub(super) fn remark(topic: &str) -> &'static str {
 
 impl Report {
     pub(crate) fn text(&self) -> String {
-        let mut text = interfaces(&self.interfaces);
+        let interfaces = interfaces(&self.interfaces);
+        let mut text =
+            interfaces.map(|lines| format!("Interfaces   {}\n", lines.join("\n             "))).unwrap_or_default();
         for (topic, records) in self.topics() {
             let line = format!("\n{}\n{}\n{}", capitalised(heading(topic)), record_table(&records), remark(topic));
             text += &line;
@@ -94,7 +100,7 @@ impl Report {
     pub(super) fn disturbances(&self) -> String {
         let mut text = String::new();
         if let Some(noise) = self.noise() {
-            let word = if noise > NOISY { "NOISY RUN: t" } else { "T" };
+            let word = if self.is_noisy() { "NOISY RUN: t" } else { "T" };
             writeln!(text, "{word}he bare pair's own figures spread by up to {:.1} %.", noise * 100.0)
                 .expect("a String takes all");
         }
@@ -179,13 +185,7 @@ pub(super) fn ratio_cell(comparison: Option<&Comparison>) -> String {
     let Some(Comparison { summary: Summary { median, low, high }, verdict }) = comparison else {
         return String::new();
     };
-    let word = match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::NoDifference => "no difference",
-        Verdict::TooFewRounds => "too few rounds",
-    };
-    format!("{median:.2} ({low:.2}-{high:.2}) {word}")
+    format!("{median:.2} ({low:.2}-{high:.2}) {}", verdict.word())
 }
 
 pub(super) fn capitalised(text: &str) -> String {

@@ -1,0 +1,62 @@
+//! What the figures were measured on, and how: the beginning of the page.
+
+use maud::{Markup, html};
+
+use crate::{
+    plan::Mode,
+    report::{Disturbed, NOISY, Report, text},
+};
+
+pub(super) fn banner(report: &Report) -> Markup {
+    html! {
+        @if report.is_noisy() && let Some(noise) = report.noise() {
+            p class="noisy" role="note" {
+                strong { "NOISY RUN" }
+                ": the bare pair's own figures spread by up to " (format!("{:.1}", noise * 100.0)) " % ("
+                (format!("{:.0}", NOISY * 100.0)) " % is where a run is called noisy). Other work on the machine makes single \
+                values wide; ratios are formed within a round and suffer less, yet only those whose spread does not cross 1 say \
+                anything."
+            }
+        }
+    }
+}
+
+pub(super) fn machine(report: &Report) -> Markup {
+    let mut facts: Vec<(&str, String)> = report.machine.facts();
+    facts.extend(text::interfaces(&report.interfaces).map(|lines| ("Interfaces", lines.join("; "))));
+    html! { dl { @for (name, fact) in &facts { dt { (name) } dd { (fact) } } } }
+}
+
+pub(super) fn method(report: &Report) -> Markup {
+    let method = &report.method;
+    let mode = match method.mode {
+        Mode::Quick => "quick",
+        Mode::Default => "default",
+        Mode::Full => "full",
+    };
+    let taken = std::time::Duration::try_from_secs_f64(method.seconds_taken).unwrap_or_default();
+    html! {
+        dl {
+            dt { "Mode" } dd { (mode) }
+            dt { "Rounds" } dd { (method.rounds) }
+            dt { "Each load" } dd { (format!("{:.1} s", method.seconds_per_load)) }
+            dt { "In all" } dd { (crate::seconds(taken)) }
+            @if let Some(noise) = report.noise() {
+                dt { "Noise" } dd { "the bare pair's own figures spread by up to " (format!("{:.1}", noise * 100.0)) " %" }
+            }
+            @if let Some(Disturbed { summary, worst }) = report.disturbed {
+                dt { "Disturbance" }
+                dd {
+                    "other work held a load generator's core for " (format!("{:.1}", summary.median * 100.0))
+                    " % of the time (median of all runs; at worst " (format!("{:.0}", worst * 100.0)) " %)"
+                }
+            }
+        }
+        p {
+            "Every round measures each way to attach pods once, one right after the other. Values are medians over the rounds. \
+            A ratio is azure-cni-ebpf's value to the other's in the same round; shown is the median over the rounds. A spread is \
+            the interval that holds the median with at least 90 % certainty; the thin lines in the drawings show it. If a ratio's \
+            spread crosses 1, there is no difference to speak of."
+        }
+    }
+}
