@@ -58,9 +58,7 @@ pub(crate) fn measure(
             None => Caller::ours(vm)?,
             Some(reference) => Caller::reference(vm, plugins, reference)?,
         };
-        // The bridge has an address of the pool for itself.
-        let pods = usize::from(plan.pods).min(vm.pool().len() - 1);
-        nodes.push((arm, Node::new(vm, caller, pods)?));
+        nodes.push((arm, Node::new(vm, caller, usize::from(plan.pods))?));
     }
     for round in 0..plan.short_rounds() {
         for (arm, node) in &nodes {

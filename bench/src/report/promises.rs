@@ -87,27 +87,35 @@ const SIZE: Quantity = Itself(Unit::Bytes);
 const LOST: Quantity = Worst(Unit::Count);
 
 const PROMISES: [Promise; 19] = [
-    Promise::new(1, "Same VM: small packets", "same-vm/packet-rate", Only, BARE, AtLeast(0.95)),
-    Promise::new(2, "Same VM: connections", "same-vm/connection-rate", Only, BARE, AtLeast(0.95)),
-    Promise::new(3, "Same VM: one TCP stream", "same-vm/throughput-1", Only, BARE, AtLeast(0.95)),
-    Promise::new(4, "Across VMs: small packets", "across-vms/packet-rate", Only, BRIDGE, AtLeast(1.9)),
-    Promise::new(5, "Across VMs: connections", "across-vms/connection-rate", Only, BRIDGE, AtLeast(1.8)),
-    Promise::new(6, "Internet: small packets through source NAT", "internet/packet-rate", Only, BRIDGE, AtLeast(1.4))
+    Promise::new(1, "Same VM: small packets", "same-vm/packet-rate", Only, BARE, AtLeast(0.75))
+        .aiming_at(AtLeast(0.95)),
+    Promise::new(2, "Same VM: connections", "same-vm/connection-rate", Only, BARE, AtLeast(0.7))
+        .aiming_at(AtLeast(0.95)),
+    Promise::new(3, "Same VM: one TCP stream", "same-vm/throughput-1", Only, BARE, AtLeast(0.65))
+        .aiming_at(AtLeast(0.95)),
+    Promise::new(4, "Across VMs: small packets", "across-vms/packet-rate", Only, BRIDGE, AtLeast(1.4))
+        .aiming_at(AtLeast(1.9)),
+    Promise::new(5, "Across VMs: connections", "across-vms/connection-rate", Only, BRIDGE, AtLeast(1.2))
+        .aiming_at(AtLeast(1.8)),
+    Promise::new(6, "Internet: small packets through source NAT", "internet/packet-rate", Only, BRIDGE, AtLeast(1.25))
         .aiming_at(AtLeast(1.6)),
-    Promise::new(7, "Internet: connections through source NAT", "internet/connection-rate", Only, BRIDGE, AtLeast(1.4))
+    Promise::new(7, "Internet: connections through source NAT", "internet/connection-rate", Only, BRIDGE, AtLeast(1.1))
         .aiming_at(AtLeast(1.5)),
-    Promise::new(8, "A full VM: a packet costs the same", "scale-pods/packet-cost", Most, RatioToFirst, AtMost(1.03)),
+    Promise::new(8, "A full VM: a packet costs the same", "scale-pods/packet-cost", Most, RatioToFirst, AtMost(1.25))
+        .aiming_at(AtMost(1.03)),
     Promise::new(
         9,
         "A full VM: a connection costs the same",
         "scale-pods/connection-cost",
         Most,
         RatioToFirst,
-        AtMost(1.03),
-    ),
+        AtMost(1.25),
+    )
+    .aiming_at(AtMost(1.03)),
     Promise::new(10, "No datagram is lost when the agent restarts", "restart/restarted-lost", Only, LOST, AtMost(0.0)),
     Promise::new(11, "No datagram is lost when the agent is killed", "restart/killed-lost", Only, LOST, AtMost(0.0)),
-    Promise::new(12, "A full VM: one ADD, p50", "calls/add-p50", Most, TIME, AtMost(5.0 * MILLISECOND)),
+    Promise::new(12, "A full VM: one ADD, p50", "calls/add-p50", Most, TIME, AtMost(15.0 * MILLISECOND))
+        .aiming_at(AtMost(5.0 * MILLISECOND)),
     Promise::new(13, "A full VM: all ADDs at once", "calls/add-all", Most, TIME, AtMost(3.0 * SECOND)),
     Promise::new(14, "A full VM: the agent's resident memory", "calls/agent-memory", Only, SIZE, AtMost(64.0 * MIB)),
     Promise::new(15, "A flow's memory, IPv4", "memory/IPv4", Only, SIZE, AtMost(96.0)),
@@ -128,6 +136,8 @@ const PROMISES: [Promise; 19] = [
 struct Measured<'report> {
     record: &'report Record,
     summary: Summary,
+    /// Of a ratio: what programs that only redirect have of the same, which is what any eBPF data path can have.
+    floor: Option<Summary>,
     has_rounds: bool,
 }
 
@@ -149,8 +159,13 @@ impl Promise {
             RatioToFirst if record.at == first.at => return None,
             RatioToFirst => Comparison::of(&ours.samples, &first.arms.get(&Arm::Ours)?.samples, record.better).summary,
         };
+        let floor = match self.of {
+            RatioTo(arm) => record.arms.get(&Arm::Floor).zip(record.arms.get(&arm)),
+            _ => None,
+        };
+        let floor = floor.map(|(floor, peer)| Comparison::of(&floor.samples, &peer.samples, record.better).summary);
         let has_rounds = record.is_fixed() || ours.samples.len() >= usize::from(FEWEST_ROUNDS);
-        Some(Measured { record, summary, has_rounds })
+        Some(Measured { record, summary, floor, has_rounds })
     }
 
     fn show_bound(&self, bound: Bound) -> String {
@@ -160,12 +175,16 @@ impl Promise {
         }
     }
 
-    /// With the spread, if there is one, and the place on its axis.
-    fn show_measured(&self, Measured { record, summary: Summary { median, low, high }, .. }: &Measured) -> String {
-        let mut text = self.of.show(*median);
-        if low != high {
-            write!(text, " ({}–{})", self.of.show(*low), self.of.show(*high)).expect("a String takes all");
-        }
+    /// With the spread, if there is one.
+    fn show_summary(&self, Summary { median, low, high }: Summary) -> String {
+        let spread =
+            if low == high { String::new() } else { format!(" ({}–{})", self.of.show(low), self.of.show(high)) };
+        self.of.show(median) + &spread
+    }
+
+    /// With the place on its axis.
+    fn show_measured(&self, Measured { record, summary, .. }: &Measured) -> String {
+        let mut text = self.show_summary(*summary);
         if let Some(At { axis, value }) = record.at {
             write!(text, ", {value} {}", axis.title()).expect("a String takes all");
         }
@@ -215,7 +234,8 @@ fn in_whole(bytes: Summary) -> Summary {
 impl Report {
     /// All promises as one table, in Markdown.
     pub(super) fn promises(&self) -> String {
-        let mut text = "| | Promise | Bound | Aim | Measured | |\n|---|---|---|---|---|---|\n".to_owned();
+        let mut text =
+            "| | Promise | Bound | Aim | Measured | Redirect only | |\n|---|---|---|---|---|---|---|\n".to_owned();
         for promise in &PROMISES {
             writeln!(text, "{}", row(promise, self)).expect("a String takes all");
         }
@@ -230,11 +250,12 @@ fn row(promise: &Promise, report: &Report) -> String {
     let bounds = promise.show_bound(*bound) + &of.base();
     let aims = aim.map(|aim| promise.show_bound(aim) + &of.base()).unwrap_or_default();
     let shown = measured.as_ref().map(|measured| promise.show_measured(measured)).unwrap_or_default();
+    let floor = measured.as_ref().and_then(|measured| Some(promise.show_summary(measured.floor?))).unwrap_or_default();
     let judged = match aim.filter(|_| measured.is_some()) {
         None => verdict(*bound).title().to_owned(),
         Some(aim) => format!("{}; aim {}", verdict(*bound).title(), verdict(aim).title_of_aim()),
     };
-    format!("| P{number} | {text} | {bounds} | {aims} | {shown} | {judged} |")
+    format!("| P{number} | {text} | {bounds} | {aims} | {shown} | {floor} | {judged} |")
 }
 
 impl Verdict {
@@ -281,6 +302,15 @@ mod tests {
         assert_eq!(judged(&[14.0, 14.5, 15.0, 15.0, 16.0]), Verdict::Kept);
         assert_eq!(judged(&[12.0, 12.5, 13.0, 13.0, 13.9]), Verdict::NotKept);
         assert_eq!(judged(&[13.9, 14.5, 15.0, 15.0, 16.0]), Verdict::CannotTell);
+    }
+
+    #[test]
+    fn ratio_has_beside_it_what_redirects_alone_have() {
+        let arms = [(Arm::Floor, 18.0), (Arm::Ours, 14.0), (Arm::Bridge, 10.0)];
+        let samples = arms.map(|(arm, level)| (arm, vec![level; 5])).into();
+        let record = Record::new("topic/figure", "figure", None, Unit::PacketsPerSecond, samples);
+        let promise = Promise::new(1, "a promise", "topic/figure", Only, BRIDGE, AtLeast(1.2));
+        assert!(row(&promise, &sample::report(vec![record])).contains("| 1.40 | 1.80 | kept |"));
     }
 
     #[test]

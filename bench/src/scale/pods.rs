@@ -49,9 +49,7 @@ fn crowds<'net>(bench: &Bench<'_, 'net>) -> Result<Vec<Crowd<'net>>> {
     let build = |(index, (place, arm)): (usize, (u8, Arm))| {
         bench.progress.step(&format!("attaching {place} pods, {}", arm.title()));
         let vm = bench.net.vm(bench.first_vm + index);
-        // The bridge has an address of the pool for itself.
-        let count = usize::from(place).min(vm.pool().len() - 1).max(2);
-        let names: Vec<String> = (0..count).map(|number| format!("crowd{number}")).collect();
+        let names: Vec<String> = (0..place).map(|number| format!("crowd{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let pods = testbed::attach(arm, vm, &names, bench.plugins);
         let pods = pods.with_context(|| format!("{place} pods, {}", arm.title()))?.pods;

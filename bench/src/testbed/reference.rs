@@ -110,7 +110,7 @@ impl<'net> ReferenceNode<'net> {
             "ipam": {
                 "type": "host-local",
                 "dataDir": self.vm.dir().join("host-local"),
-                "ranges": [[{ "subnet": subnet(self.vm), "gateway": pool[0], "rangeStart": pool[1] }]],
+                "ranges": [[{ "subnet": subnet(self.vm), "gateway": gateway(self.vm), "rangeStart": pool[0], "rangeEnd": pool[pool.len() - 1] }]],
                 "routes": [{ "dst": "0.0.0.0/0" }],
             },
         });
@@ -122,10 +122,16 @@ impl<'net> ReferenceNode<'net> {
     }
 }
 
-/// The fabric gives every VM a /24 of secondary addresses; the first is the bridge's own.
+/// The fabric gives every VM the first addresses of a /24 for its pods.
 fn subnet(vm: &Vm) -> String {
     let [a, b, c, _] = vm.pool()[0].octets();
     format!("{a}.{b}.{c}.0/24")
+}
+
+/// The pods' gateway on the VM, besides the addresses of its pool.
+fn gateway(vm: &Vm) -> Ipv4Addr {
+    let [a, b, c, _] = vm.pool()[0].octets();
+    Ipv4Addr::new(a, b, c, 254)
 }
 
 fn succeed(mut command: Command, input: &str) -> Result<String> {
