@@ -33,9 +33,7 @@ static GATEWAY: Global<u32> = Global::new(0);
 /// TC ingress of a pod's host veth.
 #[classifier]
 fn floor_from_pod(ctx: TcContext) -> i32 {
-    let Some(header) = ipv4(&ctx) else { return TC_ACT_UNSPEC };
-    // SAFETY: `ipv4` has looked whether all of it is there.
-    let (source, destination) = unsafe { ((*header).source, (*header).destination) };
+    let Some(Ipv4Header { source, destination, .. }) = header(&ctx) else { return TC_ACT_UNSPEC };
     if destination == POD.load() {
         // SAFETY: helper without pointers.
         return unsafe { bpf_redirect_peer(POD_IFINDEX.load(), 0) as i32 };
@@ -56,9 +54,7 @@ fn floor_from_pod(ctx: TcContext) -> i32 {
 /// TC ingress of the uplink.
 #[classifier]
 fn floor_from_wire(ctx: TcContext) -> i32 {
-    let Some(header) = ipv4(&ctx) else { return TC_ACT_UNSPEC };
-    // SAFETY: `ipv4` has looked whether all of it is there.
-    let destination = unsafe { (*header).destination };
+    let Some(Ipv4Header { destination, .. }) = header(&ctx) else { return TC_ACT_UNSPEC };
     if NODE.load() != 0 && destination == NODE.load() {
         if !replace(&ctx, Which::Destination, destination, POD.load()) {
             return TC_ACT_SHOT;
@@ -90,43 +86,45 @@ enum Which {
     Destination,
 }
 
-/// Where an IPv4 header of TCP or UDP is, all of it within the packet.
+/// Where the frame's IP header is, all of it within the packet.
 #[inline(always)]
-fn ipv4(ctx: &TcContext) -> Option<*mut Ipv4Header> {
-    let start = ctx.data();
-    if start + ETHERNET + size_of::<Ipv4Header>() > ctx.data_end() {
-        return None;
-    }
-    // SAFETY: both are within the packet, by the check above.
-    let (ethertype, header) =
-        unsafe { (*((start + ETHERNET - 2) as *const [u8; 2]), (start + ETHERNET) as *mut Ipv4Header) };
-    // SAFETY: as above.
-    let protocol = unsafe { (*header).protocol };
-    (u16::from_be_bytes(ethertype) == ETHERTYPE_IPV4 && (protocol == TCP || protocol == UDP)).then_some(header)
+fn place(ctx: &TcContext) -> Option<*mut Ipv4Header> {
+    let start = ctx.data() + ETHERNET;
+    (start + size_of::<Ipv4Header>() <= ctx.data_end()).then_some(start as *mut Ipv4Header)
+}
+
+/// The IPv4 header of a TCP segment or a UDP datagram.
+#[inline(always)]
+fn header(ctx: &TcContext) -> Option<Ipv4Header> {
+    let place = place(ctx)?;
+    // SAFETY: the context that the kernel hands to the program lives as long as the program runs.
+    let protocol = unsafe { (*ctx.skb.skb).protocol };
+    // SAFETY: within the packet, as `place` has seen; the structure is packed.
+    let header = unsafe { place.read() };
+    let is_ours = protocol == u32::from(ETHERTYPE_IPV4.to_be()) && (header.protocol == TCP || header.protocol == UDP);
+    is_ours.then_some(header)
 }
 
 /// Puts another address in the place of one, both in network byte order, checksums included.
 #[inline(always)]
 fn replace(ctx: &TcContext, which: Which, old: u32, new: u32) -> bool {
-    let Some(header) = ipv4(ctx) else { return false };
-    // SAFETY: `ipv4` has looked whether all of it is there.
-    let (at, manglable) = if unsafe { (*header).protocol } == TCP { (16, 0) } else { (6, BPF_F_MARK_MANGLED_0) };
+    let Some(mut changed) = header(ctx) else { return false };
+    let (at, manglable) = if changed.protocol == TCP { (16, 0) } else { (6, BPF_F_MARK_MANGLED_0) };
     let at = (ETHERNET + size_of::<Ipv4Header>() + at) as u32;
     let flags = u64::from(BPF_F_PSEUDO_HDR | manglable) | 4;
     // SAFETY: the context is a whole one.
     if unsafe { bpf_l4_csum_replace(ctx.skb.skb, at, old.into(), new.into(), flags) } != 0 {
         return false;
     }
-    // The helper may have moved the packet.
-    let Some(header) = ipv4(ctx) else { return false };
-    // SAFETY: `ipv4` has looked whether all of it is there.
-    unsafe {
-        (*header).checksum = updated((*header).checksum, old, new);
-        match which {
-            Which::Source => (*header).source = new,
-            Which::Destination => (*header).destination = new,
-        }
+    changed.checksum = updated(changed.checksum, old, new);
+    match which {
+        Which::Source => changed.source = new,
+        Which::Destination => changed.destination = new,
     }
+    // The helper may have moved the packet.
+    let Some(place) = place(ctx) else { return false };
+    // SAFETY: within the packet, as `place` has seen; the structure is packed.
+    unsafe { place.write(changed) };
     true
 }
 
