@@ -1,6 +1,6 @@
 //! How long the first packet of a flow takes there and back, while others hold the ports that it could have.
 //!
-//! `Ports::take` has one pod hold ports towards a destination; another pod then opens flows from the same ports of its own, so
+//! [`take`] has one pod hold ports towards a destination; another pod then opens flows from the same ports of its own, so
 //! that none can keep its port and each is searched for. Flows are UDP: nothing but the packet's way is in the time.
 
 use std::{
