@@ -185,6 +185,11 @@ impl Plan {
         }
     }
 
+    /// Whether an arm was asked for by its name.
+    pub(crate) fn names(&self, arm: Arm) -> bool {
+        self.arms.contains(&arm)
+    }
+
     /// Whether an arm carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
     pub(crate) fn is_measured(&self, path: Path, load: Load, arm: Arm) -> bool {
         let is_thorough = self.mode == Mode::Full || !self.arms.is_empty();
