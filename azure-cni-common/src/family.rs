@@ -22,6 +22,9 @@ impl Be16 {
 
 /// An address of a family. The order is that of the raw words: total and stable, without further meaning.
 pub trait Address: Copy + Eq + Ord + 'static {
+    /// All zeros.
+    const UNSPECIFIED: Self;
+
     /// Whether no router forwards to it: no single host is meant, or one that is reached on the link alone.
     fn stays_on_link(self) -> bool;
 
@@ -69,6 +72,8 @@ impl From<Ipv4> for core::net::Ipv4Addr {
 }
 
 impl Address for Ipv4 {
+    const UNSPECIFIED: Self = Self(0);
+
     /// Multicast, broadcast, unspecified. Link-local is not among them: the platform routes 169.254.169.254.
     fn stays_on_link(self) -> bool {
         let host = u32::from_be(self.0);
@@ -169,6 +174,8 @@ impl From<Ipv6> for core::net::Ipv6Addr {
 }
 
 impl Address for Ipv6 {
+    const UNSPECIFIED: Self = Self([0; 4]);
+
     /// Multicast, link-local, unspecified (RFC 4291 section 2.4).
     fn stays_on_link(self) -> bool {
         u32::from_be(self.0[0]) >> 24 == 0xff || self.is_link_source()

@@ -53,8 +53,8 @@ pub struct FlowKey<A> {
     pub high: A,
     pub low_port: Be16,
     pub high_port: Be16,
-    pub protocol: u8,
-    pub pad: [u8; 3],
+    /// A whole word: three bytes of padding would cost a call of `memset` for each packet.
+    pub protocol: u32,
 }
 
 impl<A: Address> FlowKey<A> {
@@ -68,10 +68,13 @@ impl<A: Address> FlowKey<A> {
             high: sorted.destination,
             low_port: sorted.source_port,
             high_port: sorted.destination_port,
-            protocol: sorted.protocol,
-            pad: [0; 3],
+            protocol: u32::from(sorted.protocol),
         };
         (key, side)
+    }
+
+    pub fn protocol(&self) -> u8 {
+        self.protocol as u8
     }
 
     /// The tuple of a packet that `side` sends.
@@ -81,7 +84,7 @@ impl<A: Address> FlowKey<A> {
             destination: self.high,
             source_port: self.low_port,
             destination_port: self.high_port,
-            protocol: self.protocol,
+            protocol: self.protocol(),
         };
         if side == Side::LOW { low } else { low.reversed() }
     }

@@ -61,11 +61,14 @@ pub struct NatKey<A> {
     pub node: A,
     pub remote_port: Be16,
     pub node_port: Be16,
-    pub protocol: u8,
-    pub pad: [u8; 3],
+    pub protocol: u32,
 }
 
 impl<A: Address> NatKey<A> {
+    pub fn protocol(&self) -> u8 {
+        self.protocol as u8
+    }
+
     /// The key that holds `node_port` for the destination of a packet that leaves.
     pub fn for_outgoing(tuple: &Tuple<A>, node: A, node_port: Be16) -> Self {
         Self {
@@ -73,8 +76,7 @@ impl<A: Address> NatKey<A> {
             node,
             remote_port: tuple.destination_port,
             node_port,
-            protocol: tuple.protocol,
-            pad: [0; 3],
+            protocol: u32::from(tuple.protocol),
         }
     }
 
@@ -85,8 +87,7 @@ impl<A: Address> NatKey<A> {
             node: tuple.destination,
             remote_port: tuple.source_port,
             node_port: tuple.destination_port,
-            protocol: tuple.protocol,
-            pad: [0; 3],
+            protocol: u32::from(tuple.protocol),
         }
     }
 }
@@ -139,7 +140,7 @@ impl<A: Address> NatHolder<A> {
             destination: key.remote,
             source_port: self.port,
             destination_port: key.remote_port,
-            protocol: key.protocol,
+            protocol: key.protocol(),
         }
     }
 }

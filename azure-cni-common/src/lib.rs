@@ -11,6 +11,7 @@ extern crate std;
 pub mod checksum;
 pub mod conntrack;
 pub mod drop_reason;
+pub mod endpoint_cache;
 pub mod family;
 pub mod flow;
 pub mod layout;

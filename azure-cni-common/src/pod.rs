@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::conntrack::Timeouts;
+use crate::endpoint_cache::Slot;
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
 use crate::layout::{Endpoint, FragmentKey, FragmentPorts, NatHolder, NatKey, RefusedFlow, RouteClass};
@@ -34,5 +35,7 @@ pod!(
     PortRange,
     RefusedFlow,
     RouteClass,
+    Slot<Ipv4>,
+    Slot<Ipv6>,
     Timeouts,
 );

@@ -60,7 +60,7 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking 
         if flow.is_live(now_ns)
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
         {
-            renew(entry, &flow, state, key.protocol, now_ns);
+            renew(entry, &flow, state, key.protocol(), now_ns);
             let is_opener = flow.opener == side;
             return Tracking::Known(Known { flow, is_opener, is_settling: false, is_refused: false, now_ns });
         }
@@ -76,7 +76,7 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking 
             let is_settling = state.is_settled(flow.origin);
             let is_refused = is_settling && settle::<F>(&key, &flow, state, now_ns).is_err();
             if !is_settling {
-                renew(entry, &flow, state, key.protocol, now_ns);
+                renew(entry, &flow, state, key.protocol(), now_ns);
             }
             return Tracking::Known(Known { flow, is_opener: flow.opener == side, is_settling, is_refused, now_ns });
         }
@@ -111,7 +111,7 @@ fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64)
 /// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
 #[inline(never)]
 fn settle<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_ns: u64) -> Result<(), i32> {
-    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, key.protocol, state);
+    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, key.protocol(), state);
     let settled = Flow { state, expires_ns, ..*flow };
     F::flows().insert(key, &settled, u64::from(BPF_ANY))?;
     let _ = F::opening().remove(key);

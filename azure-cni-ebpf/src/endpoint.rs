@@ -24,7 +24,7 @@ pub enum Sender {
 /// A pod sends from its own address only: the source must belong to the veth that the packet came from.
 pub fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<Sender, DropReason> {
     match F::endpoint(packet.tuple.source) {
-        Some(endpoint) if endpoint.ifindex == packet.ifindex => Ok(Sender::Pod(translation::<F>(endpoint))),
+        Some(endpoint) if endpoint.ifindex == packet.ifindex => Ok(Sender::Pod(translation::<F>(&endpoint))),
         None if packet.tuple.source.is_link_source() && packet.tuple.destination.stays_on_link() => Ok(Sender::OnLink),
         _ => Err(DropReason::SourceNotOwned),
     }

@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::endpoint_cache::{ASK, NOBODY, SLOTS, Slot, slot_of};
 use azure_cni_common::family::{Be16, Family, Ipv4, Ipv6, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::layout::{
@@ -27,6 +28,12 @@ use crate::packet::{Packet, Quoted};
 static ENDPOINTS4: HashMap<Ipv4, Endpoint> = HashMap::pinned(1024, 0);
 #[map]
 static ENDPOINTS6: HashMap<Ipv6, Endpoint> = HashMap::pinned(1024, 0);
+
+/// What most packets find here, no table has to be asked for.
+#[map]
+static EPCACHE4: Array<Slot<Ipv4>> = Array::pinned(SLOTS, 0);
+#[map]
+static EPCACHE6: Array<Slot<Ipv6>> = Array::pinned(SLOTS, 0);
 
 /// Destinations that are not the Internet.
 #[map]
@@ -185,7 +192,20 @@ const PREFIXES: u32 = 1;
 
 /// The tables of an address family.
 pub trait Tables: Family + Sized {
-    fn endpoint(address: Self::Address) -> Option<&'static Endpoint>;
+    /// The pod that has the address.
+    #[inline(always)]
+    fn endpoint(address: Self::Address) -> Option<Endpoint> {
+        let endpoint = Self::cached(slot_of(address))?.find(address);
+        match endpoint.ifindex {
+            NOBODY => None,
+            ASK => Self::endpoint_in_table(address),
+            _ => Some(endpoint),
+        }
+    }
+
+    /// A slot of the endpoints' cache.
+    fn cached(index: u32) -> Option<Slot<Self::Address>>;
+    fn endpoint_in_table(address: Self::Address) -> Option<Endpoint>;
     fn route(destination: Self::Address) -> Option<RouteClass>;
     /// The router that all of the Internet is behind, if there is one.
     fn gateway() -> Option<Self::Address>;
@@ -221,10 +241,16 @@ macro_rules! tables {
 }
 
 impl Tables for V4 {
-    fn endpoint(address: Ipv4) -> Option<&'static Endpoint> {
+    #[inline(always)]
+    fn cached(index: u32) -> Option<Slot<Ipv4>> {
+        // SAFETY: the agent may write at the same time; every word is read once, and what they are together is checked.
+        EPCACHE4.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
+    }
+
+    fn endpoint_in_table(address: Ipv4) -> Option<Endpoint> {
         count_use(HASH);
         // SAFETY: an endpoint's entry is replaced only after its pod is gone; a reader in between sees one of the two.
-        unsafe { ENDPOINTS4.get(&address) }
+        unsafe { ENDPOINTS4.get(&address) }.copied()
     }
 
     fn route(destination: Ipv4) -> Option<RouteClass> {
@@ -273,10 +299,16 @@ impl Tables for V4 {
 }
 
 impl Tables for V6 {
-    fn endpoint(address: Ipv6) -> Option<&'static Endpoint> {
+    #[inline(always)]
+    fn cached(index: u32) -> Option<Slot<Ipv6>> {
+        // SAFETY: the agent may write at the same time; every word is read once, and what they are together is checked.
+        EPCACHE6.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
+    }
+
+    fn endpoint_in_table(address: Ipv6) -> Option<Endpoint> {
         count_use(HASH);
         // SAFETY: as for IPv4.
-        unsafe { ENDPOINTS6.get(&address) }
+        unsafe { ENDPOINTS6.get(&address) }.copied()
     }
 
     fn route(destination: Ipv6) -> Option<RouteClass> {

@@ -222,7 +222,7 @@ const END: u64 = 1;
 extern "C" fn try_to_hold<F: Tables>(round: u32, _: *mut c_void) -> u64 {
     let Some(work) = F::work() else { return END };
     let Some(port) = work.candidates.port(round) else { return END };
-    if maps::is_host_port(work.key.protocol, port) {
+    if maps::is_host_port(work.key.protocol(), port) {
         return GO_ON;
     }
     work.key.node_port = port;
@@ -239,7 +239,7 @@ extern "C" fn try_to_take_over<F: Tables>(round: u32, _: *mut c_void) -> u64 {
     let Some(work) = F::work() else { return END };
     let Some(port) = work.candidates.port(round) else { return END };
     work.key.node_port = port;
-    if maps::is_host_port(work.key.protocol, port) || !take_over::<F>(work) {
+    if maps::is_host_port(work.key.protocol(), port) || !take_over::<F>(work) {
         return GO_ON;
     }
     work.answer = Answer::port(port).0;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use aya::Pod;
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use azure_cni_agent::datapath::HostPorts;
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::NS_PER_SEC;
+use azure_cni_common::endpoint_cache::Slot;
 use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::layout::{ClaimTime, FragmentKey, FragmentPorts, NatHolder, NatKey};
@@ -54,6 +55,11 @@ impl Rig {
     /// The ports of packets whose first fragment was seen.
     pub fn fragments(&self) -> HashMap<MapData, FragmentKey<Ipv4>, FragmentPorts> {
         HashMap::try_from(Map::LruHashMap(self.map_data("FRAGMENTS4"))).expect("a hash map of these types")
+    }
+
+    /// What the programs read in place of the endpoints' table.
+    pub fn endpoint_cache(&self) -> Array<MapData, Slot<Ipv4>> {
+        Array::try_from(Map::Array(self.map_data("EPCACHE4"))).expect("an array of this type")
     }
 
     fn fragments6(&self) -> HashMap<MapData, FragmentKey<Ipv6>, FragmentPorts> {

@@ -111,7 +111,6 @@ fn full_table_of_translations_refuses_what_needs_one() {
             remote_port: Be16::from_host(port),
             node_port: Be16::from_host(20_000),
             protocol: 17,
-            pad: [0; 3],
         };
         translations.insert(key, NatHolder::new(Rig::POD_B.into(), Be16::from_host(port), 0), 0).unwrap();
     }

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_agent::datapath::{Endpoint, Hook, Sweeper};
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::drop_reason::DropReason::SourceNotOwned;
+use azure_cni_common::endpoint_cache::{Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
-use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
-use bpf_tests::Promise::{ToPod, ToWire, Untouched};
+use azure_cni_common::layout::{EndpointFlags, NatHolder, NatKey, RouteClass};
+use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};
 
 const A: (Ipv4Addr, u16) = (Rig::POD_A, 20_000);
@@ -66,8 +67,7 @@ fn sweep_takes_translations_that_no_flow_holds() {
             node: Ipv4::from(Rig::NODE),
             remote_port: Be16::from_host(INTERNET.1),
             node_port: Be16::from_host(node_port),
-            protocol: UDP,
-            pad: [0; 3],
+            protocol: UDP.into(),
         };
         (key, NatHolder::new(holder.into(), Be16::from_host(A.1), now_ns()))
     };
@@ -188,6 +188,50 @@ fn endpoints_are_set_replaced_and_removed() {
     }
 }
 
+/// A second pod whose address the cache has no slot of its own for.
+fn shares_a_slot_with_pod_a() -> Ipv4Addr {
+    let shared = slot_of(Ipv4::from(Rig::POD_A));
+    let addresses = (2..=u16::MAX).map(|host| Ipv4Addr::from(0x0af0_0000 | u32::from(host)));
+    addresses.into_iter().find(|address| *address != Rig::POD_A && slot_of(Ipv4::from(*address)) == shared).unwrap()
+}
+
+#[test]
+fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
+    let rig = Rig::new();
+    let (tables, c) = (rig.tables(), (shares_a_slot_with_pod_a(), 20_002));
+    let to = |destination| Frame::udp(B, destination);
+    let delivered = |destination| ToPod(to(destination).one_hop_on());
+    let flagged = Endpoint { ifindex: ifindex("azvb"), flags: EndpointFlags::KEEP_SOURCE };
+
+    rig.from_pod_b(&to(c)).keeps("nobody has the address", &ToWire(to(c).one_hop_on()));
+    tables.set_endpoint(c.0.into(), flagged).unwrap();
+    for _ in 0..2 {
+        rig.from_pod_b(&to(A)).keeps("the first pod", &delivered(A));
+        rig.from_pod_b(&to(c)).keeps("the second pod", &delivered(c));
+        rig.from_pod_a(&Frame::udp(c, B)).keeps("the second's address from the first", &Dropped(SourceNotOwned));
+        let kept = Frame::udp(c, INTERNET);
+        rig.from_pod_b(&kept).keeps("what is special about the second", &ToWire(kept.clone().one_hop_on()));
+    }
+    tables.remove_endpoint(Rig::POD_A.into()).unwrap();
+    rig.from_pod_b(&to(c)).keeps("the second pod, alone", &delivered(c));
+    rig.from_pod_a(&Frame::udp(A, B)).keeps("a pod that went", &Dropped(SourceNotOwned));
+    tables.remove_endpoint(c.0.into()).unwrap();
+    rig.from_pod_b(&Frame::udp(c, INTERNET)).keeps("both went", &Dropped(SourceNotOwned));
+}
+
+#[test]
+fn restarted_agent_makes_the_cache_anew() {
+    let mut rig = Rig::new();
+    let stale = Slot::of([(Ipv4::from(Rig::PEER), Endpoint::at(ifindex("azvb")))]);
+    let mut cache = rig.endpoint_cache();
+    for address in [Rig::POD_A, Rig::PEER] {
+        cache.set(slot_of(Ipv4::from(address)), stale, 0).unwrap();
+    }
+    rig.from_pod_a(&Frame::udp(A, PEER)).keeps("before", &Dropped(SourceNotOwned));
+    rig.restart_agent();
+    rig.from_pod_a(&Frame::udp(A, PEER)).keeps("after", &ToWire(Frame::udp(A, PEER).one_hop_on()));
+}
+
 /// The programs on the interfaces go on with the same maps until they are swapped, so nothing may be made anew.
 #[test]
 fn upgraded_agent_carries_over_what_the_first_layout_had() {
@@ -204,7 +248,7 @@ fn upgraded_agent_carries_over_what_the_first_layout_had() {
     let vnet = Frame::udp(A, PEER);
     rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
     let refused = rig.tables().drops().unwrap();
-    let refused = refused.iter().find(|counter| counter.reason == DropReason::SourceNotOwned).unwrap();
+    let refused = refused.iter().find(|counter| counter.reason == SourceNotOwned).unwrap();
     assert_eq!(refused.per_cpu.iter().sum::<u64>(), 1, "counts of before");
 }
 

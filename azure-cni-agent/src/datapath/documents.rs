@@ -22,7 +22,7 @@ What the programs remember, and what they share with the agent. All but those of
 entry. *Hash* and *LRU hash* tables are allocated when they are made. A hash that is full refuses new entries; an LRU hash makes
 room by forgetting those that were not used for longest.
 
-Layouts are in `azure-cni-common` (`layout.rs`, `flow.rs`); they are those of one `ABI` number, see
+Layouts are in `azure-cni-common` (`layout.rs`, `flow.rs`, `endpoint_cache.rs`); they are those of one `ABI` number, see
 [ARCHITECTURE.md](ARCHITECTURE.md).
 
 Generated from the compiled programs and `azure-cni-agent/src/datapath/documents.rs`. To make it anew:
@@ -71,6 +71,8 @@ const PROGRAMS: &str = "programs";
 const BOTH: &str = "programs; the agent removes what is over";
 
 const ENDPOINTS: &str = "The pods of this node: host veth, and whether the Internet sees the pod's own address.";
+const EPCACHE: &str = "The same as an array, for the programs: a slot is right or says that the table has to be asked \
+    ([adr/0010](adr/0010-endpoint-cache.md)).";
 const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform.";
 const GATEWAY: &str =
     "The router that all of the Internet is behind; zero: the kernel's routes are asked at every packet.";
@@ -84,9 +86,11 @@ const PACKET: &str = "The packet's headers as values.";
 const WORK: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 22] = [
+const PINNED: [Meaning; 24] = [
     map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
+    map("EPCACHE4", "slot", "`Slot`", "agent", EPCACHE),
+    map("EPCACHE6", "slot", "`Slot`", "agent", EPCACHE),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
     map("ROUTES6", "prefix", "`RouteClass`", "agent", ROUTES),
     map("GATEWAY4", "index", "address", "agent", GATEWAY),

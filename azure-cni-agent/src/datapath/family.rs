@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, IterableMap, LpmTrie, Map, MapData};
+use azure_cni_common::endpoint_cache::Slot;
 use azure_cni_common::family::Address;
 use azure_cni_common::flow::{Flow, FlowKey};
-use azure_cni_common::layout::{Endpoint, NatHolder, NatKey, RouteClass};
+use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
 
 use super::batch::{self, Cursor, Piece};
+use super::endpoints::Endpoints;
 use super::tables::{TableFill, absent_is_none, in_map, lock, max_entries, open};
 use super::{DatapathError, Pins};
 
@@ -22,6 +24,7 @@ const PIECE: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Names {
     pub endpoints: &'static str,
+    pub endpoint_cache: &'static str,
     pub routes: &'static str,
     pub gateway: &'static str,
     pub flows: &'static str,
@@ -33,6 +36,7 @@ pub(super) struct Names {
 impl Names {
     pub const V4: Self = Self {
         endpoints: "ENDPOINTS4",
+        endpoint_cache: "EPCACHE4",
         routes: "ROUTES4",
         gateway: "GATEWAY4",
         flows: "FLOWS4",
@@ -42,6 +46,7 @@ impl Names {
     };
     pub const V6: Self = Self {
         endpoints: "ENDPOINTS6",
+        endpoint_cache: "EPCACHE6",
         routes: "ROUTES6",
         gateway: "GATEWAY6",
         flows: "FLOWS6",
@@ -124,11 +129,12 @@ where
     FlowKey<A>: Pod,
     NatKey<A>: Pod,
     NatHolder<A>: Pod,
+    Slot<A>: Pod,
 {
     names: Names,
     /// The address that translated flows leave from.
     pub node: A,
-    endpoints: Mutex<HashMap<MapData, A, Endpoint>>,
+    endpoints: Mutex<Endpoints<A>>,
     routes: Mutex<LpmTrie<MapData, A, RouteClass>>,
     gateway: Mutex<Array<MapData, A>>,
     /// Established, then opening.
@@ -142,12 +148,13 @@ where
     FlowKey<A>: Pod,
     NatKey<A>: Pod,
     NatHolder<A>: Pod,
+    Slot<A>: Pod,
 {
     pub fn open(pins: &Pins, names: Names, node: A) -> Result<Self, DatapathError> {
         Ok(Self {
             names,
             node,
-            endpoints: Mutex::new(open(pins, names.endpoints, Map::HashMap)?),
+            endpoints: Mutex::new(Endpoints::open(pins, names)?),
             routes: Mutex::new(open(pins, names.routes, Map::LpmTrie)?),
             gateway: Mutex::new(open(pins, names.gateway, Map::Array)?),
             flows: [Table::open(pins, names.flows, Map::HashMap)?, Table::open(pins, names.opening, Map::LruHashMap)?],
@@ -158,20 +165,8 @@ where
         })
     }
 
-    pub fn set_endpoint(&self, address: A, endpoint: Endpoint) -> Result<(), DatapathError> {
-        lock(&self.endpoints).insert(address, endpoint, 0).map_err(in_map(self.names.endpoints))
-    }
-
-    pub fn endpoint(&self, address: A) -> Result<Option<Endpoint>, DatapathError> {
-        absent_is_none(lock(&self.endpoints).get(&address, 0)).map_err(in_map(self.names.endpoints))
-    }
-
-    pub fn remove_endpoint(&self, address: A) -> Result<(), DatapathError> {
-        absent_is_none(lock(&self.endpoints).remove(&address)).map(drop).map_err(in_map(self.names.endpoints))
-    }
-
-    pub fn endpoints(&self) -> Result<Vec<(A, Endpoint)>, DatapathError> {
-        lock(&self.endpoints).iter().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
+    pub fn endpoints(&self) -> MutexGuard<'_, Endpoints<A>> {
+        lock(&self.endpoints)
     }
 
     /// The prefixes of this class, with their lengths in bits.

@@ -9,6 +9,7 @@ mod bpffs;
 mod carry_over;
 #[cfg(test)]
 mod documents;
+mod endpoints;
 mod events;
 mod family;
 mod host_ports;

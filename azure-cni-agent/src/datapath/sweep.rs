@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aya::Pod;
 use azure_cni_common::conntrack::NS_PER_SEC;
+use azure_cni_common::endpoint_cache::Slot;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat};
 use azure_cni_common::layout::{NatHolder, NatKey};
@@ -110,6 +111,7 @@ where
     FlowKey<A>: Pod,
     NatKey<A>: Pod,
     NatHolder<A>: Pod,
+    Slot<A>: Pod,
 {
     fn sweep(
         &self,

@@ -58,31 +58,33 @@ impl Tables {
 
     pub fn set_endpoint(&self, address: IpAddr, endpoint: Endpoint) -> Result<(), DatapathError> {
         match address {
-            IpAddr::V4(address) => self.v4.set_endpoint(address.into(), endpoint),
-            IpAddr::V6(address) => self.v6.set_endpoint(address.into(), endpoint),
+            IpAddr::V4(address) => self.v4.endpoints().set(address.into(), endpoint),
+            IpAddr::V6(address) => self.v6.endpoints().set(address.into(), endpoint),
         }
     }
 
     /// What the data path knows of the pod that has this address.
     pub fn endpoint(&self, address: IpAddr) -> Result<Option<Endpoint>, DatapathError> {
         match address {
-            IpAddr::V4(address) => self.v4.endpoint(address.into()),
-            IpAddr::V6(address) => self.v6.endpoint(address.into()),
+            IpAddr::V4(address) => self.v4.endpoints().get(address.into()),
+            IpAddr::V6(address) => self.v6.endpoints().get(address.into()),
         }
     }
 
     /// An address that is not there is no error.
     pub fn remove_endpoint(&self, address: IpAddr) -> Result<(), DatapathError> {
         match address {
-            IpAddr::V4(address) => self.v4.remove_endpoint(address.into()),
-            IpAddr::V6(address) => self.v6.remove_endpoint(address.into()),
+            IpAddr::V4(address) => self.v4.endpoints().remove(address.into()),
+            IpAddr::V6(address) => self.v6.endpoints().remove(address.into()),
         }
     }
 
     /// What the data path knows of every pod, of both families.
     pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>, DatapathError> {
-        let v4 = self.v4.endpoints()?.into_iter().map(|(address, endpoint)| (IpAddr::V4(address.into()), endpoint));
-        let v6 = self.v6.endpoints()?.into_iter().map(|(address, endpoint)| (IpAddr::V6(address.into()), endpoint));
+        let v4 =
+            self.v4.endpoints().all()?.into_iter().map(|(address, endpoint)| (IpAddr::V4(address.into()), endpoint));
+        let v6 =
+            self.v6.endpoints().all()?.into_iter().map(|(address, endpoint)| (IpAddr::V6(address.into()), endpoint));
         Ok(v4.chain(v6).collect())
     }
 

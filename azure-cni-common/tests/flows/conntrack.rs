@@ -22,7 +22,7 @@ impl<F: Net> Node<F> {
                 && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
             {
                 let is_settling = !is_in_flows && state.is_settled(flow.origin);
-                let expires_ns = Timeouts::DEFAULT.expiry_ns(now_ns, key.protocol, state);
+                let expires_ns = Timeouts::DEFAULT.expiry_ns(now_ns, key.protocol(), state);
                 let is_refused = is_settling && !self.flows.insert(key, Flow { state, expires_ns, ..flow });
                 if is_settling && !is_refused {
                     self.opening.remove(&key);

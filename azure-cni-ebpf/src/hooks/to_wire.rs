@@ -48,7 +48,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         return if matches!(packet.kind, Kind::Flow) { host_flow(packet) } else { Ok(Verdict::PASS) };
     }
     let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
-    let translation = endpoint::translation::<F>(endpoint);
+    let translation = endpoint::translation::<F>(&endpoint);
     fragments::follow(packet);
     // Once more: the stack may have led the packet here from a service's address.
     F::check_platform(&packet.tuple)?;
@@ -174,7 +174,7 @@ fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropRe
     }
     let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
     match icmp::translate(ctx, packet, Speaker::PodThroughStack)? {
-        Path::UNKNOWN => untranslatable(packet, endpoint::translation::<F>(endpoint), DropReason::IcmpNotTranslated),
+        Path::UNKNOWN => untranslatable(packet, endpoint::translation::<F>(&endpoint), DropReason::IcmpNotTranslated),
         _ => Ok(Verdict::PASS),
     }
 }

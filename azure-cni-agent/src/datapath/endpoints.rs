@@ -1,0 +1,76 @@
+//! The endpoints of one address family: the table, and the cache that the programs read in its place.
+
+use std::collections::BTreeMap;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, Map, MapData};
+use azure_cni_common::endpoint_cache::{SLOTS, Slot, slot_of};
+use azure_cni_common::layout::Endpoint;
+
+use super::family::{MapAddress, Names};
+use super::tables::{absent_is_none, in_map, open};
+use super::{DatapathError, Pins};
+
+/// Of all changes, those to the table come first where a pod comes, and last where one goes: a slot never tells of a pod
+/// that the table has not.
+pub(super) struct Endpoints<A: MapAddress>
+where
+    Slot<A>: Pod,
+{
+    names: Names,
+    table: HashMap<MapData, A, Endpoint>,
+    cache: Array<MapData, Slot<A>>,
+    /// What the table has, by the slot that speaks for it.
+    by_slot: BTreeMap<u32, BTreeMap<A, Endpoint>>,
+}
+
+impl<A: MapAddress> Endpoints<A>
+where
+    Slot<A>: Pod,
+{
+    /// Makes the cache anew for what the table has: an agent may have been killed between the two.
+    pub fn open(pins: &Pins, names: Names) -> Result<Self, DatapathError> {
+        let table = open(pins, names.endpoints, Map::HashMap)?;
+        let cache = open(pins, names.endpoint_cache, Map::Array)?;
+        let mut endpoints = Self { names, table, cache, by_slot: BTreeMap::new() };
+        for (address, endpoint) in endpoints.all()? {
+            endpoints.by_slot.entry(slot_of(address)).or_default().insert(address, endpoint);
+        }
+        (0..SLOTS).try_for_each(|slot| endpoints.write(slot))?;
+        Ok(endpoints)
+    }
+
+    pub fn set(&mut self, address: A, endpoint: Endpoint) -> Result<(), DatapathError> {
+        self.table.insert(address, endpoint, 0).map_err(in_map(self.names.endpoints))?;
+        let slot = slot_of(address);
+        self.by_slot.entry(slot).or_default().insert(address, endpoint);
+        self.write(slot)
+    }
+
+    pub fn get(&self, address: A) -> Result<Option<Endpoint>, DatapathError> {
+        absent_is_none(self.table.get(&address, 0)).map_err(in_map(self.names.endpoints))
+    }
+
+    /// An address that is not there is no error.
+    pub fn remove(&mut self, address: A) -> Result<(), DatapathError> {
+        let slot = slot_of(address);
+        if let Some(pods) = self.by_slot.get_mut(&slot) {
+            pods.remove(&address);
+        }
+        self.write(slot)?;
+        absent_is_none(self.table.remove(&address)).map(drop).map_err(in_map(self.names.endpoints))
+    }
+
+    pub fn all(&self) -> Result<Vec<(A, Endpoint)>, DatapathError> {
+        self.table.iter().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
+    }
+
+    fn write(&mut self, slot: u32) -> Result<(), DatapathError> {
+        let pods = self.by_slot.get(&slot).into_iter().flatten();
+        let wanted = Slot::of(pods.map(|(address, endpoint)| (*address, *endpoint)));
+        if self.cache.get(&slot, 0).map_err(in_map(self.names.endpoint_cache))? != wanted {
+            self.cache.set(slot, wanted, 0).map_err(in_map(self.names.endpoint_cache))?;
+        }
+        Ok(())
+    }
+}
