@@ -1,0 +1,43 @@
+//! Promises of the whole system, one file per topic: the real agent and plugin, real sockets, a VNet of namespaces.
+
+mod dual_stack;
+mod fabric;
+mod forwarding;
+mod inbound;
+mod paths;
+mod probes;
+mod services;
+mod uplink_routes;
+
+mod fragments;
+mod nat;
+mod pmtu;
+mod pressure;
+mod refused;
+
+mod calls;
+mod cni_asks;
+mod cni_check;
+mod cni_gc;
+mod cni_protocol;
+mod cni_refusals;
+mod cni_status;
+mod cni_verbs;
+mod parallel;
+mod wishes;
+
+mod cns;
+mod pool;
+mod sources;
+
+mod agent_away;
+mod crash;
+mod faults;
+mod live;
+mod reconcile;
+mod restart;
+mod start;
+mod store;
+mod vanishing;
+
+mod documents;
