@@ -31,17 +31,23 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut S
     if let Err(error) = spool::carry_out_before_add(agent, &call.attachment).await {
         tracing::error!(%error, "the spool cannot be read");
     }
-    let (record, node) = steps.run(Step::Look, look(agent, &call.attachment, &netns)).await?;
-    if let Some(record) = standing(agent, &call.attachment, record, steps).await? {
+    let mut seen = steps.run(Step::Look, look(agent, &call.attachment, &netns)).await?;
+    if let Recorded::Remains = seen.recorded {
+        tracing::warn!(attachment = %call.attachment, "an earlier attachment of this name is gone; removing its remains");
+        super::del::detach(agent, &call.attachment, steps).await?;
+        // That may have taken long.
+        seen = steps.run(Step::Look, look(agent, &call.attachment, &netns)).await?;
+    }
+    if let Recorded::Stands(record) = seen.recorded {
         // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
         steps.run(Step::Lease, lease(agent, &call)).await?;
         tracing::info!(attachment = %call.attachment, "stands already");
-        let record = AttachmentRecord { asked, made: Moment::now(), ..record };
+        let record = AttachmentRecord { asked, made: Moment::now(), ..*record };
         write(agent, record.clone(), steps).await?;
         return result(&call, &record);
     }
     let mut undo = Undo::default();
-    match attach(agent, &call, asked, &netns, &node, steps, &mut undo).await {
+    match attach(agent, &call, asked, &netns, &seen.node, steps, &mut undo).await {
         Ok(record) => result(&call, &record),
         Err(failure) => {
             steps.settle().await;
@@ -52,42 +58,31 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut S
 }
 
 /// What there is already.
+struct Seen {
+    recorded: Recorded,
+    /// What is wrong with the node.
+    node: Vec<Finding>,
+}
+
 enum Recorded {
     Nothing,
     /// In this very namespace.
-    Stands(AttachmentRecord),
+    Stands(Box<AttachmentRecord>),
+    /// Of an attachment that does not stand.
     Remains,
 }
 
-/// The attachment as it is recorded, and what is wrong with the node: the one comes from another thread, the other from the
-/// kernel.
-async fn look(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<(Recorded, Vec<Finding>), Failure> {
-    let recorded = async {
-        let Some(record) = agent.record(id).await? else { return Ok(Recorded::Nothing) };
-        let link = agent.netlink.link(&record.host_interface).await?;
-        let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
-        Ok(if stands { Recorded::Stands(record) } else { Recorded::Remains })
-    };
-    let (recorded, node) = join(recorded, findings::of_node(agent)).await;
-    recorded.map(|recorded| (recorded, node))
+/// Looks at both at once: the record is waited for on another thread, the node is the kernel's to tell.
+async fn look(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<Seen, Failure> {
+    let (recorded, node) = join(recorded(agent, id, netns), findings::of_node(agent)).await;
+    Ok(Seen { recorded: recorded?, node })
 }
 
-/// The record of the attachment if it stands. Remains of one that does not are removed.
-async fn standing(
-    agent: &Arc<Agent>,
-    id: &AttachmentId,
-    recorded: Recorded,
-    steps: &mut Steps,
-) -> Result<Option<AttachmentRecord>, CniError> {
-    match recorded {
-        Recorded::Nothing => Ok(None),
-        Recorded::Stands(record) => Ok(Some(record)),
-        Recorded::Remains => {
-            tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
-            super::del::detach(agent, id, steps).await?;
-            Ok(None)
-        }
-    }
+async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Recorded, Failure> {
+    let Some(record) = agent.record(id).await? else { return Ok(Recorded::Nothing) };
+    let link = agent.netlink.link(&record.host_interface).await?;
+    let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
+    Ok(if stands { Recorded::Stands(record.into()) } else { Recorded::Remains })
 }
 
 /// The undo of each step is pushed before the step: one whose time is up may have been done in part.
