@@ -87,7 +87,7 @@ impl Agent {
             Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
             Err(error) => tracing::error!(%error, "the spool cannot be read"),
         }
-        let pool = agent.pool();
+        let (pool, endpoints) = (agent.pool(), agent.records().await?.len());
         tracing::info!(
             uplink = agent.uplink.name,
             source = %agent.source.origin,
@@ -95,7 +95,7 @@ impl Agent {
             primary6 = pool.primary6.map(tracing::field::display),
             addresses = agent.pool_counts().v4.total,
             addresses6 = agent.pool_counts().v6.map(|counts| counts.total),
-            endpoints = agent.records().await?.len(),
+            endpoints,
             uplink_by = agent.datapath.modes().uplink.name(),
             pods_by = agent.datapath.modes().endpoints.name(),
             "ready"

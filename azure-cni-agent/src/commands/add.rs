@@ -5,6 +5,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use futures::future::join;
 use ipnet::IpNet;
 
 use super::build::build;
@@ -15,7 +16,7 @@ use super::{addresses_of, open_pod_netns, publish_added, publish_routes, turn};
 use crate::agent::Agent;
 use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
 use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
-use crate::findings;
+use crate::findings::{self, Finding};
 use crate::ipam::Addresses;
 use crate::moment::Moment;
 use crate::net::{Netns, RouteEntry};
@@ -30,16 +31,23 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut S
     if let Err(error) = spool::carry_out_before_add(agent, &call.attachment).await {
         tracing::error!(%error, "the spool cannot be read");
     }
-    if let Some(record) = standing(agent, &call.attachment, &netns, steps).await? {
+    let mut seen = steps.run(Step::Look, look(agent, &call.attachment, &netns)).await?;
+    if let Recorded::Remains = seen.recorded {
+        tracing::warn!(attachment = %call.attachment, "an earlier attachment of this name is gone; removing its remains");
+        super::del::detach(agent, &call.attachment, steps).await?;
+        // That may have taken long.
+        seen = steps.run(Step::Look, look(agent, &call.attachment, &netns)).await?;
+    }
+    if let Recorded::Stands(record) = seen.recorded {
         // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
         steps.run(Step::Lease, lease(agent, &call)).await?;
         tracing::info!(attachment = %call.attachment, "stands already");
-        let record = AttachmentRecord { asked, made: Moment::now(), ..record };
+        let record = AttachmentRecord { asked, made: Moment::now(), ..*record };
         write(agent, record.clone(), steps).await?;
         return result(&call, &record);
     }
     let mut undo = Undo::default();
-    match attach(agent, &call, asked, &netns, steps, &mut undo).await {
+    match attach(agent, &call, asked, &netns, &seen.node, steps, &mut undo).await {
         Ok(record) => result(&call, &record),
         Err(failure) => {
             steps.settle().await;
@@ -49,28 +57,32 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut S
     }
 }
 
-/// The record of the attachment if it stands in this very namespace. Remains of one that does not are removed.
-async fn standing(
-    agent: &Arc<Agent>,
-    id: &AttachmentId,
-    netns: &Netns,
-    steps: &mut Steps,
-) -> Result<Option<AttachmentRecord>, CniError> {
-    let looked = steps.run(Step::Look, async {
-        let Some(record) = agent.record(id).await? else { return Ok((None, false)) };
-        let link = agent.netlink.link(&record.host_interface).await?;
-        let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
-        Ok((Some(record), stands))
-    });
-    match looked.await? {
-        (Some(record), true) => Ok(Some(record)),
-        (Some(_), false) => {
-            tracing::warn!(attachment = %id, "an earlier attachment of this name is gone; removing its remains");
-            super::del::detach(agent, id, steps).await?;
-            Ok(None)
-        }
-        (None, _) => Ok(None),
-    }
+/// What there is already.
+struct Seen {
+    recorded: Recorded,
+    /// What is wrong with the node.
+    node: Vec<Finding>,
+}
+
+enum Recorded {
+    Nothing,
+    /// In this very namespace.
+    Stands(Box<AttachmentRecord>),
+    /// Of an attachment that does not stand.
+    Remains,
+}
+
+/// Looks at both at once: the record is waited for on another thread, the node is the kernel's to tell.
+async fn look(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<Seen, Failure> {
+    let (recorded, node) = join(recorded(agent, id, netns), findings::of_node(agent)).await;
+    Ok(Seen { recorded: recorded?, node })
+}
+
+async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Recorded, Failure> {
+    let Some(record) = agent.record(id).await? else { return Ok(Recorded::Nothing) };
+    let link = agent.netlink.link(&record.host_interface).await?;
+    let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
+    Ok(if stands { Recorded::Stands(record.into()) } else { Recorded::Remains })
 }
 
 /// The undo of each step is pushed before the step: one whose time is up may have been done in part.
@@ -79,6 +91,7 @@ async fn attach(
     call: &AddCall,
     asked: Moment,
     netns: &Netns,
+    node: &[Finding],
     steps: &mut Steps,
     undo: &mut Undo,
 ) -> Result<AttachmentRecord, Failure> {
@@ -88,7 +101,10 @@ async fn attach(
     if let Some(problem) = agent.unfit(&call.config) {
         return Err(Failure::Unfit(problem));
     }
-    steps.run(Step::Look, expect_fit(agent)).await?;
+    // A pod on a node that is not fit would have no network: the runtime is told to come again, as STATUS tells it.
+    if let Some(problems) = findings::told(node) {
+        return Err(Failure::NotReady(problems));
+    }
 
     undo.push("lease", {
         let (agent, id) = (agent.clone(), id.clone());
@@ -141,14 +157,6 @@ async fn attach(
 
 async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
     Ok(agent.lease(&call.attachment, &call.config.wish, &call.args).await?)
-}
-
-/// A pod on a node that is not fit would have no network: the runtime is told to come again, as STATUS tells it.
-async fn expect_fit(agent: &Arc<Agent>) -> Result<(), Failure> {
-    match findings::told(&findings::of_node(agent).await) {
-        Some(problems) => Err(Failure::NotReady(problems)),
-        None => Ok(()),
-    }
 }
 
 async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut Steps) -> Result<(), Failure> {

@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
+use futures::TryFutureExt;
+use futures::future::try_join;
+
 use super::error::Failure;
 use super::step::Step;
 use super::steps::Steps;
 use crate::agent::Agent;
 use crate::datapath::Hook;
-use crate::endpoint::{self, Endpoint, HOST_MAC, label};
-use crate::net::{Link, Netns, VethSpec};
+use crate::endpoint::{self, Endpoint, EndpointError, HOST_MAC, label};
+use crate::net::{Link, Netlink, Netns, VethSpec};
 use crate::undo::Undo;
 
 /// Builds the endpoint into the pod's namespace. Returns the host veth's index.
@@ -28,20 +31,28 @@ pub(super) async fn build(
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
         async move { remove_leftover(&agent, &name).await.map(drop) }
     });
-    steps.run(Step::Veth, make_veth(agent, endpoint, netns)).await?;
+    // The socket in the pod takes a thread to start: meanwhile the kernel makes the pair.
+    let in_pod = async { Ok(Netlink::inside(netns).await.map_err(EndpointError::from)?) };
+    let (in_pod, ()) = steps.run(Step::Veth, try_join(in_pod, make_veth(agent, endpoint, netns))).await?;
 
-    let labelled = agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias);
-    steps.run(Step::Label, async { Ok(labelled.await?) }).await?;
+    let labelled = async {
+        let label = agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias);
+        let (ifindex, ()) =
+            try_join(endpoint::index_of(&agent.netlink, &endpoint.host_interface), label.map_err(EndpointError::from))
+                .await?;
+        Ok(ifindex)
+    };
+    let ifindex = steps.run(Step::Label, labelled).await?;
 
-    let of_pod = steps.run(Step::PodSide, async { Ok(endpoint::build_pod_side(endpoint, netns).await?) }).await?;
+    let pod_side = async { Ok(endpoint::build_pod_side(endpoint, netns, &in_pod).await?) };
+    steps.run(Step::PodSide, pod_side).await?;
 
     // Neighbour and route go with the veth.
     let host_side = async {
-        let ifindex = endpoint::build_host_side(endpoint, &agent.netlink).await?;
-        endpoint::await_carrier(endpoint, &of_pod).await?;
-        Ok(ifindex)
+        endpoint::build_host_side(endpoint, &agent.netlink, ifindex).await?;
+        Ok(endpoint::await_carrier(endpoint, &in_pod).await?)
     };
-    let ifindex = steps.run(Step::HostSide, host_side).await?;
+    steps.run(Step::HostSide, host_side).await?;
 
     undo.push("programs", {
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
@@ -58,15 +69,9 @@ pub(super) async fn build(
         let agent = agent.clone();
         async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
     });
-    let mapped = {
-        let agent = agent.clone();
-        move || {
-            let set =
-                |address| agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source));
-            Ok(addresses.iter().try_for_each(set)?)
-        }
-    };
-    steps.run_blocking(Step::Maps, mapped).await?;
+    let set = |address| agent.datapath.tables().set_endpoint(address, agent.endpoint(address, ifindex, keep_source));
+    // A few microseconds: a thread that may block would take longer to wake.
+    steps.run(Step::Maps, async { Ok(addresses.iter().try_for_each(set)?) }).await?;
     Ok(ifindex)
 }
 

@@ -167,9 +167,12 @@ fn is_running(program: &SchedClassifier, hook: Hook, interface: &str) -> bool {
 fn attach_clsact(pins: &Pins, hook: Hook, interface: &str) -> Result<(), String> {
     // "Exists" is the usual answer for the second hook of an interface; any other error shows when the filter is added.
     let _ = qdisc_add_clsact(interface);
-    if replace_clsact(pins, hook, interface).is_ok() {
-        return Ok(());
-    }
+    // A pod's interface is new most often: only if it is not, there is a filter to replace.
+    add_clsact(pins, hook, interface).or_else(|refused| replace_clsact(pins, hook, interface).map_err(|_| refused))
+}
+
+/// Fails if there is a filter of ours.
+fn add_clsact(pins: &Pins, hook: Hook, interface: &str) -> Result<(), String> {
     let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, classid: None };
     let mut program = program(pins, hook).map_err(|error| text(&error))?;
     let id = program

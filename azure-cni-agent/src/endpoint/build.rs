@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::{try_join_all, try_join4};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{GATEWAY, HOST_MAC, gateway_for};
@@ -87,25 +88,33 @@ impl Endpoint {
 
 const GATEWAY_PREFIX: IpNet = IpNet::V4(Ipv4Net::new_assert(GATEWAY, 32));
 
-/// Addresses, routes and neighbours in the pod's namespace. Returns a socket there.
-pub async fn build_pod_side(endpoint: &Endpoint, netns: &Netns) -> Result<Netlink, EndpointError> {
-    let netlink = Netlink::inside(netns).await?;
-    let interface = index_of(&netlink, &endpoint.pod_interface).await?;
+/// Addresses, routes and neighbours in the pod's namespace, by a socket there.
+pub async fn build_pod_side(endpoint: &Endpoint, netns: &Netns, netlink: &Netlink) -> Result<(), EndpointError> {
+    let interface = index_of(netlink, &endpoint.pod_interface).await?;
     if endpoint.addresses.v6.is_some() {
         let name = endpoint.pod_interface.clone();
         netns.run(move || settle_ipv6_of_pod(&name)).await??;
     }
-    netlink.set_up(interface).await?;
-    for prefix in endpoint.pod_prefixes() {
-        netlink.add_address(interface, prefix).await?;
-    }
-    for neighbour in endpoint.gateway_neighbours(interface) {
-        netlink.replace_neighbour(neighbour).await?;
-    }
-    for route in endpoint.pod_routes(interface) {
-        netlink.replace_route(route).await?;
-    }
-    Ok(netlink)
+    let neighbours = endpoint.gateway_neighbours(interface);
+    Ok(furnish(netlink, interface, endpoint.pod_prefixes(), neighbours, endpoint.pod_routes(interface)).await?)
+}
+
+/// Sets an interface up and gives it what it is to have. All is said at once, in this order, in which the kernel does it:
+/// an answer that is waited for costs as much as what it answers.
+async fn furnish(
+    netlink: &Netlink,
+    interface: u32,
+    prefixes: impl IntoIterator<Item = IpNet>,
+    neighbours: impl IntoIterator<Item = NeighbourEntry>,
+    routes: impl IntoIterator<Item = RouteEntry>,
+) -> Result<(), NetError> {
+    let done = try_join4(
+        netlink.set_up(interface),
+        try_join_all(prefixes.into_iter().map(|prefix| netlink.add_address(interface, prefix))),
+        try_join_all(neighbours.into_iter().map(|neighbour| netlink.replace_neighbour(neighbour))),
+        try_join_all(routes.into_iter().map(|route| netlink.replace_route(route))),
+    );
+    done.await.map(drop)
 }
 
 /// To be run in the pod's namespace, before the interface is up: runtimes switch IPv6 off there, and the kernel would
@@ -117,10 +126,9 @@ fn settle_ipv6_of_pod(name: &str) -> Result<(), EndpointError> {
     Ok(())
 }
 
-/// Settings, neighbours and routes on the host. Returns the host veth's index.
-pub async fn build_host_side(endpoint: &Endpoint, netlink: &Netlink) -> Result<u32, EndpointError> {
+/// Settings, neighbours and routes on the host. `interface`: the host veth's index.
+pub async fn build_host_side(endpoint: &Endpoint, netlink: &Netlink, interface: u32) -> Result<(), EndpointError> {
     let name = &endpoint.host_interface;
-    let interface = index_of(netlink, name).await?;
     // A pod's packets may come in here and their answers go out elsewhere: the program on the veth checks the source.
     set(name, &["net", "ipv4", "conf", name, "rp_filter"], "0")?;
     set(name, &["net", "ipv4", "conf", name, "forwarding"], "1")?;
@@ -134,14 +142,8 @@ pub async fn build_host_side(endpoint: &Endpoint, netlink: &Netlink) -> Result<u
         set(name, &["net", "ipv6", "conf", name, "disable_ipv6"], "0")?;
         set(name, &["net", "ipv6", "conf", name, "forwarding"], "1")?;
     }
-    netlink.set_up(interface).await?;
-    for neighbour in endpoint.pod_neighbours(interface) {
-        netlink.replace_neighbour(neighbour).await?;
-    }
-    for route in endpoint.host_routes(interface) {
-        netlink.replace_route(route).await?;
-    }
-    Ok(interface)
+    let (neighbours, routes) = (endpoint.pod_neighbours(interface), endpoint.host_routes(interface));
+    Ok(furnish(netlink, interface, [], neighbours, routes).await?)
 }
 
 /// Waits until the pod can send, which it can not as soon as both ends are up: its end gets a queue only when a worker of
@@ -163,7 +165,7 @@ pub async fn await_carrier(endpoint: &Endpoint, of_pod: &Netlink) -> Result<(), 
     came.await.unwrap_or_else(|_| Err(EndpointError::NoCarrier { name: name.clone() }))
 }
 
-async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, EndpointError> {
+pub async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, EndpointError> {
     match netlink.link(name).await? {
         Some(link) => Ok(link.index),
         None => Err(EndpointError::Vanished { name: name.to_owned() }),

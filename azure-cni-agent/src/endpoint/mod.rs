@@ -5,7 +5,7 @@ mod build;
 pub mod label;
 mod names;
 
-pub use build::{Endpoint, EndpointError, await_carrier, build_host_side, build_pod_side};
+pub use build::{Endpoint, EndpointError, await_carrier, build_host_side, build_pod_side, index_of};
 pub use names::{host_interface, pod_mac};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

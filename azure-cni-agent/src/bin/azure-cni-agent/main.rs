@@ -47,14 +47,13 @@ fn main() -> anyhow::Result<()> {
         .with_max_level(LevelFilter::from(config.log_level))
         .init();
     // Calls mostly wait for the kernel: two threads keep a small node's other core free.
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(run(&arguments, config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // On one of them: this thread would have to be woken for every call, and would have to wake one of them to serve it.
+    let agent = runtime.spawn(run(arguments, config));
+    runtime.block_on(agent)?
 }
 
-async fn run(arguments: &Arguments, config: AgentConfig) -> anyhow::Result<()> {
+async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let socket = config.socket.clone();
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
