@@ -46,7 +46,7 @@ use plan::Plan;
 use progress::{Part, Progress};
 use report::{Disturbed, FORMAT, Method, Report};
 use scale::Bench;
-use testbed::Testbed;
+use testbed::{Reference, Testbed};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -107,6 +107,11 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
+    let is_usable = |arm| Reference::of(arm).map_or(Ok(true), Reference::has_iptables);
+    let plan = &plan.clone().without_absent(is_usable)?;
+    for arm in plan.absent_arms() {
+        eprintln!("left out: {}, whose iptables does not work here", arm.title());
+    }
     let mut collector = Collector::default();
     // What starts processes comes first: starting one takes longer the more memory this one has.
     let steps = calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
