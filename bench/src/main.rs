@@ -114,7 +114,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     }
     let mut collector = Collector::default();
     // What starts processes comes first: starting one takes longer the more memory this one has.
-    let steps = calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
+    calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
     leases::measure(plan, &mut collector)?;
     programs::measure(&net, plan, &mut collector, &progress)?;
 
@@ -144,7 +144,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
         seconds_per_load: plan.duration.as_secs_f64(),
         seconds_taken: progress.elapsed().as_secs_f64(),
     };
-    Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions, steps })
+    Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions })
 }
 
 /// For people.

@@ -225,12 +225,12 @@ fn assert_calls(report: &Value) {
     for id in ["calls/agent-memory", "calls/add-agent-cost", "calls/status-p99", "calls/nothing-p50"] {
         assert!(number(&record(report, id)["arms"]["ours"]["summary"]["low"]) > 0.0, "{id}");
     }
-    for (command, step) in [("ADD", "veth"), ("ADD", "whole"), ("DEL", "unlink"), ("STATUS", "whole")] {
-        let steps = report["steps"].as_array().expect("a list");
-        assert!(
-            steps.iter().any(|time| time["command"] == command && time["step"] == step),
-            "{command} {step}: {steps:?}"
-        );
+    for topic in ["steps-one", "steps-all"] {
+        for step in ["add-whole", "add-veth", "del-unlink"] {
+            for figure in ["p50", "p99"] {
+                assert_eq!(places(report, &format!("{topic}/{step}-{figure}")), [1, 3], "{topic} {step}");
+            }
+        }
     }
 }
 
