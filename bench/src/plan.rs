@@ -102,7 +102,9 @@ impl Topic {
         match self {
             Self::Scale(scale) => scale.title(),
             Self::Restart => "packets lost, and the longest gap, while the agent is restarted or killed under load",
-            Self::Programs => "cost of each eBPF program for a packet, by BPF_PROG_TEST_RUN; map look-ups",
+            Self::Programs => {
+                "cost of each eBPF program for a packet, by BPF_PROG_TEST_RUN; its map look-ups and instructions"
+            }
             Self::Memory => "bytes that a flow takes, by the kernel's account of the tables",
             Self::Leases => "nanoseconds of a lease and its release, by the size of the pool",
             Self::Calls => "CNI ADD and DEL, the plugin's whole run, one at a time and all at once",

@@ -204,6 +204,10 @@ fn assert_programs(report: &Value) {
     // The budget of a known flow: the endpoint's look-up, and two more.
     let uses = record(report, "programs/from_endpoint: to another VM, uses of hashes");
     assert!((1.0..=3.0).contains(&number(&uses["arms"]["ours"]["summary"]["median"])), "{uses}");
+    for packet in ["from_endpoint: to another VM", "from_wire: from the Internet, undone"] {
+        let executed = record(report, &format!("programs/{packet}, instructions"));
+        assert!((50.0..5000.0).contains(&number(&executed["arms"]["ours"]["summary"]["median"])), "{executed}");
+    }
 }
 
 /// A translated flow has a place in two tables, so it takes more.

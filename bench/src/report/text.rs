@@ -66,7 +66,7 @@ pub(super) fn remark(topic: &str) -> &'static str {
         "programs" => {
             "A single run's packet is new each time, because the program translates it or because it opens a flow. What a run\n\
              costs around the program is taken off; that its caches are colder than a repeated run's is not. A use of a table is a\n\
-             look-up, an insertion or a removal.\n"
+             look-up, an insertion or a removal. Instructions are the programs' own, as they were compiled.\n"
         }
         "scale-ports-taken" => "A flow that was refused counts as 50 ms.\n",
         "steps-one" | "steps-all" => "How long the slowest hundredth took is in --json and in --html.\n",
