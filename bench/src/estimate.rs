@@ -11,37 +11,41 @@ use crate::{
 };
 
 pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
-    let seconds = Duration::from_secs_f64;
-    let rounds = u32::from(plan.rounds);
     let arms = [Arm::Bare, Arm::Floor, Arm::Ours, Arm::Bridge, Arm::BridgeLegacy, Arm::Ptp];
-    let runs =
-        |path: &Path, load: &Load| arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count() as u32;
-    let is_bulk = |load: &Load| matches!(load, Load::OneStream | Load::EightStreams);
-    let count = |bulk: bool| -> u32 {
-        plan.loads.iter().filter(|(_, load)| is_bulk(load) == bulk).map(|(path, load)| runs(path, load)).sum()
+    let of_arms = |(path, load): &(Path, Load)| {
+        let measured = arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count();
+        std::iter::repeat_n(of_run(plan, *load), measured)
     };
-    let (short, bulk) = (count(false), count(true));
-    let load = plan.duration.as_secs_f64() + 0.1;
-    let all_loads = f64::from(short) * load + f64::from(bulk) * (plan.duration.as_secs_f64().ceil() + 0.2);
-    let steps = (short + bulk) * rounds;
-    let each = seconds(all_loads * f64::from(rounds) / f64::from(steps.max(1)));
-
-    let scaled = |scale| match scale {
-        Scale::Pods => 12,
-        Scale::RemoteAddresses | Scale::Flows => 8,
-        Scale::PortsTaken => 4,
+    let loads: Vec<f64> = plan.loads.iter().flat_map(of_arms).collect();
+    // What makes an axis, and the loads at each of its places.
+    let at_place = |scale: Scale| {
+        let own = of_run(plan, Load::Packets) * 1.5;
+        [own].into_iter().chain(scale.loads(plan.mode).iter().map(|load| of_run(plan, *load)))
     };
-    let scale = plan.scales().map(scaled).sum::<u32>() * rounds;
+    let scale: Vec<f64> = plan.scales().flat_map(|scale| (0..scale.vms()).flat_map(move |_| at_place(scale))).collect();
+    let rounds = u32::from(plan.rounds);
     let restart = if plan.has(Topic::Restart) { 3 * rounds } else { 0 };
-    let programs = u32::from(plan.has(Topic::Programs));
     let calls = if plan.has(Topic::Calls) { 3 * u32::from(plan.short_rounds()) } else { 0 };
-    let estimate = |part, steps, each| Estimate { part, steps, each };
+    let estimate = |part, steps, each| Estimate { part, steps, each: Duration::from_secs_f64(each) };
     vec![
-        estimate(Part::Calls, calls, seconds(f64::from(plan.pods) * 0.05 + 2.0)),
-        estimate(Part::Programs, programs, seconds(10.0)),
-        estimate(Part::Building, u32::from(!plan.loads.is_empty()), seconds(10.0)),
-        estimate(Part::Loads, steps, each),
-        estimate(Part::Scale, scale, seconds(load * 1.5)),
-        estimate(Part::Restart, restart, seconds(1.2)),
+        estimate(Part::Calls, calls, f64::from(plan.pods) * 0.05 + 2.0),
+        estimate(Part::Programs, plan.has(Topic::Programs).into(), 10.0),
+        estimate(Part::Building, u32::from(!plan.loads.is_empty()), 10.0),
+        estimate(Part::Loads, loads.len() as u32 * rounds, mean(&loads)),
+        estimate(Part::Scale, scale.len() as u32 * rounds, mean(&scale)),
+        estimate(Part::Restart, restart, 1.2),
     ]
+}
+
+/// Seconds of one run.
+fn of_run(plan: &Plan, load: Load) -> f64 {
+    let duration = plan.duration.as_secs_f64();
+    match load {
+        Load::OneStream | Load::EightStreams => duration.ceil() + 0.2,
+        _ => duration + 0.1,
+    }
+}
+
+fn mean(seconds: &[f64]) -> f64 {
+    seconds.iter().sum::<f64>() / seconds.len().max(1) as f64
 }

@@ -100,9 +100,9 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let progress = Progress::start(estimate::of(plan));
     progress.step("making a network of namespaces");
     // Lanes first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
-    let (for_scale, for_calls) = (testbed::VMS, testbed::VMS + scale::VMS);
+    let (for_calls, for_scale) = (testbed::VMS, testbed::VMS + calls::VMS);
     let net = Fabric::builder()
-        .vms((for_calls + calls::VMS) as u8)
+        .vms((for_scale + scale::vms(plan)) as u8)
         .pool(plan::MOST_PODS)
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
@@ -123,16 +123,8 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let testbed = Testbed::build(&net, plan, &options.cni_plugins)?;
     let interfaces = testbed.check_wirings()?;
     rounds::run(plan, &testbed, cores, &mut collector, &progress)?;
-    let bench = Bench {
-        net: &net,
-        first_vm: for_scale,
-        testbed: &testbed,
-        plugins: &options.cni_plugins,
-        plan,
-        cores,
-        progress: &progress,
-    };
-    scale::measure(&bench, &mut collector)?;
+    let bench = Bench { net: &net, plugins: &options.cni_plugins, plan, cores, progress: &progress };
+    scale::measure(&bench, &net.vms()[for_scale..], &mut collector)?;
     restart::measure(plan, &testbed, cores, &mut collector, &progress)?;
     progress.clear();
 

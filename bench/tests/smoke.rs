@@ -181,10 +181,15 @@ fn assert_interfaces_alike(interfaces: &Value) {
 
 fn assert_scales(report: &Value) {
     assert_eq!(places(report, "scale-pods/packet-cost"), [2, 3]);
-    assert_eq!(places(report, "scale-pods/connection-rate"), [2, 3]);
     assert_eq!(places(report, "scale-remote-addresses/packet-cost"), [1, 1_000, 16_000]);
     assert_eq!(places(report, "scale-flows/packet-cost"), [10, 1_000, 100_000]);
     assert_eq!(places(report, "scale-ports-taken/opening-p50"), [0, 50, 90, 99]);
+    for figure in ["connection-rate", "tcp-round-trip-p50", "tcp-round-trip-p99"] {
+        assert_eq!(places(report, &format!("scale-pods/{figure}")), [2, 3]);
+        assert_eq!(places(report, &format!("scale-flows/{figure}")), [10, 1_000, 100_000]);
+        assert_eq!(places(report, &format!("scale-ports-taken/{figure}")), [0, 50, 90, 99]);
+    }
+    assert_eq!(places(report, "scale-pods/throughput-1"), [2, 3]);
     for record in
         records(report).iter().filter(|record| record["id"].as_str().is_some_and(|id| id.starts_with("scale")))
     {

@@ -46,9 +46,11 @@ pub(crate) fn heading(topic: &str) -> &str {
     }
     match topic {
         "scale-pods" => "by how many pods the VM has: two of them, on the same VM",
-        "scale-remote-addresses" => "by how many remote addresses a pod sends to in turns",
-        "scale-flows" => "by how many flows packets are of, in turns",
-        "scale-ports-taken" => "by how many ports to one destination are taken: opening a flow through source NAT",
+        "scale-remote-addresses" => "by how many remote addresses a pod sends to in turns; TCP beside them to one",
+        "scale-flows" => "by how many flows packets are of, in turns; TCP beside them to one address",
+        "scale-ports-taken" => {
+            "by how many ports to one destination are taken: opening a flow through source NAT, and TCP beside it"
+        }
         "restart" => "datagrams through source NAT, 10,000 each second, while something happens to the agent",
         "programs" => "the eBPF programs alone, for one packet (BPF_PROG_TEST_RUN)",
         "memory" => "memory for each flow, by the kernel's account of the tables",
