@@ -53,7 +53,7 @@ pub(crate) fn measure(
     progress.begin(Part::Calls);
     progress.step("making namespaces for the pods of CNI calls");
     let mut nodes = Vec::new();
-    for (index, arm) in ARMS.into_iter().enumerate().filter(|(_, arm)| plan.has_arm(*arm)) {
+    for (index, arm) in arms(plan).enumerate() {
         let vm = net.vm(first_vm + index);
         let caller = match Reference::of(arm) {
             None => Caller::ours(vm)?,
@@ -68,6 +68,10 @@ pub(crate) fn measure(
         }
     }
     Ok(())
+}
+
+pub(crate) fn arms(plan: &Plan) -> impl Iterator<Item = Arm> {
+    ARMS.into_iter().filter(|arm| plan.has_arm(*arm))
 }
 
 /// Takes the samples of one arm with so many pods.

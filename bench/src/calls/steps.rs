@@ -46,7 +46,7 @@ impl StepLog {
 /// call went through twice counts once, with both.
 fn times(log: &str) -> Vec<(String, Vec<f64>)> {
     let mut all: Vec<(String, Vec<f64>)> = Vec::new();
-    for (command, whole, steps) in log.lines().filter_map(call) {
+    for Call { command, whole, steps } in log.lines().filter_map(call) {
         let mut of_call: Vec<(&str, f64)> = vec![("whole", whole)];
         let mut place: BTreeMap<&str, usize> = BTreeMap::new();
         for (step, took) in steps {
@@ -67,8 +67,15 @@ fn times(log: &str) -> Vec<(String, Vec<f64>)> {
     all
 }
 
-/// Of a line that a call has ended with (docs/cni.md): its command, what the whole took, and its steps.
-fn call(line: &str) -> Option<(&str, f64, Vec<(&str, f64)>)> {
+/// A call that has succeeded; times in nanoseconds.
+struct Call<'log> {
+    command: &'log str,
+    whole: f64,
+    steps: Vec<(&'log str, f64)>,
+}
+
+/// Of a line that a call has ended with (docs/cni.md).
+fn call(line: &str) -> Option<Call<'_>> {
     let (_, rest) = line.split_once("call{command=\"")?;
     let (command, rest) = rest.split_once('"')?;
     let (_, rest) = rest.split_once("done duration_ms=")?;
@@ -77,7 +84,7 @@ fn call(line: &str) -> Option<(&str, f64, Vec<(&str, f64)>)> {
         let (step, took) = text.split_once('=')?;
         Some((step, nanoseconds(took)?))
     });
-    Some((command, nanoseconds(whole)?, steps.collect::<Option<_>>()?))
+    Some(Call { command, whole: nanoseconds(whole)?, steps: steps.collect::<Option<_>>()? })
 }
 
 fn nanoseconds(millis: &str) -> Option<f64> {

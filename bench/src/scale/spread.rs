@@ -48,7 +48,10 @@ fn measure<'net>(
     scale: Scale,
     places: [Place; PLACES],
 ) -> Result<()> {
-    let sites = bench.build(vms, places, |arm, place, vm| Ok((place, bench.outlet(arm, vm)?)))?;
+    let sites = bench.build(vms, places, |arm, place, vm| {
+        bench.progress.step(&format!("building a VM for {} {}, {}", place.value(), scale.name(), arm.title()));
+        Ok((place, bench.outlet(arm, vm)?))
+    })?;
     let lanes: Vec<_> = sites.iter().map(|(place, outlet)| (place.value(), outlet.to_peered())).collect();
     for round in 0..bench.plan.rounds {
         for (place, outlet) in in_turns(sites.iter().collect(), round) {
