@@ -5,8 +5,8 @@
 use std::cmp::Reverse;
 
 use aya_obj::generated::{
-    BPF_ALU, BPF_ALU64, BPF_CALL, BPF_EXIT, BPF_JA, BPF_JMP, BPF_JMP32, BPF_LD, BPF_LDX, BPF_MOV, BPF_PSEUDO_CALL,
-    BPF_PSEUDO_FUNC, BPF_ST, BPF_STX, BPF_X, bpf_insn,
+    BPF_ALU, BPF_ALU64, BPF_CALL, BPF_DW, BPF_EXIT, BPF_IMM, BPF_JA, BPF_JMP, BPF_JMP32, BPF_LD, BPF_LDX, BPF_MOV,
+    BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, BPF_ST, BPF_STX, BPF_X, bpf_insn,
 };
 
 /// Registers, a bit for each.
@@ -47,7 +47,12 @@ pub(super) fn blocks(code: &[bpf_insn]) -> Vec<Block> {
 
 /// Of an instruction of 16 bytes (`BPF_LD | BPF_IMM | BPF_DW`). Its second half has no operation of its own.
 pub(super) fn is_wide(instruction: &bpf_insn) -> bool {
-    u32::from(instruction.code) == BPF_LD | aya_obj::generated::BPF_IMM | aya_obj::generated::BPF_DW
+    u32::from(instruction.code) == BPF_LD | BPF_IMM | BPF_DW
+}
+
+/// The packet accesses of classic BPF, which use registers that they do not name.
+pub(super) fn is_classic(code: &[bpf_insn], slot: usize) -> bool {
+    class(&code[slot]) == BPF_LD && !is_wide(&code[slot]) && !is_second_half(code, slot)
 }
 
 fn is_second_half(code: &[bpf_insn], slot: usize) -> bool {

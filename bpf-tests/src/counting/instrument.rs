@@ -7,7 +7,7 @@ use aya_obj::generated::{
     BPF_REG_10, BPF_STX, bpf_insn,
 };
 
-use super::blocks::{Block, Reference, blocks, reference};
+use super::blocks::{Block, Reference, blocks, is_classic, reference};
 
 /// A program that counts.
 pub(super) struct Instrumented {
@@ -32,6 +32,9 @@ const LENDERS: [u8; 10] = [9, 8, 7, 6, 0, 1, 2, 3, 4, 5];
 /// `counter`: a map whose first value is a number of 64 bits. `frames`: in the order of the code. Says what makes a program impossible to
 /// count.
 pub(super) fn instrument(code: &[bpf_insn], frames: &[StackFrame], counter: RawFd) -> Result<Instrumented, String> {
+    if let Some(slot) = (0..code.len()).find(|slot| is_classic(code, *slot)) {
+        return Err(format!("the instruction at {slot} is of classic BPF"));
+    }
     let mut instructions = Vec::new();
     // Where each slot's own instruction is, and where a jump to it goes.
     let (mut places, mut moved_to) = (Vec::new(), Vec::new());

@@ -1,10 +1,9 @@
 //! Counts the instructions that a packet has the programs execute, exactly: no performance counter, no tracing, no interpreter.
 //!
-//! A node's programs are loaded once more, with code at the head of each basic block that adds the block's length to a counter, and
-//! pinned in the place of those that count nothing. They are made of the same object, use the node's own maps, and
-//! are verified like any others; the kernel runs them, helpers included. What is counted is the program as it was compiled: an
-//! instruction of 16 bytes is one, helpers' own code is none, and what the kernel leaves out because a constant forbids it is
-//! not left out.
+//! A node's programs are loaded once more, with code in each basic block that adds the block's length to a counter, and pinned in
+//! the place of those that count nothing. They are made of the same object, use the node's own maps, and are verified like
+//! any others; the kernel runs them, helpers included. What is counted is the program as it was compiled: an instruction of 16
+//! bytes is one, helpers' own code is none, and a jump that the kernel leaves out, because a constant decides it, is one.
 
 mod blocks;
 mod instrument;
