@@ -4,44 +4,78 @@ use std::time::Duration;
 
 use crate::{
     arm::Arm,
+    calls,
     load::Load,
     plan::{Path, Plan, Topic},
     progress::{Estimate, Part},
-    scale::Scale,
+    scale::{self, Scale},
 };
 
 pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
-    let seconds = Duration::from_secs_f64;
-    let rounds = u32::from(plan.rounds);
     let arms = [Arm::Bare, Arm::Floor, Arm::Ours, Arm::Bridge, Arm::BridgeLegacy, Arm::Ptp];
-    let runs =
-        |path: &Path, load: &Load| arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count() as u32;
-    let is_bulk = |load: &Load| matches!(load, Load::OneStream | Load::EightStreams);
-    let count = |bulk: bool| -> u32 {
-        plan.loads.iter().filter(|(_, load)| is_bulk(load) == bulk).map(|(path, load)| runs(path, load)).sum()
+    let of_arms = |(path, load): &(Path, Load)| {
+        let measured = arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count();
+        std::iter::repeat_n(of_run(plan, *load), measured)
     };
-    let (short, bulk) = (count(false), count(true));
-    let load = plan.duration.as_secs_f64() + 0.1;
-    let all_loads = f64::from(short) * load + f64::from(bulk) * (plan.duration.as_secs_f64().ceil() + 0.2);
-    let steps = (short + bulk) * rounds;
-    let each = seconds(all_loads * f64::from(rounds) / f64::from(steps.max(1)));
-
-    let scaled = |scale| match scale {
-        Scale::Pods => 12,
-        Scale::RemoteAddresses | Scale::Flows => 8,
-        Scale::PortsTaken => 4,
-    };
-    let scale = plan.scales().map(scaled).sum::<u32>() * rounds;
+    let loads: Vec<f64> = plan.loads.iter().flat_map(of_arms).collect();
+    let of_round: Vec<f64> = plan
+        .scales()
+        .flat_map(|scale| std::iter::repeat_n(scale, scale.vms()))
+        .flat_map(|scale| of_place(plan, scale))
+        .collect();
+    let building = std::iter::repeat_n(BUILDING_VM, scale::vms(plan));
+    let scale: Vec<f64> = building.chain(of_round.repeat(plan.rounds.into())).collect();
+    let rounds = u32::from(plan.rounds);
     let restart = if plan.has(Topic::Restart) { 3 * rounds } else { 0 };
-    let programs = u32::from(plan.has(Topic::Programs));
-    let calls = if plan.has(Topic::Calls) { 3 * u32::from(plan.short_rounds()) } else { 0 };
-    let estimate = |part, steps, each| Estimate { part, steps, each };
+    let calls =
+        if plan.has(Topic::Calls) { calls::arms(plan).count() as u32 * u32::from(plan.short_rounds()) } else { 0 };
+    let with_vms = arms.iter().filter(|arm| **arm != Arm::Bare && plan.has_arm(**arm)).count() as u32;
+    let estimate = |part, steps, each| Estimate { part, steps, each: Duration::from_secs_f64(each) };
     vec![
-        estimate(Part::Calls, calls, seconds(f64::from(plan.pods) * 0.05 + 2.0)),
-        estimate(Part::Programs, programs, seconds(10.0)),
-        estimate(Part::Building, u32::from(!plan.loads.is_empty()), seconds(10.0)),
-        estimate(Part::Loads, steps, each),
-        estimate(Part::Scale, scale, seconds(load * 1.5)),
-        estimate(Part::Restart, restart, seconds(1.2)),
+        estimate(Part::Calls, calls, f64::from(plan.pods) * 0.05 + 1.2),
+        estimate(Part::Programs, plan.has(Topic::Programs).into(), 8.0),
+        estimate(Part::Building, if plan.loads.is_empty() { 0 } else { with_vms }, 2.0),
+        estimate(Part::Loads, loads.len() as u32 * rounds, mean(&loads)),
+        estimate(Part::Scale, scale.len() as u32, mean(&scale)),
+        estimate(Part::Restart, restart, 1.2),
     ]
+}
+
+/// Seconds for a VM with its pods, and what stands in its tables.
+const BUILDING_VM: f64 = 1.5;
+
+/// Seconds of each run at a place of an axis: what makes the axis, and the loads.
+fn of_place(plan: &Plan, scale: Scale) -> Vec<f64> {
+    let own = (scale != Scale::Pods).then(|| of_run(plan, Load::Packets) * 1.5);
+    own.into_iter().chain(scale.loads(plan.mode).iter().map(|load| of_run(plan, *load))).collect()
+}
+
+/// Seconds of one run.
+fn of_run(plan: &Plan, load: Load) -> f64 {
+    let duration = plan.duration.as_secs_f64();
+    match load {
+        Load::OneStream | Load::EightStreams => duration.ceil() + 0.2,
+        _ => duration + 0.1,
+    }
+}
+
+fn mean(seconds: &[f64]) -> f64 {
+    seconds.iter().sum::<f64>() / seconds.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn modes_take_about_as_long_as_they_say() {
+        for (mode, minutes) in [("--quick", 1.0..2.0), ("--seconds=0.4", 10.0..14.0), ("--full", 45.0..75.0)] {
+            let plan = Plan::of(&Options::parse_from(["bench", mode]));
+            let seconds: f64 = of(&plan).iter().map(|part| part.each.as_secs_f64() * f64::from(part.steps)).sum();
+            assert!(minutes.contains(&(seconds / 60.0)), "{mode}: {seconds:.0} s");
+        }
+    }
 }

@@ -46,7 +46,7 @@ use plan::Plan;
 use progress::{Part, Progress};
 use report::{Disturbed, FORMAT, Method, Report};
 use scale::Bench;
-use testbed::Testbed;
+use testbed::{Reference, Testbed};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -100,16 +100,21 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let progress = Progress::start(estimate::of(plan));
     progress.step("making a network of namespaces");
     // Lanes first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
-    let (for_scale, for_calls) = (testbed::VMS, testbed::VMS + scale::VMS);
+    let (for_calls, for_scale) = (testbed::VMS, testbed::VMS + calls::VMS);
     let net = Fabric::builder()
-        .vms((for_calls + calls::VMS) as u8)
+        .vms((for_scale + scale::vms(plan)) as u8)
         .pool(plan::MOST_PODS)
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
+    let is_usable = |arm| Reference::of(arm).map_or(Ok(true), Reference::has_iptables);
+    let plan = &plan.clone().without_absent(is_usable)?;
+    for arm in plan.absent_arms() {
+        eprintln!("left out: {}, whose iptables does not work here", arm.title());
+    }
     let mut collector = Collector::default();
     // What starts processes comes first: starting one takes longer the more memory this one has.
-    let steps = calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
+    calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
     leases::measure(plan, &mut collector)?;
     programs::measure(&net, plan, &mut collector, &progress)?;
 
@@ -118,16 +123,8 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let testbed = Testbed::build(&net, plan, &options.cni_plugins)?;
     let interfaces = testbed.check_wirings()?;
     rounds::run(plan, &testbed, cores, &mut collector, &progress)?;
-    let bench = Bench {
-        net: &net,
-        first_vm: for_scale,
-        testbed: &testbed,
-        plugins: &options.cni_plugins,
-        plan,
-        cores,
-        progress: &progress,
-    };
-    scale::measure(&bench, &mut collector)?;
+    let bench = Bench { net: &net, plugins: &options.cni_plugins, plan, cores, progress: &progress };
+    scale::measure(&bench, &net.vms()[for_scale..], &mut collector)?;
     restart::measure(plan, &testbed, cores, &mut collector, &progress)?;
     progress.clear();
 
@@ -139,7 +136,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
         seconds_per_load: plan.duration.as_secs_f64(),
         seconds_taken: progress.elapsed().as_secs_f64(),
     };
-    Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions, steps })
+    Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions })
 }
 
 /// For people.

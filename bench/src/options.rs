@@ -22,7 +22,7 @@ use crate::{arm::Arm, plan::MOST_PODS};
 #[command(
     name = "bench",
     after_help = "Examples:\n  \
-        bench                                everything that users ask about, in 10 minutes\n  \
+        bench                                everything that users ask about, in 12 minutes\n  \
         bench --quick                        the figures that matter for a change, in 2 minutes\n  \
         bench --filter same-vm               one path, all figures\n  \
         bench --filter udp --filter connect  two loads, all paths\n  \
@@ -75,7 +75,7 @@ pub(crate) struct Options {
     /// azure-cni-ebpf is worse (better) if its spread and the earlier one's do not meet, and the medians lie more than 2 %
     /// apart, and the same is true of its ratio to the bare pair, or to the bridge where there is no bare pair: a machine that
     /// is slower today moves both. Of losses and counts the spreads alone decide; a size that does not vary is judged by its
-    /// value. Tails (p99, p99.9, longest gaps), and figures of fewer than 5 rounds, are shown but never judged.
+    /// value. Tails (p99, p99.9, longest gaps), steps of calls, and figures of fewer than 5 rounds are shown but never judged.
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Option<PathBuf>,
     /// Show what would be measured, and end

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{arm::Arm, load::Load, options::Options, scale::Scale, statistics::FEWEST_ROUNDS};
@@ -101,7 +102,9 @@ impl Topic {
         match self {
             Self::Scale(scale) => scale.title(),
             Self::Restart => "packets lost, and the longest gap, while the agent is restarted or killed under load",
-            Self::Programs => "cost of each eBPF program for a packet, by BPF_PROG_TEST_RUN; map look-ups",
+            Self::Programs => {
+                "cost of each eBPF program for a packet, by BPF_PROG_TEST_RUN; its map look-ups and instructions"
+            }
             Self::Memory => "bytes that a flow takes, by the kernel's account of the tables",
             Self::Leases => "nanoseconds of a lease and its release, by the size of the pool",
             Self::Calls => "CNI ADD and DEL, the plugin's whole run, one at a time and all at once",
@@ -124,8 +127,14 @@ pub(crate) struct Plan {
     topics: Vec<Topic>,
     /// That CNI calls are made for, at most, and that the largest VM of the scale has.
     pub(crate) pods: u8,
+    /// Those asked for; none: all that the mode has.
     arms: Vec<Arm>,
+    /// Those that this machine cannot have.
+    absent: Vec<Arm>,
 }
+
+/// Not every machine can have them, and the others are worth measuring without.
+const OPTIONAL_ARMS: [Arm; 1] = [Arm::BridgeLegacy];
 
 impl Plan {
     pub(crate) fn of(options: &Options) -> Self {
@@ -163,7 +172,23 @@ impl Plan {
                 .collect(),
             pods: options.pods.unwrap_or(pods),
             arms: options.arm.clone(),
+            absent: Vec::new(),
         }
+    }
+
+    /// Without the arms that one can do without and that this machine cannot have. One that was asked for by its name stays:
+    /// whoever asked shall be told what is missing.
+    pub(crate) fn without_absent(mut self, is_usable: impl Fn(Arm) -> Result<bool>) -> Result<Self> {
+        for arm in OPTIONAL_ARMS {
+            if self.has_arm(arm) && !self.arms.contains(&arm) && !is_usable(arm)? {
+                self.absent.push(arm);
+            }
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn absent_arms(&self) -> &[Arm] {
+        &self.absent
     }
 
     pub(crate) fn has(&self, topic: Topic) -> bool {
@@ -180,14 +205,10 @@ impl Plan {
     /// Whether an arm takes part at all: those asked for; in a quick run the ones that a change is judged by.
     pub(crate) fn has_arm(&self, arm: Arm) -> bool {
         match &*self.arms {
-            [] => self.mode != Mode::Quick || matches!(arm, Arm::Bare | Arm::Ours | Arm::Bridge),
+            [] if self.mode == Mode::Quick => matches!(arm, Arm::Bare | Arm::Ours | Arm::Bridge),
+            [] => !self.absent.contains(&arm),
             arms => arms.contains(&arm),
         }
-    }
-
-    /// Whether an arm was asked for by its name.
-    pub(crate) fn names(&self, arm: Arm) -> bool {
-        self.arms.contains(&arm)
     }
 
     /// Whether an arm carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
@@ -242,6 +263,10 @@ mod tests {
         Plan::of(&Options::parse_from([&["bench"], arguments].concat()))
     }
 
+    fn on_machine(arguments: &[&str], is_usable: impl Fn(Arm) -> bool) -> Plan {
+        plan(arguments).without_absent(|arm| Ok(is_usable(arm))).expect("the machine tells")
+    }
+
     #[test]
     fn full_run_measures_everything() {
         let plan = plan(&["--full"]);
@@ -279,6 +304,24 @@ mod tests {
         assert!(plan.is_measured(Path::SameVm, Load::OneStream, Arm::Floor));
         assert!(!plan.is_measured(Path::FromHost, Load::Packets, Arm::Floor));
         assert!(!plan.is_measured(Path::SameVm, Load::Packets, Arm::Ours));
+    }
+
+    #[test]
+    fn machine_without_the_older_iptables_is_measured_without_that_arm() {
+        let without_legacy = |arm| arm != Arm::BridgeLegacy;
+        let default = on_machine(&[], without_legacy);
+        assert_eq!(default.absent_arms(), [Arm::BridgeLegacy]);
+        assert!(!default.is_measured(Path::Internet, Load::Packets, Arm::BridgeLegacy));
+        assert!(Arm::PEERS.into_iter().filter(|arm| without_legacy(*arm)).all(|arm| default.has_arm(arm)));
+        assert!(on_machine(&[], |_| true).has_arm(Arm::BridgeLegacy));
+    }
+
+    #[test]
+    fn arm_that_is_asked_for_or_that_nothing_makes_up_for_is_never_left_out() {
+        let asked_for = on_machine(&["--arm", "bridge-legacy"], |_| false);
+        assert!(asked_for.has_arm(Arm::BridgeLegacy) && asked_for.absent_arms().is_empty());
+        assert!(on_machine(&[], |_| false).has_arm(Arm::Bridge));
+        assert!(on_machine(&["--quick"], |_| false).absent_arms().is_empty(), "it was not to be measured");
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl Record {
         self.id.ends_with("-p99") || self.id.ends_with("-p999") || self.id.ends_with("-gap")
     }
 
+    /// Whether it is of a step of calls, which are judged as a whole.
+    pub(crate) fn is_step(&self) -> bool {
+        self.topic().starts_with("steps-")
+    }
+
     /// Whether it is a size or a count that was asked for once, because it does not vary.
     pub(crate) fn is_fixed(&self) -> bool {
         matches!(self.unit, Unit::Bytes | Unit::Count) && self.arms.values().all(|series| series.samples.len() == 1)

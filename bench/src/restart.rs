@@ -17,7 +17,7 @@ use crate::{
     arm::Arm,
     collect::Collector,
     load::{self, Cores},
-    plan::{Path, Plan, Topic},
+    plan::{Plan, Topic},
     progress::{Part, Progress},
     testbed::{Lane, Testbed},
     unit::Unit,
@@ -78,12 +78,12 @@ pub(crate) fn measure(
         return Ok(());
     }
     progress.begin(Part::Restart);
-    let site = testbed.site(Arm::Ours).context("ours has no VM at the Internet")?;
-    let lane = site.lane(Path::Internet).context("ours has no lane to the Internet")?;
+    let outlet = &testbed.site(Arm::Ours).context("ours has no VM at the Internet")?.outlet;
+    let lane = outlet.to_internet();
     for round in 0..plan.rounds {
         for happening in Happening::ALL {
             progress.step(&format!("round {}/{}  {}", round + 1, plan.rounds, happening.title()));
-            let seen = stream(&lane, cores, || happening.befalls(site.exit()))?;
+            let seen = stream(&lane, cores, || happening.befalls(outlet.vm))?;
             let (name, title) = (happening.name(), happening.title());
             let mut take = |figure: &str, what: &str, unit, sample| {
                 collector.sample(

@@ -11,12 +11,15 @@ mod edits;
 mod frame;
 mod promise;
 
+mod counting;
+
 mod cable;
 mod checksums;
 mod memory;
 
 pub use cable::{Cable, Fate};
 pub use checksums::checksums_are_right;
+pub use counting::{Code, Counter, load_counting};
 pub use edits::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
 pub use frame::{Frame, IcmpError};
 pub use memory::{now_ns, tuple};

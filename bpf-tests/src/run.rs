@@ -1,5 +1,6 @@
 //! One packet through one program, by BPF_PROG_TEST_RUN.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
@@ -137,8 +138,11 @@ impl Rig {
 
     /// The program as it runs in the kernel.
     pub fn program(&self, hook: Hook) -> SchedClassifier {
-        let path = self.settings().dir.join(format!("abi{ABI}/programs/{}", hook.program()));
-        SchedClassifier::from_pin(path).expect("a pinned program")
+        SchedClassifier::from_pin(self.program_pin(hook)).expect("a pinned program")
+    }
+
+    pub(crate) fn program_pin(&self, hook: Hook) -> PathBuf {
+        self.settings().dir.join(format!("abi{ABI}/programs/{}", hook.program()))
     }
 
     pub(crate) fn drop_counts(&self) -> Vec<u64> {

@@ -8,6 +8,7 @@ mod to_wire;
 mod egress_choices;
 
 mod conntrack;
+mod counting;
 mod full_tables;
 mod healing;
 mod opening;

@@ -5,11 +5,11 @@
 
 mod node;
 mod run;
+mod steps;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use azure_cni_agent::api::StepTime;
 use azure_cni_tests::Fabric;
 
 use crate::{
@@ -18,12 +18,13 @@ use crate::{
     plan::{Plan, Topic},
     progress::{Part, Progress},
     record::{At, Axis},
-    statistics::{quantile, quantiles},
+    statistics::{Summary, quantile, quantiles},
     testbed::Reference,
     unit::Unit,
 };
 use node::{Caller, Node};
 use run::{all_at_once, repeated, replaced};
+use steps::{How, StepLog};
 
 /// The arms that are compared, and so the VMs that the fabric must have besides the others.
 const ARMS: [Arm; 3] = [Arm::Ours, Arm::Bridge, Arm::Ptp];
@@ -37,7 +38,7 @@ const REPLACED_OF_ALL: usize = 50;
 /// How often in a round what is asked again and again is asked.
 const REPEATED: usize = 50;
 
-/// Returns the steps of the agent's calls, by its own account. `first_vm`: of those that are for this.
+/// `first_vm`: of those that are for this.
 pub(crate) fn measure(
     net: &Fabric,
     first_vm: usize,
@@ -45,14 +46,14 @@ pub(crate) fn measure(
     plugins: &Path,
     collector: &mut Collector,
     progress: &Progress,
-) -> Result<Vec<StepTime>> {
+) -> Result<()> {
     if !plan.has(Topic::Calls) {
-        return Ok(Vec::new());
+        return Ok(());
     }
     progress.begin(Part::Calls);
     progress.step("making namespaces for the pods of CNI calls");
     let mut nodes = Vec::new();
-    for (index, arm) in ARMS.into_iter().enumerate().filter(|(_, arm)| plan.has_arm(*arm)) {
+    for (index, arm) in arms(plan).enumerate() {
         let vm = net.vm(first_vm + index);
         let caller = match Reference::of(arm) {
             None => Caller::ours(vm)?,
@@ -66,71 +67,85 @@ pub(crate) fn measure(
             one_round(*arm, node, collector).with_context(|| format!("CNI calls of {}", arm.title()))?;
         }
     }
-    let steps = nodes.iter().map(|(_, node)| node.steps()).collect::<Result<Vec<_>>>()?;
-    Ok(steps.concat())
+    Ok(())
+}
+
+pub(crate) fn arms(plan: &Plan) -> impl Iterator<Item = Arm> {
+    ARMS.into_iter().filter(|arm| plan.has_arm(*arm))
+}
+
+/// Takes the samples of one arm with so many pods.
+struct Sampler<'run> {
+    arm: Arm,
+    at: Option<At>,
+    collector: &'run mut Collector,
+}
+
+impl Sampler<'_> {
+    fn sample(&mut self, id: &str, title: &str, unit: Unit, sample: f64) {
+        self.collector.sample(id, title, self.at, unit, self.arm, sample);
+    }
+
+    /// Of times in nanoseconds: the median, and the tail.
+    fn quantiles(&mut self, id: &str, title: &str, mut times: Vec<f64>) {
+        times.sort_by(f64::total_cmp);
+        for (share, name) in [(0.5, "p50"), (0.99, "p99")] {
+            let (id, title) = (format!("{id}-{name}"), format!("{title}, {name}"));
+            self.sample(&id, &title, Unit::Nanoseconds, quantile(&times, share));
+        }
+    }
 }
 
 fn one_round(arm: Arm, node: &Node, collector: &mut Collector) -> Result<()> {
     let most = node.namespaces.len();
     let places = PLACES.into_iter().map(usize::from).filter(|place| *place < most).chain([most]);
+    let mut steps = StepLog::begin(node);
     for pods in places {
         let at = Some(At { axis: Axis::Pods, value: pods as u32 });
-        let mut take = |id: &str, title: &str, unit, sample| {
-            collector.sample(&format!("calls/{id}"), title, at, unit, arm, sample);
-        };
+        let mut sampler = Sampler { arm, at, collector };
         let namespaces = &node.namespaces[..pods];
         let spent_before = node.agent_processor_time()?;
         let add = all_at_once(node, "ADD", namespaces)?;
         if let (Some(before), Some(after)) = (spent_before, node.agent_processor_time()?) {
             let each = (after - before).as_nanos() as f64 / pods as f64;
-            take("add-agent-cost", "  agent's processor time, per ADD", Unit::Nanoseconds, each);
+            let title = "  agent's processor time, per ADD";
+            sampler.sample("calls/add-agent-cost", title, Unit::Nanoseconds, each);
         }
-        let mut one_by_one = replaced(node, namespaces, if pods == most { REPLACED_OF_ALL } else { REPLACED })?;
-        for (verb, times) in [("add", &mut one_by_one.add), ("del", &mut one_by_one.del)] {
-            times.sort_by(f64::total_cmp);
-            let name = verb.to_uppercase();
-            for (share, quantile_name) in [(0.5, "p50"), (0.99, "p99")] {
-                let title = format!("{name}, one at a time, {quantile_name}");
-                take(&format!("{verb}-{quantile_name}"), &title, Unit::Nanoseconds, quantile(times, share));
-            }
-        }
+        steps.take(How::AllAtOnce, node, &mut sampler);
+        let one_by_one = replaced(node, namespaces, if pods == most { REPLACED_OF_ALL } else { REPLACED })?;
+        steps.take(How::OneByOne, node, &mut sampler);
+        sampler.quantiles("calls/add", "ADD, one at a time", one_by_one.add.clone());
+        sampler.quantiles("calls/del", "DEL, one at a time", one_by_one.del);
         if pods == most {
-            whole_node(arm, node, &one_by_one.add, collector)?;
+            whole_node(node, one_by_one.add, Sampler { arm, at: None, collector: &mut *sampler.collector })?;
         }
         let del = all_at_once(node, "DEL", namespaces)?;
-        let mut take = |id: &str, title: &str, unit, sample| {
-            collector.sample(&format!("calls/{id}"), title, at, unit, arm, sample);
-        };
-        for (verb, took) in [("add", add), ("del", del)] {
-            let name = verb.to_uppercase();
-            take(&format!("{verb}-all"), &format!("{name}, all at once, the last one's end"), Unit::Nanoseconds, took);
+        steps.take(How::AllAtOnce, node, &mut sampler);
+        for (verb, took) in [("ADD", add), ("DEL", del)] {
+            let id = format!("calls/{}", verb.to_lowercase());
+            let title = format!("{verb}, all at once, the last one's end");
+            sampler.sample(&format!("{id}-all"), &title, Unit::Nanoseconds, took);
             let rate = pods as f64 / (took / 1e9);
-            take(&format!("{verb}-rate"), &format!("  {name}, pods per second"), Unit::PodsPerSecond, rate);
+            sampler.sample(&format!("{id}-rate"), &format!("  {verb}, pods per second"), Unit::PodsPerSecond, rate);
         }
     }
     Ok(())
 }
 
-/// With all pods attached. `add`: nanoseconds, sorted.
-fn whole_node(arm: Arm, node: &Node, add: &[f64], collector: &mut Collector) -> Result<()> {
+/// With all pods attached. `add`: nanoseconds.
+fn whole_node(node: &Node, mut add: Vec<f64>, mut sampler: Sampler) -> Result<()> {
     let most = node.namespaces.len();
     let title = format!("ADD with {most} pods on the VM");
-    collector.quantiles("calls/add", &title, Unit::Nanoseconds, arm, quantiles(add));
+    add.sort_by(f64::total_cmp);
+    sampler.collector.quantiles("calls/add", &title, Unit::Nanoseconds, sampler.arm, quantiles(&add));
     if let Some(bytes) = node.agent_resident_bytes()? {
         let title = format!("Agent's resident memory, {most} pods");
-        collector.sample("calls/agent-memory", &title, None, Unit::Bytes, arm, bytes as f64);
+        sampler.sample("calls/agent-memory", &title, Unit::Bytes, bytes as f64);
         // Of the references only later versions answer STATUS.
-        let mut status = repeated(node, "STATUS", REPEATED)?;
-        status.sort_by(f64::total_cmp);
-        for (share, name) in [(0.5, "p50"), (0.99, "p99")] {
-            let title = format!("STATUS with {most} pods, {name}");
-            let id = format!("calls/status-{name}");
-            collector.sample(&id, &title, None, Unit::Nanoseconds, arm, quantile(&status, share));
-        }
-        let mut nothing = run::nothing(node, REPEATED)?;
-        nothing.sort_by(f64::total_cmp);
+        sampler.quantiles("calls/status", &format!("STATUS with {most} pods"), repeated(node, "STATUS", REPEATED)?);
+        let nothing = Summary::of(&run::nothing(node, REPEATED)?).median;
         let title = "A program that does nothing, in the plugin's place, p50";
-        collector.sample("calls/nothing-p50", title, None, Unit::Nanoseconds, arm, quantile(&nothing, 0.5));
+        sampler.sample("calls/nothing-p50", title, Unit::Nanoseconds, nothing);
     }
     Ok(())
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use azure_cni_agent::api::StepTime;
 use azure_cni_tests::{CniCall, Namespace, Station, Vm};
 use serde_json::Value;
 
@@ -82,14 +81,11 @@ impl<'net> Node<'net> {
         Ok(command)
     }
 
-    /// What the agent says of each step of its calls; none where there is no agent.
-    pub(super) fn steps(&self) -> Result<Vec<StepTime>> {
+    /// What the agent has logged; nothing where there is none.
+    pub(super) fn agent_log(&self) -> String {
         match &self.caller {
-            Caller::Ours(_) => {
-                let text = self.vm.ctl(&["steps", "--json"])?;
-                serde_json::from_str(&text).with_context(|| format!("azure-cni-ctl steps --json: {text}"))
-            }
-            Caller::Reference(_) => Ok(Vec::new()),
+            Caller::Ours(vm) => vm.agent_log(),
+            Caller::Reference(_) => String::new(),
         }
     }
 

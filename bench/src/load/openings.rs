@@ -18,14 +18,29 @@ use super::{Cores, core, udp};
 /// No answer within so long is a refusal.
 pub(crate) const REFUSED_AFTER: Duration = Duration::from_millis(50);
 
+/// So many flows wait for an answer at a time while ports are taken.
+const UNANSWERED: u16 = 64;
+/// A flow has its port whenever it is answered: other work may keep all of them waiting.
+const TAKEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Takes ports towards a destination that answers: one flow from each of the pod's own ports. Returns how many were answered.
 pub(crate) fn take(pod: &dyn Station, ports: Range<u16>, to: SocketAddrV4) -> Result<usize> {
-    let mut answered = 0;
-    for port in ports {
-        let socket = udp::open(pod, port)?;
-        answered += usize::from(open(&socket, to)?.is_some());
-    }
-    Ok(answered)
+    let address = pod.address();
+    // Inside once for all: to go in for each socket would take longer than all the rest.
+    pod.namespace().run(|| {
+        let mut answered = 0;
+        for first in ports.clone().step_by(UNANSWERED.into()) {
+            let some = first..ports.end.min(first.saturating_add(UNANSWERED));
+            let sockets = some.map(|port| UdpSocket::bind((address, port)));
+            let sockets =
+                sockets.collect::<Result<Vec<_>, _>>().with_context(|| format!("UDP sockets at {address}"))?;
+            let begun = sockets.iter().map(|socket| begin(socket, to)).collect::<Result<Vec<_>>>()?;
+            for (socket, begin) in sockets.iter().zip(begun) {
+                answered += usize::from(answer(socket, begin, TAKEN_WITHIN)?.is_some());
+            }
+        }
+        Ok(answered)
+    })
 }
 
 /// What came of flows that were opened one after another.
@@ -44,7 +59,7 @@ pub(crate) fn measure(pod: &dyn Station, ports: Range<u16>, to: SocketAddrV4, co
             core::pin(cores.client)?;
             let mut opened = Opened { took: Vec::new(), refused: 0 };
             for socket in &sockets {
-                match open(socket, to)? {
+                match answer(socket, begin(socket, to)?, REFUSED_AFTER)? {
                     Some(took) => opened.took.push(took.as_nanos() as f64),
                     None => opened.refused += 1,
                 }
@@ -55,18 +70,23 @@ pub(crate) fn measure(pod: &dyn Station, ports: Range<u16>, to: SocketAddrV4, co
     })
 }
 
-/// `None` if there is no answer.
-fn open(socket: &UdpSocket, to: SocketAddrV4) -> Result<Option<Duration>> {
+/// Sends the first packet; returns when.
+fn begin(socket: &UdpSocket, to: SocketAddrV4) -> Result<Instant> {
     socket.set_nonblocking(true)?;
     let begin = Instant::now();
     socket.send_to(&[0], to).with_context(|| format!("a datagram to {to}"))?;
+    Ok(begin)
+}
+
+/// How long its answer took; `None` if there is none in time.
+fn answer(socket: &UdpSocket, begin: Instant, within: Duration) -> Result<Option<Duration>> {
     loop {
         match socket.recv(&mut [0]) {
             Ok(_) => return Ok(Some(begin.elapsed())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        if begin.elapsed() > REFUSED_AFTER {
+        if begin.elapsed() > within {
             return Ok(None);
         }
     }

@@ -5,6 +5,7 @@
 
 mod cases;
 mod cost;
+mod instructions;
 mod memory;
 mod uses;
 
@@ -43,15 +44,16 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, collector: &mut Collector, prog
     })?;
     if plan.has(Topic::Programs) {
         on_rig(Constants { count_uses: true, ..Rig::constants() }, |rig| uses::count(rig, collector))?;
+        on_rig(Rig::constants(), |rig| instructions::count(rig, collector))?;
     }
     Ok(())
 }
 
-fn on_rig(constants: Constants, work: impl FnOnce(&Rig) -> Result<()> + Send) -> Result<()> {
+fn on_rig(constants: Constants, work: impl FnOnce(&mut Rig) -> Result<()> + Send) -> Result<()> {
     let small_vm = DatapathConfig::default().table_sizes(0);
     // The rig moves the thread that makes it into namespaces of its own.
     thread::scope(|scope| {
-        scope.spawn(|| work(&Rig::with_tables(constants, small_vm.max_flows, small_vm.max_opening))).join()
+        scope.spawn(|| work(&mut Rig::with_tables(constants, small_vm.max_flows, small_vm.max_opening))).join()
     })
     .map_err(|_| anyhow!("the programs' rig failed, see above"))?
 }

@@ -5,7 +5,8 @@
 //! there is no bare pair in both runs: a machine that is slower today moves both. Shares and counts may be zero: there the
 //! spreads alone decide. A size or a count of one sample does not vary, and is judged by its value beyond [`LEAST`].
 //! A time that nothing stands beside is judged by the pace of the machine: the earlier run's is scaled by what a packet of the bare
-//! pair costs now to what it cost then. Tails, and figures of fewer than [`FEWEST_ROUNDS`] samples in either run, are shown but never judged.
+//! pair costs now to what it cost then. Tails, steps of calls (which are judged as a whole), and figures of fewer than
+//! [`FEWEST_ROUNDS`] samples in either run are shown but never judged.
 
 #[cfg(test)]
 mod tests;
@@ -160,7 +161,7 @@ impl<'runs> Pair<'runs> {
             by_spread(old_summary, new_summary, new.better)
         };
         let has_rounds = old_series.samples.len().min(new_series.samples.len()) >= usize::from(FEWEST_ROUNDS);
-        let is_judged = !new.is_tail() && (has_rounds || (old.is_fixed() && new.is_fixed()));
+        let is_judged = !new.is_tail() && !new.is_step() && (has_rounds || (old.is_fixed() && new.is_fixed()));
         let before = old_series.summary.median;
         Some(Self { record: new, before, old: old_summary, new: new_summary, ratio, change, is_judged })
     }

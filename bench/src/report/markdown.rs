@@ -6,14 +6,14 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use super::{
     Report,
-    text::{capitalised, heading, remark},
+    grid::{Grid, Row},
+    text::{capitalised, heading, remark, worth_a_row},
 };
 use crate::{
     arm::Arm,
     plan::Mode,
     record::{Record, Series},
     statistics::{Comparison, Summary},
-    unit::Unit,
 };
 
 impl Report {
@@ -34,33 +34,21 @@ impl Report {
         )
         .expect("a String takes all");
         for (topic, records) in self.topics() {
-            let (title, table) = (capitalised(heading(topic)), record_table(&records));
+            let (title, table) = (capitalised(heading(topic)), record_table(&worth_a_row(&records)));
             write!(text, "\n### {title}\n\n{table}").expect("a String takes all");
             if !remark(topic).is_empty() {
                 write!(text, "\n{}", remark(topic)).expect("a String takes all");
             }
         }
-        if !self.steps.is_empty() {
-            write!(text, "\n### CNI calls by the agent's own account, step by step\n\n{}", self.step_table())
-                .expect("a String takes all");
-        }
         text
-    }
-
-    fn step_table(&self) -> String {
-        let mut table = head(&["Call and step", "count", "p50", "p99", "longest"]);
-        for step in &self.steps {
-            let time = |micros: u64| Unit::Nanoseconds.show(micros as f64 * 1e3);
-            let times = [step.p50_us, step.p99_us, step.max_us].map(time);
-            let name = format!("{} {}", step.command, step.step);
-            table += &row(&[&[name, step.count.to_string()], &times[..]].concat());
-        }
-        table
     }
 }
 
 /// Only columns that have something.
 fn record_table(records: &[&Record]) -> String {
+    if let Some(grid) = Grid::of(records) {
+        return grid_table(&grid);
+    }
     let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
     let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let to = peers.iter().map(|peer| format!("to {}", peer.title()));
@@ -82,6 +70,16 @@ fn record_table(records: &[&Record]) -> String {
             });
             table += &row(&[&["… beyond a bare veth pair".to_owned()], &beyond[..]].concat());
         }
+    }
+    table
+}
+
+fn grid_table(grid: &Grid) -> String {
+    let mut table = head(&[&[grid.arm.title().to_owned()], &grid.places[..]].concat());
+    for Row { title, cells } in &grid.rows {
+        let shown = |record: &&Record| record.unit.show(record.arms[&grid.arm].summary.median);
+        let cells: Vec<String> = cells.iter().map(|record| record.as_ref().map(shown).unwrap_or_default()).collect();
+        table += &row(&[&[(*title).to_owned()], &cells[..]].concat());
     }
     table
 }

@@ -4,6 +4,7 @@
 //! change, `promises` for the document.
 
 mod compare;
+mod grid;
 mod html;
 mod text;
 
@@ -20,7 +21,6 @@ mod sample;
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use azure_cni_agent::api::StepTime;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -51,8 +51,6 @@ pub(crate) struct Report {
     /// In the order in which they were first measured.
     pub(crate) records: Vec<Record>,
     pub(crate) distributions: Vec<Distribution>,
-    /// Of CNI calls, by the agent's own account.
-    pub(crate) steps: Vec<StepTime>,
 }
 
 /// How it was measured.

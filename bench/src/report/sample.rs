@@ -23,6 +23,5 @@ pub(super) fn report(records: Vec<Record>) -> Report {
         disturbed: None,
         records,
         distributions: Vec::new(),
-        steps: Vec::new(),
     }
 }

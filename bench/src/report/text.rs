@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use azure_cni_agent::api::StepTime;
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Disturbed, Report};
+use super::{
+    Disturbed, Report,
+    grid::{Grid, Row},
+};
 use crate::{
     arm::Arm,
     plan::Path,
@@ -44,14 +46,18 @@ pub(crate) fn heading(topic: &str) -> &str {
     }
     match topic {
         "scale-pods" => "by how many pods the VM has: two of them, on the same VM",
-        "scale-remote-addresses" => "by how many remote addresses a pod sends to in turns",
-        "scale-flows" => "by how many flows packets are of, in turns",
-        "scale-ports-taken" => "by how many ports to one destination are taken: opening a flow through source NAT",
+        "scale-remote-addresses" => "by how many remote addresses a pod sends to in turns; TCP beside them to one",
+        "scale-flows" => "by how many flows packets are of, in turns; TCP beside them to one address",
+        "scale-ports-taken" => {
+            "by how many ports to one destination are taken: opening a flow through source NAT, and TCP beside it"
+        }
         "restart" => "datagrams through source NAT, 10,000 each second, while something happens to the agent",
         "programs" => "the eBPF programs alone, for one packet (BPF_PROG_TEST_RUN)",
         "memory" => "memory for each flow, by the kernel's account of the tables",
         "leases" => "leases, one thread, half of the pool held",
         "calls" => "CNI calls, the plugin's whole run",
+        "steps-one" => "steps of CNI calls by the agent's own account, one call at a time",
+        "steps-all" => "steps of CNI calls by the agent's own account, all calls at once",
         other => other,
     }
 }
@@ -62,9 +68,10 @@ pub(super) fn remark(topic: &str) -> &'static str {
         "programs" => {
             "A single run's packet is new each time, because the program translates it or because it opens a flow. What a run\n\
              costs around the program is taken off; that its caches are colder than a repeated run's is not. A use of a table is a\n\
-             look-up, an insertion or a removal.\n"
+             look-up, an insertion or a removal. Instructions are the programs' own, as they were compiled.\n"
         }
         "scale-ports-taken" => "A flow that was refused counts as 50 ms.\n",
+        "steps-one" | "steps-all" => "How long the slowest hundredth took is in --json and in --html.\n",
         _ => "",
     }
 }
@@ -75,11 +82,13 @@ impl Report {
         let mut text =
             interfaces.map(|lines| format!("Interfaces   {}\n", lines.join("\n             "))).unwrap_or_default();
         for (topic, records) in self.topics() {
-            let line = format!("\n{}\n{}\n{}", capitalised(heading(topic)), record_table(&records), remark(topic));
+            let line = format!(
+                "\n{}\n{}\n{}",
+                capitalised(heading(topic)),
+                record_table(&worth_a_row(&records)),
+                remark(topic)
+            );
             text += &line;
-        }
-        if !self.steps.is_empty() {
-            text += &format!("\nCNI calls by the agent's own account, step by step\n{}\n", step_table(&self.steps));
         }
         text + &self.remarks()
     }
@@ -117,7 +126,15 @@ impl Report {
     }
 }
 
+/// Those that have a row in a report that is read from top to bottom: steps of calls are many, their medians tell.
+pub(super) fn worth_a_row<'records>(records: &[&'records Record]) -> Vec<&'records Record> {
+    records.iter().copied().filter(|record| !(record.is_step() && record.is_tail())).collect()
+}
+
 fn record_table(records: &[&Record]) -> Table {
+    if let Some(grid) = Grid::of(records) {
+        return grid_table(grid);
+    }
     let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
     let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let mut head = vec!["Figure".to_owned()];
@@ -139,12 +156,12 @@ fn record_table(records: &[&Record]) -> Table {
     table
 }
 
-fn step_table(steps: &[StepTime]) -> Table {
-    let mut table = table(["Call and step", "count", "p50", "p99", "longest"].map(str::to_owned));
-    let millis = |micros: u64| format!("{:.2} ms", micros as f64 / 1e3);
-    for StepTime { command, step, count, p50_us, p99_us, max_us } in steps {
-        let row = [format!("{command} {step}"), count.to_string(), millis(*p50_us), millis(*p99_us), millis(*max_us)];
-        add_row(&mut table, row);
+fn grid_table(grid: Grid) -> Table {
+    let mut table = table([grid.arm.title().to_owned()].into_iter().chain(grid.places));
+    for Row { title, cells } in grid.rows {
+        let cells =
+            cells.into_iter().map(|record| record.map(|record| series_cell(record.unit, record.arms.get(&grid.arm))));
+        add_row(&mut table, [title.to_owned()].into_iter().chain(cells.map(Option::unwrap_or_default)));
     }
     table
 }

@@ -1,51 +1,82 @@
-//! By how many remote addresses, and by how many flows, a pod's packets go round.
+//! By how many remote addresses, and by how many flows, a pod's packets go round; and what one connection of that pod, or many
+//! short ones, have of it, with all those flows standing in the tables.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
+use azure_cni_tests::Vm;
 
-use super::{Bench, Scale, TOPIC};
+use super::{Bench, Scale, take};
 use crate::{
     collect::Collector,
     load::{flows, with_next_to_none_lost},
     rounds::in_turns,
-    testbed::{REMOTE_ADDRESSES, remote_address},
+    testbed::{Outlet, REMOTE_ADDRESSES, remote_address},
 };
 
+pub(super) const PLACES: usize = 3;
+
 /// A place on the axis: so many addresses, from so many of the pod's ports.
+#[derive(Clone, Copy)]
 struct Place {
     addresses: u16,
     ports: u16,
 }
 
+impl Place {
+    fn value(self) -> u32 {
+        u32::from(self.addresses) * u32::from(self.ports)
+    }
+}
+
 /// One address, many, and all that the pods of a virtual network may have.
-pub(super) fn over_addresses(bench: &Bench, collector: &mut Collector) -> Result<()> {
+pub(super) fn over_addresses<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
     let places = [1, 1_000, REMOTE_ADDRESSES].map(|addresses| Place { addresses, ports: 1 });
-    measure(bench, collector, Scale::RemoteAddresses, &places)
+    measure(bench, vms, collector, Scale::RemoteAddresses, places)
 }
 
 /// 10, 1,000 and 100,000.
-pub(super) fn over_flows(bench: &Bench, collector: &mut Collector) -> Result<()> {
+pub(super) fn over_flows<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
     let places = [(10, 1), (1_000, 1), (12_500, 8)].map(|(addresses, ports)| Place { addresses, ports });
-    measure(bench, collector, Scale::Flows, &places)
+    measure(bench, vms, collector, Scale::Flows, places)
 }
 
-fn measure(bench: &Bench, collector: &mut Collector, scale: Scale, places: &[Place]) -> Result<()> {
-    let topic = format!("{TOPIC}-{}", scale.name());
-    let all: Vec<_> = places.iter().flat_map(|place| bench.arms().map(move |arm| (place, arm))).collect();
+fn measure<'net>(
+    bench: &Bench<'_, 'net>,
+    vms: &'net [Vm],
+    collector: &mut Collector,
+    scale: Scale,
+    places: [Place; PLACES],
+) -> Result<()> {
+    let sites = bench.build(vms, places, |arm, place, vm| {
+        bench.progress.step(&format!("building a VM for {} {}, {}", place.value(), scale.name(), arm.title()));
+        Ok((place, bench.outlet(arm, vm)?))
+    })?;
+    let lanes: Vec<_> = sites.iter().map(|(place, outlet)| (place.value(), outlet.to_peered())).collect();
     for round in 0..bench.plan.rounds {
-        for (Place { addresses, ports }, arm) in in_turns(all.clone(), round) {
-            let value = u32::from(*addresses) * u32::from(*ports);
-            bench.step(round, scale, value, arm);
-            let site = bench.testbed.site(arm).context("no VM at the wire's other end")?;
-            let targets: Vec<Ipv4Addr> = (0..*addresses).map(remote_address).collect();
-            let run =
-                || flows::run(&*site.outbound[0], &site.peered, &targets, *ports, bench.cores, bench.plan.duration);
-            let what = || format!("{}, {value} {}", arm.title(), scale.name());
-            for (figure, sample) in with_next_to_none_lost(run).with_context(what)?.values {
-                collector.figure(&topic, figure, Some(scale.at(value)), arm, sample);
-            }
+        for (place, outlet) in in_turns(sites.iter().collect(), round) {
+            packets_in_turns(bench, scale, round, *place, outlet, collector)?;
         }
+        bench.run_loads(scale, round, &lanes, collector)?;
     }
+    Ok(())
+}
+
+/// Opens the flows as well, or finds them as the round before has left them.
+fn packets_in_turns(
+    bench: &Bench,
+    scale: Scale,
+    round: u16,
+    place: Place,
+    outlet: &Outlet,
+    collector: &mut Collector,
+) -> Result<()> {
+    let (arm, value) = (outlet.arm, place.value());
+    bench.step(round, scale, value, arm, "packets in turns");
+    let targets: Vec<Ipv4Addr> = (0..place.addresses).map(remote_address).collect();
+    let (pod, plan) = (&*outlet.pods[0], bench.plan);
+    let run = || flows::run(pod, &outlet.peered, &targets, place.ports, bench.cores, plan.duration);
+    let reading = with_next_to_none_lost(run).with_context(|| format!("{}, {value} {}", arm.title(), scale.name()))?;
+    take(scale, value, arm, reading, collector);
     Ok(())
 }

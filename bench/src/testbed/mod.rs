@@ -5,6 +5,7 @@
 //! source address that the path promises.
 
 mod floor;
+mod outlet;
 mod reference;
 mod uplinks;
 mod wiring;
@@ -19,6 +20,7 @@ use azure_cni_tests::{
 
 use self::{floor::Floor, wiring::ensure_alike};
 pub(crate) use self::{
+    outlet::Outlet,
     reference::{Reference, ReferenceNode},
     uplinks::{FarEnd, REMOTE_ADDRESSES, remote_address},
     wiring::Wiring,
@@ -44,14 +46,13 @@ pub(crate) struct Testbed<'net> {
 
 /// One arm's VMs with their pods.
 pub(crate) struct Site<'net> {
-    pub(crate) arm: Arm,
-    vms: [&'net Vm; VMS_OF_ARM],
-    /// Two pods on the first VM, one on its neighbour, and as many as asked for on the VM at the Internet.
+    arm: Arm,
+    /// Two neighbours.
+    vms: [&'net Vm; 2],
+    /// Two pods on the first VM, and one on its neighbour.
     local: [Endpoint<'net>; 2],
     remote: Endpoint<'net>,
-    pub(crate) outbound: Vec<Endpoint<'net>>,
-    pub(crate) internet: FarEnd,
-    pub(crate) peered: FarEnd,
+    pub(crate) outlet: Outlet<'net>,
     /// What makes another arm of ours, if anything does.
     _floor: Vec<Floor>,
 }
@@ -80,26 +81,16 @@ impl<'net> Testbed<'net> {
     /// Only what the plan has a use for.
     pub(crate) fn build(net: &'net Fabric, plan: &Plan, plugins: &'net FilePath) -> Result<Self> {
         let has_lanes = !plan.loads.is_empty();
-        let is_at_the_wire = plan.scales().any(|scale| scale.is_at_the_wire());
         let mut testbed = Self { bare: None, sites: Vec::new() };
         if has_lanes && plan.has_arm(Arm::Bare) {
             testbed.bare = Some(Yardstick::beside(net)?);
         }
         for (number, arm) in ARMS.into_iter().enumerate() {
-            let has_more = match arm {
-                Arm::Ours => is_at_the_wire || plan.has(Topic::Restart),
-                Arm::Bridge => is_at_the_wire,
-                _ => false,
-            };
-            if plan.has_arm(arm) && (has_lanes || has_more) {
+            let is_restarted = arm == Arm::Ours && plan.has(Topic::Restart);
+            if plan.has_arm(arm) && (has_lanes || is_restarted) {
                 let vms = std::array::from_fn(|index| net.vm(number * VMS_OF_ARM + index));
                 let site = Site::build(net, arm, vms, plugins);
-                match site.with_context(|| format!("set up {}", arm.title())) {
-                    Ok(site) => testbed.sites.push(site),
-                    // Not every machine has iptables of the older kind.
-                    Err(error) if arm == Arm::BridgeLegacy && !plan.names(arm) => eprintln!("\nleft out: {error:#}"),
-                    Err(error) => return Err(error),
-                }
+                testbed.sites.push(site.with_context(|| format!("set up {}", arm.title()))?);
             }
         }
         for lane in testbed.lanes() {
@@ -130,7 +121,7 @@ impl<'net> Testbed<'net> {
         lanes
     }
 
-    /// An arm's VM at the wire's other end: its pods and the hosts that they reach.
+    /// An arm's VMs.
     pub(crate) fn site(&self, arm: Arm) -> Option<&Site<'net>> {
         self.sites.iter().find(|site| site.arm == arm)
     }
@@ -151,7 +142,7 @@ impl<'net> Testbed<'net> {
     /// The ends of all lanes, and the VMs in between.
     fn stations(&self) -> Vec<(Arm, &dyn Station)> {
         let ends = self.lanes().into_iter().flat_map(|lane| [(lane.arm, lane.from), (lane.arm, lane.to)]);
-        let vms = self.sites.iter().flat_map(|site| site.vms.map(|vm| -> (Arm, &dyn Station) { (site.arm, vm) }));
+        let vms = self.sites.iter().flat_map(Site::vms);
         ends.chain(vms).collect()
     }
 }
@@ -160,52 +151,39 @@ impl<'net> Site<'net> {
     fn build(net: &'net Fabric, arm: Arm, vms: [&'net Vm; VMS_OF_ARM], plugins: &'net FilePath) -> Result<Self> {
         let [near, far, exit] = vms;
         uplinks::join(net, near, far)?;
-        let (internet, peered) = uplinks::beyond(net, exit)?;
-        let attached = vms.map(|vm| attach(arm, vm, &["a", "b"], plugins));
-        let [local, remote, outbound] = attached;
-        let (local, mut remote, outbound) = (local?, remote?, outbound?);
+        let local = attach(arm, near, &["a", "b"], plugins)?;
+        let mut remote = attach(arm, far, &["a", "b"], plugins)?;
+        let outlet = Outlet::build(net, arm, exit, plugins)?;
         let floor = if arm == Arm::Floor {
             let at_the_wire = |vm, pods: &_, node| Floor::replace(vm, pods, node);
             vec![
                 at_the_wire(near, &local.host_interfaces, None)?,
                 at_the_wire(far, &remote.host_interfaces, None)?,
-                at_the_wire(exit, &outbound.host_interfaces, Some(uplinks::gateway(exit)?))?,
+                at_the_wire(exit, &outlet.host_interfaces, Some(uplinks::gateway(exit)?))?,
             ]
         } else {
             Vec::new()
         };
         let local = <[Endpoint; 2]>::try_from(local.pods).ok().context("two pods")?;
-        Ok(Self {
-            arm,
-            vms,
-            local,
-            remote: remote.pods.remove(0),
-            outbound: outbound.pods,
-            internet,
-            peered,
-            _floor: floor,
-        })
+        Ok(Self { arm, vms: [near, far], local, remote: remote.pods.remove(0), outlet, _floor: floor })
     }
 
-    /// The VM whose wire ends at the Internet.
-    pub(crate) fn exit(&self) -> &'net Vm {
-        self.vms[2]
-    }
-
-    pub(crate) fn lane(&self, path: Path) -> Option<Lane<'_>> {
-        self.lanes().into_iter().find(|lane| lane.path == path)
+    fn vms(&self) -> [(Arm, &dyn Station); VMS_OF_ARM] {
+        let [near, far] = self.vms;
+        [near, far, self.outlet.vm].map(|vm| -> (Arm, &dyn Station) { (self.arm, vm) })
     }
 
     fn lanes(&self) -> Vec<Lane<'_>> {
-        let Self { arm, vms: [near, _, exit], local: [a, b], remote, outbound, internet, peered, .. } = self;
-        let (arm, pod, outbound) = (*arm, a.address(), &*outbound[0]);
+        let Self { arm, vms: [near, _], local: [a, b], remote, outlet, .. } = self;
+        let (arm, pod, peered) = (*arm, a.address(), &outlet.peered);
         let mut lanes = vec![
             Lane::between(arm, &**a, &**b),
             Lane { arm, path: Path::AcrossVms, from: &**a, to: &**remote, promised: pod },
-            Lane { arm, path: Path::Internet, from: outbound, to: internet, promised: exit.address() },
+            outlet.to_internet(),
         ];
         if arm != Arm::Floor {
-            lanes.push(Lane { arm, path: Path::FromOutside, from: peered, to: outbound, promised: peered.address() });
+            let to = &*outlet.pods[0];
+            lanes.push(Lane { arm, path: Path::FromOutside, from: peered, to, promised: peered.address() });
             // The VM takes the address that it has towards its pods.
             lanes.push(Lane { arm, path: Path::FromHost, from: *near, to: &**a, promised: Ipv4Addr::UNSPECIFIED });
         }

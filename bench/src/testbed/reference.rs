@@ -33,6 +33,21 @@ impl Reference {
         }
     }
 
+    /// Whether its iptables is installed and the kernel keeps such rules; asked in a namespace that is thrown away, because to
+    /// list a table makes it.
+    pub(crate) fn has_iptables(self) -> Result<bool> {
+        let namespace = Namespace::create("iptables")?;
+        let listed = namespace.command(self.iptables())?.args(["-t", "nat", "-S"]).output();
+        Ok(listed.is_ok_and(|output| output.status.success()))
+    }
+
+    fn iptables(self) -> &'static str {
+        match self {
+            Self::Bridge { iptables } => iptables,
+            Self::Ptp => NFT,
+        }
+    }
+
     fn plugin(self) -> &'static str {
         match self {
             Self::Bridge { .. } => "bridge",
@@ -54,15 +69,11 @@ pub(crate) struct ReferenceNode<'net> {
 
 impl<'net> ReferenceNode<'net> {
     pub(crate) fn prepare(vm: &'net Vm, plugins: &'net Path, reference: Reference) -> Result<Self> {
-        let iptables = match reference {
-            Reference::Bridge { iptables } => {
-                // Bridged packets pass iptables too: kube-proxy needs it, so that is what users of a bridge have.
-                vm.namespace().sysctl("net/bridge/bridge-nf-call-iptables", "1").context("is br_netfilter loaded?")?;
-                iptables
-            }
-            Reference::Ptp => NFT,
-        };
-        let pods = subnet(vm);
+        if let Reference::Bridge { .. } = reference {
+            // Bridged packets pass iptables too: kube-proxy needs it, so that is what users of a bridge have.
+            vm.namespace().sysctl("net/bridge/bridge-nf-call-iptables", "1").context("is br_netfilter loaded?")?;
+        }
+        let (iptables, pods) = (reference.iptables(), subnet(vm));
         for rule in [
             format!("-t nat -A POSTROUTING -s {pods} -d {VNET_PREFIX} -j RETURN"),
             format!("-t nat -A POSTROUTING -s {pods} -d {PEERED_PREFIX} -j RETURN"),

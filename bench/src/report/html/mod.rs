@@ -95,8 +95,7 @@ fn arms(report: &Report) -> Vec<Arm> {
 
 fn figures(report: &Report) -> Option<Markup> {
     let topics = report.topics();
-    let is_empty = topics.is_empty() && report.steps.is_empty();
-    (!is_empty).then(|| {
+    (!topics.is_empty()).then(|| {
         html! {
             p { "Median, and its spread in brackets; then ratios of azure-cni-ebpf to each other, with their spread." }
             @for (topic, records) in &topics {
@@ -104,12 +103,6 @@ fn figures(report: &Report) -> Option<Markup> {
                     summary { (capitalised(heading(topic))) }
                     (tables::records(&capitalised(heading(topic)), records))
                     @if !remark(topic).is_empty() { p class="soft" { (remark(topic)) } }
-                }
-            }
-            @if !report.steps.is_empty() {
-                details {
-                    summary { "CNI calls by the agent's own account, step by step" }
-                    (tables::steps("CNI calls by the agent's own account, step by step", &report.steps))
                 }
             }
         }

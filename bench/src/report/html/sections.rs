@@ -178,11 +178,11 @@ fn along_axes(topic: &[&Record]) -> (Vec<Markup>, Vec<String>) {
     (drawn, still)
 }
 
-/// All other topics: bars for what is alike in unit, a table for what is not.
+/// All other topics but the many steps of calls: bars for what is alike in unit, a table for what is not.
 pub(super) fn rest(report: &Report) -> Option<Markup> {
     let mut parts: Vec<Markup> = Vec::new();
     for (topic, records) in report.topics() {
-        if Path::by_name(topic).is_some() || topic.starts_with("scale-") {
+        if Path::by_name(topic).is_some() || topic.starts_with("scale-") || records[0].is_step() {
             continue;
         }
         let placeless: Vec<&Record> = records.iter().copied().filter(|record| record.at.is_none()).collect();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use azure_cni_agent::api::StepTime;
 use maud::{Markup, html};
 
 use super::words;
 use crate::{
     arm::Arm,
     record::{Record, Series},
+    report::grid::{Grid, Row},
     unit::Unit,
 };
 
@@ -18,6 +18,9 @@ fn in_box(name: &str, table: Markup) -> Markup {
 }
 
 pub(super) fn records(caption: &str, records: &[&Record]) -> Markup {
+    if let Some(of_places) = Grid::of(records) {
+        return grid(caption, &of_places);
+    }
     let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
     let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let table = html! {
@@ -63,18 +66,18 @@ fn series(unit: Unit, series: Option<&Series>) -> String {
     }
 }
 
-pub(super) fn steps(caption: &str, steps: &[StepTime]) -> Markup {
-    let millis = |micros: u64| format!("{:.2} ms", micros as f64 / 1e3);
+fn grid(caption: &str, grid: &Grid) -> Markup {
     let table = html! {
         table {
             caption { (caption) }
-            thead { tr { @for head in ["Call and step", "count", "p50", "p99", "longest"] { th scope="col" { (head) } } } }
+            thead { tr { th scope="col" { (grid.arm.title()) } @for place in &grid.places { th scope="col" { (place) } } } }
             tbody {
-                @for step in steps {
+                @for Row { title, cells } in &grid.rows {
                     tr {
-                        th scope="row" { (step.command) " " (step.step) }
-                        td { (step.count) }
-                        @for micros in [step.p50_us, step.p99_us, step.max_us] { td { (millis(micros)) } }
+                        th scope="row" { (title) }
+                        @for cell in cells {
+                            td { @if let Some(record) = cell { (series(record.unit, record.arms.get(&grid.arm))) } }
+                        }
                     }
                 }
             }

@@ -22,7 +22,7 @@ fn empty() -> Report {
             "bpf_stats_enabled": "0", "bpf_jit_enabled": "1", "versions": { "azure-cni-ebpf": "0.1.0" }
         },
         "method": { "mode": "default", "rounds": 5, "secondsPerLoad": 0.4, "secondsTaken": 600.0 },
-        "interfaces": [], "disturbed": null, "records": [], "distributions": [], "steps": []
+        "interfaces": [], "disturbed": null, "records": [], "distributions": []
     });
     serde_json::from_value(report).expect("a report")
 }
