@@ -26,6 +26,7 @@ struct Pending {
     at: Option<At>,
     unit: Unit,
     arms: BTreeMap<Arm, Vec<f64>>,
+    pace: Vec<f64>,
 }
 
 /// Quantiles of several runs, each of them at [`QUANTILES`].
@@ -43,13 +44,24 @@ impl Collector {
     }
 
     pub(crate) fn sample(&mut self, id: &str, title: &str, at: Option<At>, unit: Unit, arm: Arm, sample: f64) {
+        self.pending(id, title, at, unit).arms.entry(arm).or_default().push(sample);
+    }
+
+    /// Nanoseconds that azure-cni-ebpf alone takes, and of a piece of work that stays the same, at the same moment.
+    pub(crate) fn time_alone(&mut self, id: &str, title: &str, at: Option<At>, sample: f64, pace: f64) {
+        let pending = self.pending(id, title, at, Unit::Nanoseconds);
+        pending.arms.entry(Arm::Ours).or_default().push(sample);
+        pending.pace.push(pace);
+    }
+
+    fn pending(&mut self, id: &str, title: &str, at: Option<At>, unit: Unit) -> &mut Pending {
         let known = self.records.iter().position(|pending| pending.id == id && pending.at == at);
         let index = known.unwrap_or_else(|| {
-            let arms = BTreeMap::new();
-            self.records.push(Pending { id: id.into(), title: title.into(), at, unit, arms });
+            let (arms, pace) = Default::default();
+            self.records.push(Pending { id: id.into(), title: title.into(), at, unit, arms, pace });
             self.records.len() - 1
         });
-        self.records[index].arms.entry(arm).or_default().push(sample);
+        &mut self.records[index]
     }
 
     /// One run's quantiles, at [`QUANTILES`].
@@ -71,8 +83,10 @@ impl Collector {
             }
         }
         self.records.sort_by_key(|pending| (ids.iter().position(|id| *id == pending.id), pending.at));
-        let records = self.records.into_iter();
-        let records = records.map(|Pending { id, title, at, unit, arms }| Record::new(id, title, at, unit, arms));
+        let records = self.records.into_iter().map(|Pending { id, title, at, unit, arms, pace }| Record {
+            pace,
+            ..Record::new(id, title, at, unit, arms)
+        });
         let distributions = self.grids.into_iter().map(|Grids { id, title, unit, arms }| {
             let arms = arms.into_iter().map(|(arm, runs)| (arm, middle(&runs))).collect();
             Distribution { id, title, unit, arms }

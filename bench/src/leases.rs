@@ -7,11 +7,10 @@ use std::{
 };
 
 use crate::{
-    arm::Arm,
     collect::Collector,
+    pace,
     plan::{Plan, Topic},
     record::{At, Axis},
-    unit::Unit,
 };
 use anyhow::{Context, Result};
 use azure_cni_agent::{
@@ -33,7 +32,7 @@ pub(crate) fn measure(plan: &Plan, collector: &mut Collector) -> Result<()> {
         for value in SIZES {
             let at = At { axis: Axis::PoolAddresses, value };
             let title = "A lease and its release";
-            collector.sample("leases/lease", title, Some(at), Unit::Nanoseconds, Arm::Ours, round(value)?);
+            collector.time_alone("leases/lease", title, Some(at), round(value)?, pace::sample());
         }
     }
     Ok(())

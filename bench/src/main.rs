@@ -7,6 +7,7 @@
 // What is measured, and on what.
 mod arm;
 mod options;
+mod pace;
 mod plan;
 mod testbed;
 

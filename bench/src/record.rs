@@ -81,6 +81,9 @@ pub(crate) struct Record {
     pub(crate) beyond_bare: BTreeMap<Arm, Series>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) beyond_bare_ratios: BTreeMap<Arm, Comparison>,
+    /// Of a time that nothing stands beside: what a piece of work that stays the same took at each of its samples, nanoseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pace: Vec<f64>,
 }
 
 impl Record {
@@ -103,6 +106,7 @@ impl Record {
             ratios: if unit.has_ratios() { ratios(&arms, unit) } else { BTreeMap::new() },
             beyond_bare: BTreeMap::new(),
             beyond_bare_ratios: BTreeMap::new(),
+            pace: Vec::new(),
             arms,
         };
         if unit == Unit::ProcessorNanoseconds

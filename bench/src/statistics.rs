@@ -30,11 +30,6 @@ impl Summary {
         Self { median: quantile(&sorted, 0.5), low: sorted[cut], high: sorted[sorted.len() - 1 - cut] }
     }
 
-    /// Of samples that were so many times as large.
-    pub(crate) fn scaled(self, by: f64) -> Self {
-        Self { median: self.median * by, low: self.low * by, high: self.high * by }
-    }
-
     /// Half the spread, relative to the median.
     pub(crate) fn relative_spread(&self) -> f64 {
         if self.median == 0.0 { 0.0 } else { (self.high - self.low) / 2.0 / self.median.abs() }

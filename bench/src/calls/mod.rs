@@ -15,6 +15,7 @@ use azure_cni_tests::Fabric;
 use crate::{
     arm::Arm,
     collect::Collector,
+    pace,
     plan::{Plan, Topic},
     progress::{Part, Progress},
     record::{At, Axis},
@@ -86,6 +87,11 @@ impl Sampler<'_> {
         self.collector.sample(id, title, self.at, unit, self.arm, sample);
     }
 
+    /// Nanoseconds, of what the references have not.
+    fn time_alone(&mut self, id: &str, title: &str, sample: f64) {
+        self.collector.time_alone(id, title, self.at, sample, pace::sample());
+    }
+
     /// Of times in nanoseconds: the median, and the tail.
     fn quantiles(&mut self, id: &str, title: &str, mut times: Vec<f64>) {
         times.sort_by(f64::total_cmp);
@@ -109,7 +115,7 @@ fn one_round(arm: Arm, node: &Node, collector: &mut Collector) -> Result<()> {
         if let (Some(before), Some(after)) = (spent_before, node.agent_processor_time()?) {
             let each = (after - before).as_nanos() as f64 / pods as f64;
             let title = "  agent's processor time, per ADD";
-            sampler.sample("calls/add-agent-cost", title, Unit::Nanoseconds, each);
+            sampler.time_alone("calls/add-agent-cost", title, each);
         }
         steps.take(How::AllAtOnce, node, &mut sampler);
         let one_by_one = replaced(node, namespaces, if pods == most { REPLACED_OF_ALL } else { REPLACED })?;
@@ -142,10 +148,14 @@ fn whole_node(node: &Node, mut add: Vec<f64>, mut sampler: Sampler) -> Result<()
         let title = format!("Agent's resident memory, {most} pods");
         sampler.sample("calls/agent-memory", &title, Unit::Bytes, bytes as f64);
         // Of the references only later versions answer STATUS.
-        sampler.quantiles("calls/status", &format!("STATUS with {most} pods"), repeated(node, "STATUS", REPEATED)?);
+        let mut status = repeated(node, "STATUS", REPEATED)?;
+        status.sort_by(f64::total_cmp);
+        let title = |share| format!("STATUS with {most} pods, {share}");
+        sampler.time_alone("calls/status-p50", &title("p50"), quantile(&status, 0.5));
+        sampler.sample("calls/status-p99", &title("p99"), Unit::Nanoseconds, quantile(&status, 0.99));
         let nothing = Summary::of(&run::nothing(node, REPEATED)?).median;
         let title = "A program that does nothing, in the plugin's place, p50";
-        sampler.sample("calls/nothing-p50", title, Unit::Nanoseconds, nothing);
+        sampler.time_alone("calls/nothing-p50", title, nothing);
     }
     Ok(())
 }

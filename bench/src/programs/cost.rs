@@ -10,7 +10,7 @@ use anyhow::Result;
 use bpf_tests::Rig;
 
 use super::cases::{self, Case, Packets};
-use crate::{arm::Arm, collect::Collector, statistics::Summary, unit::Unit};
+use crate::{collect::Collector, statistics::Summary};
 
 /// Of a packet whose hop limit lasts that long.
 const REPEAT: u32 = 250;
@@ -20,18 +20,18 @@ const RUNS: u16 = 200;
 /// Times every case in each round.
 pub(super) fn measure(rig: &Rig, rounds: u16, collector: &mut Collector) -> Result<()> {
     let cases = cases::all(rig);
+    let [repeated, single] = cases::shortest_way();
     for round in 0..rounds {
-        let [repeated, single] = cases::shortest_way().map(|case| time(rig, &case, round));
-        let around = single? - repeated?;
+        let around = time(rig, &single, round)? - time(rig, &repeated, round)?;
         for case in &cases {
-            let (how, off) = match case.packets {
-                Packets::Same(_) => ("", 0.0),
-                Packets::OneByOne(_) => (", single runs", around),
+            let (how, off, shortest) = match case.packets {
+                Packets::Same(_) => ("", 0.0, &repeated),
+                Packets::OneByOne(_) => (", single runs", around, &single),
             };
             let id = format!("programs/{}{how}", case.name());
             let title = format!("{}{how}", case.name());
             let cost = time(rig, case, round)? - off;
-            collector.sample(&id, &title, None, Unit::Nanoseconds, Arm::Ours, cost);
+            collector.time_alone(&id, &title, None, cost, time(rig, shortest, round)?);
         }
     }
     Ok(())

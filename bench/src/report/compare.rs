@@ -4,9 +4,9 @@
 //! more than [`LEAST`] apart, and the same, in the same direction, is true of its ratio to the bare pair, or to a reference if
 //! there is no bare pair in both runs: a machine that is slower today moves both. Shares and counts may be zero: there the
 //! spreads alone decide. A size or a count of one sample does not vary, and is judged by its value beyond [`LEAST`].
-//! A time that nothing stands beside is judged by the pace of the machine: the earlier run's is scaled by what a packet of the bare
-//! pair costs now to what it cost then. Tails, steps of calls (which are judged as a whole), and figures of fewer than
-//! [`FEWEST_ROUNDS`] samples in either run are shown but never judged.
+//! A time that nothing stands beside has its ratio to the pace of the machine ([`Record::pace`]) for that, which has to move by more
+//! than [`LEAST_ALONE`]: no other work slows down exactly as much. Tails, steps of calls (which are judged as a whole), and figures
+//! of fewer than [`FEWEST_ROUNDS`] samples in either run are shown but never judged.
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,8 @@ use crate::{
 
 /// Medians that lie less apart are alike.
 const LEAST: f64 = 0.02;
+/// Likewise of times that stand alone.
+const LEAST_ALONE: f64 = 0.25;
 
 /// Two runs' figures of azure-cni-ebpf.
 #[derive(Debug)]
@@ -38,9 +40,6 @@ pub(crate) struct Changes<'runs> {
 #[derive(Debug)]
 struct Pair<'runs> {
     record: &'runs Record,
-    /// As the earlier run has it.
-    before: f64,
-    /// What it is judged by.
     old: Summary,
     new: Summary,
     ratio: Option<Ratio>,
@@ -52,9 +51,15 @@ struct Pair<'runs> {
 /// To what moves with the machine.
 #[derive(Debug, Clone, Copy)]
 struct Ratio {
-    to: Arm,
+    to: Yardstick,
     old: Summary,
     new: Summary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Yardstick {
+    Arm(Arm),
+    Pace,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +88,8 @@ impl<'runs> Changes<'runs> {
     fn of(old: &'runs [Record], new: &'runs [Record]) -> Self {
         let has_ours = |record: &&Record| record.arms.contains_key(&Arm::Ours);
         let counterpart = |record: &&'runs Record| old.iter().find(|old| is_same_figure(old, record));
-        let pace = pace(old, new);
         let pairs: Vec<_> =
-            new.iter().filter_map(|record| Pair::of(counterpart(&record).filter(has_ours)?, record, pace)).collect();
+            new.iter().filter_map(|record| Pair::of(counterpart(&record).filter(has_ours)?, record)).collect();
         let in_all = old.iter().filter(has_ours).count() + new.iter().filter(has_ours).count();
         Self { only_in_one: in_all - 2 * pairs.len(), pairs }
     }
@@ -128,15 +132,6 @@ impl<'runs> Changes<'runs> {
     }
 }
 
-/// How much slower the machine is in the new run than in the old; 1 if they do not tell.
-fn pace(old: &[Record], new: &[Record]) -> f64 {
-    let bare = |records: &[Record]| {
-        let cost = records.iter().find(|record| record.id == "same-vm/packet-cost")?;
-        Some(cost.arms.get(&Arm::Bare)?.summary.median)
-    };
-    bare(old).zip(bare(new)).map_or(1.0, |(old, new)| new / old)
-}
-
 /// The title may say of how many pods a figure is.
 fn is_same_figure(one: &Record, other: &Record) -> bool {
     (&one.id, one.at, one.unit, &one.title) == (&other.id, other.at, other.unit, &other.title)
@@ -144,31 +139,32 @@ fn is_same_figure(one: &Record, other: &Record) -> bool {
 
 impl<'runs> Pair<'runs> {
     /// Of records of the same figure; `None` if ours is not in both.
-    fn of(old: &Record, new: &'runs Record, pace: f64) -> Option<Self> {
+    fn of(old: &Record, new: &'runs Record) -> Option<Self> {
         let (old_series, new_series) = (old.arms.get(&Arm::Ours)?, new.arms.get(&Arm::Ours)?);
+        let (old_summary, new_summary) = (old_series.summary, new_series.summary);
         let ratio = Ratio::of(old, new);
-        let is_time_alone = ratio.is_none() && new.unit == Unit::Nanoseconds;
-        let old_summary = if is_time_alone { old_series.summary.scaled(pace) } else { old_series.summary };
-        let new_summary = new_series.summary;
         let change = if old.is_fixed() && new.is_fixed() {
-            by_value(old_summary.median, new_summary.median, new.better)
+            by_value(old_summary.median, new_summary.median, LEAST, new.better)
         } else if new.unit.has_ratios() {
-            let own = beyond_spread_and_least(old_summary, new_summary, new.better);
-            let confirmed =
-                ratio.is_none_or(|Ratio { old, new: now, .. }| beyond_spread_and_least(old, now, new.better) == own);
+            let own = by_spread_and_value(old_summary, new_summary, LEAST, new.better);
+            let by_ratio = |Ratio { to, old, new: now }| by_spread_and_value(old, now, to.least(), new.better);
+            let confirmed = ratio.is_none_or(|ratio| by_ratio(ratio) == own);
             if confirmed { own } else { Change::NoDifference }
         } else {
             by_spread(old_summary, new_summary, new.better)
         };
         let has_rounds = old_series.samples.len().min(new_series.samples.len()) >= usize::from(FEWEST_ROUNDS);
         let is_judged = !new.is_tail() && !new.is_step() && (has_rounds || (old.is_fixed() && new.is_fixed()));
-        let before = old_series.summary.median;
-        Some(Self { record: new, before, old: old_summary, new: new_summary, ratio, change, is_judged })
+        Some(Self { record: new, old: old_summary, new: new_summary, ratio, change, is_judged })
     }
 
-    /// Of one; infinite from zero.
+    /// Of one, of what it is judged by; infinite from zero.
     fn relative_change(&self) -> f64 {
-        self.new.median / self.old.median - 1.0
+        let (old, new) = match self.ratio {
+            Some(Ratio { to: Yardstick::Pace, old, new }) => (old, new),
+            _ => (self.old, self.new),
+        };
+        new.median / old.median - 1.0
     }
 
     fn row(&self) -> [String; 8] {
@@ -187,28 +183,63 @@ impl<'runs> Pair<'runs> {
         };
         [
             self.record.place(),
-            unit.show(self.before),
+            unit.show(self.old.median),
             unit.show(self.new.median),
             change,
             ratio(|ratio| ratio.to.title().to_owned()),
-            ratio(|ratio| format!("{:.2}", ratio.old.median)),
-            ratio(|ratio| format!("{:.2}", ratio.new.median)),
+            ratio(|ratio| ratio.to.show(ratio.old.median)),
+            ratio(|ratio| ratio.to.show(ratio.new.median)),
             verdict.to_owned(),
         ]
     }
 }
 
 impl Ratio {
-    /// The bare pair's if both runs have it, else the first reference's that both have.
+    /// To the bare pair if both runs have it, else to the first reference that both have, else to the machine's pace.
     fn of(old: &Record, new: &Record) -> Option<Self> {
-        let mut yardsticks = Arm::PEERS.into_iter().filter(|arm| *arm == Arm::Bare || arm.is_reference());
-        yardsticks
-            .find_map(|to| Some(Self { to, old: old.ratios.get(&to)?.summary, new: new.ratios.get(&to)?.summary }))
+        let mut arms = Arm::PEERS.into_iter().filter(|arm| *arm == Arm::Bare || arm.is_reference());
+        let to_arm = arms.find_map(|to| {
+            let (old, new) = (old.ratios.get(&to)?.summary, new.ratios.get(&to)?.summary);
+            Some(Self { to: Yardstick::Arm(to), old, new })
+        });
+        to_arm.or_else(|| Some(Self { to: Yardstick::Pace, old: to_pace(old)?, new: to_pace(new)? }))
     }
 }
 
-fn beyond_spread_and_least(old: Summary, new: Summary, better: Better) -> Change {
-    match by_value(old.median, new.median, better) {
+/// Sample by sample.
+fn to_pace(record: &Record) -> Option<Summary> {
+    let ours = &record.arms.get(&Arm::Ours)?.samples;
+    let ratios: Vec<f64> = ours.iter().zip(&record.pace).map(|(ours, pace)| ours / pace).collect();
+    (!ratios.is_empty()).then(|| Summary::of(&ratios))
+}
+
+impl Yardstick {
+    /// How far apart ratios to it have to lie.
+    fn least(self) -> f64 {
+        match self {
+            Self::Arm(_) => LEAST,
+            Self::Pace => LEAST_ALONE,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Arm(arm) => arm.title(),
+            Self::Pace => "the machine's pace",
+        }
+    }
+
+    /// The pace is of a piece of work: how much of ours goes into it says nothing to people.
+    fn show(self, ratio: f64) -> String {
+        match self {
+            Self::Arm(_) => format!("{ratio:.2}"),
+            Self::Pace => String::new(),
+        }
+    }
+}
+
+fn by_spread_and_value(old: Summary, new: Summary, least: f64, better: Better) -> Change {
+    match by_value(old.median, new.median, least, better) {
         Change::NoDifference => Change::NoDifference,
         _ => by_spread(old, new, better),
     }
@@ -222,8 +253,8 @@ fn by_spread(old: Summary, new: Summary, better: Better) -> Change {
     }
 }
 
-fn by_value(old: f64, new: f64, better: Better) -> Change {
-    if (new - old).abs() <= LEAST * old.abs() { Change::NoDifference } else { direction(new > old, better) }
+fn by_value(old: f64, new: f64, least: f64, better: Better) -> Change {
+    if (new - old).abs() <= least * old.abs() { Change::NoDifference } else { direction(new > old, better) }
 }
 
 fn direction(is_higher: bool, better: Better) -> Change {

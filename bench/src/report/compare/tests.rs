@@ -76,16 +76,20 @@ fn ratio_that_moves_the_other_way_makes_no_difference() {
 
 #[test]
 fn time_that_nothing_stands_beside_is_judged_by_the_pace_of_the_machine() {
-    let of = |id: &str, arm, level: f64| {
-        Record::new(id, "time", None, Unit::Nanoseconds, BTreeMap::from([(arm, STEADY.map(|s| s * level).to_vec())]))
+    let of = |machine: f64, ours: f64| {
+        let samples = BTreeMap::from([(Arm::Ours, STEADY.map(|s| s * machine * ours).to_vec())]);
+        let pace = vec![machine; STEADY.len()];
+        Record { pace, ..Record::new("programs/x", "time", None, Unit::Nanoseconds, samples) }
     };
-    let run = |machine, ours| {
-        let records = vec![of("same-vm/packet-cost", Arm::Bare, machine), of("programs/x", Arm::Ours, machine * ours)];
-        sample::report(records)
-    };
-    let of_runs = |new: &Report| counts(&new.changes_since(&run(1.0, 1.0)).expect("comparable"));
-    assert_eq!(of_runs(&run(1.3, 1.0)), [0, 0, 1, 0, 0]);
-    assert_eq!(of_runs(&run(1.3, 1.2)), [0, 1, 0, 0, 0]);
+    let before = of(1.0, 1.0);
+    for machine in [1.0 / 1.2, 1.2] {
+        assert_eq!(of_records(before.clone(), of(machine, 1.0)), [0, 0, 1, 0, 0]);
+        assert_eq!(of_records(before.clone(), of(machine, 1.2)), [0, 0, 1, 0, 0], "no other work slows down as much");
+        assert_eq!(of_records(before.clone(), of(machine, 1.4)), [0, 1, 0, 0, 0]);
+        assert_eq!(of_records(before.clone(), of(machine, 0.6)), [1, 0, 0, 0, 0]);
+    }
+    let pace_alone = Record { pace: vec![1.4; STEADY.len()], ..before.clone() };
+    assert_eq!(of_records(before, pace_alone), [0, 0, 1, 0, 0]);
 }
 
 #[test]
