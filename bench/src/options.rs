@@ -22,7 +22,7 @@ use crate::{arm::Arm, plan::MOST_PODS};
 #[command(
     name = "bench",
     after_help = "Examples:\n  \
-        bench                                everything that users ask about, in 12 minutes\n  \
+        bench                                everything that users ask about, in 11 minutes\n  \
         bench --quick                        the figures that matter for a change, in 2 minutes\n  \
         bench --filter same-vm               one path, all figures\n  \
         bench --filter udp --filter connect  two loads, all paths\n  \

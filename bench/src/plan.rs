@@ -213,7 +213,7 @@ impl Plan {
 
     /// Whether an arm carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
     pub(crate) fn is_measured(&self, path: Path, load: Load, arm: Arm) -> bool {
-        let is_thorough = self.mode == Mode::Full || !self.arms.is_empty();
+        let is_thorough = self.is_thorough();
         let has_part = match arm {
             Arm::Bare => path == Path::SameVm,
             // What it is for: the share that is ours of a packet's cost and of a connection's.
@@ -222,9 +222,20 @@ impl Plan {
             Arm::BridgeLegacy => {
                 is_thorough || (path == Path::Internet && matches!(load, Load::Packets | Load::Connections))
             }
-            Arm::Ours | Arm::Bridge | Arm::Ptp => true,
+            Arm::Ptp => is_thorough || !matches!(load, Load::EightStreams | Load::UdpRoundTrips),
+            Arm::Ours | Arm::Bridge => true,
         };
         has_part && self.has_arm(arm)
+    }
+
+    /// Whether CNI calls are made to an arm's plugin.
+    pub(crate) fn is_called(&self, arm: Arm) -> bool {
+        self.has_arm(arm) && (arm != Arm::Ptp || self.is_thorough())
+    }
+
+    /// Whether what tells little more than its neighbours is measured too.
+    fn is_thorough(&self) -> bool {
+        self.mode == Mode::Full || !self.arms.is_empty()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -244,10 +255,10 @@ fn name(path: Path, load: Load) -> String {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (path, load) in &self.loads {
-            writeln!(f, "{:<28}{}, {}", name(*path, *load), path.title(), load.title())?;
+            writeln!(f, "{:<30}{}, {}", name(*path, *load), path.title(), load.title())?;
         }
         for topic in &self.topics {
-            writeln!(f, "{:<28}{}", topic.name(), topic.title())?;
+            writeln!(f, "{:<30}{}", topic.name(), topic.title())?;
         }
         Ok(())
     }

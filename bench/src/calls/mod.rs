@@ -72,7 +72,7 @@ pub(crate) fn measure(
 }
 
 pub(crate) fn arms(plan: &Plan) -> impl Iterator<Item = Arm> {
-    ARMS.into_iter().filter(|arm| plan.has_arm(*arm))
+    ARMS.into_iter().filter(|arm| plan.is_called(*arm))
 }
 
 /// Takes the samples of one arm with so many pods.
