@@ -146,8 +146,10 @@ fn assert_paths(report: &Value) {
     ] {
         let record = record(report, &format!("same-vm/{figure}"));
         let has_floor = ["packet", "connection"].iter().any(|kind| figure.starts_with(kind));
-        let expected: BTreeSet<&str> =
-            ["bare", "bridge", "ours", "ptp"].into_iter().chain(has_floor.then_some("floor")).collect();
+        // Of what tells little more than its neighbours.
+        let has_ptp = !["udp-round-trip", "throughput-8"].iter().any(|kind| figure.starts_with(kind));
+        let arms_besides = has_floor.then_some("floor").into_iter().chain(has_ptp.then_some("ptp"));
+        let expected: BTreeSet<&str> = ["bare", "bridge", "ours"].into_iter().chain(arms_besides).collect();
         assert_eq!(arms(record).into_iter().collect::<BTreeSet<_>>(), expected, "{figure}");
         for arm in record["arms"].as_object().expect("arms").values() {
             assert!(number(&arm["summary"]["low"]) > 0.0, "{record}");
@@ -208,9 +210,9 @@ fn assert_programs(report: &Value) {
         assert!(ids.iter().any(|id| id.starts_with(program)), "{program} in {ids:?}");
     }
     assert!(ids.iter().any(|id| id.ends_with("single runs")), "{ids:?}");
-    // The budget of a known flow: the endpoint's look-up, and two more.
+    // The budget of a known flow: its own look-up.
     let uses = record(report, "programs/from_endpoint: to another VM, uses of hashes");
-    assert!((1.0..=3.0).contains(&number(&uses["arms"]["ours"]["summary"]["median"])), "{uses}");
+    assert_eq!(number(&uses["arms"]["ours"]["summary"]["median"]), 1.0, "{uses}");
     for packet in ["from_endpoint: to another VM", "from_wire: from the Internet, undone"] {
         let executed = record(report, &format!("programs/{packet}, instructions"));
         assert!((50.0..5000.0).contains(&number(&executed["arms"]["ours"]["summary"]["median"])), "{executed}");
@@ -230,7 +232,7 @@ fn assert_calls(report: &Value) {
         for figure in ["p50", "p99", "all", "rate"] {
             let id = format!("calls/{verb}-{figure}");
             assert_eq!(places(report, &id), [1, 3], "{id}");
-            assert_eq!(arms(record(report, &id)), ["bridge", "ours", "ptp"], "{id}");
+            assert_eq!(arms(record(report, &id)), ["bridge", "ours"], "{id}");
         }
     }
     for id in ["calls/agent-memory", "calls/add-agent-cost", "calls/status-p99", "calls/nothing-p50"] {

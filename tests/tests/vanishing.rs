@@ -70,7 +70,7 @@ fn everything_vanishes_with_the_network() -> Result<()> {
 /// Runs itself as a child that builds a network with a process in it, and kills that child.
 #[test]
 fn everything_vanishes_when_the_process_is_killed() -> Result<()> {
-    const NAME: &str = "everything_vanishes_when_the_process_is_killed";
+    const NAME: &str = "vanishing::everything_vanishes_when_the_process_is_killed";
     const OBSERVER: &str = "AZURE_CNI_TESTS_OBSERVER";
     const STANDS: &str = "the network stands";
 

@@ -5,8 +5,10 @@
 
 use std::{
     ffi::OsString,
+    num::NonZero,
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result};
@@ -46,11 +48,19 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
         progress::show("examples in the documentation", tests(workspace, &["test", "--doc"], selection))?;
     }
     let mut tests = match runner {
-        Runner::Nextest => tests(workspace, &["nextest", "run", "--no-fail-fast"], selection),
+        Runner::Nextest => {
+            tests(workspace, &["nextest", "run", "--no-fail-fast", "--test-threads", &at_once()], selection)
+        }
         Runner::Cargo => tests(workspace, &["test", "--no-fail-fast"], selection),
     };
     eprintln!("==> tests");
     Err(tests.exec()).context("cannot run cargo")
+}
+
+/// How many tests run beside each other: more than there are cores, because those of the system mostly wait.
+fn at_once() -> String {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    (cores + cores.div_ceil(2)).to_string()
 }
 
 fn tests(workspace: &Workspace, subcommand: &[&str], selection: &Selection) -> Command {
