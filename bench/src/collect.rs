@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn time_that_stands_alone_keeps_the_pace_of_each_sample() {
+        let mut collector = Collector::default();
+        for (sample, pace) in [(1.0, 10.0), (2.0, 20.0)] {
+            collector.time_alone("leases/lease", "a lease", None, sample, pace);
+        }
+        let (records, _) = collector.finish();
+        assert_eq!((&*records[0].arms[&Arm::Ours].samples, &*records[0].pace), (&[1.0, 2.0][..], &[10.0, 20.0][..]));
+    }
+
+    #[test]
     fn distribution_of_runs_is_the_median_of_their_quantiles() {
         let mut collector = Collector::default();
         for level in [1.0, 9.0, 2.0] {

@@ -11,6 +11,7 @@ use crate::{
     pace,
     plan::{Plan, Topic},
     record::{At, Axis},
+    statistics::Summary,
 };
 use anyhow::{Context, Result};
 use azure_cni_agent::{
@@ -20,8 +21,9 @@ use azure_cni_agent::{
 
 /// Addresses: a small node's, a large node's, and all that the pods of a virtual network may have.
 const SIZES: [u32; 3] = [100, 1_000, 16_000];
-/// Lease and release, of one round.
+/// Lease and release, of one round, and in how many pieces: between them the machine's pace is taken.
 const TIMES: u32 = 20_000;
+const PIECES: usize = 20;
 const COOLDOWN: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure(plan: &Plan, collector: &mut Collector) -> Result<()> {
@@ -32,14 +34,15 @@ pub(crate) fn measure(plan: &Plan, collector: &mut Collector) -> Result<()> {
         for value in SIZES {
             let at = At { axis: Axis::PoolAddresses, value };
             let title = "A lease and its release";
-            collector.time_alone("leases/lease", title, Some(at), round(value)?, pace::sample());
+            let (took, pace) = round(value)?;
+            collector.time_alone("leases/lease", title, Some(at), took, pace);
         }
     }
     Ok(())
 }
 
-/// Half of the pool is held all the time; the other half goes round.
-fn round(addresses: u32) -> Result<f64> {
+/// Half of the pool is held all the time; the other half goes round. Nanoseconds of each lease, and of the machine's pace.
+fn round(addresses: u32) -> Result<(f64, f64)> {
     let mut leases = Leases::new(COOLDOWN, false);
     let first = u32::from(Ipv4Addr::new(10, 0, 0, 4));
     leases.set_pool((0..addresses).map(|number| IpAddr::V4(Ipv4Addr::from(first + number))));
@@ -49,13 +52,18 @@ fn round(addresses: u32) -> Result<f64> {
     }
     let ids = (0..TIMES).map(|number| id(addresses + number)).collect::<Result<Vec<_>>>()?;
     let mut now = COOLDOWN;
-    let began = Instant::now();
-    for id in &ids {
-        now += COOLDOWN;
-        black_box(leases.lease(id, &wish, now)?);
-        black_box(leases.release(id, now));
+    let (mut took, mut pace) = (Vec::new(), Vec::new());
+    for piece in ids.chunks(ids.len() / PIECES) {
+        let began = Instant::now();
+        for id in piece {
+            now += COOLDOWN;
+            black_box(leases.lease(id, &wish, now)?);
+            black_box(leases.release(id, now));
+        }
+        took.push(began.elapsed().as_nanos() as f64 / piece.len() as f64);
+        pace.push(pace::once());
     }
-    Ok(began.elapsed().as_nanos() as f64 / f64::from(TIMES))
+    Ok((Summary::of(&took).median, Summary::of(&pace).median))
 }
 
 /// As long as those of runtimes are.

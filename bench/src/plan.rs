@@ -294,6 +294,16 @@ mod tests {
     }
 
     #[test]
+    fn default_run_leaves_out_what_the_second_reference_adds_little_to() {
+        for (arguments, is_there) in [(&[][..], false), (&["--full"], true), (&["--arm", "ptp"], true)] {
+            let plan = plan(arguments);
+            assert_eq!(plan.is_called(Arm::Ptp), is_there, "{arguments:?}");
+            assert_eq!(plan.is_measured(Path::SameVm, Load::EightStreams, Arm::Ptp), is_there, "{arguments:?}");
+            assert!(plan.is_measured(Path::SameVm, Load::OneStream, Arm::Ptp), "{arguments:?}");
+        }
+    }
+
+    #[test]
     fn filters_add_up_and_name_what_the_mode_leaves_out() {
         let plan = plan(&["--quick", "--filter", "from-host/udp-packets", "--filter", "scale/"]);
         assert_eq!(plan.loads, [(Path::FromHost, Load::Packets)], "{plan}");

@@ -68,9 +68,6 @@ where
     fn write(&mut self, slot: u32) -> Result<(), DatapathError> {
         let pods = self.by_slot.get(&slot).into_iter().flatten();
         let wanted = Slot::of(pods.map(|(address, endpoint)| (*address, *endpoint)));
-        if self.cache.get(&slot, 0).map_err(in_map(self.names.endpoint_cache))? != wanted {
-            self.cache.set(slot, wanted, 0).map_err(in_map(self.names.endpoint_cache))?;
-        }
-        Ok(())
+        self.cache.set(slot, wanted, 0).map_err(in_map(self.names.endpoint_cache))
     }
 }

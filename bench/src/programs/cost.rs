@@ -22,7 +22,8 @@ pub(super) fn measure(rig: &Rig, rounds: u16, collector: &mut Collector) -> Resu
     let cases = cases::all(rig);
     let [repeated, single] = cases::shortest_way();
     for round in 0..rounds {
-        let around = time(rig, &single, round)? - time(rig, &repeated, round)?;
+        let (around_single, around_repeated) = time(rig, [&single, &repeated], round)?;
+        let around = around_single - around_repeated;
         for case in &cases {
             let (how, off, shortest) = match case.packets {
                 Packets::Same(_) => ("", 0.0, &repeated),
@@ -30,19 +31,24 @@ pub(super) fn measure(rig: &Rig, rounds: u16, collector: &mut Collector) -> Resu
             };
             let id = format!("programs/{}{how}", case.name());
             let title = format!("{}{how}", case.name());
-            let cost = time(rig, case, round)? - off;
-            collector.time_alone(&id, &title, None, cost, time(rig, shortest, round)?);
+            let (cost, pace) = time(rig, [case, shortest], round)?;
+            collector.time_alone(&id, &title, None, cost - off, pace);
         }
     }
     Ok(())
 }
 
-/// Nanoseconds, as the kernel tells them: the median of a round's runs.
-fn time(rig: &Rig, case: &Case, round: u16) -> Result<f64> {
-    let repeat = match case.packets {
-        Packets::Same(_) => REPEAT,
-        Packets::OneByOne(_) => 1,
+/// Nanoseconds of two cases, as the kernel tells them: the medians of a round's runs, which take turns, so that a machine that slows
+/// down slows down both.
+fn time(rig: &Rig, cases: [&Case; 2], round: u16) -> Result<(f64, f64)> {
+    let run = |case: &Case, number| -> Result<f64> {
+        let repeat = match case.packets {
+            Packets::Same(_) => REPEAT,
+            Packets::OneByOne(_) => 1,
+        };
+        Ok(case.run(rig, round * RUNS + number, repeat)?.as_nanos() as f64)
     };
-    let run = |number| Ok(case.run(rig, round * RUNS + number, repeat)?.as_nanos() as f64);
-    Ok(Summary::of(&(0..RUNS).map(run).collect::<Result<Vec<_>>>()?).median)
+    let in_turns = (0..RUNS).map(|number| Ok((run(cases[0], number)?, run(cases[1], number)?)));
+    let (one, other): (Vec<_>, Vec<_>) = in_turns.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    Ok((Summary::of(&one).median, Summary::of(&other).median))
 }

@@ -27,7 +27,7 @@ use crate::{
 /// Medians that lie less apart are alike.
 const LEAST: f64 = 0.02;
 /// Likewise of times that stand alone.
-const LEAST_ALONE: f64 = 0.25;
+const LEAST_ALONE: f64 = 0.1;
 
 /// Two runs' figures of azure-cni-ebpf.
 #[derive(Debug)]
