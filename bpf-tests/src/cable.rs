@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use azure_cni_agent::datapath::Hook;
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_datapath::Hook;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::node::{AZV_MAC, ip};

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use azure_cni_agent::datapath::HostPorts;
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::endpoint_cache::Slot;
 use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::layout::{ClaimTime, FragmentKey, FragmentPorts, NatHolder, NatKey};
+use azure_cni_datapath::HostPorts;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::Rig;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use azure_cni_agent::datapath::{AttachModes, Constants, Datapath, Settings};
+use azure_cni_datapath::{AttachModes, Constants, Datapath, Settings};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{create_dir_all, read_dir, remove_file, rename};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use azure_cni_agent::datapath::{Constants, Datapath, Settings, Tables};
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::layout::{Endpoint, RouteClass};
 use azure_cni_common::snat::PortRange;
+use azure_cni_datapath::{Constants, Datapath, Settings, Tables};
 use ipnet::IpNet;
 
 use crate::node::{Node, VETHS};

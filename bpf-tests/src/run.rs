@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use azure_cni_agent::datapath::Hook;
 use azure_cni_common::ABI;
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_datapath::Hook;
 
 use crate::{Frame, Rig, ifindex};
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use azure_cni_agent::datapath::{Endpoint, Hook, Sweeper};
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::drop_reason::DropReason::SourceNotOwned;
 use azure_cni_common::endpoint_cache::{Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
 use azure_cni_common::layout::{EndpointFlags, NatHolder, NatKey, RouteClass};
+use azure_cni_datapath::{Endpoint, Hook, Sweeper};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};
 

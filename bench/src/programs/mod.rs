@@ -13,8 +13,9 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::MapData;
-use azure_cni_agent::{config::DatapathConfig, datapath::Constants};
+use azure_cni_agent::config::DatapathConfig;
 use azure_cni_common::ABI;
+use azure_cni_datapath::Constants;
 use azure_cni_tests::Fabric;
 use bpf_tests::Rig;
 

@@ -17,7 +17,7 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use aya_obj::Object;
 use aya_obj::generated::bpf_func_info;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
-use azure_cni_agent::datapath::{Hook, OBJECT};
+use azure_cni_datapath::{Hook, OBJECT};
 
 use crate::Rig;
 use blocks::function_starts;
