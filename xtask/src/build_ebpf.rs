@@ -8,8 +8,9 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    elf, progress,
-    setup::{self, Facts},
+    elf,
+    machine::Facts,
+    progress, setup,
     toolchain::{TARGET, rust_flags},
     workspace::{Workspace, write_if_changed},
 };
@@ -26,7 +27,7 @@ pub(crate) enum Profile {
 
 pub(crate) fn run(workspace: &Workspace, facts: &Facts, profile: Profile) -> Result<()> {
     let (toolchain, linker) = setup::require(facts)?;
-    // Not the host's target directory: the two compilers would take turns in throwing away each other's work.
+    // Not the host's target directory: the two compilers would throw away each other's work.
     let target_dir = workspace.target.join("ebpf-build");
     let (name, directory) = match profile {
         Profile::Dev => ("dev", "debug"),

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::{
     build_ebpf::{self, PACKAGE},
-    progress,
-    setup::{self, DEBIAN_CARGO_CLIPPY, Facts},
+    machine::{DEBIAN_CARGO_CLIPPY, Facts},
+    progress, setup,
     toolchain::{TARGET, Toolchain, rust_flags},
     workspace::Workspace,
 };

@@ -14,6 +14,7 @@ mod test;
 
 mod compiler;
 mod elf;
+mod machine;
 mod progress;
 mod toolchain;
 mod workspace;
@@ -107,7 +108,7 @@ fn run(command: Chore) -> anyhow::Result<()> {
         Chore::Setup => setup::ensure(&workspace).map(drop),
         Chore::BuildEbpf { release } => {
             let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
-            build_ebpf::run(&workspace, &setup::probe(&workspace), profile)
+            build_ebpf::run(&workspace, &machine::probe(&workspace), profile)
         }
         Chore::Demo { arguments } => launch::run(&workspace, "demo", &arguments),
         Chore::Bench { arguments } => launch::run(&workspace, "bench", &arguments),

@@ -7,13 +7,12 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{
-    LINKER_VERSION,
-    facts::{BuildStd, Candidates, Facts, Lists, RustupToolchain},
-    packages::{LLVM_PREFIX, Need, PACKAGES, Package},
-};
 use crate::{
     compiler::{LINKER_LLVM, OLDEST_RUST, Version},
+    machine::{
+        BuildStd, Candidates, Facts, LINKER_VERSION, LLVM_PREFIX, Linker, Lists, Need, PACKAGES, Package,
+        RustupToolchain,
+    },
     toolchain::Toolchain,
 };
 
@@ -62,7 +61,7 @@ pub(crate) fn plan(facts: &Facts) -> Result<Plan, Obstacle> {
         Core::Steps(core) => steps.extend(core),
         Core::Packages => needs.push(Need::DebianRust),
     }
-    let build_linker = !facts.linker.as_ref().is_some_and(super::facts::Linker::suits);
+    let build_linker = !facts.linker.as_ref().is_some_and(Linker::suits);
     if build_linker {
         needs.push(Need::Linker);
     }

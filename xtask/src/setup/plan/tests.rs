@@ -1,7 +1,7 @@
 //! Machines, and what is to be done about each.
 
 use super::*;
-use crate::setup::facts::{DebianRust, Linker};
+use crate::machine::facts::DebianRust;
 
 const NIGHTLY: &str = "nightly-x86_64-unknown-linux-gnu";
 const STABLE: &str = "stable-x86_64-unknown-linux-gnu";
@@ -180,7 +180,7 @@ fn stale_lists_serve_where_they_know_the_packages() {
 }
 
 #[test]
-fn a_distribution_without_the_package_is_told_what_to_do() {
+fn a_distribution_without_the_package_gets_advice() {
     let known = offers(&[("iperf3", "3.16-1"), ("iproute2", "6.1.0"), ("iputils-ping", "3:2024")]);
     let facts = Facts { lists: Lists::Fresh(known), ..without_core() };
     assert_eq!(plan(&Facts { linker: None, ..facts.clone() }), Err(Obstacle::NoLlvm));
