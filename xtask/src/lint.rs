@@ -46,7 +46,7 @@ fn ebpf(workspace: &Workspace, facts: &Facts) -> Result<()> {
     };
     let mut lint = toolchain.cargo(workspace, if has_clippy { "clippy" } else { "check" });
     lint.args(["--package", PACKAGE, "--target", TARGET, "--release", "--target-dir"]);
-    lint.arg(workspace.target.join("ebpf-lint"));
+    lint.arg(build_ebpf::target_dir(workspace));
     if has_clippy {
         lint.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &[])).args(["--", "-D", "warnings"]);
         progress::show("clippy, for the eBPF programs", lint)

@@ -7,6 +7,7 @@
 
 mod setup;
 
+mod binaries;
 mod build_ebpf;
 mod launch;
 mod lint;
@@ -36,6 +37,9 @@ A first look, on a fresh machine, as root:
   cargo xtask demo                    a VNet out of network namespaces, with real traffic
   cargo xtask test                    formatting, lints, every test
 
+To install:
+  cargo xtask build                   azure-cni, azure-cni-agent and azure-cni-ctl, in target/dist
+
 While working:
   cargo xtask build-ebpf              after a change to the eBPF programs (the agent embeds the result)
   cargo xtask test snat               the tests that have `snat` in their name
@@ -43,7 +47,7 @@ While working:
   cargo xtask lint                    formatting and lints alone
   cargo xtask bench --quick           how fast it is, beside a bare veth pair
 
-`demo`, `bench` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
+`build`, `demo`, `bench` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
 
 #[derive(Debug, Subcommand)]
 enum Chore {
@@ -59,6 +63,8 @@ enum Chore {
         #[arg(long)]
         release: bool,
     },
+    /// Set up, and build the three binaries to install: azure-cni, azure-cni-agent and azure-cni-ctl, in target/dist
+    Build,
     /// Set up, build, and show the real agent and plugin carrying traffic on a VNet made of namespaces (root)
     #[command(after_help = "The demo's own options include:\n  \
         --keep     leave everything standing, and print how to look around\n  \
@@ -109,6 +115,13 @@ fn run(command: Chore) -> anyhow::Result<()> {
         Chore::BuildEbpf { release } => {
             let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
             build_ebpf::run(&workspace, &machine::probe(&workspace), profile)
+        }
+        Chore::Build => {
+            let facts = setup::ensure(&workspace)?;
+            build_ebpf::run(&workspace, &facts, build_ebpf::Profile::Release)?;
+            let installed = binaries::for_users(&workspace)?;
+            eprintln!("==> to install: {}", installed.display());
+            Ok(())
         }
         Chore::Demo { arguments } => launch::run(&workspace, "demo", &arguments),
         Chore::Bench { arguments } => launch::run(&workspace, "bench", &arguments),
