@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use crate::{binaries, build_ebpf, setup, workspace::Workspace};
 
 pub(crate) fn run(workspace: &Workspace, program: &str, arguments: &[OsString]) -> Result<()> {
-    let facts = setup::ensure(workspace)?;
+    let facts = setup::ensure(workspace, setup::Purpose::Build)?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     let installed = binaries::for_users(workspace)?;
 

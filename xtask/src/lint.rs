@@ -1,4 +1,5 @@
-//! `lint`: formatting and clippy, warnings denied; the host's packages with the host's compiler, the eBPF programs with theirs.
+//! `lint`: formatting, dependencies (deny.toml) and clippy, warnings denied; the host's packages with the host's compiler, the eBPF
+//! programs with theirs.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::{
 };
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let facts = setup::ensure(workspace)?;
+    let facts = setup::ensure(workspace, setup::Purpose::Check)?;
     // The agent embeds the programs, so that clippy cannot look at it without them.
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     check(workspace, &facts)
@@ -24,6 +25,11 @@ pub(crate) fn check(workspace: &Workspace, facts: &Facts) -> Result<()> {
     let mut format = workspace.cargo();
     format.args(["fmt", "--all", "--check"]);
     progress::show("formatting", format)?;
+
+    // Without advisories: their database comes from the network.
+    let mut deny = workspace.cargo();
+    deny.args(["deny", "--workspace", "--locked", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+    progress::show("licenses, bans and sources of dependencies", deny)?;
 
     // In the profile of the tests: build scripts and macros are then compiled once for both.
     let mut clippy = workspace.cargo();

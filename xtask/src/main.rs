@@ -54,7 +54,7 @@ enum Chore {
     /// Find what this machine lacks for building and testing, say so, and install it
     #[command(long_about = "Find what this machine lacks for building and testing, say so, and install it.\n\n\
         Looks for bpf-linker, for a compiler that has `core` for eBPF (a nightly with rust-src, else rust-src through rustup, else \
-        Debian's rustc-web), and for the programs that the tests run. Without root or network it prints the commands that remain and \
+        Debian's rustc-web), for the programs that the tests run, and for cargo-deny. Without root or network it prints the commands that remain and \
         exits with a failure.")]
     Setup,
     /// Compile the eBPF programs to target/ebpf/azure-cni-ebpf, which the agent embeds
@@ -93,7 +93,7 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Check formatting, and run clippy with warnings denied, the eBPF programs included
+    /// Check formatting, clippy with warnings denied (the eBPF programs included), and dependencies
     Lint,
 }
 
@@ -111,13 +111,13 @@ fn main() -> ExitCode {
 fn run(command: Chore) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     match command {
-        Chore::Setup => setup::ensure(&workspace).map(drop),
+        Chore::Setup => setup::ensure(&workspace, setup::Purpose::Check).map(drop),
         Chore::BuildEbpf { release } => {
             let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
             build_ebpf::run(&workspace, &machine::probe(&workspace), profile)
         }
         Chore::Build => {
-            let facts = setup::ensure(&workspace)?;
+            let facts = setup::ensure(&workspace, setup::Purpose::Build)?;
             build_ebpf::run(&workspace, &facts, build_ebpf::Profile::Release)?;
             let installed = binaries::for_users(&workspace)?;
             eprintln!("==> to install: {}", installed.display());

@@ -37,7 +37,8 @@ enum Runner {
 }
 
 pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
-    let facts = setup::ensure(workspace)?;
+    let purpose = if selection.lint { setup::Purpose::Check } else { setup::Purpose::Build };
+    let facts = setup::ensure(workspace, purpose)?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     if selection.lint {
         lint::check(workspace, &facts)?;

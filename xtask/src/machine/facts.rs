@@ -12,6 +12,8 @@ pub(crate) const LINKER_VERSION: &str = "0.13.0";
 pub(crate) struct Facts {
     pub(crate) root: bool,
     pub(crate) linker: Option<Linker>,
+    /// cargo-deny is installed, in any version.
+    pub(crate) deny: bool,
     /// In the order of preference: nightlies first, then the toolchain that runs us.
     pub(crate) rustup_toolchains: Vec<RustupToolchain>,
     pub(crate) debian: DebianRust,

@@ -20,6 +20,7 @@ pub(crate) fn probe(workspace: &Workspace) -> Facts {
     Facts {
         root: fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0),
         linker: linker(workspace),
+        deny: program("cargo-deny").is_some(),
         rustup_toolchains: rustup_toolchains(workspace),
         debian: DebianRust {
             compiler: answer(workspace.command(DEBIAN_RUSTC).arg("-vV")).and_then(|answer| Compiler::parse(&answer)),

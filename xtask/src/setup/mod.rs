@@ -8,6 +8,7 @@ mod steps;
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) use self::plan::Purpose;
 use self::plan::{Obstacle, Plan, Step};
 use crate::{
     machine::{Facts, LINKER_VERSION, Linker, Lists, candidates, probe},
@@ -15,13 +16,13 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Installs what is missing, and returns what the machine then has.
-pub(crate) fn ensure(workspace: &Workspace) -> Result<Facts> {
+/// Installs what the purpose needs and the machine lacks. Returns what the machine then has.
+pub(crate) fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Facts> {
     let mut facts = probe(workspace);
     let mut announced = Vec::new();
     let mut last = None;
     loop {
-        let plan = match plan::plan(&facts) {
+        let plan = match plan::plan(&facts, purpose) {
             Ok(plan) => plan,
             // What was announced is still to be done once there is a network.
             Err(obstacle @ Obstacle::NoLists(_)) => {
