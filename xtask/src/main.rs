@@ -13,6 +13,9 @@ mod launch;
 mod lint;
 mod test;
 
+#[cfg(test)]
+mod documents;
+
 mod compiler;
 mod elf;
 mod machine;
