@@ -18,9 +18,9 @@ struct Binary {
     name: &'static str,
 }
 
-const PLUGIN: Binary = Binary { package: "azure-cni-agent", name: "azure-cni" };
+const PLUGIN: Binary = Binary { package: "azure-cni-plugin", name: "azure-cni" };
 const AGENT: Binary = Binary { package: "azure-cni-agent", name: "azure-cni-agent" };
-const CTL: Binary = Binary { package: "azure-cni-agent", name: "azure-cni-ctl" };
+const CTL: Binary = Binary { package: "azure-cni-ctl", name: "azure-cni-ctl" };
 
 /// The packages of the demo and of the benchmark, which run from `target/release`.
 const TOOLS: [&str; 2] = ["azure-cni-tests", "azure-cni-bench"];
