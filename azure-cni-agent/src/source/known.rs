@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Origin;
 use crate::ipam::{MacAddress, Pool};
-use crate::state::write_durably;
+use crate::state::durable::{self, PRIVATE, PRIVATE_DIR};
 
 /// In the state directory.
 pub const FILE_NAME: &str = "pool.json";
@@ -47,7 +47,8 @@ impl Known {
     }
 
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
-        write_durably(dir, FILE_NAME, &serde_json::to_vec(self)?)
+        durable::create_dir(dir, PRIVATE_DIR)?;
+        durable::replace(&dir.join(FILE_NAME), &serde_json::to_vec(self)?, PRIVATE)
     }
 }
 
