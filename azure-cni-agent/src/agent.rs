@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use azure_cni_common::layout::EndpointFlags;
-use azure_cni_common::layout::RouteClass;
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::EndpointFlags;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 

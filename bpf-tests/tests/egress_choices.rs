@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use azure_cni_agent::datapath::{Constants, Endpoint};
 use azure_cni_common::drop_reason::DropReason::{MetadataBlocked, PlatformBlocked};
-use azure_cni_common::layout::{EndpointFlags, RouteClass};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::EndpointFlags;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, ifindex};
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 
 use crate::agent::Agent;
 use crate::cni::AttachmentId;

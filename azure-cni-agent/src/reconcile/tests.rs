@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 
 use super::grace::Grace;
 use super::plan::{Action, Repair, plan};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 use tempfile::TempDir;
 
 use crate::cni::AttachmentId;
