@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::family::TCP;
 
 /// Who sent a packet of a flow.
@@ -17,7 +19,7 @@ pub enum Sender {
 
 /// Who opened a flow, as far as it can be trusted to exist.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Origin(pub u8);
 
 impl Origin {
@@ -75,7 +77,7 @@ impl Event {
 
 /// The state of a flow as a set of facts.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct State(pub u8);
 
 impl State {
@@ -165,7 +167,7 @@ pub fn observe(state: State, sender: Sender, event: Event) -> Observed {
 
 /// How long a flow may stay silent before its entry counts as absent, in seconds.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Timeouts {
     pub tcp_half_open_secs: u32,
     pub tcp_established_secs: u32,

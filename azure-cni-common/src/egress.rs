@@ -3,8 +3,11 @@
 //! Right before fast: a destination that the host's stack may want to translate (a cluster service) goes up the stack.
 //! While the service prefixes are unknown, that is every destination outside the VNet.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::conntrack::Event;
 use crate::drop_reason::DropReason;
+use crate::endpoint::{Endpoint, EndpointFlags};
 use crate::family::{Ipv4, TCP};
 use crate::flow::{Nat, Path, Tuple};
 
@@ -12,7 +15,7 @@ use crate::flow::{Nat, Path, Tuple};
 ///
 /// A destination that no prefix covers is the Internet.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct RouteClass(pub u32);
 
 impl RouteClass {
@@ -48,6 +51,13 @@ pub struct SnatPolicy {
     pub is_on: bool,
     /// The pod has a public address of its own, or its network opts out.
     pub pod_keeps_source: bool,
+}
+
+impl SnatPolicy {
+    /// Of a pod's packets; `is_on` is of their family.
+    pub fn of(pod: &Endpoint, is_on: bool) -> Self {
+        Self { is_on, pod_keeps_source: pod.flags.has(EndpointFlags::KEEP_SOURCE) }
+    }
 }
 
 /// For a flow that a pod of this node opens: `class` is what the route table says of the destination, which is no pod

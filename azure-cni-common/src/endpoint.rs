@@ -4,11 +4,13 @@
 //! table has to be asked. A slot speaks for every address that is mapped to it, so "not local" is a hit too. Only the agent
 //! writes slots, with each change of the table. There are many more slots than pods, and the addresses of a /24 never share one.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::family::{Address, Ipv4, Ipv6};
 
 /// What is known of a pod by its address. Maps `ENDPOINTS4` and `ENDPOINTS6`: address → endpoint.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Endpoint {
     /// Index of the host veth, in the node's network namespace.
     pub ifindex: u32,
@@ -23,7 +25,7 @@ impl Endpoint {
 
 /// What is special about a pod, as a set of bits.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct EndpointFlags(pub u32);
 
 impl EndpointFlags {
@@ -54,7 +56,7 @@ pub fn slot_of<A: Address>(address: A) -> u32 {
 /// All zeros: none of them is a pod's. An array's value is not written in one go: whoever reads in between sees words of
 /// before and of after, and knows by `check`, or gets an answer that was right a moment ago.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
 pub struct Slot<A> {
     /// Of the only pod; zeros if there is none, or more than one.
     pub address: A,

@@ -2,6 +2,8 @@
 //!
 //! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the initiator left.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::conntrack::{Origin, Sender, State};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
 
@@ -32,7 +34,7 @@ impl<A: Address> Tuple<A> {
 
 /// Which half of a [`FlowKey`] a packet came from.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Side(pub u8);
 
 impl Side {
@@ -47,7 +49,7 @@ impl Side {
 /// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Maps
 /// `FLOWS4` and `FLOWS6`, and `HALF_OPEN4` and `HALF_OPEN6` until the flow is established.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, Immutable)]
 pub struct FlowKey<A> {
     pub low: A,
     pub high: A,
@@ -92,7 +94,7 @@ impl<A: Address> FlowKey<A> {
 
 /// How the packets of a flow travel between the pod and its peer, both ways.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Path(pub u8);
 
 impl Path {
@@ -110,7 +112,7 @@ impl Path {
 
 /// Whether the source of the initiator's packets is translated.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Nat(pub u8);
 
 impl Nat {
@@ -124,7 +126,7 @@ impl Nat {
 
 /// What is remembered of a flow: the value of all flow maps.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Flow {
     /// CLOCK_MONOTONIC, nanoseconds; from then on the entry counts as absent.
     pub expires_ns: u64,
@@ -154,6 +156,11 @@ impl Flow {
             // A socket of the host holds the port it is bound to, which is in the key.
             _ => self.path == Path::HOST,
         }
+    }
+
+    /// See [`State::is_assured`].
+    pub fn is_assured(&self) -> bool {
+        self.state.is_assured(self.origin)
     }
 
     pub fn is_live(&self, now_ns: u64) -> bool {

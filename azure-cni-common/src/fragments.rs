@@ -1,10 +1,12 @@
 //! What is remembered of a packet's first fragment, so that its later ones find their ports.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::family::{Be16, Ipv4, Ipv6};
 
 /// What the fragments of one packet have in common (RFC 791 section 3.2, RFC 8200 section 4.5). Maps `FRAGMENTS4`, 6.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
 pub struct FragmentKey<A> {
     pub source: A,
     pub destination: A,
@@ -15,7 +17,7 @@ pub struct FragmentKey<A> {
 
 /// What only the first fragment tells.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct FragmentPorts {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub expires_ns: u64,

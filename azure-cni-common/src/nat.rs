@@ -8,13 +8,15 @@
 #[cfg(test)]
 mod tests;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP};
 use crate::flow::Tuple;
 
 /// The wire side of a translation: what an answer looks like when it arrives. Maps `NAT4` and `NAT6`, and
 /// `NAT_HALF_OPEN4` and `NAT_HALF_OPEN6` until the other side has answered.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, Immutable)]
 pub struct NatKey<A> {
     pub remote: A,
     /// The node's address that the answer is sent to.
@@ -54,7 +56,7 @@ impl<A: Address> NatKey<A> {
 
 /// Who holds a port of the node towards one destination: a pod, or (with the node's own address) a socket of the host.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
 pub struct NatHolder<A> {
     pub address: A,
     pub port: Be16,
@@ -64,7 +66,7 @@ pub struct NatHolder<A> {
 /// When a port was claimed, in eighths of a second, wrapping after two hours: a claim is made a moment before its flow
 /// is remembered, and in that moment nobody else may take the port for one whose flow is over.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct ClaimTime(pub u16);
 
 impl ClaimTime {
@@ -107,7 +109,7 @@ impl<A: Address> NatHolder<A> {
 
 /// Ports that translated flows may use, both ends included. Host byte order.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct PortRange {
     pub first: u16,
     pub last: u16,

@@ -1,10 +1,12 @@
 //! What the programs report of a flow that was refused.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::family::Be16;
 
 /// A flow that was refused, for the agent to tell. Ring buffer `EVENTS`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct RefusedFlow {
     /// IPv4: the first four octets.
     pub source: [u32; 4],

@@ -4,15 +4,16 @@
 //! connection table once its flow is assured. An expired entry counts as absent, so the data path is right without anyone
 //! sweeping the tables.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_coarse_ns};
+use aya_ebpf::bindings::BPF_ANY;
 use azure_cni_common::conntrack::{Event, Observed, Origin, Sender, State, is_worth_writing, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
-use crate::maps::{self, Tables};
+use crate::globals;
 use crate::packet::{Headers, Packet};
+use crate::tables::{Tables, now_ns};
 
 pub enum Tracking {
     Known(KnownFlow),
@@ -40,12 +41,6 @@ pub struct NewFlow {
     by_initiator: State,
     by_responder: State,
     side: Side,
-}
-
-/// CLOCK_MONOTONIC at the last tick: a few milliseconds late at most, and a third of the cost of the exact time.
-pub fn now_ns() -> u64 {
-    // SAFETY: helper without arguments.
-    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Finds the packet's flow and enters the packet into it.
@@ -111,7 +106,7 @@ fn begin(sender: Sender, event: Event) -> State {
 
 #[inline(always)]
 fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64) {
-    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, protocol, state);
+    let expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, protocol, state);
     if state != flow.state || is_worth_writing(flow.expires_ns, expires_ns) {
         // SAFETY: as in `track`.
         let entry = unsafe { &mut *entry };
@@ -123,7 +118,7 @@ fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64)
 /// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
 #[inline(never)]
 fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_ns: u64) -> Result<(), i32> {
-    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, key.protocol(), state);
+    let expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, key.protocol(), state);
     let assured = Flow { state, expires_ns, ..*flow };
     F::flows().insert(key, &assured, u64::from(BPF_ANY))?;
     let _ = F::half_open().remove(key);
@@ -155,18 +150,6 @@ fn release_port<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
     // SAFETY: as above.
     if unsafe { F::half_open_translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
         let _ = F::half_open_translations().remove(&held);
-    }
-}
-
-/// Decides a flow's translation. The port first: whoever sees [`Nat::TRANSLATED`] finds it there.
-#[inline(never)]
-pub fn set_nat<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
-    let (key, _) = FlowKey::of(tuple);
-    if let Some(entry) = F::flows().get_ptr_mut(&key).or_else(|| F::half_open().get_ptr_mut(&key)) {
-        // SAFETY: as in `track`.
-        let entry = unsafe { &mut *entry };
-        entry.nat_port = port;
-        entry.nat = nat;
     }
 }
 
@@ -215,7 +198,7 @@ impl NewFlow {
 
 #[inline(always)]
 fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> Result<Path, DropReason> {
-    flow.expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
+    flow.expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
     if insert::<F>(tuple, &flow) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
 }
 
@@ -223,7 +206,7 @@ fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -
 #[inline(never)]
 fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
     let (key, _) = FlowKey::of(tuple);
-    if flow.state.is_assured(flow.origin) {
+    if flow.is_assured() {
         let is_there = F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok();
         // What has expired there must not give back this one's port.
         let _ = F::half_open().remove(&key);
@@ -231,14 +214,4 @@ fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
     } else {
         F::half_open().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
     }
-}
-
-/// The live flow of this key, as nothing but a look.
-#[inline(always)]
-pub fn peek<F: Tables>(key: &FlowKey<F::Address>, now_ns: u64) -> Option<&'static Flow> {
-    // SAFETY: as in `track`: each combination of old and new fields is a flow that could have been seen.
-    let flow = unsafe { F::flows().get(key) };
-    // SAFETY: as above.
-    let flow = flow.or_else(|| unsafe { F::half_open().get(key) })?;
-    if flow.is_live(now_ns) { Some(flow) } else { None }
 }

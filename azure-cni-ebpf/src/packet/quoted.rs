@@ -5,18 +5,7 @@ use azure_cni_common::conntrack::TcpFlags;
 use azure_cni_common::family::{Family, TCP, UDP};
 use azure_cni_common::flow::Tuple;
 
-use super::transport::{TransportHeader, icmp};
-use super::{EventKind, Headers, Kind, Packet, read};
-
-/// The IP header of a quoted packet.
-pub struct QuotedHeader<F: Family> {
-    pub(super) source: F::Address,
-    pub(super) destination: F::Address,
-    pub(super) protocol: u8,
-    pub(super) source_offset: u32,
-    pub(super) checksum: (u32, u16),
-    pub(super) transport_offset: u32,
-}
+use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TransportHeader, icmp, read};
 
 /// The packet that an ICMP error speaks of, as far as it is quoted: eight bytes behind its IP header are certain (RFC 792,
 /// RFC 4443 section 2.4 has more). Offsets are from the start of the frame.
