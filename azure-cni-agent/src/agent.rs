@@ -5,24 +5,25 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use azure_cni_api::AddressRequest;
+use azure_cni_api::cni::{AttachmentId, CniArgs, NetConf};
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointFlags;
+use azure_cni_datapath::{Datapath, DatapathError, Endpoint};
+use azure_cni_ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool};
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::cni::{AttachmentId, CniArgs, NetConf};
 use crate::commands::Faults;
 use crate::config::AgentConfig;
-use crate::datapath::{Datapath, DatapathError, Endpoint};
 use crate::events::Refusals;
-use crate::ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool, Wish};
 use crate::net::{HeldPort, Link, Netlink, NextHop};
 use crate::node;
 use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
 use crate::source::Followed;
 use crate::source::cns::{self, Cns, CnsError};
-use crate::state::{AttachmentRecord, BootTime, Store, StoreError};
+use crate::state::{AttachmentRecord, BootStamp, Store, StoreError};
 use crate::times::StepTimes;
 use crate::turns::Turns;
 
@@ -118,8 +119,8 @@ impl Agent {
         clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
     }
 
-    pub fn boot_time(&self) -> BootTime {
-        BootTime { boot_id: self.boot_id.clone(), since_boot: self.now() }
+    pub fn boot_time(&self) -> BootStamp {
+        BootStamp { boot_id: self.boot_id.clone(), since_boot: self.now() }
     }
 
     /// Addresses that were released a short time before the agent started still cool down.
@@ -134,11 +135,16 @@ impl Agent {
 
     /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
     /// To be called with its turn.
-    pub async fn lease(&self, id: &AttachmentId, wish: &Wish, args: &CniArgs) -> Result<Addresses, NotLeased> {
+    pub async fn lease(
+        &self,
+        id: &AttachmentId,
+        address_request: &AddressRequest,
+        args: &CniArgs,
+    ) -> Result<Addresses, NotLeased> {
         if let Some(cns) = &self.cns {
-            return Ok(cns::lease(self, cns, id, wish, args).await?);
+            return Ok(cns::lease(self, cns, id, address_request, args).await?);
         }
-        let leased = self.leases().lease(id, wish, self.now());
+        let leased = self.leases().lease(id, address_request, self.now());
         if leased.is_err() {
             // The source may list more by now.
             self.source.hurry();

@@ -58,10 +58,10 @@ fn text(config: &AgentConfig) -> serde_json::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use azure_cni_api::cni::{CAPABILITIES, CniVersion, Invocation};
     use serde_json::json;
 
     use super::*;
-    use crate::cni::{CAPABILITIES, CniVersion, Invocation};
 
     fn shipped() -> Value {
         serde_json::from_str(SHIPPED).unwrap()
@@ -76,7 +76,7 @@ mod tests {
             let mut netconf = conflist["plugins"][0].clone();
             netconf["cniVersion"] = json!(version);
             netconf["name"] = conflist["name"].clone();
-            let environment = crate::cni::sample::environment();
+            let environment = azure_cni_api::cni::sample::environment();
             let Invocation::Add(call) = Invocation::parse(&environment, &netconf).unwrap() else {
                 panic!("not an ADD")
             };

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use azure_cni_datapath::Hook;
+use azure_cni_ipam::Counts;
+
 use crate::agent::Agent;
-use crate::datapath::Hook;
-use crate::ipam::Counts;
 use crate::net::Link;
 use crate::node;
 

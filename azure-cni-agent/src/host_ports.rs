@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use azure_cni_common::family::TCP;
+use azure_cni_datapath::HostPorts;
 
 use crate::agent::Agent;
 use crate::config::PortRange;
-use crate::datapath::HostPorts;
 use crate::net::{HeldPort, held_ports};
 
 /// Asks the kernel which ports are held, and tells the data path if others are than before.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
+use azure_cni_api::socket::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, SourceStatus, Status, TableStatus};
+use azure_cni_datapath::TableFill;
+use azure_cni_ipam::Counts;
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::api::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, SourceStatus, Status, TableStatus};
-use crate::datapath::TableFill;
-use crate::ipam::Counts;
 use crate::{findings, source};
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {

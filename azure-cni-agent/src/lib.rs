@@ -4,20 +4,15 @@
 //! build an `endpoint` with `net` (netlink) and `datapath` (eBPF), out of an address of `ipam`, recorded in `state`.
 
 pub mod agent;
-pub mod api;
-pub mod cni;
 pub mod commands;
 pub mod config;
 pub mod conflist;
-pub mod datapath;
 pub mod endpoint;
 pub mod events;
 pub mod findings;
 pub mod host_ports;
 pub mod inspect;
-pub mod ipam;
 pub mod maintain;
-pub mod moment;
 pub mod net;
 pub mod node;
 pub mod reconcile;

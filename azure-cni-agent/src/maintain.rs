@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use azure_cni_datapath::{SweepReport, Sweeper};
+
 use crate::agent::Agent;
 use crate::commands::publish_routes;
-use crate::datapath::{SweepReport, Sweeper};
 use crate::events::follow_events;
 use crate::host_ports::follow_host_ports;
 use crate::node;

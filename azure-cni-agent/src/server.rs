@@ -1,10 +1,13 @@
-//! The agent's socket: one request and one response per connection, framed as [`crate::api`] says.
+//! The agent's socket: one request and one response per connection, framed as [`azure_cni_api::socket`] says.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::{CniError, Command, Invocation, NetConf, reported_version, version_answer};
+use azure_cni_api::socket::{CniRequest, MAX_FRAME, Request, Response};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -14,10 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::agent::Agent;
-use crate::api::{CniRequest, MAX_FRAME, Request, Response};
-use crate::cni::{CniError, Command, Invocation, NetConf, reported_version, version_answer};
 use crate::commands::Steps;
-use crate::moment::Moment;
 use crate::{commands, inspect};
 
 /// A caller that connects and says nothing is let go after this long.
@@ -149,7 +149,7 @@ async fn logged_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
 }
 
 async fn run_call(agent: &Arc<Agent>, call: &CniRequest, steps: &mut Steps) -> Result<Value, CniError> {
-    let asked = call.asked.unwrap_or_else(Moment::now);
+    let asked = call.asked.unwrap_or_else(BootTime::now);
     match Invocation::parse(&call.environment, &call.config)? {
         Invocation::Add(call) => {
             tell_ignored(agent, &call.config);

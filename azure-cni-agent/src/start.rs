@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::{Context, bail};
+use azure_cni_api::boot_time;
 use azure_cni_common::conntrack::Timeouts;
+use azure_cni_datapath::{AttachModes, Constants, Datapath, Hook, Settings};
+use azure_cni_ipam::{Leases, Pool};
 use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::commands::{self, Faults};
 use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
-use crate::datapath::{AttachModes, Constants, Datapath, Hook, Settings};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
-use crate::ipam::{Leases, Pool};
-use crate::moment;
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::reconcile;
@@ -32,7 +32,7 @@ impl Agent {
         if !nix::unistd::geteuid().is_root() {
             bail!("the agent makes interfaces and loads eBPF programs: run it as root");
         }
-        let boot_id = moment::boot_id().context("reading the boot id")?;
+        let boot_id = boot_time::boot_id().context("reading the boot id")?;
         let netlink = Netlink::here()?;
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
         let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
@@ -146,6 +146,7 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
 fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool, boot_id: &str) -> Settings {
     let ports = config.snat.port_range;
     Settings {
+        object: azure_cni_datapath::OBJECT,
         dir: config.bpffs_dir.clone(),
         constants: Constants {
             node_address: pool.primary,
@@ -159,7 +160,6 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
             block_imds: config.routing.block_imds,
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
-            count_uses: false,
         },
         max_flows: sizes.max_flows,
         max_half_open: sizes.max_half_open,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use azure_cni_api::cni::Command;
+use azure_cni_api::socket::StepTime;
 use hdrhistogram::Histogram;
 
-use crate::api::StepTime;
-use crate::cni::Command;
 use crate::commands::Steps;
 
 /// The name under which whole calls are counted.

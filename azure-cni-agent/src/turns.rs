@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use azure_cni_api::cni::AttachmentId;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-
-use crate::cni::AttachmentId;
 
 /// One lock per attachment that somebody is working on.
 #[derive(Default)]
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     fn id(container: &str) -> AttachmentId {
-        crate::cni::sample::attachment(container)
+        azure_cni_api::cni::sample::attachment(container)
     }
 
     #[tokio::test]

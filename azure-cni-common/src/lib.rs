@@ -25,4 +25,4 @@ pub mod refused_flow;
 /// Number of the layout of all pinned maps, part of the path they are pinned under.
 ///
 /// A change to a key, a value or the meaning of a bit takes a new number and a migration.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 1;

@@ -27,13 +27,13 @@ macro_rules! pod {
 
 macro_rules! pod_of_both_families {
     ($($type:ident { $($field:ident),+ })+) => {
-        $(pod_of_both_families!(for $type<Ipv4>, $type<Ipv6> has $($field),+);)+
+        $(pod_of_both_families!(both $type<Ipv4>, $type<Ipv6> => $($field),+);)+
     };
-    (for $v4:ty, $v6:ty has $($field:ident),+) => {
-        pod_of_both_families!(one $v4 has $($field),+);
-        pod_of_both_families!(one $v6 has $($field),+);
+    (both $v4:ty, $v6:ty => $($field:ident),+) => {
+        pod_of_both_families!(one $v4 => $($field),+);
+        pod_of_both_families!(one $v6 => $($field),+);
     };
-    (one $type:ty has $($field:ident),+) => {
+    (one $type:ty => $($field:ident),+) => {
         const _: () = is_from_bytes::<$type>();
         const _: () = assert!(size_of::<$type>() == 0 $(+ size_of_field(|value: &$type| &value.$field))+);
         // SAFETY: any bytes are a value. Each value is bytes: its fields are, and they leave no room between them. The lines above

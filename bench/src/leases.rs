@@ -14,10 +14,8 @@ use crate::{
     statistics::Summary,
 };
 use anyhow::{Context, Result};
-use azure_cni_agent::{
-    cni::AttachmentId,
-    ipam::{Leases, Wish},
-};
+use azure_cni_api::{AddressRequest, cni::AttachmentId};
+use azure_cni_ipam::Leases;
 
 /// Addresses: a small node's, a large node's, and all that the pods of a virtual network may have.
 const SIZES: [u32; 3] = [100, 1_000, 16_000];
@@ -46,7 +44,7 @@ fn round(addresses: u32) -> Result<(f64, f64)> {
     let mut leases = Leases::new(COOLDOWN, false);
     let first = u32::from(Ipv4Addr::new(10, 0, 0, 4));
     leases.set_pool((0..addresses).map(|number| IpAddr::V4(Ipv4Addr::from(first + number))));
-    let wish = Wish::default();
+    let wish = AddressRequest::default();
     for number in 0..addresses / 2 {
         leases.lease(&id(number)?, &wish, Duration::ZERO)?;
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use azure_cni_agent::datapath::HostPorts;
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::endpoint::Slot;
@@ -13,9 +12,10 @@ use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::nat::{ClaimTime, NatHolder, NatKey};
+use azure_cni_datapath::HostPorts;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::Rig;
+use crate::rig::Rig;
 
 /// Source and destination as the programs name them.
 pub fn tuple<I, A: From<I>>(source: (I, u16), destination: (I, u16), protocol: u8) -> Tuple<A> {

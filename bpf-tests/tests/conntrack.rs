@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use azure_cni_agent::datapath::Constants;
 use azure_cni_common::conntrack::{State, Timeouts};
 use azure_cni_common::flow::Nat;
+use azure_cni_datapath::Constants;
 use bpf_tests::Promise::{Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, now_ns, tuple};
 

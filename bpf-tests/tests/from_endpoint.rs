@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use azure_cni_agent::datapath::{Endpoint, Hook};
 use azure_cni_common::drop_reason::DropReason::{PlatformBlocked, SourceNotOwned};
+use azure_cni_datapath::{Endpoint, Hook};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict, ifindex};
 

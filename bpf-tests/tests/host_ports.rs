@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use azure_cni_agent::datapath::HostPorts;
 use azure_cni_common::drop_reason::DropReason::NatPortsExhausted;
+use azure_cni_datapath::HostPorts;
 use bpf_tests::Promise::{Dropped, ToWire};
 use bpf_tests::{Frame, Rig, Verdict};
 

@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use azure_cni_agent::datapath::Hook;
 use azure_cni_common::drop_reason::DropReason::{IcmpNotTranslated, SourceNotOwned};
+use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, tuple};
 

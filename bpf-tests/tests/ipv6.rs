@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use azure_cni_agent::datapath::Constants;
 use azure_cni_common::drop_reason::DropReason::{FragmentNotTranslated, IcmpNotTranslated, Malformed, SourceNotOwned};
+use azure_cni_datapath::Constants;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{DESTINATION_OPTIONS, FRAGMENT, Frame, HOP_BY_HOP, IcmpError, ROUTING, Rig, tuple};
 

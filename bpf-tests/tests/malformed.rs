@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use azure_cni_agent::datapath::Hook;
 use azure_cni_common::drop_reason::DropReason::Malformed;
+use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, ToWire, Untouched};
 use bpf_tests::{Frame, Offload, Rig, Verdict};
 

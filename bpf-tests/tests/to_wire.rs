@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use azure_cni_agent::datapath::Hook;
 use azure_cni_common::drop_reason::DropReason::{FragmentNotTranslated, IcmpNotTranslated, PlatformBlocked};
+use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, Passes, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict};
 

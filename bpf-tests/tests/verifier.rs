@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use azure_cni_agent::datapath::{Hook, OBJECT, loader};
+use azure_cni_datapath::{Hook, OBJECT, loader};
 use bpf_tests::Rig;
 
 /// BPF_OBJ_NAME_LEN (include/uapi/linux/bpf.h) less the closing zero; the kernel cuts longer names off.

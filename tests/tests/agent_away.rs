@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use azure_cni_agent::commands::{Faults, Step};
-use azure_cni_agent::moment::{Moment, boot_id};
-use azure_cni_agent::spool::{Folder, SpooledCall, SpooledRequest};
+use azure_cni_api::boot_time::{BootTime, boot_id};
+use azure_cni_api::spool::{Folder, SpooledCall, SpooledRequest};
 use azure_cni_tests::{CniCall, CniOutput, Fabric, FabricBuilder, Pod, Result, Station, Vm};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ fn waiting(vm: &Vm) -> Vec<String> {
     names
 }
 
-fn del_of(pod: &Pod, asked: Moment) -> SpooledRequest {
+fn del_of(pod: &Pod, asked: BootTime) -> SpooledRequest {
     let attachment = serde_json::from_value(json!({
         "network": "azure", "containerId": pod.container_id(), "ifname": "eth0",
     }));
@@ -102,7 +102,7 @@ fn add_carries_out_first_what_was_written_while_the_agent_was_starting() -> Resu
     let pod = vm.add_pod("a")?;
     let echo = azure_cni_tests::probe::EchoServer::start(vm)?;
     // The plugin found no agent; a moment later there was one.
-    Folder::open(&vm.spool_dir()).expect("a folder").put(&del_of(&pod, Moment::now())).expect("it has room");
+    Folder::open(&vm.spool_dir()).expect("a folder").put(&del_of(&pod, BootTime::now())).expect("it has room");
     let again = vm.cni(&pod.call("ADD")?)?;
     assert!(again.status.success(), "{again:?}");
     assert_eq!(waiting(vm), [""; 0]);
@@ -117,11 +117,11 @@ fn add_carries_out_first_what_was_written_while_the_agent_was_starting() -> Resu
 fn del_of_before_the_last_add_is_dropped_however_late_it_is_written() -> Result<()> {
     let net = fabric().start()?;
     let vm = net.vm(0);
-    let before = Moment::now();
+    let before = BootTime::now();
     let pod = vm.add_pod("a")?;
     let folder = Folder::open(&vm.spool_dir()).expect("a folder");
     folder.put(&del_of(&pod, before)).expect("it has room");
-    let of_another_boot = SpooledRequest { boot_id: "another".to_owned(), ..del_of(&pod, Moment::now()) };
+    let of_another_boot = SpooledRequest { boot_id: "another".to_owned(), ..del_of(&pod, BootTime::now()) };
     folder.put(&of_another_boot).expect("it has room");
     vm.restart_agent()?;
     assert_eq!(waiting(vm), [""; 0]);
@@ -135,7 +135,7 @@ fn running_agent_finds_what_was_written_a_moment_too_late() -> Result<()> {
     let net = fabric().start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
-    Folder::open(&vm.spool_dir()).expect("a folder").put(&del_of(&pod, Moment::now())).expect("it has room");
+    Folder::open(&vm.spool_dir()).expect("a folder").put(&del_of(&pod, BootTime::now())).expect("it has room");
     vm.await_log("the request", NEXT_ROUND, |log| log.contains("is carried out"))?;
     vm.expect_clean()
 }

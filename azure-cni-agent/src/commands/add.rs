@@ -5,6 +5,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
+use azure_cni_api::labels;
+use azure_cni_api::names;
+use azure_cni_api::names::HOST_MAC;
+use azure_cni_ipam::Addresses;
 use futures::future::join;
 use ipnet::IpNet;
 
@@ -14,18 +20,15 @@ use super::step::Step;
 use super::steps::Steps;
 use super::{addresses_of, open_pod_netns, publish_added, publish_routes, turn};
 use crate::agent::Agent;
-use crate::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
-use crate::endpoint::{self, Endpoint, HOST_MAC, gateway_for};
+use crate::endpoint::{Endpoint, gateway_for};
 use crate::findings::{self, Finding};
-use crate::ipam::Addresses;
-use crate::moment::Moment;
 use crate::net::{Netns, RouteEntry};
 use crate::spool;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
 
 /// Attaches a pod. The same call again for an attachment that stands gives the same result.
-pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut Steps) -> Result<AddResult, CniError> {
+pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: BootTime, steps: &mut Steps) -> Result<AddResult, CniError> {
     let _turn = turn(agent, &call.attachment, steps).await?;
     let netns = open_pod_netns(&call.netns)?;
     if let Err(error) = spool::carry_out_before_add(agent, &call.attachment).await {
@@ -42,7 +45,7 @@ pub async fn add(agent: &Arc<Agent>, call: AddCall, asked: Moment, steps: &mut S
         // Refused if it asks for another address than it has: the runtime would be told what it did not ask for.
         steps.run(Step::Lease, lease(agent, &call)).await?;
         tracing::info!(attachment = %call.attachment, "stands already");
-        let record = AttachmentRecord { asked, made: Moment::now(), ..*record };
+        let record = AttachmentRecord { asked, made: BootTime::now(), ..*record };
         write(agent, record.clone(), steps).await?;
         return result(&call, &record);
     }
@@ -89,7 +92,7 @@ async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Rec
 async fn attach(
     agent: &Arc<Agent>,
     call: &AddCall,
-    asked: Moment,
+    asked: BootTime,
     netns: &Netns,
     node: &[Finding],
     steps: &mut Steps,
@@ -118,13 +121,13 @@ async fn attach(
     let endpoint = Endpoint {
         addresses,
         node_addresses: pool.primaries(),
-        host_interface: endpoint::host_interface(id),
+        host_interface: names::host_interface(id),
         pod_interface: id.ifname.to_string(),
-        pod_mac: call.config.mac.unwrap_or_else(|| endpoint::pod_mac(id)),
+        pod_mac: call.config.mac.unwrap_or_else(|| names::pod_mac(id)),
         mtu: agent.pod_mtu(call.config.mtu),
     };
     let keep_source = call.config.keep_source;
-    let alias = endpoint::label::alias(id, &call.netns);
+    let alias = labels::alias(id, &call.netns);
     let ifindex = build(agent, &endpoint, &alias, netns, keep_source, steps, undo).await?;
 
     let record = AttachmentRecord {
@@ -140,7 +143,7 @@ async fn attach(
         via_host: call.config.ips_to_route_via_host.clone(),
         keep_source,
         asked,
-        made: Moment::now(),
+        made: BootTime::now(),
     };
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
@@ -156,7 +159,7 @@ async fn attach(
 }
 
 async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
-    Ok(agent.lease(&call.attachment, &call.config.wish, &call.args).await?)
+    Ok(agent.lease(&call.attachment, &call.config.address_request, &call.args).await?)
 }
 
 async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut Steps) -> Result<(), Failure> {

@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use azure_cni_api::labels;
+use azure_cni_api::names::HOST_MAC;
+use azure_cni_datapath::Hook;
 use futures::TryFutureExt;
 use futures::future::try_join;
 
@@ -12,8 +15,7 @@ use super::error::Failure;
 use super::step::Step;
 use super::steps::Steps;
 use crate::agent::Agent;
-use crate::datapath::Hook;
-use crate::endpoint::{self, Endpoint, EndpointError, HOST_MAC, label};
+use crate::endpoint::{self, Endpoint, EndpointError};
 use crate::net::{Link, Netlink, Netns, VethSpec};
 use crate::undo::Undo;
 
@@ -36,7 +38,7 @@ pub(super) async fn build(
     let (in_pod, ()) = steps.run(Step::Veth, try_join(in_pod, make_veth(agent, endpoint, netns))).await?;
 
     let labelled = async {
-        let label = agent.netlink.label_link(&endpoint.host_interface, label::GROUP, alias);
+        let label = agent.netlink.label_link(&endpoint.host_interface, labels::GROUP, alias);
         let (ifindex, ()) =
             try_join(endpoint::index_of(&agent.netlink, &endpoint.host_interface), label.map_err(EndpointError::from))
                 .await?;
@@ -80,7 +82,7 @@ async fn make_veth(agent: &Agent, endpoint: &Endpoint, netns: &Netns) -> Result<
     let spec = VethSpec {
         host_name: &endpoint.host_interface,
         host_mac: HOST_MAC,
-        host_group: label::GROUP,
+        host_group: labels::GROUP,
         pod_name: &endpoint.pod_interface,
         pod_mac: endpoint.pod_mac,
         pod_netns: netns,
@@ -109,6 +111,6 @@ async fn remove_leftover(agent: &Agent, name: &str) -> Result<bool, Failure> {
 
 /// Of an agent that labelled nothing yet, the pins tell.
 fn is_ours(agent: &Agent, link: &Link) -> bool {
-    label::is_labelled(link)
+    endpoint::is_labelled(link)
         || (link.is_veth && agent.datapath.pinned_interfaces().is_ok_and(|pins| pins.contains(&link.name)))
 }

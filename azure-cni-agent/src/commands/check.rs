@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use azure_cni_api::cni::{CheckCall, CniError};
+use azure_cni_datapath::Hook;
+use azure_cni_ipam::Addresses;
+
 use super::error::Failure;
 use super::steps::Steps;
 use super::{addresses_of, open_pod_netns, turn};
 use crate::agent::Agent;
-use crate::cni::{CheckCall, CniError};
-use crate::datapath::Hook;
 use crate::endpoint::Endpoint;
-use crate::ipam::Addresses;
 use crate::net::{Netlink, Netns};
 use crate::state::AttachmentRecord;
 

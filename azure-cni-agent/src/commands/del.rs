@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use azure_cni_api::cni::{AttachmentId, CniError, DelCall};
+use azure_cni_api::names;
+use azure_cni_datapath::Hook;
+
 use super::error::Failure;
 use super::step::Step;
 use super::steps::Steps;
 use super::{publish_removed, turn};
 use crate::agent::Agent;
-use crate::cni::{AttachmentId, CniError, DelCall};
-use crate::datapath::Hook;
-use crate::endpoint;
 use crate::state::AttachmentRecord;
 
 /// Detaches a pod. Succeeds for what is not there, and any number of times.
@@ -32,7 +33,7 @@ pub(crate) async fn detach(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut St
 
 async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut Steps) -> Result<(), CniError> {
     let record = steps.run(Step::Look, async { Ok(agent.record(id).await?) }).await?;
-    let interface = endpoint::host_interface(id);
+    let interface = names::host_interface(id);
     let addresses = addresses(agent, id, record.as_ref());
 
     if record.is_some() {

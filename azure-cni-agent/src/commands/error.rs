@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use azure_cni_api::cni::CniError;
+use azure_cni_datapath::DatapathError;
+
 use crate::agent::NotLeased;
-use crate::cni::CniError;
-use crate::datapath::DatapathError;
 use crate::endpoint::EndpointError;
 use crate::net::NetError;
 use crate::source::cns::CnsError;

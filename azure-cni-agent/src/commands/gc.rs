@@ -4,17 +4,18 @@
 
 use std::sync::Arc;
 
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::{AttachmentId, CniError, GcCall};
+
 use super::del::detach;
 use super::error::Failure;
 use super::steps::Steps;
 use super::turn;
 use crate::agent::Agent;
-use crate::cni::{AttachmentId, CniError, GcCall};
-use crate::moment::Moment;
 use crate::state::AttachmentRecord;
 
 /// Frees every attachment of this network that is not in the list and stood when the runtime made the call.
-pub async fn collect(agent: &Arc<Agent>, call: &GcCall, asked: Moment, steps: &mut Steps) -> Result<(), CniError> {
+pub async fn collect(agent: &Arc<Agent>, call: &GcCall, asked: BootTime, steps: &mut Steps) -> Result<(), CniError> {
     let records = agent.records().await.map_err(Failure::from)?;
     let stale = records.into_iter().filter(|record| is_stale(record, call, asked));
     let mut failures = Vec::new();
@@ -33,7 +34,7 @@ async fn free(
     agent: &Arc<Agent>,
     id: &AttachmentId,
     call: &GcCall,
-    asked: Moment,
+    asked: BootTime,
     steps: &mut Steps,
 ) -> Result<bool, CniError> {
     let _turn = turn(agent, id, steps).await?;
@@ -44,7 +45,7 @@ async fn free(
     detach(agent, id, steps).await.map(|()| true)
 }
 
-fn is_stale(record: &AttachmentRecord, call: &GcCall, asked: Moment) -> bool {
+fn is_stale(record: &AttachmentRecord, call: &GcCall, asked: BootTime) -> bool {
     record.id.network == call.network.name && !call.valid_attachments.contains(&record.id) && record.made < asked
 }
 
@@ -59,11 +60,12 @@ fn combined(failures: Vec<(AttachmentId, CniError)>) -> Result<(), CniError> {
 
 #[cfg(test)]
 mod tests {
+    use azure_cni_api::spool::SpooledRequest;
+
     use super::*;
-    use crate::spool::SpooledRequest;
     use crate::state::sample::record;
 
-    const ASKED: Moment = Moment::from_nanos(100);
+    const ASKED: BootTime = BootTime::from_nanos(100);
 
     fn stale(record: &AttachmentRecord, valid: &[&AttachmentRecord]) -> bool {
         let valid = valid.iter().map(|record| record.id.clone()).collect();
@@ -83,8 +85,11 @@ mod tests {
     #[test]
     fn what_was_made_since_the_runtime_asked_is_kept_also_if_it_was_asked_for_before() {
         for (asked, made, expected) in [(0, 0, true), (98, 99, true), (99, 100, false), (101, 102, false)] {
-            let record =
-                AttachmentRecord { asked: Moment::from_nanos(asked), made: Moment::from_nanos(made), ..record("a") };
+            let record = AttachmentRecord {
+                asked: BootTime::from_nanos(asked),
+                made: BootTime::from_nanos(made),
+                ..record("a")
+            };
             assert_eq!(stale(&record, &[]), expected, "{asked} {made}");
         }
     }

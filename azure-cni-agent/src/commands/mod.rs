@@ -12,7 +12,14 @@ mod status;
 mod step;
 mod steps;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
+
 pub use add::add;
+use azure_cni_api::cni::{AttachmentId, CniError};
+use azure_cni_ipam::Addresses;
 pub use check::check;
 pub use del::del;
 pub(crate) use del::detach;
@@ -23,17 +30,9 @@ pub(crate) use rebuild::rebuild;
 pub use status::status;
 pub use step::Step;
 pub use steps::Steps;
-
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{MutexGuard, PoisonError};
-
 use tokio::sync::OwnedMutexGuard;
 
 use crate::agent::Agent;
-use crate::cni::{AttachmentId, CniError};
-use crate::ipam::Addresses;
 use crate::net::Netns;
 use crate::state::AttachmentRecord;
 

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use azure_cni_api::cni::CniError;
+use azure_cni_api::labels;
+
 use super::addresses_of;
 use super::build::build;
 use super::error::Failure;
 use super::step::Step;
 use super::steps::Steps;
 use crate::agent::Agent;
-use crate::cni::CniError;
-use crate::endpoint::{self, Endpoint, EndpointError};
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::net::Netns;
 use crate::state::AttachmentRecord;
 use crate::undo::Undo;
@@ -29,7 +31,7 @@ pub(crate) async fn rebuild(agent: &Arc<Agent>, record: AttachmentRecord) -> Res
         pod_mac: record.pod_mac,
         mtu: record.mtu,
     };
-    let alias = endpoint::label::alias(&record.id, &record.netns);
+    let alias = labels::alias(&record.id, &record.netns);
     let (mut steps, mut undo) = (Steps::default(), Undo::default());
     let done = async {
         let host_ifindex = build(agent, &endpoint, &alias, &netns, record.keep_source, &mut steps, &mut undo).await?;

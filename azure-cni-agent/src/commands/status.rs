@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use azure_cni_api::cni::{CniError, StatusCall};
+
 use crate::agent::Agent;
-use crate::cni::{CniError, StatusCall};
 use crate::findings::{self, Effect, Finding};
 
 /// Fails with everything that keeps pods from being added.

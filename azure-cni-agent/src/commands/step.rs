@@ -84,8 +84,9 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
+    use azure_cni_api::socket::LONGEST_CALL;
+
     use super::*;
-    use crate::api::LONGEST_CALL;
 
     #[test]
     fn a_call_whose_every_step_takes_its_time_ends_before_the_plugin_gives_up() {

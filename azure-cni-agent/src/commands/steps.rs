@@ -100,7 +100,7 @@ mod tests {
         steps.run(Step::Lease, async { Ok(()) }).await.unwrap();
         let failure = steps.run(Step::Veth, std::future::pending::<Result<(), _>>()).await.unwrap_err();
         assert_eq!(failure.to_string(), "step veth took longer than 4 s");
-        let error = crate::cni::CniError::from(failure);
+        let error = azure_cni_api::cni::CniError::from(failure);
         assert_eq!(u32::from(error.code), 11);
         assert_eq!(steps.taken().iter().map(|(step, _)| *step).collect::<Vec<_>>(), [Step::Lease, Step::Veth]);
         assert!(steps.to_string().starts_with("lease=0.0"), "{steps}");

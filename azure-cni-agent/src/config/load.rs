@@ -72,9 +72,10 @@ fn invalid(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::{AttachMode, PoolSource};
     use super::*;
-    use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<AgentConfig, String> {
         AgentConfig::parse(text, Path::new("agent.toml")).map_err(|error| error.to_string())

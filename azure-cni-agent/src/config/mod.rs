@@ -23,22 +23,20 @@ mod documents;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
+use azure_cni_api::cni::InterfaceName;
+use azure_cni_api::socket::DEFAULT_SOCKET;
+use azure_cni_api::spool::DEFAULT_DIR;
 pub use check::check_port_range;
 pub use error::ConfigError;
+use ipnet::IpNet;
 pub use level::{LogLevel, UnknownLogLevel};
 pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
+use serde::{Deserialize, Serialize};
 pub use sizes::TableSizes;
 pub use source::{PoolConfig, PoolSource};
 pub use timeouts::TimeoutsConfig;
 pub use url::{HttpUrl, InvalidUrl};
-
-use crate::api::DEFAULT_SOCKET;
-use crate::cni::InterfaceName;
-use crate::spool::DEFAULT_DIR;
 
 /// Where the agent looks for its configuration when the command line names no file.
 pub const DEFAULT_PATH: &str = "/etc/azure-cni/agent.toml";

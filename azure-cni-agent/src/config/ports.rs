@@ -111,8 +111,9 @@ impl fmt::Display for PortRange {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn any_range() -> impl Strategy<Value = PortRange> {
         (1u16.., 1u16..).prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap())

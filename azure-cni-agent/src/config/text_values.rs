@@ -3,11 +3,10 @@
 
 use std::net::IpAddr;
 
+use azure_cni_api::cni::InterfaceName;
+use azure_cni_api::cni::attachment::InvalidName;
 use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error};
-
-use crate::cni::InterfaceName;
-use crate::cni::attachment::InvalidName;
 
 pub(super) fn interface<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<InterfaceName>, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -102,8 +102,9 @@ impl fmt::Debug for HttpUrl {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn url(text: &str) -> HttpUrl {
         text.parse().unwrap()

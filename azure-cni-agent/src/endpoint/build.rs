@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use azure_cni_api::names::HOST_MAC;
+use azure_cni_ipam::Addresses;
 use futures::future::{try_join_all, try_join4};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{GATEWAY, HOST_MAC, gateway_for};
-use crate::ipam::Addresses;
+use super::{GATEWAY, gateway_for};
 use crate::net::{NeighbourEntry, NetError, Netlink, Netns, NetnsError, RouteEntry, sysctl};
 
 /// The kernel's worker needs microseconds on an idle machine.

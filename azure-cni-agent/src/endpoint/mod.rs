@@ -2,22 +2,19 @@
 //! the pod's and the host's side.
 
 mod build;
-pub mod label;
-mod names;
-
-pub use build::{Endpoint, EndpointError, await_carrier, build_host_side, build_pod_side, index_of};
-pub use names::{host_interface, pod_mac};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use azure_cni_api::{labels, names};
+pub use build::{Endpoint, EndpointError, await_carrier, build_host_side, build_pod_side, index_of};
+
+use crate::net::Link;
 
 /// The pod's default gateway: no host has it, a permanent neighbour entry stands for it.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// Likewise of IPv6. On the wire the platform's router has this address.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x1234, 0x5678, 0x9abc);
-
-/// Of every host veth. Constant, so that nothing on the node rewrites it, and so that pods need not learn it.
-pub const HOST_MAC: [u8; 6] = [0xaa; 6];
 
 /// Of the platform's IPv6 router, as seen from the uplink.
 pub const PLATFORM_GATEWAY_MAC: [u8; 6] = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc];
@@ -31,4 +28,9 @@ pub fn gateway_for(address: IpAddr) -> IpAddr {
         IpAddr::V4(_) => GATEWAY.into(),
         IpAddr::V6(_) => GATEWAY6.into(),
     }
+}
+
+/// Whether an interface is a host veth that we made.
+pub fn is_labelled(link: &Link) -> bool {
+    names::is_host_interface(&link.name) && link.is_veth && link.group == labels::GROUP
 }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_datapath::Event;
+
 use super::Refusal;
 use crate::agent::Agent;
-use crate::cni::AttachmentId;
-use crate::datapath::Event;
 
 /// How long names are taken from the last look at the records: a table that is full reports many flows at once.
 const NAMES_AGE: Duration = Duration::from_secs(1);

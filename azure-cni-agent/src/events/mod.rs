@@ -7,13 +7,11 @@ mod recent;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use azure_cni_api::cni::AttachmentId;
 use azure_cni_common::drop_reason::DropReason;
-
 pub use follow::follow_events;
 use limit::RateLimit;
 pub use recent::{Recent, Seen};
-
-use crate::cni::AttachmentId;
 
 /// A refused flow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

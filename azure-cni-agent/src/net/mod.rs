@@ -10,15 +10,14 @@ mod route;
 mod sockets;
 pub mod sysctl;
 
+use std::sync::Arc;
+
+use futures::TryStreamExt;
 pub use link::{Link, VethSpec};
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};
 pub use route::{NeighbourEntry, RouteEntry};
 pub use sockets::{HeldPort, SocketsError, held_ports};
-
-use std::sync::Arc;
-
-use futures::TryStreamExt;
 use tokio::sync::Mutex;
 
 /// A failed exchange with the kernel. A retry helps only where the cause is another's interface or route in the way.

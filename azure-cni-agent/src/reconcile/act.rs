@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use azure_cni_api::cni::{AttachmentId, CniError};
+use azure_cni_api::labels;
+use azure_cni_api::names;
+use azure_cni_datapath::Hook;
+
 use super::plan::{Action, Repair};
 use crate::agent::Agent;
-use crate::cni::{AttachmentId, CniError};
 use crate::commands::{self, Failure, Steps};
-use crate::datapath::Hook;
-use crate::endpoint::{self, label};
 use crate::state::AttachmentRecord;
 
 /// Goes on past failures: each is logged, and the next round finds again what is left.
@@ -57,7 +59,7 @@ async fn remove_link(agent: &Agent, name: &str, index: u32) -> Result<bool, CniE
     let Some(link) = agent.netlink.link(name).await.map_err(Failure::from)?.filter(|link| link.index == index) else {
         return Ok(false);
     };
-    let whose = link.alias.as_deref().and_then(label::read_alias).map(|label| label.id);
+    let whose = link.alias.as_deref().and_then(labels::read_alias).map(|label| label.id);
     let _turn = match &whose {
         Some(id) => {
             let Some(turn) = agent.turns.try_take(id) else { return Ok(false) };
@@ -67,7 +69,7 @@ async fn remove_link(agent: &Agent, name: &str, index: u32) -> Result<bool, CniE
             }
             Some(turn)
         }
-        None if agent.turns.taken().iter().any(|id| endpoint::host_interface(id) == name) => return Ok(false),
+        None if agent.turns.taken().iter().any(|id| names::host_interface(id) == name) => return Ok(false),
         None => None,
     };
     agent.netlink.delete_link_by_index(index).await.map_err(Failure::from)?;
@@ -76,7 +78,7 @@ async fn remove_link(agent: &Agent, name: &str, index: u32) -> Result<bool, CniE
 
 async fn unpin(agent: &Agent, interface: &str) -> Result<bool, CniError> {
     // A call that began since needs its pins; one that begins now attaches its own.
-    if agent.turns.taken().iter().any(|id| endpoint::host_interface(id) == interface) {
+    if agent.turns.taken().iter().any(|id| names::host_interface(id) == interface) {
         return Ok(false);
     }
     if agent.records().await.map_err(Failure::from)?.iter().any(|record| record.host_interface == interface) {
@@ -133,7 +135,7 @@ async fn mend(
 ) -> Result<(), Failure> {
     match repair {
         Repair::Up => agent.netlink.set_up(index).await?,
-        Repair::Label(alias) => agent.netlink.label_link(interface, label::GROUP, &alias).await?,
+        Repair::Label(alias) => agent.netlink.label_link(interface, labels::GROUP, &alias).await?,
         Repair::Route(route) => agent.netlink.replace_route(route).await?,
         Repair::Neighbour(neighbour) => agent.netlink.replace_neighbour(neighbour).await?,
         Repair::Program(hook) => agent.datapath.attach(hook, interface)?,

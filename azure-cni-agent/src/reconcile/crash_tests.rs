@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use azure_cni_api::AddressRequest;
+use azure_cni_api::names;
+use azure_cni_ipam::Addresses;
 use proptest::prelude::*;
+use world::{ADDRESSES, CONTAINERS, COOLDOWN, World, address, id};
 
 use super::plan::plan;
-use crate::endpoint;
-use crate::ipam::{Addresses, Wish};
 use crate::state::FILE_NAME;
-use world::{ADDRESSES, CONTAINERS, COOLDOWN, World, address, id};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -58,7 +59,7 @@ impl World {
                 false
             }
             Event::VethIsLost(container) => {
-                self.links.remove(&endpoint::host_interface(&id(container)));
+                self.links.remove(&names::host_interface(&id(container)));
                 false
             }
             Event::Refresh(pool) => {
@@ -138,7 +139,7 @@ proptest! {
         world.namespaces.clear();
         let asked: Vec<u8> = world.pool.iter().copied().collect();
         for (container, number) in (10..).zip(asked) {
-            let lease = world.leases.lease(&id(container), &Wish { addresses: vec![address(number)], public: false }, world.now);
+            let lease = world.leases.lease(&id(container), &AddressRequest { addresses: vec![address(number)], public: false }, world.now);
             prop_assert!(lease.is_ok(), "{lease:?}");
         }
         prop_assert!(world.links.is_empty() && world.map_entries.is_empty() && world.records().is_empty());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::cni::AttachmentId;
+use azure_cni_api::cni::AttachmentId;
 
 #[derive(Debug)]
 pub struct Grace {

@@ -16,15 +16,15 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Action, Repair};
-pub use seen::Seen;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::Agent;
 use grace::Grace;
+pub use plan::{Action, Repair};
+pub use seen::Seen;
+
+use crate::agent::Agent;
 
 /// How often each kind of action was carried out since the agent started; those that failed are not counted.
 pub type Counters = BTreeMap<&'static str, u64>;

@@ -6,18 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::names;
+use azure_cni_datapath::Hook;
+
 use super::seen::{Life, Seen};
 use crate::agent::Agent;
-use crate::cni::AttachmentId;
-use crate::datapath::Hook;
-use crate::endpoint::{self, label};
 use crate::net::{Link, Netns, NetnsError};
 use crate::state::AttachmentRecord;
 
 /// `programs` says which programs run at an interface.
 pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> anyhow::Result<Seen> {
     let mut busy = busy(agent);
-    let links = agent.netlink.links().await?.into_iter().filter(|link| label::is_host_interface(&link.name));
+    let links = agent.netlink.links().await?.into_iter().filter(|link| names::is_host_interface(&link.name));
     let links: BTreeMap<_, _> = links.map(|link| (link.name.clone(), link)).collect();
     let routes = agent.netlink.routes().await?;
     let neighbours = agent.netlink.permanent_neighbours().await?;
@@ -65,7 +66,7 @@ fn of_records(
 }
 
 fn busy(agent: &Agent) -> BTreeSet<String> {
-    agent.turns.taken().iter().map(endpoint::host_interface).collect()
+    agent.turns.taken().iter().map(names::host_interface).collect()
 }
 
 /// An interface that cannot be asked is on its way out, or the next look finds it.

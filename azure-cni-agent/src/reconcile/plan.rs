@@ -8,12 +8,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::labels;
+use azure_cni_api::names;
+use azure_cni_datapath::Hook;
+use azure_cni_ipam::Addresses;
+
 use super::grace::Grace;
 use super::seen::{Life, Seen};
-use crate::cni::AttachmentId;
-use crate::datapath::Hook;
-use crate::endpoint::{self, Endpoint, label};
-use crate::ipam::Addresses;
+use crate::endpoint::{self, Endpoint};
 use crate::net::{Link, NeighbourEntry, RouteEntry};
 use crate::state::AttachmentRecord;
 
@@ -90,7 +93,7 @@ fn standing<'a>(seen: &'a Seen, record: &AttachmentRecord) -> Standing<'a> {
     }
     match (seen.links.get(&record.host_interface), seen.namespaces.get(&record.id)) {
         (Some(link), _) if link.index == record.host_ifindex => Standing::Stands(link),
-        (Some(link), Some(Life::Lives)) if label::is_labelled(link) => Standing::Replaced(link),
+        (Some(link), Some(Life::Lives)) if endpoint::is_labelled(link) => Standing::Replaced(link),
         (None, Some(Life::Lives)) => Standing::Lives,
         (_, Some(Life::Gone)) => Standing::Gone,
         _ => Standing::Open,
@@ -103,7 +106,7 @@ fn unrecorded(seen: &Seen) -> Vec<Action> {
     let nobodys = |name: &&String| !recorded.contains(name.as_str()) && !seen.busy.contains(*name);
     let mut actions = Vec::new();
     // Of an agent that labelled nothing yet, the pins tell.
-    let ours = |link: &&Link| label::is_labelled(link) || (link.is_veth && seen.pins.contains(&link.name));
+    let ours = |link: &&Link| endpoint::is_labelled(link) || (link.is_veth && seen.pins.contains(&link.name));
     for link in seen.links.values().filter(ours).filter(|link| nobodys(&&link.name)) {
         actions.push(Action::RemoveLink { name: link.name.clone(), index: link.index });
     }
@@ -117,7 +120,7 @@ fn unrecorded(seen: &Seen) -> Vec<Action> {
     }
     let with_record: BTreeSet<&AttachmentId> = seen.records.iter().map(|record| &record.id).collect();
     for id in seen.leases.keys().filter(|id| !with_record.contains(id)) {
-        if !seen.busy.contains(&endpoint::host_interface(id)) {
+        if !seen.busy.contains(&names::host_interface(id)) {
             actions.push(Action::DropLease { id: id.clone() });
         }
     }
@@ -138,8 +141,8 @@ fn repair(seen: &Seen, record: &AttachmentRecord, link: &Link) -> Option<Action>
     if !link.is_up {
         missing.push(Repair::Up);
     }
-    let alias = label::alias(&record.id, &record.netns);
-    if !label::is_labelled(link) || link.alias.as_ref() != Some(&alias) {
+    let alias = labels::alias(&record.id, &record.netns);
+    if !endpoint::is_labelled(link) || link.alias.as_ref() != Some(&alias) {
         missing.push(Repair::Label(alias));
     }
     // A link that is down loses its routes and permanent neighbours only when it goes up again.

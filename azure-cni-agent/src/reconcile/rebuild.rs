@@ -6,14 +6,16 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::labels;
+use azure_cni_api::names;
 use azure_cni_common::endpoint::EndpointFlags;
+use azure_cni_datapath::Endpoint as MapEntry;
+use azure_cni_ipam::Addresses;
 
 use crate::agent::Agent;
-use crate::cni::AttachmentId;
-use crate::datapath::Endpoint as MapEntry;
-use crate::endpoint::{self, label};
-use crate::ipam::Addresses;
-use crate::moment::Moment;
+use crate::endpoint;
 use crate::net::{Link, NeighbourEntry, Netns, NetnsId, RouteEntry};
 use crate::state::{AttachmentRecord, Store};
 
@@ -71,15 +73,15 @@ impl Kernel {
         // Of an agent that labelled nothing yet, the data path tells.
         let mapped = |link: &Link| self.map_entries.values().any(|entry| entry.ifindex == link.index);
         let ours = |link: &&Link| {
-            label::is_labelled(link) || (link.is_veth && label::is_host_interface(&link.name) && mapped(link))
+            endpoint::is_labelled(link) || (link.is_veth && names::is_host_interface(&link.name) && mapped(link))
         };
         self.links.iter().filter(ours).filter_map(|link| self.record(link, &netns_id)).collect()
     }
 
     fn record(&self, link: &Link, netns_id: &impl Fn(&Path) -> Option<NetnsId>) -> Option<AttachmentRecord> {
         let addresses = self.addresses(link)?;
-        let label = link.alias.as_deref().and_then(label::read_alias);
-        let named = label.as_ref().map(|label| label.id.clone()).filter(|id| endpoint::host_interface(id) == link.name);
+        let label = link.alias.as_deref().and_then(labels::read_alias);
+        let named = label.as_ref().map(|label| label.id.clone()).filter(|id| names::host_interface(id) == link.name);
         let netns: PathBuf = label.and_then(|label| label.netns).unwrap_or_default();
         let id = named.or_else(|| unnamed(&link.name))?;
         let mac_of = |neighbour: &&NeighbourEntry| {
@@ -88,12 +90,12 @@ impl Kernel {
         let first = IpAddr::V4(addresses.v4);
         let kept = self.map_entries.get(&first).is_some_and(|entry| entry.flags.has(EndpointFlags::KEEP_SOURCE));
         Some(AttachmentRecord {
-            asked: Moment::BOOT,
-            made: Moment::BOOT,
+            asked: BootTime::BOOT,
+            made: BootTime::BOOT,
             addresses: addresses.iter().collect(),
             host_interface: link.name.clone(),
             host_ifindex: link.index,
-            pod_mac: self.neighbours.iter().find(mac_of).map_or_else(|| endpoint::pod_mac(&id), |entry| entry.mac),
+            pod_mac: self.neighbours.iter().find(mac_of).map_or_else(|| names::pod_mac(&id), |entry| entry.mac),
             netns_id: netns_id(&netns),
             netns,
             boot_id: self.boot_id.clone(),

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::cni::AttachmentId;
-use crate::datapath::{Endpoint as MapEntry, Hook};
-use crate::ipam::Addresses;
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_datapath::{Endpoint as MapEntry, Hook};
+use azure_cni_ipam::Addresses;
+
 use crate::net::{Link, NeighbourEntry, RouteEntry};
 use crate::state::AttachmentRecord;
 

@@ -4,17 +4,19 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::labels;
+use azure_cni_api::names;
 use azure_cni_common::endpoint::EndpointFlags;
+use azure_cni_datapath::{Endpoint as MapEntry, Hook};
+use azure_cni_ipam::Addresses;
 
 use super::grace::Grace;
 use super::plan::{Action, Repair, plan};
 use super::rebuild::Kernel;
 use super::seen::{Life, Seen};
-use crate::cni::AttachmentId;
-use crate::datapath::{Endpoint as MapEntry, Hook};
-use crate::endpoint::{self, Endpoint, label};
-use crate::ipam::Addresses;
-use crate::moment::Moment;
+use crate::endpoint::Endpoint;
 use crate::net::{Link, NetnsId};
 use crate::state::AttachmentRecord;
 
@@ -42,14 +44,14 @@ fn veth() -> Link {
 pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
     Link {
         index,
-        name: endpoint::host_interface(id),
-        mac: endpoint::HOST_MAC,
+        name: names::host_interface(id),
+        mac: names::HOST_MAC,
         mtu: 1500,
         is_up: true,
         is_running: true,
         is_veth: true,
-        group: label::GROUP,
-        alias: Some(label::alias(id, netns)),
+        group: labels::GROUP,
+        alias: Some(labels::alias(id, netns)),
     }
 }
 
@@ -57,17 +59,17 @@ fn record() -> AttachmentRecord {
     AttachmentRecord {
         id: id(),
         addresses: vec![ip()],
-        host_interface: endpoint::host_interface(&id()),
+        host_interface: names::host_interface(&id()),
         host_ifindex: INDEX,
-        pod_mac: endpoint::pod_mac(&id()),
+        pod_mac: names::pod_mac(&id()),
         netns: NETNS.into(),
         netns_id: Some(NETNS_ID),
         boot_id: "boot".to_owned(),
         mtu: 1500,
         via_host: vec![],
         keep_source: false,
-        asked: Moment::BOOT,
-        made: Moment::BOOT,
+        asked: BootTime::BOOT,
+        made: BootTime::BOOT,
     }
 }
 

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use azure_cni_datapath::{DatapathError, Endpoint};
+
 use super::{Looked, Snapshot};
 use crate::agent::Agent;
 use crate::commands::publish_routes;
-use crate::datapath::{DatapathError, Endpoint};
 use crate::state::AttachmentRecord;
 
 /// Looks at `masq_dir`, and publishes what has changed there.

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use azure_cni_datapath::Gateways;
 use futures::StreamExt;
 use ipnet::IpNet;
 
 use crate::agent::Agent;
 use crate::commands::publish_routes;
-use crate::datapath::Gateways;
 use crate::net::{Netlink, NextHop, Via};
 
 /// `hops`: of the uplink, IPv4 then IPv6; `None` where they depend on more than the destination. `apart`: prefixes that are

@@ -12,14 +12,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
-
-use crate::config::RoutingConfig;
-
 pub use follow::{follow_endpoints, follow_masq_dir};
 pub use gateway::{follow_gateways, gateways};
+use ipnet::IpNet;
 pub use masq::{MasqError, Snapshot};
 pub use reload::reload;
+
+use crate::config::RoutingConfig;
 
 /// The platform's services that answer the NIC's primary address only: the wire server and instance metadata.
 pub const PLATFORM_ADDRESSES: [&str; 2] = ["168.63.129.16/32", "169.254.169.254/32"];

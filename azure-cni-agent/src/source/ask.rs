@@ -3,9 +3,11 @@
 use std::io::{Error, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use azure_cni_api::MacAddress;
+use azure_cni_ipam::{Nic, Pool, imds, listing, wireserver};
+
 use super::{Client, Origin, Problem, SourceError};
 use crate::config::{PoolConfig, PoolSource};
-use crate::ipam::{MacAddress, Nic, Pool, imds, listing, wireserver};
 use crate::net::Link;
 
 /// Instance metadata refuses whoever does not say this, so that nobody is made to ask it by accident.

@@ -1,9 +1,10 @@
 //! Why a source gave no pool: which source, where it is, and what was wrong.
 
+use azure_cni_ipam::PoolError;
+use azure_cni_ipam::listing::ListingError;
+
 use super::Origin;
 use super::http::HttpError;
-use crate::ipam::PoolError;
-use crate::ipam::listing::ListingError;
 
 /// A retry with the source as it is helps only where [`Problem`] says so.
 #[derive(Debug, thiserror::Error)]

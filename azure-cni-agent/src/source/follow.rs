@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use azure_cni_ipam::{Change, Looked, Pool, Schedule};
+
 use super::{SourceError, ask};
 use crate::agent::Agent;
 use crate::commands::publish_routes;
 use crate::config::PoolSource;
-use crate::ipam::{Change, Looked, Pool, Schedule};
 use crate::routing::follow_endpoints;
 
 /// How many addresses a line of the log names.

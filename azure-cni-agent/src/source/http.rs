@@ -12,6 +12,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+pub use error::HttpError;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -24,8 +25,6 @@ use tokio::time::timeout;
 
 use super::retry;
 use crate::config::{HttpUrl, PoolConfig};
-
-pub use error::HttpError;
 
 /// Of an answer's first line and headers, and of what is read at once.
 const MAX_HEADERS_BYTES: usize = 64 << 10;

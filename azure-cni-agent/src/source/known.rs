@@ -3,11 +3,12 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use azure_cni_api::MacAddress;
+use azure_cni_api::durable::write_durably;
+use azure_cni_ipam::Pool;
 use serde::{Deserialize, Serialize};
 
 use super::Origin;
-use crate::ipam::{MacAddress, Pool};
-use crate::state::write_durably;
 
 /// In the state directory.
 pub const FILE_NAME: &str = "pool.json";
@@ -53,9 +54,10 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use azure_cni_ipam::wireserver;
+
     use super::*;
     use crate::config::PoolSource;
-    use crate::ipam::wireserver;
 
     const MAC: [u8; 6] = [0, 0x0d, 0x3a, 0, 0, 1];
 

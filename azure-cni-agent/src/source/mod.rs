@@ -15,23 +15,22 @@ mod start;
 
 pub mod cns;
 
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use ask::ask;
+use azure_cni_ipam::{Pool, Withheld};
 pub use error::{Problem, SourceError};
 pub use follow::follow_source;
 pub use health::Health;
 pub use http::{Client, HttpError};
 pub use known::Known;
-pub use start::{Found, at_start};
-
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde::{Deserialize, Serialize};
+pub use start::{Found, at_start};
 use tokio::sync::Notify;
 
 use crate::config::{AgentConfig, PoolConfig, PoolSource};
-use crate::ipam::{Pool, Withheld};
 use crate::net::Link;
 
 /// Which source, and where it is: a URL or a path.

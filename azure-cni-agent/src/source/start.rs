@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use azure_cni_ipam::{Addresses, Pool};
 
 use super::known::Known;
 use super::{Followed, Health, Origin, SourceError, ask};
 use crate::config::{AgentConfig, PoolConfig, PoolSource};
-use crate::ipam::{Addresses, Pool};
 use crate::net::{Link, Netlink};
 use crate::node;
 

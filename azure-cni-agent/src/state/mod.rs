@@ -5,14 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod database;
-mod durable;
 mod error;
 mod record;
 #[cfg(test)]
 pub(crate) mod sample;
 mod store;
 
-pub use durable::{remove_durably, write_durably};
 pub use error::StoreError;
 pub use record::AttachmentRecord;
-pub use store::{BootTime, FILE_NAME, SetAside, Store};
+pub use store::{BootStamp, FILE_NAME, SetAside, Store};

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::AttachmentId;
 use serde::{Deserialize, Serialize};
 
-use crate::cni::AttachmentId;
-use crate::moment::Moment;
 use crate::net::NetnsId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +34,11 @@ pub struct AttachmentRecord {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_source: bool,
     /// When the ADD was asked for that the runtime was answered last. Of an agent that did not write it: at boot.
-    #[serde(default, skip_serializing_if = "Moment::is_boot")]
-    pub asked: Moment,
+    #[serde(default, skip_serializing_if = "BootTime::is_boot")]
+    pub asked: BootTime,
     /// When that ADD was recorded.
-    #[serde(default, skip_serializing_if = "Moment::is_boot")]
-    pub made: Moment,
+    #[serde(default, skip_serializing_if = "BootTime::is_boot")]
+    pub made: BootTime,
 }
 
 #[cfg(test)]

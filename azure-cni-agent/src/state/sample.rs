@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use azure_cni_api::boot_time::BootTime;
+
 use super::AttachmentRecord;
-use crate::moment::Moment;
 use crate::net::NetnsId;
 
 /// Of interface `eth0` of this container in network `azure`.
 pub(crate) fn record(container: &str) -> AttachmentRecord {
     AttachmentRecord {
-        id: crate::cni::sample::attachment(container),
+        id: azure_cni_api::cni::sample::attachment(container),
         addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 240, 0, 5))],
         host_interface: "azv0123456789a".to_owned(),
         host_ifindex: 17,
@@ -20,7 +21,7 @@ pub(crate) fn record(container: &str) -> AttachmentRecord {
         mtu: 1500,
         via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
         keep_source: true,
-        asked: Moment::BOOT,
-        made: Moment::BOOT,
+        asked: BootTime::BOOT,
+        made: BootTime::BOOT,
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use azure_cni_api::cni::AttachmentId;
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use redb::{ReadableTable, TableDefinition, TableError};
@@ -16,7 +17,6 @@ use redb::{ReadableTable, TableDefinition, TableError};
 use super::database::OpenDatabase;
 use super::error::StoreError;
 use super::record::AttachmentRecord;
-use crate::cni::AttachmentId;
 
 /// The database's name in the state directory.
 pub const FILE_NAME: &str = "attachments.redb";
@@ -35,7 +35,7 @@ const RELEASED: TableDefinition<&str, (&str, u64)> = TableDefinition::new("relea
 
 /// A point in time that a clock of the same boot can be compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootTime {
+pub struct BootStamp {
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
     /// By `CLOCK_BOOTTIME`.
@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// Removes the attachment's record; whether there was one. Its addresses have then been released at that moment.
-    pub fn remove(&self, id: &AttachmentId, at: &BootTime) -> Result<bool, StoreError> {
+    pub fn remove(&self, id: &AttachmentId, at: &BootStamp) -> Result<bool, StoreError> {
         let Some(record) = self.get(id)? else { return Ok(false) };
         let key = id.to_string();
         self.database.write(|transaction| {
@@ -128,7 +128,7 @@ impl Store {
     }
 
     /// Addresses released in this boot at that moment or later, with when it was.
-    pub fn released_since(&self, moment: &BootTime) -> Result<Vec<(IpAddr, Duration)>, StoreError> {
+    pub fn released_since(&self, moment: &BootStamp) -> Result<Vec<(IpAddr, Duration)>, StoreError> {
         let is_later = |(boot_id, ms): (&str, u64)| boot_id == moment.boot_id && ms >= millis(moment.since_boot);
         self.database.read(|transaction| {
             let table = match transaction.open_table(RELEASED) {

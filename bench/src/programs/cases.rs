@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, ensure};
-use azure_cni_agent::datapath::Hook;
+use azure_cni_datapath::Hook;
 use bpf_tests::{Frame, Rig, Verdict};
 
 /// The most a hop limit has room for, with the last hop still forwarded.

@@ -20,14 +20,13 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{AddressFamily, SockaddrStorage};
-
 pub use arrivals::{Arrival, Arrivals};
 pub use crowd::Crowd;
 pub use datagram::datagram;
 pub use echo::{ECHO_PORT, EchoServer};
 pub use flood::syn_flood;
 pub use latency::latency;
+use nix::sys::socket::{AddressFamily, SockaddrStorage};
 pub use packets::{RawSender, fragments, syn};
 pub use ping::{IcmpAnswer, ping, ping_of_size, ping_with_ttl};
 pub use reach::{Connection, Reached, tcp, udp, udp_from, udp_from_each};

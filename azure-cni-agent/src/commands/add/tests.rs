@@ -1,13 +1,13 @@
 //! What the runtime is told of a pod, in every version of the protocol.
 
+use azure_cni_api::cni::{CniVersion, Invocation};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cni::{CniVersion, Invocation};
 use crate::state::sample::record;
 
 fn call(version: CniVersion) -> AddCall {
-    let environment = crate::cni::sample::environment();
+    let environment = azure_cni_api::cni::sample::environment();
     let config = json!({"cniVersion": version, "name": "azure", "type": "azure-cni"});
     match Invocation::parse(&environment, &config) {
         Ok(Invocation::Add(call)) => *call,

@@ -5,21 +5,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use azure_cni_api::AddressRequest;
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::names;
 use azure_cni_common::endpoint::EndpointFlags;
+use azure_cni_datapath::{Endpoint as MapEntry, Hook};
+use azure_cni_ipam::{Addresses, Leases};
 use tempfile::TempDir;
 
-use crate::cni::AttachmentId;
-use crate::datapath::{Endpoint as MapEntry, Hook};
-use crate::endpoint;
-use crate::ipam::{Addresses, Leases, Wish};
-use crate::moment::Moment;
 use crate::net::{Link, NetnsId};
 use crate::reconcile::grace::Grace;
 use crate::reconcile::plan::{Action, Repair, plan};
 use crate::reconcile::rebuild::Kernel;
 use crate::reconcile::seen::{Life, Seen};
 use crate::reconcile::tests::veth_of;
-use crate::state::{AttachmentRecord, BootTime, Store};
+use crate::state::{AttachmentRecord, BootStamp, Store};
 
 pub const CONTAINERS: u8 = 5;
 pub const ADDRESSES: u8 = 4;
@@ -113,7 +114,7 @@ impl World {
             };
             self.store().finish(&kernel.records(|path| self.netns_id(path))).unwrap();
         }
-        let since = BootTime { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
+        let since = BootStamp { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
         for (address, at) in self.store().released_since(&since).unwrap() {
             self.leases.restore_released(address, at);
         }
@@ -177,9 +178,9 @@ impl World {
         if dies() {
             return true;
         }
-        let wish = Wish { addresses: asked.map(address).into_iter().collect(), public: false };
+        let address_request = AddressRequest { addresses: asked.map(address).into_iter().collect(), public: false };
         let had = self.leases.lease_of(&id);
-        let Ok(addresses) = self.leases.lease(&id, &wish, self.now) else { return false };
+        let Ok(addresses) = self.leases.lease(&id, &address_request, self.now) else { return false };
         if had.is_none() {
             let released = addresses.iter().filter_map(|address| self.cooling.remove(&address));
             released.for_each(|at| assert!(self.now >= at + COOLDOWN, "handed out while it cools down"));
@@ -197,17 +198,17 @@ impl World {
         }
         let record = AttachmentRecord {
             addresses: addresses.iter().collect(),
-            host_interface: endpoint::host_interface(&id),
+            host_interface: names::host_interface(&id),
             host_ifindex,
-            pod_mac: endpoint::pod_mac(&id),
+            pod_mac: names::pod_mac(&id),
             netns,
             netns_id: Some(netns_id),
             boot_id: "boot".to_owned(),
             mtu: 1500,
             via_host: vec![],
             keep_source: false,
-            asked: Moment::BOOT,
-            made: Moment::BOOT,
+            asked: BootTime::BOOT,
+            made: BootTime::BOOT,
             id,
         };
         self.store().put(&record).unwrap();
@@ -225,7 +226,7 @@ impl World {
         if dies() {
             return true;
         }
-        let now = BootTime { boot_id: "boot".to_owned(), since_boot: self.now };
+        let now = BootStamp { boot_id: "boot".to_owned(), since_boot: self.now };
         if self.store().remove(&id, &now).unwrap() {
             self.cooling.extend(held.iter().flat_map(Addresses::iter).map(|address| (address, self.now)));
         }
@@ -238,7 +239,7 @@ impl World {
         if dies() {
             return true;
         }
-        self.links.remove(&endpoint::host_interface(&id));
+        self.links.remove(&names::host_interface(&id));
         if dies() {
             return true;
         }
@@ -279,6 +280,6 @@ impl World {
     /// The kernel takes a namespace's veths down with it.
     pub fn end_namespace(&mut self, container: u8) {
         self.namespaces.remove(&container);
-        self.links.remove(&endpoint::host_interface(&id(container)));
+        self.links.remove(&names::host_interface(&id(container)));
     }
 }

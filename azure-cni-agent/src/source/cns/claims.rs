@@ -3,12 +3,12 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
+use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::durable::{remove_durably, write_durably};
+use azure_cni_ipam::cns::Claim;
 use sha2::{Digest, Sha256};
 
 use super::CnsError;
-use crate::cni::AttachmentId;
-use crate::ipam::cns::Claim;
-use crate::state::{remove_durably, write_durably};
 
 const SUFFIX: &str = ".json";
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn claim(container: &str) -> Claim {
-        let id = crate::cni::sample::attachment(container);
+        let id = azure_cni_api::cni::sample::attachment(container);
         Claim { id, pod_name: "p".into(), pod_namespace: "n".into() }
     }
 

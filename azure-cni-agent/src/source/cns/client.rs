@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use azure_cni_ipam::cns::{self, Assigned, Claim, CnsAnswerError, Form};
 use serde_json::Value;
 
 use super::CnsError;
 use crate::config::{HttpUrl, PoolConfig};
-use crate::ipam::cns::{self, Assigned, Claim, CnsAnswerError, Form};
 use crate::source::Client;
 
 #[derive(Debug)]

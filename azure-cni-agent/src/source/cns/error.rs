@@ -1,7 +1,8 @@
 //! Why azure-cns gave no address, or took none back.
 
-use crate::ipam::LeasesRestoreError;
-use crate::ipam::cns::CnsAnswerError;
+use azure_cni_ipam::LeasesRestoreError;
+use azure_cni_ipam::cns::CnsAnswerError;
+
 use crate::source::HttpError;
 
 #[derive(Debug, thiserror::Error)]

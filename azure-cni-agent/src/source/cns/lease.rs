@@ -2,25 +2,27 @@
 
 use std::net::IpAddr;
 
+use azure_cni_api::AddressRequest;
+use azure_cni_api::cni::{AttachmentId, CniArgs};
+use azure_cni_ipam::cns::{Assigned, AssignedSubnet, Claim};
+use azure_cni_ipam::{Addresses, PoolSubnet};
+
 use super::{Cns, CnsError};
 use crate::agent::Agent;
-use crate::cni::{AttachmentId, CniArgs};
 use crate::commands::publish_routes;
-use crate::ipam::cns::{Assigned, AssignedSubnet, Claim};
-use crate::ipam::{Addresses, PoolSubnet, Wish};
 
 /// To be called with the attachment's turn. What goes wrong after the server was asked is owed back to it.
 pub async fn lease(
     agent: &Agent,
     cns: &Cns,
     id: &AttachmentId,
-    wish: &Wish,
+    address_request: &AddressRequest,
     args: &CniArgs,
 ) -> Result<Addresses, CnsError> {
     if let Some(held) = agent.lease_of(id) {
-        return as_asked(held, wish);
+        return as_asked(held, address_request);
     }
-    if wish.public {
+    if address_request.public {
         return Err(CnsError::Public);
     }
     let claim = Claim {
@@ -29,33 +31,36 @@ pub async fn lease(
         pod_namespace: args.pod_namespace().unwrap_or_default().to_owned(),
     };
     cns.claims.put(&claim).await?;
-    let leased = ask(agent, cns, &claim, wish).await;
+    let leased = ask(agent, cns, &claim, address_request).await;
     if leased.is_err() {
         cns.owe();
     }
     leased
 }
 
-async fn ask(agent: &Agent, cns: &Cns, claim: &Claim, wish: &Wish) -> Result<Addresses, CnsError> {
-    let assigned = cns.client.request(claim, &wish.addresses).await;
+async fn ask(agent: &Agent, cns: &Cns, claim: &Claim, address_request: &AddressRequest) -> Result<Addresses, CnsError> {
+    let assigned = cns.client.request(claim, &address_request.addresses).await;
     match &assigned {
         Ok(_) => agent.source.health().succeeded(crate::source::unix_secs()),
         Err(error) => drop(agent.source.health().failed(error.to_string())),
     }
     let assigned = assigned?;
     let addresses = assigned.addresses;
-    as_asked(addresses, wish)?;
+    as_asked(addresses, address_request)?;
     agent.restore_lease(&claim.id, addresses)?;
     learn(agent, assigned).await;
     Ok(addresses)
 }
 
 /// Nobody is given other addresses than those that were asked for.
-fn as_asked(addresses: Addresses, wish: &Wish) -> Result<Addresses, CnsError> {
-    if wish.addresses.iter().all(|asked| addresses.alike(*asked) == Some(*asked)) {
+fn as_asked(addresses: Addresses, address_request: &AddressRequest) -> Result<Addresses, CnsError> {
+    if address_request.addresses.iter().all(|asked| addresses.alike(*asked) == Some(*asked)) {
         return Ok(addresses);
     }
-    Err(CnsError::Other { asked: joined(&wish.addresses), given: joined(&addresses.iter().collect::<Vec<_>>()) })
+    Err(CnsError::Other {
+        asked: joined(&address_request.addresses),
+        given: joined(&addresses.iter().collect::<Vec<_>>()),
+    })
 }
 
 fn joined(addresses: &[IpAddr]) -> String {

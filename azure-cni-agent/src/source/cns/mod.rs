@@ -15,7 +15,6 @@ pub use client::CnsClient;
 pub use error::CnsError;
 pub use lease::lease;
 pub use settle::settle;
-
 use tokio::sync::Notify;
 
 use crate::config::AgentConfig;

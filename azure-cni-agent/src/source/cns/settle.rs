@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use azure_cni_ipam::cns::Claim;
+use azure_cni_ipam::{Looked, Schedule};
+
 use super::{Cns, CnsError};
 use crate::agent::Agent;
-use crate::ipam::cns::Claim;
-use crate::ipam::{Looked, Schedule};
 
 /// Runs until the agent ends.
 pub async fn settle(agent: Arc<Agent>) {

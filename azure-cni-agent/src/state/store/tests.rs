@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::state::sample::record;
 
-fn at(boot: &str, secs: u64) -> BootTime {
-    BootTime { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
+fn at(boot: &str, secs: u64) -> BootStamp {
+    BootStamp { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
 }
 
 fn opened() -> (TempDir, Store) {

@@ -19,7 +19,6 @@ use std::{
 use anyhow::{Context, Result};
 use azure_cni_tests::{Fabric, Pod, Station, Yardstick, platform::Service};
 use clap::Parser;
-
 use interrupt::Interrupt;
 use measure::{Effort, Measured};
 use progress::Progress;

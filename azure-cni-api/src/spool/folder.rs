@@ -1,0 +1,190 @@
+//! The folder of requests: written by the plugin, emptied by the agent. Root only.
+//!
+//! A request that is there is whole and on the disk: it is written beside its place, synced, and moved there.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::request::SpooledRequest;
+use crate::socket::MAX_FRAME;
+
+/// As many requests wait at most; what comes then is refused, so that a node without an agent does not fill its disk.
+pub const MAX_REQUESTS: usize = 16_384;
+
+/// A file that is still not in its place after this long never will be: its writer was killed.
+const UNFINISHED_AFTER: Duration = Duration::from_secs(600);
+
+const SUFFIX: &str = ".json";
+const UNFINISHED: char = '.';
+
+/// Why a request could not be written, or the folder not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// A retry helps once the disk is writable, or has room.
+    #[error("spool {}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A retry does not help: others than root could put requests there.
+    #[error("spool {} {problem}; make it a directory of root with mode 0700", path.display())]
+    Unsafe { path: PathBuf, problem: &'static str },
+    /// A retry helps once an agent has carried some out.
+    #[error("spool {} holds {MAX_REQUESTS} requests already: start azure-cni-agent", path.display())]
+    Full { path: PathBuf },
+    /// A retry does not help.
+    #[error("a request of {bytes} bytes is longer than {MAX_FRAME}")]
+    TooLong { bytes: usize },
+}
+
+/// What a name in the folder leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    Request(SpooledRequest),
+    /// It never will be understood; why.
+    Malformed(String),
+    /// Somebody else has carried it out.
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder if it is absent; refuses one that others can write to.
+    pub fn open(path: &Path) -> Result<Self, SpoolError> {
+        let failed = |source| SpoolError::Io { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let found = path.symlink_metadata().map_err(failed)?;
+        let refused = |problem| Err(SpoolError::Unsafe { path: path.to_owned(), problem });
+        if !found.is_dir() {
+            return refused("is not a directory");
+        }
+        if found.uid() != nix::unistd::geteuid().as_raw() {
+            return refused("belongs to another user");
+        }
+        if found.mode() & 0o022 != 0 {
+            return refused("can be written by others");
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Writes a request down. It is on the disk when this returns.
+    pub fn put(&self, request: &SpooledRequest) -> Result<(), SpoolError> {
+        let bytes = serde_json::to_vec(request).map_err(|error| self.io("", error.into()))?;
+        if bytes.len() > MAX_FRAME {
+            return Err(SpoolError::TooLong { bytes: bytes.len() });
+        }
+        if self.names()?.len() >= MAX_REQUESTS {
+            return Err(SpoolError::Full { path: self.path.clone() });
+        }
+        let name = request.file_name();
+        let unfinished = format!("{UNFINISHED}{name}.{}", std::process::id());
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(self.path.join(&unfinished))?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(self.path.join(&unfinished), self.path.join(&name))?;
+            self.sync()
+        };
+        write().map_err(|source| {
+            let _ = std::fs::remove_file(self.path.join(&unfinished));
+            self.io(&name, source)
+        })
+    }
+
+    /// The names of the requests that wait, in order.
+    pub fn names(&self) -> Result<Vec<String>, SpoolError> {
+        let mut names: Vec<String> = self
+            .entries()?
+            .into_iter()
+            .filter(|name| name.ends_with(SUFFIX) && !name.starts_with(UNFINISHED))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub fn read(&self, name: &str) -> Result<Found, SpoolError> {
+        let read = || -> std::io::Result<Result<Vec<u8>, String>> {
+            // Nothing but a plain file is opened for long: a FIFO would hold us.
+            let file = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(self.path.join(name))?;
+            if !file.metadata()?.is_file() {
+                return Ok(Err("it is no file".to_owned()));
+            }
+            let mut bytes = Vec::new();
+            file.take(MAX_FRAME as u64 + 1).read_to_end(&mut bytes)?;
+            Ok(if bytes.len() > MAX_FRAME { Err(format!("it is longer than {MAX_FRAME} bytes")) } else { Ok(bytes) })
+        };
+        match read() {
+            Ok(Ok(bytes)) => Ok(match serde_json::from_slice(&bytes) {
+                Ok(request) => Found::Request(request),
+                Err(error) => Found::Malformed(error.to_string()),
+            }),
+            Ok(Err(problem)) => Ok(Found::Malformed(problem)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Gone),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                Ok(Found::Malformed("it is a symbolic link".to_owned()))
+            }
+            Err(error) => Err(self.io(name, error)),
+        }
+    }
+
+    /// Forgets a request that was carried out; one that is gone already is no error.
+    pub fn remove(&self, name: &str) -> Result<(), SpoolError> {
+        match std::fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.io(name, error)),
+            _ => self.sync().map_err(|source| self.io(name, source)),
+        }
+    }
+
+    /// Puts what is not understood out of the way, under a name that says so; the new name.
+    pub fn set_aside(&self, name: &str) -> Result<String, SpoolError> {
+        let aside = format!("{name}.bad");
+        std::fs::rename(self.path.join(name), self.path.join(&aside)).map_err(|source| self.io(name, source))?;
+        Ok(aside)
+    }
+
+    /// Removes what killed plugins have left half-written.
+    pub fn remove_unfinished(&self) -> Result<(), SpoolError> {
+        self.remove_unfinished_since(SystemTime::now() - UNFINISHED_AFTER)
+    }
+
+    fn remove_unfinished_since(&self, since: SystemTime) -> Result<(), SpoolError> {
+        for name in self.entries()?.iter().filter(|name| name.starts_with(UNFINISHED)) {
+            let path = self.path.join(name);
+            if path.symlink_metadata().and_then(|found| found.modified()).is_ok_and(|modified| modified < since) {
+                std::fs::remove_file(&path).map_err(|source| self.io(name, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names that are not UTF-8 are nobody's requests.
+    fn entries(&self) -> Result<Vec<String>, SpoolError> {
+        let list =
+            || std::fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+        let entries = list().map_err(|source| self.io("", source))?;
+        Ok(entries.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn io(&self, name: &str, source: std::io::Error) -> SpoolError {
+        SpoolError::Io { path: self.path.join(name), source }
+    }
+}

@@ -1,0 +1,214 @@
+//! Holds `docs/maps.md` against the compiled programs: what there is and how large is asked of the object, what it is for
+//! is said here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use aya_obj::Object;
+use aya_obj::generated::bpf_map_type::{self, *};
+use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::nat::PortRange;
+
+use super::load::sizes;
+use super::{AttachModes, Constants, OBJECT, Settings};
+
+const HEAD: &str = "\
+# Maps
+
+What the programs remember, and what they share with the agent. All but those of the last table are pinned, under
+`<bpffs_dir>/abi<N>/maps`, and outlive the agent. Sizes are bytes of a key and of a value, without what the kernel adds to an
+entry. *Hash* and *LRU hash* tables are allocated when they are made. A hash that is full refuses new entries; an LRU hash makes
+room by forgetting those that were not used for longest.
+
+Layouts are in `azure-cni-common` (`layout.rs`, `flow.rs`, `endpoint_cache.rs`); they are those of one `ABI` number, see
+[ARCHITECTURE.md](ARCHITECTURE.md).
+
+Generated from the compiled programs and `azure-cni-agent/src/datapath/documents.rs`. To make it anew:
+`UPDATE_DOCS=1 cargo test -p azure-cni-agent maps_document`.
+";
+
+/// Columns of a table.
+const COLUMNS: &str =
+    "\n| map | kind | key | value | entries | written by | what for |\n|---|---|---:|---:|---:|---|---|\n";
+
+const NOT_PINNED: &str = "
+## Not pinned
+
+Each loaded object has its own. Most are work space, because a program's stack is 512 bytes
+([adr/0007](adr/0007-scratch-maps-and-global-functions.md)).
+";
+
+const FAMILIES: &str = "
+The tables of IPv6 translations have 1024 entries where `snat.ipv6` is off. Names that end in 4 are of IPv4, in 6 of IPv6.
+";
+
+/// What the object cannot tell.
+struct Meaning {
+    name: &'static str,
+    key: &'static str,
+    value: &'static str,
+    writer: &'static str,
+    purpose: &'static str,
+}
+
+const fn map(
+    name: &'static str,
+    key: &'static str,
+    value: &'static str,
+    writer: &'static str,
+    purpose: &'static str,
+) -> Meaning {
+    Meaning { name, key, value, writer, purpose }
+}
+
+const ADDRESS: &str = "address";
+const FLOW_KEY: &str = "`FlowKey`";
+const NAT_KEY: &str = "`NatKey`";
+const HOLDER: &str = "`NatHolder`";
+const PROGRAMS: &str = "programs";
+const BOTH: &str = "programs; the agent removes what is over";
+
+const ENDPOINTS: &str = "The pods of this node: host veth, and whether the Internet sees the pod's own address.";
+const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right or says that the table has to be asked \
+    ([adr/0010](adr/0010-endpoint-cache.md)).";
+const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform.";
+const GATEWAY: &str =
+    "The router that all of the Internet is behind; zero: the kernel's routes are asked at every packet.";
+const FLOWS: &str = "Connections whose two ends are known to be there.";
+const HALF_OPEN: &str = "Half-open and one-way flows: all that a flood can turn over.";
+const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
+const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not answered yet; where ports are claimed.";
+const FRAGMENTS: &str = "The ports of packets that come in fragments, for two seconds.";
+const TAKEOVERS: &str = "Locks: ports that are just being taken from a holder whose flow is over.";
+const PACKET: &str = "The packet's headers as values.";
+const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
+
+/// In the order of the document.
+const PINNED: [Meaning; 23] = [
+    map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
+    map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
+    map("ENDPOINT_CACHE4", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
+    map("ENDPOINT_CACHE6", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
+    map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
+    map("ROUTES6", "prefix", "`RouteClass`", "agent", ROUTES),
+    map("GATEWAY4", "index", "address", "agent", GATEWAY),
+    map("GATEWAY6", "index", "address", "agent", GATEWAY),
+    map("FLOWS4", FLOW_KEY, "`Flow`", BOTH, FLOWS),
+    map("FLOWS6", FLOW_KEY, "`Flow`", BOTH, FLOWS),
+    map("HALF_OPEN4", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
+    map("HALF_OPEN6", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
+    map("NAT4", NAT_KEY, HOLDER, BOTH, NAT),
+    map("NAT6", NAT_KEY, HOLDER, BOTH, NAT),
+    map("NAT_HALF_OPEN4", NAT_KEY, HOLDER, BOTH, NAT_HALF_OPEN),
+    map("NAT_HALF_OPEN6", NAT_KEY, HOLDER, BOTH, NAT_HALF_OPEN),
+    map("FRAGMENTS4", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
+    map("FRAGMENTS6", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
+    map("TAKEOVERS4", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
+    map("TAKEOVERS6", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
+    map("HOST_PORTS", "word", "64 ports", "agent", "A bit for each TCP and UDP port: sockets of the host hold it."),
+    map("EVENTS", "", "`RefusedFlow`", PROGRAMS, "Flows that were refused, for the agent to tell. Entries are bytes."),
+    map(
+        "DROPS",
+        "reason",
+        "count",
+        PROGRAMS,
+        "Dropped packets, by reason and CPU: [drop-reasons.md](drop-reasons.md).",
+    ),
+];
+
+const UNPINNED: [Meaning; 5] = [
+    map("PACKET4", "", "`Packet`", PROGRAMS, PACKET),
+    map("PACKET6", "", "`Packet`", PROGRAMS, PACKET),
+    map("SCRATCH4", "", "`Scratch`", PROGRAMS, SCRATCH),
+    map("SCRATCH6", "", "`Scratch`", PROGRAMS, SCRATCH),
+    map("AYA_LOGS", "", "record", PROGRAMS, "What `datapath.log` asks for. Entries are bytes."),
+];
+
+#[test]
+fn maps_document_says_what_the_programs_have() {
+    let object = Object::parse(OBJECT).unwrap();
+    let described: BTreeSet<&str> = PINNED.iter().chain(&UNPINNED).map(|meaning| meaning.name).collect();
+    // The compiler's own sections are maps to the kernel.
+    let found: BTreeSet<&str> = object.maps.keys().map(String::as_str).filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(found, described, "each map has its meaning here, and each meaning its map");
+
+    let mut wanted = format!("{HEAD}{COLUMNS}");
+    write_rows(&mut wanted, &object, &PINNED, true);
+    wanted += FAMILIES;
+    wanted += NOT_PINNED;
+    wanted += COLUMNS;
+    write_rows(&mut wanted, &object, &UNPINNED, false);
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/maps.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).expect("docs/ is there");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-agent maps_document`");
+}
+
+fn write_rows(document: &mut String, object: &Object, meanings: &[Meaning], pinned: bool) {
+    let configured = configured_sizes();
+    for Meaning { name, key, value, writer, purpose } in meanings {
+        let map = &object.maps[*name];
+        assert_eq!(map.pinning() != aya_obj::maps::PinningType::None, pinned, "{name}");
+        let key = sized(key, map.key_size());
+        let value = sized(value, map.value_size());
+        let entries = configured.get(name).map_or_else(|| map.max_entries().to_string(), |key| format!("`{key}`"));
+        let kind = kind(map.map_type());
+        writeln!(document, "| `{name}` | {kind} | {key} | {value} | {entries} | {writer} | {purpose} |").unwrap();
+    }
+}
+
+/// What it is, and how many bytes.
+fn sized(what: &str, bytes: u32) -> String {
+    match (what, bytes) {
+        (what, 0) => what.to_owned(),
+        ("", bytes) => bytes.to_string(),
+        (what, bytes) => format!("{what} {bytes}"),
+    }
+}
+
+fn kind(number: u32) -> &'static str {
+    const KINDS: [(bpf_map_type, &str); 7] = [
+        (BPF_MAP_TYPE_HASH, "hash"),
+        (BPF_MAP_TYPE_LRU_HASH, "LRU hash"),
+        (BPF_MAP_TYPE_LPM_TRIE, "prefixes"),
+        (BPF_MAP_TYPE_ARRAY, "array"),
+        (BPF_MAP_TYPE_PERCPU_ARRAY, "array per CPU"),
+        (BPF_MAP_TYPE_RINGBUF, "ring"),
+        (BPF_MAP_TYPE_PERF_EVENT_ARRAY, "ring per CPU"),
+    ];
+    KINDS.into_iter().find(|(kind, _)| *kind as u32 == number).unwrap_or_else(|| panic!("kind {number}")).1
+}
+
+/// The key of the configuration that says how many entries a map has.
+fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
+    const FLOWS: u32 = 123_456;
+    let settings = Settings {
+        object: OBJECT,
+        dir: "/sys/fs/bpf".into(),
+        constants: Constants {
+            node_address: Ipv4Addr::UNSPECIFIED,
+            node_address6: None,
+            snat6: true,
+            uplink_ifindex: 0,
+            uplink_mtu: 1500,
+            nat_ports: PortRange::DEFAULT,
+            nat_seed: 0,
+            timeouts: Timeouts::DEFAULT,
+            services_known: false,
+            block_imds: false,
+            log: false,
+        },
+        max_flows: FLOWS,
+        max_half_open: FLOWS / 2,
+        attach: AttachModes::TCX,
+    };
+    sizes(&settings)
+        .into_iter()
+        .map(|(map, size)| (map, if size == FLOWS { "max_flows" } else { "max_half_open" }))
+        .collect()
+}
