@@ -151,6 +151,7 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
 fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool, boot_id: &str) -> Settings {
     let ports = config.snat.port_range;
     Settings {
+        object: azure_cni_datapath::OBJECT,
         dir: config.bpffs_dir.clone(),
         constants: Constants {
             node_address: pool.primary,
@@ -158,16 +159,15 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
             snat6: config.snat.ipv6,
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
-            nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
+            nat_ports: azure_cni_common::nat::PortRange { first: ports.first(), last: ports.last() },
             nat_seed: seed_of(boot_id),
             timeouts: Timeouts::from(&config.timeouts),
             block_imds: config.routing.block_imds,
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
-            count_uses: false,
         },
         max_flows: sizes.max_flows,
-        max_opening: sizes.max_opening,
+        max_half_open: sizes.max_half_open,
         attach: match config.datapath.attach {
             AskedMode::Auto => AttachModes::detect(),
             AskedMode::Tcx => AttachModes::TCX,

@@ -1,8 +1,7 @@
 //! What an agent of an earlier map layout has pinned is carried over, so that an upgrade loses no connection.
 //!
-//! From layout 1 to 2: flows, translations, endpoints and routes of IPv4 are what they were, so their maps go on under
-//! new pins, and with them the programs that still run. The counters' map has room for more reasons: it is made anew, and
-//! the counts are copied.
+//! Maps that are what they were go on under new pins, and with them the programs that still run. The counters' map is made
+//! again, with room for more reasons, and the counts are copied. All other pins of the earlier layout go.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +12,19 @@ use azure_cni_common::ABI;
 use super::tables::in_map;
 use super::{DatapathError, Pins, unpin};
 
-/// Maps of layout 1 that layout 2 has unchanged.
-const UNCHANGED: [&str; 4] = ["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4"];
+/// A layout that came before this one.
+#[derive(Debug, Clone, Copy)]
+pub struct EarlierLayout {
+    /// Its number.
+    pub abi: u32,
+    /// Its maps that this layout has with the same name, key, value and meaning.
+    pub unchanged: &'static [&'static str],
+}
 
-const _: () = assert!(ABI == 2, "say what becomes of the pins of layout 2");
+/// There is none yet: no layout before this one was released.
+pub(super) const EARLIER: Option<EarlierLayout> = None;
+
+const _: () = assert!(ABI == 1 && EARLIER.is_none(), "say what becomes of the pins of layout 1");
 
 /// What has to wait until the new maps are there.
 pub(super) struct CarriedOver {
@@ -24,15 +32,16 @@ pub(super) struct CarriedOver {
 }
 
 /// To be called before the programs are loaded. Nothing happens where no earlier layout is pinned.
-pub(super) fn begin(dir: &Path, pins: &Pins) -> Result<CarriedOver, DatapathError> {
-    let earlier = Pins { root: dir.join("abi1") };
+pub(super) fn begin(dir: &Path, pins: &Pins, layout: Option<EarlierLayout>) -> Result<CarriedOver, DatapathError> {
+    let Some(layout) = layout else { return Ok(CarriedOver { drops: None }) };
+    let earlier = Pins { root: dir.join(format!("abi{}", layout.abi)) };
     if !earlier.root.exists() {
         return Ok(CarriedOver { drops: None });
     }
     // An agent of that layout may still run.
     let _claim = earlier.claim()?;
     tracing::info!(from = %earlier.root.display(), to = %pins.root.display(), "carrying over what an earlier version has pinned");
-    for name in UNCHANGED {
+    for name in layout.unchanged {
         rename(&earlier.map(name), &pins.map(name))?;
     }
     for link in entries(&earlier.links())? {

@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 pub use attach::{AttachMode, AttachModes, Hook};
 use azure_cni_common::ABI;
-pub use azure_cni_common::layout::Endpoint;
+pub use azure_cni_common::endpoint::Endpoint;
 pub use bpffs::BpffsError;
+pub use carry_over::EarlierLayout;
 pub use events::{Event, EventSource};
 pub use host_ports::HostPorts;
 pub use load::{Constants, OBJECT, loader};
@@ -61,13 +62,15 @@ pub enum DatapathError {
 /// What the programs are loaded with.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The compiled programs: [`OBJECT`]. The benchmark has others.
+    pub object: &'static [u8],
     /// On a bpffs, or where one will be mounted.
     pub dir: PathBuf,
     pub constants: Constants,
     /// Entries of a family's connection table, and of its table of translations.
     pub max_flows: u32,
     /// Entries of a family's table of half-open and one-way flows, and of their translations.
-    pub max_opening: u32,
+    pub max_half_open: u32,
     pub attach: AttachModes,
 }
 
@@ -85,10 +88,15 @@ impl Datapath {
     ///
     /// Interfaces keep running the programs of an earlier agent until they are attached again.
     pub fn open(settings: &Settings) -> Result<Self, DatapathError> {
+        Self::open_after(settings, carry_over::EARLIER)
+    }
+
+    /// Same, where this earlier layout may be pinned. Tests bring one of their own.
+    pub fn open_after(settings: &Settings, earlier: Option<EarlierLayout>) -> Result<Self, DatapathError> {
         bpffs::ensure_mounted(&settings.dir)?;
         let pins = Pins::create(&settings.dir)?;
         let claim = pins.claim()?;
-        let carried_over = carry_over::begin(&settings.dir, &pins)?;
+        let carried_over = carry_over::begin(&settings.dir, &pins, earlier)?;
         load::load_programs(settings, &pins)?;
         carried_over.finish(&pins)?;
         let tables = Tables::open(&pins, &settings.constants)?;

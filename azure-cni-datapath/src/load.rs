@@ -6,7 +6,7 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::family::{Ipv4, Ipv6};
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::nat::PortRange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -38,8 +38,6 @@ pub struct Constants {
     pub block_imds: bool,
     /// Whether rare events are logged from the kernel.
     pub log: bool,
-    /// Whether uses of tables are counted in the map USES, which costs: for the benchmark.
-    pub count_uses: bool,
 }
 
 /// Calls `with` with a loader that has the constants set.
@@ -51,7 +49,6 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
     // Without an address of its own there is nothing to translate to.
     let snat6 = u32::from(constants.snat6 && constants.node_address6.is_some());
     let log_level = if constants.log { aya_log::Level::Info as u8 } else { 0 };
-    let count_uses = u32::from(constants.count_uses);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("NODE_ADDRESS4", &node_address, true)
@@ -64,7 +61,6 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
         .override_global("TIMEOUTS", &constants.timeouts, true)
         .override_global("SERVICES_KNOWN", &services_known, true)
         .override_global("BLOCK_IMDS", &block_imds, true)
-        .override_global("COUNT_USES", &count_uses, true)
         .override_global(aya_log::LEVEL, &log_level, false);
     with(&mut loader)
 }
@@ -75,7 +71,7 @@ pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), Data
         for (map, entries) in sizes(settings) {
             loader.map_max_entries(map, entries);
         }
-        loader.load(OBJECT)
+        loader.load(settings.object)
     })
     .map_err(Box::new)?;
     for hook in Hook::ALL {
@@ -89,18 +85,18 @@ pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), Data
 
 /// Entries of the maps whose size is not fixed.
 pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
-    let Settings { max_flows, max_opening, .. } = *settings;
+    let Settings { max_flows, max_half_open, .. } = *settings;
     // IPv6 is routed: unless it is to be translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
     [
         (Names::V4.flows, max_flows),
         (Names::V4.translations, max_flows),
-        (Names::V4.opening, max_opening),
-        (Names::V4.opening_translations, max_opening),
+        (Names::V4.half_open, max_half_open),
+        (Names::V4.half_open_translations, max_half_open),
         (Names::V6.flows, max_flows),
         (Names::V6.translations, translated6(max_flows)),
-        (Names::V6.opening, max_opening),
-        (Names::V6.opening_translations, translated6(max_opening)),
+        (Names::V6.half_open, max_half_open),
+        (Names::V6.half_open_translations, translated6(max_half_open)),
     ]
 }
 
