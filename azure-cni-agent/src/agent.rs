@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use azure_cni_api::AddressRequest;
 use azure_cni_api::cni::{AttachmentId, CniArgs, NetConf};
-use azure_cni_common::layout::EndpointFlags;
-use azure_cni_common::layout::RouteClass;
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Datapath, DatapathError, Endpoint};
 use azure_cni_ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool};
 use ipnet::IpNet;

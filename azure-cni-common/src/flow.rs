@@ -1,8 +1,8 @@
 //! A flow and its one entry in the connection table.
 //!
-//! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the opener left.
+//! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the initiator left.
 
-use crate::conntrack::{Sender, State};
+use crate::conntrack::{Origin, Sender, State};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
 
 /// The addresses and ports of a packet, in its own direction.
@@ -45,7 +45,7 @@ impl Side {
 }
 
 /// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Maps
-/// `FLOWS4` and `FLOWS6`, and `OPENING4` and `OPENING6` until the flow is established.
+/// `FLOWS4` and `FLOWS6`, and `HALF_OPEN4` and `HALF_OPEN6` until the flow is established.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {
@@ -108,7 +108,7 @@ impl Path {
     pub const HOST: Self = Self(4);
 }
 
-/// Whether the source of the opener's packets is translated.
+/// Whether the source of the initiator's packets is translated.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nat(pub u8);
@@ -118,20 +118,8 @@ impl Nat {
     pub const UNDECIDED: Self = Self(0);
     /// The pod's address is kept.
     pub const KEEP: Self = Self(1);
-    /// The opener's packets leave from the node's address and [`Flow::nat_port`].
+    /// The initiator's packets leave from the node's address and [`Flow::nat_port`].
     pub const TRANSLATED: Self = Self(2);
-}
-
-/// Who opened a flow, as far as it can be trusted to exist.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin(pub u8);
-
-impl Origin {
-    /// A pod of this node, whose source was checked, or a socket of the host.
-    pub const NODE: Self = Self(0);
-    /// Whoever the packet said: sources from the wire may be forged.
-    pub const OUTSIDE: Self = Self(1);
 }
 
 /// What is remembered of a flow: the value of all flow maps.
@@ -145,18 +133,18 @@ pub struct Flow {
     pub state: State,
     pub path: Path,
     pub nat: Nat,
-    pub opener: Side,
+    pub initiator: Side,
     pub origin: Origin,
     pub pad: u8,
 }
 
 impl Flow {
-    pub fn opened_by(opener: Side, origin: Origin, path: Path, nat: Nat) -> Self {
-        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, opener, origin, pad: 0 }
+    pub fn new(initiator: Side, origin: Origin, path: Path, nat: Nat) -> Self {
+        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, initiator, origin, pad: 0 }
     }
 
     pub fn sender(&self, side: Side) -> Sender {
-        if side == self.opener { Sender::Opener } else { Sender::Responder }
+        if side == self.initiator { Sender::Initiator } else { Sender::Responder }
     }
 
     /// Whether the flow holds this port of the node towards its peer.

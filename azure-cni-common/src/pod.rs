@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 use crate::conntrack::Timeouts;
-use crate::endpoint_cache::Slot;
+use crate::egress::RouteClass;
+use crate::endpoint::{Endpoint, Slot};
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
-use crate::layout::{Endpoint, FragmentKey, FragmentPorts, NatHolder, NatKey, RefusedFlow, RouteClass};
-use crate::snat::PortRange;
+use crate::fragments::{FragmentKey, FragmentPorts};
+use crate::nat::{NatHolder, NatKey, PortRange};
+use crate::refused_flow::RefusedFlow;
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {

@@ -9,7 +9,7 @@ use std::path::Path;
 use aya_obj::Object;
 use aya_obj::generated::bpf_map_type::{self, *};
 use azure_cni_common::conntrack::Timeouts;
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::nat::PortRange;
 
 use super::load::sizes;
 use super::{AttachModes, Constants, OBJECT, Settings};
@@ -71,38 +71,38 @@ const PROGRAMS: &str = "programs";
 const BOTH: &str = "programs; the agent removes what is over";
 
 const ENDPOINTS: &str = "The pods of this node: host veth, and whether the Internet sees the pod's own address.";
-const EPCACHE: &str = "The same as an array, for the programs: a slot is right or says that the table has to be asked \
+const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right or says that the table has to be asked \
     ([adr/0010](adr/0010-endpoint-cache.md)).";
 const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform.";
 const GATEWAY: &str =
     "The router that all of the Internet is behind; zero: the kernel's routes are asked at every packet.";
 const FLOWS: &str = "Connections whose two ends are known to be there.";
-const OPENING: &str = "Half-open and one-way flows: all that a flood can turn over.";
-const NAT: &str = "The wire side of translated flows that are settled, and of the host's flows inside the NAT range.";
-const NATOPEN: &str = "The wire side of translated flows that are not answered yet; where ports are claimed.";
+const HALF_OPEN: &str = "Half-open and one-way flows: all that a flood can turn over.";
+const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
+const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not answered yet; where ports are claimed.";
 const FRAGMENTS: &str = "The ports of packets that come in fragments, for two seconds.";
 const TAKEOVERS: &str = "Locks: ports that are just being taken from a holder whose flow is over.";
 const PACKET: &str = "The packet's headers as values.";
-const WORK: &str = "Keys and values of a search for a port, or of a quoted packet.";
+const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
 const PINNED: [Meaning; 24] = [
     map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
-    map("EPCACHE4", "slot", "`Slot`", "agent", EPCACHE),
-    map("EPCACHE6", "slot", "`Slot`", "agent", EPCACHE),
+    map("ENDPOINT_CACHE4", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
+    map("ENDPOINT_CACHE6", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
     map("ROUTES6", "prefix", "`RouteClass`", "agent", ROUTES),
     map("GATEWAY4", "index", "address", "agent", GATEWAY),
     map("GATEWAY6", "index", "address", "agent", GATEWAY),
     map("FLOWS4", FLOW_KEY, "`Flow`", BOTH, FLOWS),
     map("FLOWS6", FLOW_KEY, "`Flow`", BOTH, FLOWS),
-    map("OPENING4", FLOW_KEY, "`Flow`", BOTH, OPENING),
-    map("OPENING6", FLOW_KEY, "`Flow`", BOTH, OPENING),
+    map("HALF_OPEN4", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
+    map("HALF_OPEN6", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
     map("NAT4", NAT_KEY, HOLDER, BOTH, NAT),
     map("NAT6", NAT_KEY, HOLDER, BOTH, NAT),
-    map("NATOPEN4", NAT_KEY, HOLDER, BOTH, NATOPEN),
-    map("NATOPEN6", NAT_KEY, HOLDER, BOTH, NATOPEN),
+    map("NAT_HALF_OPEN4", NAT_KEY, HOLDER, BOTH, NAT_HALF_OPEN),
+    map("NAT_HALF_OPEN6", NAT_KEY, HOLDER, BOTH, NAT_HALF_OPEN),
     map("FRAGMENTS4", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
     map("FRAGMENTS6", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
     map("TAKEOVERS4", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
@@ -128,8 +128,8 @@ const PINNED: [Meaning; 24] = [
 const UNPINNED: [Meaning; 5] = [
     map("PACKET4", "", "`Packet`", PROGRAMS, PACKET),
     map("PACKET6", "", "`Packet`", PROGRAMS, PACKET),
-    map("WORK4", "", "`Work`", PROGRAMS, WORK),
-    map("WORK6", "", "`Work`", PROGRAMS, WORK),
+    map("SCRATCH4", "", "`Scratch`", PROGRAMS, SCRATCH),
+    map("SCRATCH6", "", "`Scratch`", PROGRAMS, SCRATCH),
     map("AYA_LOGS", "", "record", PROGRAMS, "What `datapath.log` asks for. Entries are bytes."),
 ];
 
@@ -211,11 +211,11 @@ fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
             count_uses: false,
         },
         max_flows: FLOWS,
-        max_opening: FLOWS / 2,
+        max_half_open: FLOWS / 2,
         attach: AttachModes::TCX,
     };
     sizes(&settings)
         .into_iter()
-        .map(|(map, size)| (map, if size == FLOWS { "max_flows" } else { "max_opening" }))
+        .map(|(map, size)| (map, if size == FLOWS { "max_flows" } else { "max_half_open" }))
         .collect()
 }

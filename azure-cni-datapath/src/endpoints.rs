@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData};
-use azure_cni_common::endpoint_cache::{SLOTS, Slot, slot_of};
-use azure_cni_common::layout::Endpoint;
+use azure_cni_common::endpoint::{Endpoint, SLOTS, Slot, slot_of};
 
 use super::family::{MapAddress, Names};
 use super::tables::{absent_is_none, in_map, open};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use aya::maps::{Map, MapData, RingBuf};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Ipv4, Ipv6};
-use azure_cni_common::layout::RefusedFlow;
+use azure_cni_common::refused_flow::RefusedFlow;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 

@@ -7,10 +7,11 @@ use std::sync::{Mutex, MutexGuard};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, IterableMap, LpmTrie, Map, MapData};
-use azure_cni_common::endpoint_cache::Slot;
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::Slot;
 use azure_cni_common::family::Address;
 use azure_cni_common::flow::{Flow, FlowKey};
-use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
+use azure_cni_common::nat::{NatHolder, NatKey};
 
 use super::batch::{self, Cursor, Piece};
 use super::endpoints::Endpoints;
@@ -28,31 +29,31 @@ pub(super) struct Names {
     pub routes: &'static str,
     pub gateway: &'static str,
     pub flows: &'static str,
-    pub opening: &'static str,
+    pub half_open: &'static str,
     pub translations: &'static str,
-    pub opening_translations: &'static str,
+    pub half_open_translations: &'static str,
 }
 
 impl Names {
     pub const V4: Self = Self {
         endpoints: "ENDPOINTS4",
-        endpoint_cache: "EPCACHE4",
+        endpoint_cache: "ENDPOINT_CACHE4",
         routes: "ROUTES4",
         gateway: "GATEWAY4",
         flows: "FLOWS4",
-        opening: "OPENING4",
+        half_open: "HALF_OPEN4",
         translations: "NAT4",
-        opening_translations: "NATOPEN4",
+        half_open_translations: "NAT_HALF_OPEN4",
     };
     pub const V6: Self = Self {
         endpoints: "ENDPOINTS6",
-        endpoint_cache: "EPCACHE6",
+        endpoint_cache: "ENDPOINT_CACHE6",
         routes: "ROUTES6",
         gateway: "GATEWAY6",
         flows: "FLOWS6",
-        opening: "OPENING6",
+        half_open: "HALF_OPEN6",
         translations: "NAT6",
-        opening_translations: "NATOPEN6",
+        half_open_translations: "NAT_HALF_OPEN6",
     };
 }
 
@@ -137,9 +138,9 @@ where
     endpoints: Mutex<Endpoints<A>>,
     routes: Mutex<LpmTrie<MapData, A, RouteClass>>,
     gateway: Mutex<Array<MapData, A>>,
-    /// Established, then opening.
+    /// Assured, then half-open.
     pub flows: [FlowTable<A>; 2],
-    /// Established, then opening.
+    /// Assured, then half-open.
     pub translations: [NatTable<A>; 2],
 }
 
@@ -157,10 +158,13 @@ where
             endpoints: Mutex::new(Endpoints::open(pins, names)?),
             routes: Mutex::new(open(pins, names.routes, Map::LpmTrie)?),
             gateway: Mutex::new(open(pins, names.gateway, Map::Array)?),
-            flows: [Table::open(pins, names.flows, Map::HashMap)?, Table::open(pins, names.opening, Map::LruHashMap)?],
+            flows: [
+                Table::open(pins, names.flows, Map::HashMap)?,
+                Table::open(pins, names.half_open, Map::LruHashMap)?,
+            ],
             translations: [
                 Table::open(pins, names.translations, Map::HashMap)?,
-                Table::open(pins, names.opening_translations, Map::LruHashMap)?,
+                Table::open(pins, names.half_open_translations, Map::LruHashMap)?,
             ],
         })
     }

@@ -1,7 +1,7 @@
 //! Ports that no translated flow is given, because sockets of the host hold them: a bitmap, map `HOST_PORTS`.
 
 use azure_cni_common::family::Be16;
-use azure_cni_common::layout::{HOST_PORT_WORDS, host_port_bit};
+use azure_cni_common::host_ports::{HOST_PORT_WORDS, host_port_bit};
 
 use super::tables::{in_map, lock};
 use super::{DatapathError, Tables};

@@ -22,8 +22,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use attach::{AttachMode, AttachModes, Hook};
+pub use azure_cni_common::endpoint::Endpoint;
 use azure_cni_common::ABI;
-pub use azure_cni_common::layout::Endpoint;
 pub use bpffs::BpffsError;
 pub use events::{Event, EventSource};
 pub use host_ports::HostPorts;
@@ -67,7 +67,7 @@ pub struct Settings {
     /// Entries of a family's connection table, and of its table of translations.
     pub max_flows: u32,
     /// Entries of a family's table of half-open and one-way flows, and of their translations.
-    pub max_opening: u32,
+    pub max_half_open: u32,
     pub attach: AttachModes,
 }
 

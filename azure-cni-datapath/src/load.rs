@@ -6,7 +6,7 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::family::{Ipv4, Ipv6};
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::nat::PortRange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -89,18 +89,18 @@ pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), Data
 
 /// Entries of the maps whose size is not fixed.
 pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
-    let Settings { max_flows, max_opening, .. } = *settings;
+    let Settings { max_flows, max_half_open, .. } = *settings;
     // IPv6 is routed: unless it is to be translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
     [
         (Names::V4.flows, max_flows),
         (Names::V4.translations, max_flows),
-        (Names::V4.opening, max_opening),
-        (Names::V4.opening_translations, max_opening),
+        (Names::V4.half_open, max_half_open),
+        (Names::V4.half_open_translations, max_half_open),
         (Names::V6.flows, max_flows),
         (Names::V6.translations, translated6(max_flows)),
-        (Names::V6.opening, max_opening),
-        (Names::V6.opening_translations, translated6(max_opening)),
+        (Names::V6.half_open, max_half_open),
+        (Names::V6.half_open_translations, translated6(max_half_open)),
     ]
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use aya::Pod;
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::endpoint_cache::Slot;
+use azure_cni_common::endpoint::Slot;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat};
-use azure_cni_common::layout::{NatHolder, NatKey};
+use azure_cni_common::nat::{NatHolder, NatKey};
 
 use super::batch::Cursor;
 use super::family::{FamilyTables, MapAddress, NatTable, Table};
@@ -150,11 +150,11 @@ where
         if flow.nat != Nat::TRANSLATED {
             return Ok(0);
         }
-        let opening = key.tuple_from(flow.opener);
-        let held = NatKey::for_outgoing(&opening, self.node, flow.nat_port);
+        let sent = key.tuple_from(flow.initiator);
+        let held = NatKey::for_outgoing(&sent, self.node, flow.nat_port);
         let mut removed = 0;
         for translations in &self.translations {
-            let ours = NatHolder::new(opening.source, opening.source_port, 0);
+            let ours = NatHolder::new(sent.source, sent.source_port, 0);
             if translations.get(&held)?.is_some_and(|holder| holder.is_same(&ours)) {
                 translations.remove(&held)?;
                 removed += 1;
@@ -175,11 +175,11 @@ where
         Ok(removed)
     }
 
-    /// No flow, established or opening, holds the port.
+    /// No flow, assured or half-open, holds the port.
     fn is_orphan(&self, key: &NatKey<A>, holder: &NatHolder<A>) -> Result<bool, DatapathError> {
-        let (flow_key, opener) = FlowKey::of(&holder.opening_tuple(key));
+        let (flow_key, initiator) = FlowKey::of(&holder.initiator_tuple(key));
         for flows in &self.flows {
-            if flows.get(&flow_key)?.is_some_and(|flow| flow.opener == opener && flow.holds_port(key.node_port)) {
+            if flows.get(&flow_key)?.is_some_and(|flow| flow.initiator == initiator && flow.holds_port(key.node_port)) {
                 return Ok(false);
             }
         }

@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::Endpoint;
 use azure_cni_common::family::{Ipv4, Ipv6};
-use azure_cni_common::layout::{Endpoint, RouteClass};
 use ipnet::IpNet;
 
 use super::family::{FamilyTables, Names};
@@ -128,7 +129,7 @@ impl Tables {
             .collect()
     }
 
-    /// Of every table of flows and translations, established before opening ones, IPv4 before IPv6.
+    /// Of every table of flows and translations, assured before half-open ones, IPv4 before IPv6.
     pub fn fills(&self) -> Result<Vec<TableFill>, DatapathError> {
         let mut fills = self.v4.fills()?;
         fills.extend(self.v6.fills()?);

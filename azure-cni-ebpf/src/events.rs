@@ -3,11 +3,11 @@
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Address, Family};
 use azure_cni_common::flow::Tuple;
-use azure_cni_common::layout::RefusedFlow;
+use azure_cni_common::refused_flow::RefusedFlow;
 
 use crate::maps::EVENTS;
 
-/// Reports a new flow that is refused; `tuple` is of its opener's packet. When the agent does not read, the ring fills up
+/// Reports a new flow that is refused; `tuple` is of its initiator's packet. When the agent does not read, the ring fills up
 /// and the counter alone tells.
 #[inline(never)]
 pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
@@ -26,6 +26,6 @@ pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> Drop
 
 /// The same for a flow whose answer this is.
 #[inline(never)]
-pub fn refused_answer<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+pub fn refused_reply<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
     refused::<F>(&tuple.reversed(), reason)
 }

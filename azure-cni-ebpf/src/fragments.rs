@@ -5,7 +5,7 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::layout::{FragmentKey, FragmentPorts};
+use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 
 use crate::conntrack::now_ns;
 use crate::maps::Tables;

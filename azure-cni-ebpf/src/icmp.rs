@@ -6,10 +6,10 @@ use aya_ebpf::programs::TcContext;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{FlowKey, Nat, Path};
-use azure_cni_common::layout::NatKey;
+use azure_cni_common::nat::NatKey;
 
 use crate::conntrack;
-use crate::maps::{Tables, Work};
+use crate::maps::{Scratch, Tables};
 use crate::nat;
 use crate::packet::Packet;
 use crate::rewrite::{self, End, Replacement, Rewrite};
@@ -32,18 +32,18 @@ fn path_of(word: u32) -> Result<Path, DropReason> {
 /// From the wire: if the message speaks of a translated packet, message and quoted packet are put back as the pod knows
 /// them. Returns the way of the flow that they belong to.
 #[inline(always)]
-pub fn undo<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
-    path_of(undo_apart(ctx, message))
+pub fn reverse_snat<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
+    path_of(reverse_snat_apart(ctx, message))
 }
 
 #[inline(never)]
-fn undo_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> u32 {
-    word_of(undo_steps(ctx, message))
+fn reverse_snat_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> u32 {
+    word_of(reverse_snat_steps(ctx, message))
 }
 
 #[inline(always)]
-fn undo_steps<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
-    let Some(Work { key, holding, quoted, .. }) = F::work() else { return Ok(Path::UNKNOWN) };
+fn reverse_snat_steps<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
+    let Some(Scratch { key, holding, quoted, .. }) = F::scratch() else { return Ok(Path::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
         return Ok(Path::UNKNOWN);
     }
@@ -67,7 +67,7 @@ fn undo_steps<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> 
 
 /// Who speaks of a packet that a pod received.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub enum IcmpSender {
     Pod,
     /// A pod whose message has passed the host's stack.
     PodThroughStack,
@@ -78,41 +78,41 @@ pub enum Speaker {
 /// A message about a packet that a pod received. If that was an answer to a translated flow, the outside must see it as it
 /// left there; what is yet to pass the host's stack stays as it is. Returns the way of the flow.
 #[inline(always)]
-pub fn translate<F: Rewrite + Tables>(
+pub fn apply_snat<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
-    speaker: Speaker,
+    sender: IcmpSender,
 ) -> Result<Path, DropReason> {
-    path_of(translate_apart(ctx, message, speaker))
+    path_of(apply_snat_apart(ctx, message, sender))
 }
 
 #[inline(never)]
-fn translate_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>, speaker: Speaker) -> u32 {
-    word_of(translate_steps(ctx, message, speaker))
+fn apply_snat_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>, sender: IcmpSender) -> u32 {
+    word_of(apply_snat_steps(ctx, message, sender))
 }
 
 #[inline(always)]
-fn translate_steps<F: Rewrite + Tables>(
+fn apply_snat_steps<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
-    speaker: Speaker,
+    sender: IcmpSender,
 ) -> Result<Path, DropReason> {
-    let Some(Work { holding, quoted, .. }) = F::work() else { return Ok(Path::UNKNOWN) };
+    let Some(Scratch { holding, quoted, .. }) = F::scratch() else { return Ok(Path::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
         return Ok(Path::UNKNOWN);
     }
     // A pod speaks of its own packets only.
-    if speaker != Speaker::Host && quoted.tuple.destination != message.tuple.source {
+    if sender != IcmpSender::Host && quoted.tuple.destination != message.tuple.source {
         return Ok(Path::UNKNOWN);
     }
     let (key, side) = FlowKey::of(&quoted.tuple);
     *holding = key;
     let Some(flow) = conntrack::peek::<F>(holding, conntrack::now_ns()) else { return Ok(Path::UNKNOWN) };
     let (path, port) = (flow.path, flow.nat_port);
-    let is_done_later = speaker == Speaker::Pod && path == Path::STACK;
-    if flow.nat == Nat::TRANSLATED && flow.opener != side && !is_done_later {
+    let is_done_later = sender == IcmpSender::Pod && path == Path::STACK;
+    if flow.nat == Nat::TRANSLATED && flow.initiator != side && !is_done_later {
         rewrite::replace_quoted(ctx, message, quoted, End::Destination, F::node_address(), port)?;
-        if speaker != Speaker::Host {
+        if sender != IcmpSender::Host {
             rewrite::replace(ctx, message, End::Source, &Replacement::new(F::node_address(), Be16(0)))?;
         }
     }

@@ -11,15 +11,13 @@ use aya_ebpf::{
 };
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::endpoint_cache::{ASK, NOBODY, SLOTS, Slot, slot_of};
+use azure_cni_common::egress::{self, RouteClass, ServicePrefixes};
+use azure_cni_common::endpoint::{Endpoint, MISS, NOT_LOCAL, SLOTS, Slot, slot_of};
 use azure_cni_common::family::{Be16, Family, Ipv4, Ipv6, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
-use azure_cni_common::layout::{
-    Endpoint, FragmentKey, FragmentPorts, HOST_PORT_WORDS, NatHolder, NatKey, RouteClass, host_port_bit,
-};
-use azure_cni_common::next_hop::Services;
-use azure_cni_common::platform;
-use azure_cni_common::snat::{Candidates, PortRange};
+use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
+use azure_cni_common::host_ports::{HOST_PORT_WORDS, host_port_bit};
+use azure_cni_common::nat::{Candidates, NatHolder, NatKey, PortRange};
 
 use crate::nat;
 use crate::packet::{Packet, Quoted};
@@ -31,9 +29,9 @@ static ENDPOINTS6: HashMap<Ipv6, Endpoint> = HashMap::pinned(1024, 0);
 
 /// What most packets find here, no table has to be asked for.
 #[map]
-static EPCACHE4: Array<Slot<Ipv4>> = Array::pinned(SLOTS, 0);
+static ENDPOINT_CACHE4: Array<Slot<Ipv4>> = Array::pinned(SLOTS, 0);
 #[map]
-static EPCACHE6: Array<Slot<Ipv6>> = Array::pinned(SLOTS, 0);
+static ENDPOINT_CACHE6: Array<Slot<Ipv6>> = Array::pinned(SLOTS, 0);
 
 /// Destinations that are not the Internet.
 #[map]
@@ -56,9 +54,9 @@ static FLOWS6: HashMap<FlowKey<Ipv6>, Flow> = HashMap::pinned(262_144, 0);
 
 /// Flows whose other side has not answered. Least recently used go first: a flood turns over nothing but this table.
 #[map]
-static OPENING4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_536, 0);
+static HALF_OPEN4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_536, 0);
 #[map]
-static OPENING6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
+static HALF_OPEN6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
 
 /// The wire side of every translated flow that is established, and the host's flows inside the NAT range.
 #[map]
@@ -68,9 +66,9 @@ static NAT6: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = HashMap::pinned(262_144, 0
 
 /// The wire side of translated flows whose other side has not answered.
 #[map]
-static NATOPEN4: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = LruHashMap::pinned(65_536, 0);
+static NAT_HALF_OPEN4: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = LruHashMap::pinned(65_536, 0);
 #[map]
-static NATOPEN6: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = LruHashMap::pinned(65_536, 0);
+static NAT_HALF_OPEN6: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = LruHashMap::pinned(65_536, 0);
 
 /// The ports of packets that come in fragments, while their later fragments may follow.
 #[map]
@@ -107,18 +105,18 @@ static PACKET4: PerCpuArray<Packet<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static PACKET6: PerCpuArray<Packet<V6>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH4: PerCpuArray<Scratch<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH6: PerCpuArray<Scratch<V6>> = PerCpuArray::with_max_entries(1, 0);
 
 /// Keys and values that are looked for while a port is searched, or a message translated.
-pub struct Work<F: Family> {
+pub struct Scratch<F: Family> {
     /// Of the flow that wants a port, then of the one that holds it.
     pub tuple: Tuple<F::Address>,
     pub now_ns: u64,
     pub candidates: Candidates,
     /// Of the search, see [`crate::nat`].
-    pub answer: u64,
+    pub allocation: u64,
     pub key: NatKey<F::Address>,
     pub holder: NatHolder<F::Address>,
     /// Of the flow that holds a port.
@@ -161,12 +159,12 @@ static SERVICES_KNOWN: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static COUNT_USES: Global<u32> = Global::new(0);
 
-/// Of the search for ports, see [`azure_cni_common::snat::search_start`].
+/// Of the search for ports, see [`azure_cni_common::nat::search_start`].
 #[unsafe(no_mangle)]
 pub static NAT_SEED: Global<u32> = Global::new(0);
 
-pub fn services() -> Services {
-    if SERVICES_KNOWN.load() == 1 { Services::Known } else { Services::Unknown }
+pub fn service_prefixes() -> ServicePrefixes {
+    if SERVICES_KNOWN.load() == 1 { ServicePrefixes::Known } else { ServicePrefixes::Unknown }
 }
 
 /// Whether a socket of the host holds the port, towards everybody.
@@ -197,8 +195,8 @@ pub trait Tables: Family + Sized {
     fn endpoint(address: Self::Address) -> Option<Endpoint> {
         let endpoint = Self::cached(slot_of(address))?.find(address);
         match endpoint.ifindex {
-            NOBODY => None,
-            ASK => Self::endpoint_in_table(address),
+            NOT_LOCAL => None,
+            MISS => Self::endpoint_in_table(address),
             _ => Some(endpoint),
         }
     }
@@ -210,15 +208,15 @@ pub trait Tables: Family + Sized {
     /// The router that all of the Internet is behind, if there is one.
     fn gateway() -> Option<Self::Address>;
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow>;
-    fn opening() -> &'static LruHashMap<FlowKey<Self::Address>, Flow>;
+    fn half_open() -> &'static LruHashMap<FlowKey<Self::Address>, Flow>;
     fn translations() -> &'static HashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
-    fn opening_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
+    fn half_open_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn take_overs() -> &'static HashMap<NatKey<Self::Address>, u32>;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self::Address>, FragmentPorts>;
     /// This CPU's place for the packet.
     fn packet() -> Option<&'static mut Packet<Self>>;
     /// This CPU's place for what is looked for. To be taken by one function at a time.
-    fn work() -> Option<&'static mut Work<Self>>;
+    fn scratch() -> Option<&'static mut Scratch<Self>>;
     /// The address that translated flows leave from.
     fn node_address() -> Self::Address;
     /// [`crate::nat::search`], as a function that the verifier takes for itself.
@@ -244,7 +242,7 @@ impl Tables for V4 {
     #[inline(always)]
     fn cached(index: u32) -> Option<Slot<Ipv4>> {
         // SAFETY: the agent may write at the same time; every word is read once, and what they are together is checked.
-        EPCACHE4.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
+        ENDPOINT_CACHE4.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
     }
 
     fn endpoint_in_table(address: Ipv4) -> Option<Endpoint> {
@@ -264,9 +262,9 @@ impl Tables for V4 {
 
     tables! {
         flows: HashMap<FlowKey<Ipv4>, Flow> = FLOWS4;
-        opening: LruHashMap<FlowKey<Ipv4>, Flow> = OPENING4;
+        half_open: LruHashMap<FlowKey<Ipv4>, Flow> = HALF_OPEN4;
         translations: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT4;
-        opening_translations: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NATOPEN4;
+        half_open_translations: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT_HALF_OPEN4;
         take_overs: HashMap<NatKey<Ipv4>, u32> = TAKEOVERS4;
         fragments: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = FRAGMENTS4;
     }
@@ -280,9 +278,9 @@ impl Tables for V4 {
         PACKET4.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
     }
 
-    fn work() -> Option<&'static mut Work<V4>> {
+    fn scratch() -> Option<&'static mut Scratch<V4>> {
         // SAFETY: this CPU's own; whoever takes it calls nobody who does.
-        WORK4.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+        SCRATCH4.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
     }
 
     fn node_address() -> Ipv4 {
@@ -294,7 +292,7 @@ impl Tables for V4 {
     }
 
     fn check_platform(tuple: &Tuple<Ipv4>) -> Result<(), DropReason> {
-        platform::check_ipv4(tuple, BLOCK_IMDS.load() == 1)
+        egress::check_ipv4(tuple, BLOCK_IMDS.load() == 1)
     }
 }
 
@@ -302,7 +300,7 @@ impl Tables for V6 {
     #[inline(always)]
     fn cached(index: u32) -> Option<Slot<Ipv6>> {
         // SAFETY: the agent may write at the same time; every word is read once, and what they are together is checked.
-        EPCACHE6.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
+        ENDPOINT_CACHE6.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
     }
 
     fn endpoint_in_table(address: Ipv6) -> Option<Endpoint> {
@@ -322,9 +320,9 @@ impl Tables for V6 {
 
     tables! {
         flows: HashMap<FlowKey<Ipv6>, Flow> = FLOWS6;
-        opening: LruHashMap<FlowKey<Ipv6>, Flow> = OPENING6;
+        half_open: LruHashMap<FlowKey<Ipv6>, Flow> = HALF_OPEN6;
         translations: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT6;
-        opening_translations: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NATOPEN6;
+        half_open_translations: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT_HALF_OPEN6;
         take_overs: HashMap<NatKey<Ipv6>, u32> = TAKEOVERS6;
         fragments: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = FRAGMENTS6;
     }
@@ -338,9 +336,9 @@ impl Tables for V6 {
         PACKET6.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
     }
 
-    fn work() -> Option<&'static mut Work<V6>> {
+    fn scratch() -> Option<&'static mut Scratch<V6>> {
         // SAFETY: this CPU's own; whoever takes it calls nobody who does.
-        WORK6.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+        SCRATCH6.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
     }
 
     fn node_address() -> Ipv6 {

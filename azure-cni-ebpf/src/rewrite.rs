@@ -95,7 +95,7 @@ pub fn replace<F: Rewrite>(
         End::Source => (address, tuple.destination),
         End::Destination => (tuple.source, address),
     };
-    if let Some(transport) = Transport::of(packet, end) {
+    if let Some(transport) = TransportFields::of(packet, end) {
         if transport.has_pseudo_header {
             F::update_pseudo_header(ctx, transport.checksum_offset, transport.flags, old_address, address)?;
         }
@@ -111,7 +111,7 @@ pub fn replace<F: Rewrite>(
 }
 
 /// Where a transport keeps the port of one end, and how its checksum is changed.
-struct Transport {
+struct TransportFields {
     port_offset: u32,
     checksum_offset: u32,
     has_pseudo_header: bool,
@@ -119,7 +119,7 @@ struct Transport {
     flags: u64,
 }
 
-impl Transport {
+impl TransportFields {
     fn of<F: Rewrite>(packet: &Packet<F>, end: End) -> Option<Self> {
         // A later fragment has no header, and the checksum in the first one's is of the whole packet.
         if packet.part == Part::Later {

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
-use azure_cni_common::layout::{Endpoint, RouteClass};
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::Endpoint;
+use azure_cni_common::nat::PortRange;
 use azure_cni_datapath::{Constants, Datapath, Settings, Tables};
 use ipnet::IpNet;
 
@@ -71,8 +72,8 @@ impl Rig {
         Self::with_tables(constants, max_flows, 1024)
     }
 
-    pub fn with_tables(constants: Constants, max_flows: u32, max_opening: u32) -> Self {
-        let rig = Self { node: Some(Node::enter(&constants, max_flows, max_opening)), is_used_up: false };
+    pub fn with_tables(constants: Constants, max_flows: u32, max_half_open: u32) -> Self {
+        let rig = Self { node: Some(Node::enter(&constants, max_flows, max_half_open)), is_used_up: false };
         rig.empty_maps();
         rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
         rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();

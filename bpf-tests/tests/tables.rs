@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::drop_reason::DropReason::SourceNotOwned;
-use azure_cni_common::endpoint_cache::{Slot, slot_of};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::{EndpointFlags, Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
-use azure_cni_common::layout::{EndpointFlags, NatHolder, NatKey, RouteClass};
+use azure_cni_common::nat::{NatHolder, NatKey};
 use azure_cni_datapath::{Endpoint, Hook, Sweeper};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};

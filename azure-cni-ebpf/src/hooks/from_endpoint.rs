@@ -1,16 +1,15 @@
 //! Egress of a pod: TC ingress of its host veth.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use azure_cni_common::conntrack::Event;
+use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
 use azure_cni_common::family::{Address, Be16, V4, V6};
-use azure_cni_common::flow::{Nat, Origin, Path};
-use azure_cni_common::layout::RouteClass;
-use azure_cni_common::next_hop::{self, Translation};
+use azure_cni_common::flow::{Nat, Path};
 
-use crate::conntrack::{self, Known, NewFlow, Tracking};
-use crate::endpoint::{self, Sender};
-use crate::icmp::{self, Speaker};
+use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
+use crate::endpoint::{self, Source};
+use crate::icmp::{self, IcmpSender};
 use crate::maps::{self, Tables};
 use crate::packet::{self, Kind, Packet, Unparsed};
 use crate::rewrite::{self, End, Replacement, Rewrite};
@@ -41,16 +40,16 @@ fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
 fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
     let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
     let parsed = packet.parse(ctx);
-    let Some(translation) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
+    let Some(snat) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
     match packet.kind {
         Kind::Flow => {
             let event = packet.event();
             match conntrack::track(packet, event) {
                 Tracking::Known(known) => known_flow(ctx, packet, &known),
-                Tracking::New(new) => new_flow(ctx, packet, &new, translation, event),
+                Tracking::New(new) => new_flow(ctx, packet, &new, snat, event),
             }
         }
-        Kind::StrayFragment => stray_fragment(ctx, packet, translation),
+        Kind::StrayFragment => stray_fragment(ctx, packet, snat),
         _ => Ok(Verdict::PASS),
     }
 }
@@ -61,7 +60,7 @@ fn admit<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     parsed: Result<(), Unparsed>,
-) -> Result<Option<Translation>, DropReason> {
+) -> Result<Option<SnatPolicy>, DropReason> {
     match parsed {
         Ok(()) => {}
         Err(Unparsed::NotOurs) => return Ok(None),
@@ -69,7 +68,7 @@ fn admit<F: Rewrite + Tables>(
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
     }
-    let Sender::Pod(translation) = endpoint::check_source(packet)? else { return Ok(None) };
+    let Source::Pod(snat) = endpoint::check_source(packet)? else { return Ok(None) };
     fragments::follow(packet);
     F::check_platform(&packet.tuple)?;
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
@@ -81,14 +80,14 @@ fn admit<F: Rewrite + Tables>(
     if destination.stays_on_link() && !destination.is_prober_on_link() {
         return Ok(None);
     }
-    Ok(Some(translation))
+    Ok(Some(snat))
 }
 
 #[inline(always)]
 fn known_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
-    known: &Known,
+    known: &KnownFlow,
 ) -> Result<Verdict, DropReason> {
     if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
         return Ok(Verdict::PASS);
@@ -97,7 +96,7 @@ fn known_flow<F: Rewrite + Tables>(
         return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
     }
     // It went to the Internet or to the platform when it was opened: no pod has been there, nor is one met there now.
-    if known.is_opener && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
+    if known.is_initiator && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
         let port =
             nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
@@ -118,7 +117,7 @@ fn new_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     new: &NewFlow,
-    translation: Translation,
+    snat: SnatPolicy,
     event: Event,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
@@ -131,7 +130,7 @@ fn new_flow<F: Rewrite + Tables>(
         return to_pod(ctx, packet, ifindex);
     }
     let class = F::route(destination);
-    let egress = next_hop::from_pod(class, maps::services(), translation, event);
+    let egress = egress::from_pod(class, maps::service_prefixes(), snat, event);
     if egress.path == Path::STACK {
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
@@ -149,7 +148,7 @@ fn new_flow<F: Rewrite + Tables>(
     if event.opens() || class == Some(RouteClass::VNET) {
         new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
-    } else if let Some(port) = nat::recall::<F>(&packet.tuple) {
+    } else if let Some(port) = nat::find_held_port::<F>(&packet.tuple) {
         new.open_translated::<F>(&packet.tuple, egress.path, port)?;
         return to_internet(ctx, packet, port);
     }
@@ -161,11 +160,11 @@ fn new_flow<F: Rewrite + Tables>(
 fn stray_fragment<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &Packet<F>,
-    translation: Translation,
+    snat: SnatPolicy,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     let class = F::route(destination);
-    if destination.stays_on_link() || next_hop::at_the_wire(class, translation, Event::Datagram) != Nat::TRANSLATED {
+    if destination.stays_on_link() || egress::at_the_wire(class, snat, Event::Datagram) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
     if packet::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
@@ -183,7 +182,7 @@ fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropRe
     if admit(ctx, packet, parsed)?.is_none() || !matches!(packet.kind, Kind::IcmpError) {
         return Ok(Verdict::PASS);
     }
-    match icmp::translate(ctx, packet, Speaker::Pod)? {
+    match icmp::apply_snat(ctx, packet, IcmpSender::Pod)? {
         Path::WIRE => to_wire(ctx, packet),
         Path::LOCAL => match endpoint::find::<F>(packet.tuple.destination) {
             Some(ifindex) => to_pod(ctx, packet, ifindex),

@@ -3,10 +3,11 @@
 //! Only packets for a pod, or for a port of the node that a pod's flow holds, are ours.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use azure_cni_common::conntrack::Origin;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, V4, V6};
-use azure_cni_common::flow::{Nat, Origin, Path};
-use azure_cni_common::layout::NatKey;
+use azure_cni_common::flow::{Nat, Path};
+use azure_cni_common::nat::NatKey;
 
 use crate::conntrack::{self, Tracking};
 use crate::maps::Tables;
@@ -47,7 +48,7 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
             match nat::holder_of::<F>(&NatKey::for_incoming(&packet.tuple)) {
                 None => Ok(Verdict::PASS),
                 Some(holder) if holder.address == F::node_address() => for_host(packet),
-                Some(holder) => answer(ctx, packet, holder.address, holder.port),
+                Some(holder) => reply(ctx, packet, holder.address, holder.port),
             }
         }
         Kind::Flow => inbound(ctx, packet),
@@ -63,16 +64,16 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
 #[inline(always)]
 fn for_host<F: Rewrite + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
     if let Tracking::Known(known) = conntrack::track(packet, packet.event())
-        && known.is_settling
+        && known.becomes_assured
     {
-        let _ = nat::settle::<F>(&packet.tuple, packet.tuple.destination_port, true, known.now_ns);
+        let _ = nat::promote::<F>(&packet.tuple, packet.tuple.destination_port, true, known.now_ns);
     }
     Ok(Verdict::PASS)
 }
 
 /// For a port that a pod's flow holds.
 #[inline(always)]
-fn answer<F: Rewrite + Tables>(
+fn reply<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     address: F::Address,
@@ -84,19 +85,19 @@ fn answer<F: Rewrite + Tables>(
     let path = match conntrack::track(packet, packet.event()) {
         Tracking::Known(known) => {
             if known.is_refused && known.flow.path != Path::STACK {
-                return Err(events::refused_answer::<F>(&packet.tuple, DropReason::FlowTableFull));
+                return Err(events::refused_reply::<F>(&packet.tuple, DropReason::FlowTableFull));
             }
-            if known.is_settling && !nat::settle::<F>(&packet.tuple, node_port, false, known.now_ns) {
-                conntrack::unsettle::<F>(&packet.tuple, &known.flow);
-                return Err(events::refused_answer::<F>(&packet.tuple, DropReason::NatTableFull));
+            if known.becomes_assured && !nat::promote::<F>(&packet.tuple, node_port, false, known.now_ns) {
+                conntrack::demote::<F>(&packet.tuple, &known.flow);
+                return Err(events::refused_reply::<F>(&packet.tuple, DropReason::NatTableFull));
             }
             known.flow.path
         }
         // The flow's entry was lost and its translation was not: the pod opened it, by which way is unknown.
         Tracking::New(new) => {
             let path = new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?;
-            if new.is_settled_for_receiver() {
-                let _ = nat::settle::<F>(&packet.tuple, node_port, false, new.now_ns);
+            if new.is_assured_for_receiver() {
+                let _ = nat::promote::<F>(&packet.tuple, node_port, false, new.now_ns);
             }
             path
         }
@@ -118,8 +119,8 @@ fn inbound<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Resu
                 return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
             }
             // The peer knows the pod's address too: it is an answer all the same.
-            if known.is_settling && known.flow.nat == Nat::TRANSLATED {
-                let _ = nat::settle::<F>(&packet.tuple, known.flow.nat_port, false, known.now_ns);
+            if known.becomes_assured && known.flow.nat == Nat::TRANSLATED {
+                let _ = nat::promote::<F>(&packet.tuple, known.flow.nat_port, false, known.now_ns);
             }
             known.flow.path
         }
@@ -142,7 +143,7 @@ fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropRe
     if packet.parse_apart(ctx).is_err() || !matches!(packet.kind, Kind::IcmpError) {
         return Ok(Verdict::PASS);
     }
-    let path = icmp::undo(ctx, packet)?;
+    let path = icmp::reverse_snat(ctx, packet)?;
     let is_direct = path == Path::WIRE || path == Path::LOCAL;
     match endpoint::find::<F>(packet.tuple.destination) {
         Some(ifindex) if is_direct && packet.hop_limit > 1 => to_pod(ctx, packet, ifindex),

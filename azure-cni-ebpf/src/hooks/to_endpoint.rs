@@ -3,9 +3,10 @@
 //! What this hook adds is memory: a flow that came through the stack is answered through it. It never holds a packet back.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use azure_cni_common::conntrack::Origin;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{V4, V6};
-use azure_cni_common::flow::{Nat, Origin, Path};
+use azure_cni_common::flow::{Nat, Path};
 
 use crate::conntrack::{self, Tracking};
 use crate::endpoint;

@@ -4,15 +4,15 @@
 //! destination. Flows of the host inside the NAT range, or without ports, are noted, so that no pod is given the same.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use azure_cni_common::conntrack::Event;
+use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::egress::{self, SnatPolicy};
 use azure_cni_common::family::{Be16, V4, V6};
-use azure_cni_common::flow::{Nat, Origin, Path};
-use azure_cni_common::next_hop::{self, Translation};
+use azure_cni_common::flow::{Nat, Path};
 
 use crate::conntrack::{self, Tracking};
 use crate::endpoint;
-use crate::icmp::{self, Speaker};
+use crate::icmp::{self, IcmpSender};
 use crate::maps::Tables;
 use crate::packet::{self, Headers, Kind, Packet};
 use crate::rewrite::{self, End, Replacement, Rewrite};
@@ -48,14 +48,14 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
         return if matches!(packet.kind, Kind::Flow) { host_flow(packet) } else { Ok(Verdict::PASS) };
     }
     let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
-    let translation = endpoint::translation::<F>(&endpoint);
+    let snat = endpoint::snat_policy::<F>(&endpoint);
     fragments::follow(packet);
     // Once more: the stack may have led the packet here from a service's address.
     F::check_platform(&packet.tuple)?;
     match packet.kind {
-        Kind::Flow => pod_flow(ctx, packet, translation, packet.event()),
-        Kind::StrayFragment => untranslatable(packet, translation, DropReason::FragmentNotTranslated),
-        Kind::IcmpError | Kind::Opaque => untranslatable(packet, translation, DropReason::IcmpNotTranslated),
+        Kind::Flow => pod_flow(ctx, packet, snat, packet.event()),
+        Kind::StrayFragment => untranslatable(packet, snat, DropReason::FragmentNotTranslated),
+        Kind::IcmpError | Kind::Opaque => untranslatable(packet, snat, DropReason::IcmpNotTranslated),
         Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
     }
 }
@@ -64,12 +64,12 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
 fn pod_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
-    translation: Translation,
+    snat: SnatPolicy,
     event: Event,
 ) -> Result<Verdict, DropReason> {
     let tracking = conntrack::track(packet, event);
     let is_decided = match &tracking {
-        Tracking::Known(known) if !known.is_opener => return Ok(Verdict::PASS),
+        Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
         Tracking::Known(known) => known.flow.nat != Nat::UNDECIDED,
         Tracking::New(_) => false,
     };
@@ -78,19 +78,19 @@ fn pod_flow<F: Rewrite + Tables>(
             nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
         }
         _ if is_decided => return Ok(Verdict::PASS),
-        Tracking::New(new) if !event.opens() && decide(packet, translation, Event::Datagram) == Nat::TRANSLATED => {
+        Tracking::New(new) if !event.opens() && decide(packet, snat, Event::Datagram) == Nat::TRANSLATED => {
             // In mid-stream of a flow that is unknown, or was forgotten.
-            let Some(port) = nat::recall::<F>(&packet.tuple) else { return Ok(Verdict::PASS) };
+            let Some(port) = nat::find_held_port::<F>(&packet.tuple) else { return Ok(Verdict::PASS) };
             new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
             port
         }
-        _ if decide(packet, translation, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
+        _ if decide(packet, snat, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
         _ => {
             let now_ns = conntrack::now_ns();
             nat::claim::<F>(&packet.tuple, now_ns)
                 .and_then(|port| {
                     match &tracking {
-                        Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::TRANSLATED, port),
+                        Tracking::Known(_) => conntrack::set_nat::<F>(&packet.tuple, Nat::TRANSLATED, port),
                         Tracking::New(new) => nat::open::<F>(new, &packet.tuple, Path::STACK, port)?,
                     }
                     Ok(port)
@@ -110,7 +110,7 @@ fn keep_source<F: Headers + Tables>(
     event: Event,
 ) -> Result<Verdict, DropReason> {
     match tracking {
-        Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
+        Tracking::Known(_) => conntrack::set_nat::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
         Tracking::New(new) if event.opens() => {
             new.open::<F>(&packet.tuple, Origin::NODE, Path::STACK, Nat::KEEP)?;
         }
@@ -120,18 +120,18 @@ fn keep_source<F: Headers + Tables>(
 }
 
 #[inline(always)]
-fn decide<F: Headers + Tables>(packet: &Packet<F>, translation: Translation, event: Event) -> Nat {
-    next_hop::at_the_wire(F::route(packet.tuple.destination), translation, event)
+fn decide<F: Headers + Tables>(packet: &Packet<F>, snat: SnatPolicy, event: Event) -> Nat {
+    egress::at_the_wire(F::route(packet.tuple.destination), snat, event)
 }
 
 /// A packet without ports leaves with the pod's address or not at all.
 #[inline(always)]
 fn untranslatable<F: Headers + Tables>(
     packet: &Packet<F>,
-    translation: Translation,
+    snat: SnatPolicy,
     reason: DropReason,
 ) -> Result<Verdict, DropReason> {
-    match decide(packet, translation, Event::Datagram) {
+    match decide(packet, snat, Event::Datagram) {
         Nat::TRANSLATED => Err(reason),
         _ => Ok(Verdict::PASS),
     }
@@ -170,11 +170,11 @@ fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropRe
     }
     // The host may speak of an answer on its way to a pod: that its time is over, that it is too long.
     if packet.tuple.source == F::node_address() {
-        return icmp::translate(ctx, packet, Speaker::Host).map(|_| Verdict::PASS);
+        return icmp::apply_snat(ctx, packet, IcmpSender::Host).map(|_| Verdict::PASS);
     }
     let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
-    match icmp::translate(ctx, packet, Speaker::PodThroughStack)? {
-        Path::UNKNOWN => untranslatable(packet, endpoint::translation::<F>(&endpoint), DropReason::IcmpNotTranslated),
+    match icmp::apply_snat(ctx, packet, IcmpSender::PodThroughStack)? {
+        Path::UNKNOWN => untranslatable(packet, endpoint::snat_policy::<F>(&endpoint), DropReason::IcmpNotTranslated),
         _ => Ok(Verdict::PASS),
     }
 }

@@ -50,10 +50,10 @@ pub enum Kind {
 /// An [`Event`] without what only some of them carry: a payload that is set in some variants only is left uninitialised in
 /// the others, and the compiler moves such bytes around where the verifier refuses to read them.
 #[derive(Clone, Copy)]
-enum Said {
+enum EventKind {
     Segment,
     Datagram,
-    Answer,
+    Reply,
     Fragment,
 }
 
@@ -80,7 +80,7 @@ pub struct Packet<F: Family> {
     /// Ports are zero where the packet has none.
     pub tuple: Tuple<F::Address>,
     pub kind: Kind,
-    said: Said,
+    said: EventKind,
     flags: TcpFlags,
     pub part: Part,
     pub hop_limit: u8,
@@ -168,10 +168,10 @@ impl<F: Headers> Packet<F> {
     #[inline(always)]
     pub fn event(&self) -> Event {
         match self.said {
-            Said::Segment => Event::Segment(self.flags),
-            Said::Datagram => Event::Datagram,
-            Said::Answer => Event::Answer,
-            Said::Fragment => Event::Fragment,
+            EventKind::Segment => Event::Segment(self.flags),
+            EventKind::Datagram => Event::Datagram,
+            EventKind::Reply => Event::Reply,
+            EventKind::Fragment => Event::Fragment,
         }
     }
 
@@ -180,12 +180,12 @@ impl<F: Headers> Packet<F> {
         self.tuple.source_port = source_port;
         self.tuple.destination_port = destination_port;
         self.kind = Kind::Flow;
-        self.said = Said::Fragment;
+        self.said = EventKind::Fragment;
     }
 
     /// Bytes from the start of the frame to the transport header: at most [`DEEPEST`], as the parser sees to.
     pub fn transport_offset(&self) -> u32 {
-        // Said again where the verifier has forgotten it.
+        // EventKind again where the verifier has forgotten it.
         u32::from(self.transport_offset) & DEEPEST
     }
 

@@ -5,23 +5,23 @@ use azure_cni_common::conntrack::TcpFlags;
 use azure_cni_common::family::{Be16, TCP, UDP};
 use azure_cni_common::flow::Tuple;
 
-use super::{Headers, Kind, Part, Said, read};
+use super::{EventKind, Headers, Kind, Part, read};
 
-pub(super) struct Transport {
+pub(super) struct TransportHeader {
     pub(super) kind: Kind,
-    pub(super) said: Said,
+    pub(super) said: EventKind,
     pub(super) flags: TcpFlags,
     source_port: Be16,
     destination_port: Be16,
 }
 
-impl Transport {
+impl TransportHeader {
     pub(super) const fn none(kind: Kind) -> Self {
-        Self { kind, said: Said::Datagram, flags: TcpFlags(0), source_port: Be16(0), destination_port: Be16(0) }
+        Self { kind, said: EventKind::Datagram, flags: TcpFlags(0), source_port: Be16(0), destination_port: Be16(0) }
     }
 
     /// The two ports as one word of the packet.
-    pub(super) const fn with_ports(word: u32, said: Said, flags: TcpFlags) -> Self {
+    pub(super) const fn with_ports(word: u32, said: EventKind, flags: TcpFlags) -> Self {
         let [source_first, source_second, destination_first, destination_second] = word.to_ne_bytes();
         Self {
             kind: Kind::Flow,
@@ -39,46 +39,52 @@ impl Transport {
 }
 
 #[inline(always)]
-pub(super) fn transport<F: Headers>(ctx: &TcContext, offset: u32, protocol: u8, length: u32, part: Part) -> Transport {
+pub(super) fn transport<F: Headers>(
+    ctx: &TcContext,
+    offset: u32,
+    protocol: u8,
+    length: u32,
+    part: Part,
+) -> TransportHeader {
     if part == Part::Later {
-        return Transport::none(Kind::StrayFragment);
+        return TransportHeader::none(Kind::StrayFragment);
     }
     match protocol {
         TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
             // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
             Some([ports, _, _, word]) => {
                 let [_, flags, _, _] = word.to_ne_bytes();
-                Transport::with_ports(ports, Said::Segment, TcpFlags(flags))
+                TransportHeader::with_ports(ports, EventKind::Segment, TcpFlags(flags))
             }
-            None => Transport::none(Kind::Malformed),
+            None => TransportHeader::none(Kind::Malformed),
         },
         UDP if length >= 8 => match read::<u32>(ctx, offset) {
-            Some(ports) => Transport::with_ports(ports, Said::Datagram, TcpFlags(0)),
-            None => Transport::none(Kind::Malformed),
+            Some(ports) => TransportHeader::with_ports(ports, EventKind::Datagram, TcpFlags(0)),
+            None => TransportHeader::none(Kind::Malformed),
         },
         protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {
             Some([first, second]) => {
                 let [icmp_type, _, _, _] = first.to_ne_bytes();
                 icmp::<F>(icmp_type, second)
             }
-            None => Transport::none(Kind::Malformed),
+            None => TransportHeader::none(Kind::Malformed),
         },
-        TCP | UDP => Transport::none(Kind::Malformed),
-        protocol if protocol == F::ICMP => Transport::none(Kind::Malformed),
-        _ => Transport::none(Kind::Flow),
+        TCP | UDP => TransportHeader::none(Kind::Malformed),
+        protocol if protocol == F::ICMP => TransportHeader::none(Kind::Malformed),
+        _ => TransportHeader::none(Kind::Flow),
     }
 }
 
 /// The identifier of an echo is the port of the side that asks.
 #[inline(always)]
-pub(super) fn icmp<F: Headers>(icmp_type: u8, second_word: u32) -> Transport {
+pub(super) fn icmp<F: Headers>(icmp_type: u8, second_word: u32) -> TransportHeader {
     let [id_first, id_second, _, _] = second_word.to_ne_bytes();
     let identifier = Be16(u16::from_ne_bytes([id_first, id_second]));
     if icmp_type == F::ECHO {
-        Transport { source_port: identifier, ..Transport::none(Kind::Flow) }
+        TransportHeader { source_port: identifier, ..TransportHeader::none(Kind::Flow) }
     } else if icmp_type == F::ECHO_REPLY {
-        Transport { destination_port: identifier, said: Said::Answer, ..Transport::none(Kind::Flow) }
+        TransportHeader { destination_port: identifier, said: EventKind::Reply, ..TransportHeader::none(Kind::Flow) }
     } else {
-        Transport::none(if F::is_icmp_error(icmp_type) { Kind::IcmpError } else { Kind::Opaque })
+        TransportHeader::none(if F::is_icmp_error(icmp_type) { Kind::IcmpError } else { Kind::Opaque })
     }
 }

@@ -4,7 +4,7 @@ use aya_ebpf::programs::TcContext;
 use azure_cni_common::family::{Family, Ipv6, V6};
 
 use super::quoted::QuotedHeader;
-use super::transport::{Transport, transport};
+use super::transport::{TransportHeader, transport};
 use super::{ETH_LEN, Headers, Kind, Packet, Part, Unparsed, read, skb};
 
 impl Headers for V6 {
@@ -47,9 +47,9 @@ impl Headers for V6 {
         let inner = behind_extensions(ctx, ETH_LEN + V6_HEADER, next_header).ok_or(Unparsed::Malformed)?;
         let headers = inner.offset - ETH_LEN;
         let transport = if inner.is_hidden {
-            Transport::none(Kind::Opaque)
+            TransportHeader::none(Kind::Opaque)
         } else if headers > length {
-            Transport::none(Kind::Malformed)
+            TransportHeader::none(Kind::Malformed)
         } else {
             transport::<V6>(ctx, inner.offset, inner.protocol, length - headers, inner.part)
         };

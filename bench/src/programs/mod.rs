@@ -54,7 +54,7 @@ fn on_rig(constants: Constants, work: impl FnOnce(&mut Rig) -> Result<()> + Send
     let small_vm = DatapathConfig::default().table_sizes(0);
     // The rig moves the thread that makes it into namespaces of its own.
     thread::scope(|scope| {
-        scope.spawn(|| work(&mut Rig::with_tables(constants, small_vm.max_flows, small_vm.max_opening))).join()
+        scope.spawn(|| work(&mut Rig::with_tables(constants, small_vm.max_flows, small_vm.max_half_open))).join()
     })
     .map_err(|_| anyhow!("the programs' rig failed, see above"))?
 }
