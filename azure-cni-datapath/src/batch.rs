@@ -27,17 +27,17 @@ struct BatchAttr {
 
 /// Where the next piece begins: a bucket's number; the beginning if there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cursor(Option<u32>);
+pub(crate) struct Cursor(Option<u32>);
 
 /// A piece of a map.
-pub(super) struct Piece<K, V> {
+pub(crate) struct Piece<K, V> {
     pub entries: Vec<(K, V)>,
     /// Where to go on; `None` after the last entry.
     pub next: Option<Cursor>,
 }
 
 /// About `wanted` entries from the cursor on; more if a bucket holds more.
-pub(super) fn read_piece<K: Pod, V: Pod>(
+pub(crate) fn read_piece<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     cursor: Cursor,
     wanted: usize,

@@ -20,7 +20,7 @@ pub enum BpffsError {
 }
 
 /// Makes `dir` exist on a bpffs.
-pub(super) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
+pub(crate) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
     if on_bpffs(dir)? {
         return create(dir);
     }
@@ -41,7 +41,7 @@ pub(super) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
 }
 
 /// What is wrong with the directory of an agent that runs.
-pub(super) fn problem(dir: &Path) -> Option<String> {
+pub(crate) fn problem(dir: &Path) -> Option<String> {
     match statfs(dir) {
         Ok(info) if info.filesystem_type() == BPF_FS_MAGIC => None,
         Ok(_) => {

@@ -1,5 +1,5 @@
-//! Holds `docs/maps.md` against the compiled programs: what there is and how large is asked of the object, what it is for
-//! is said here.
+//! Checks `docs/maps.md` against the compiled programs. The object says which maps there are and how large they are; this
+//! file says what they are for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,8 +11,9 @@ use aya_obj::generated::bpf_map_type::{self, *};
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::nat::PortRange;
 
-use super::load::sizes;
-use super::{AttachModes, Constants, OBJECT, Settings};
+use crate::hook::AttachModes;
+use crate::load::{OBJECT, sizes};
+use crate::settings::{Constants, Settings};
 
 const HEAD: &str = "\
 # Maps
@@ -22,11 +23,11 @@ What the programs remember, and what they share with the agent. All but those of
 entry. *Hash* and *LRU hash* tables are allocated when they are made. A hash that is full refuses new entries; an LRU hash makes
 room by forgetting those that were not used for longest.
 
-Layouts are in `azure-cni-common` (`layout.rs`, `flow.rs`, `endpoint_cache.rs`); they are those of one `ABI` number, see
-[ARCHITECTURE.md](ARCHITECTURE.md).
+The layouts of keys and values are in `azure-cni-common`, in the file of each subject (`endpoint.rs`, `egress.rs`, `flow.rs`,
+`nat.rs`, `fragments.rs`). They belong to one `ABI` number, see [ARCHITECTURE.md](ARCHITECTURE.md).
 
-Generated from the compiled programs and `azure-cni-agent/src/datapath/documents.rs`. To make it anew:
-`UPDATE_DOCS=1 cargo test -p azure-cni-agent maps_document`.
+Generated from the compiled programs and `azure-cni-datapath/src/documents.rs`. To generate it again:
+`UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`.
 ";
 
 /// Columns of a table.
@@ -153,7 +154,7 @@ fn maps_document_says_what_the_programs_have() {
         std::fs::write(&path, &wanted).expect("docs/ is there");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-agent maps_document`");
+    assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`");
 }
 
 fn write_rows(document: &mut String, object: &Object, meanings: &[Meaning], pinned: bool) {

@@ -6,13 +6,14 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData};
 use azure_cni_common::endpoint::{Endpoint, SLOTS, Slot, slot_of};
 
-use super::family::{MapAddress, Names};
-use super::tables::{absent_is_none, in_map, open};
-use super::{DatapathError, Pins};
+use crate::error::DatapathError;
+use crate::map::{MapAddress, absent_is_none, in_map, open};
+use crate::names::Names;
+use crate::pins::Pins;
 
 /// Of all changes, those to the table come first where a pod comes, and last where one goes: a slot never tells of a pod
 /// that the table has not.
-pub(super) struct Endpoints<A: MapAddress>
+pub(crate) struct Endpoints<A: MapAddress>
 where
     Slot<A>: Pod,
 {

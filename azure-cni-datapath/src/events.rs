@@ -10,8 +10,9 @@ use azure_cni_common::refused_flow::RefusedFlow;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::tables::open;
-use super::{Datapath, DatapathError};
+use crate::error::DatapathError;
+use crate::map::open;
+use crate::pins::Pins;
 
 const MAP: &str = "EVENTS";
 
@@ -31,18 +32,15 @@ pub struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
 }
 
-impl Datapath {
-    /// Events from now on, and those that nobody has read yet.
-    pub fn events(&self) -> Result<EventSource, DatapathError> {
-        let ring: RingBuf<MapData> = open(&self.pins, MAP, Map::RingBuf)?;
+impl EventSource {
+    pub(crate) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let ring: RingBuf<MapData> = open(pins, MAP, Map::RingBuf)?;
         // SAFETY: the ring owns its map's descriptor for as long as it lives, and always names the same one.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|source| DatapathError::Walk { name: MAP, source: source.into() })?;
-        Ok(EventSource { ring })
+        Ok(Self { ring })
     }
-}
 
-impl EventSource {
     /// Waits for the next one.
     pub async fn next(&mut self) -> Event {
         loop {

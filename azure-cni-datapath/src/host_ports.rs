@@ -3,8 +3,9 @@
 use azure_cni_common::family::Be16;
 use azure_cni_common::host_ports::{HOST_PORT_WORDS, host_port_bit};
 
-use super::tables::{in_map, lock};
-use super::{DatapathError, Tables};
+use crate::error::DatapathError;
+use crate::map::{in_map, lock};
+use crate::tables::Tables;
 
 /// A set of ports, of TCP and of UDP.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,46 +1,21 @@
 //! Loads the programs with their constants, and pins them and their maps.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::family::{Ipv4, Ipv6};
-use azure_cni_common::nat::PortRange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::family::Names;
-use super::{DatapathError, Hook, Pins, Settings, unpin};
+use crate::error::DatapathError;
+use crate::hook::Hook;
+use crate::names::Names;
+use crate::pins::{Pins, unpin};
+use crate::settings::{Constants, Settings};
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("AZURE_CNI_EBPF_OBJECT"));
-
-/// What the programs know from the moment they are loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Constants {
-    /// The uplink's primary address, which translated flows leave from.
-    pub node_address: Ipv4Addr,
-    /// The same for IPv6.
-    pub node_address6: Option<Ipv6Addr>,
-    /// Whether IPv6 to the Internet is translated at all; the platform routes the VNet's addresses.
-    pub snat6: bool,
-    pub uplink_ifindex: u32,
-    /// Bytes, IP header included.
-    pub uplink_mtu: u32,
-    pub nat_ports: PortRange,
-    /// Where searches for ports begin: the same for all agents of a boot, so that lost flows find their ports.
-    pub nat_seed: u32,
-    pub timeouts: Timeouts,
-    /// Whether all cluster service prefixes are in the route table.
-    pub services_known: bool,
-    /// Whether pods are kept from the platform's metadata service.
-    pub block_imds: bool,
-    /// Whether rare events are logged from the kernel.
-    pub log: bool,
-    /// Whether uses of tables are counted in the map USES, which costs: for the benchmark.
-    pub count_uses: bool,
-}
 
 /// Calls `with` with a loader that has the constants set.
 pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -> T) -> T {
@@ -69,7 +44,17 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
     with(&mut loader)
 }
 
-pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), DatapathError> {
+/// The programs that were loaded, by their ids.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ProgramIds([u32; Hook::ALL.len()]);
+
+impl ProgramIds {
+    pub fn of(&self, hook: Hook) -> u32 {
+        self.0[hook as usize]
+    }
+}
+
+pub(crate) fn load_programs(settings: &Settings, pins: &Pins) -> Result<ProgramIds, DatapathError> {
     let mut object = loader(&settings.constants, |loader| {
         loader.default_map_pin_directory(pins.maps());
         for (map, entries) in sizes(settings) {
@@ -78,17 +63,18 @@ pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), Data
         loader.load(OBJECT)
     })
     .map_err(Box::new)?;
+    let mut ids = ProgramIds::default();
     for hook in Hook::ALL {
-        load_program(&mut object, hook, pins)?;
+        ids.0[hook as usize] = load_program(&mut object, hook, pins)?;
     }
     if settings.constants.log {
         forward_logs(&mut object);
     }
-    Ok(())
+    Ok(ids)
 }
 
 /// Entries of the maps whose size is not fixed.
-pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
+pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
     let Settings { max_flows, max_half_open, .. } = *settings;
     // IPv6 is routed: unless it is to be translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
@@ -107,7 +93,8 @@ pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
 /// Entries of a map that is there and not used.
 const UNUSED: u32 = 1024;
 
-fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<(), DatapathError> {
+/// Returns the program's id.
+fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<u32, DatapathError> {
     let failed = |source| DatapathError::Program { name: hook.program(), source: Box::new(source) };
     let program = object.program_mut(hook.program()).ok_or_else(|| failed(ProgramError::NotLoaded))?;
     let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
@@ -115,7 +102,8 @@ fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<(), Datapa
     // Interfaces hold on to the program they run; the pin is what the next attachment takes.
     let path = pins.program(hook);
     unpin(&path)?;
-    program.pin(&path).map_err(|source| DatapathError::Pin { path, source: std::io::Error::other(source) })
+    program.pin(&path).map_err(|source| DatapathError::Pin { path, source: std::io::Error::other(source) })?;
+    Ok(program.info().map_err(failed)?.id())
 }
 
 /// Hands what the programs log to the agent's log, for as long as the agent runs.

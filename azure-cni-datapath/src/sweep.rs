@@ -14,9 +14,12 @@ use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
-use super::batch::Cursor;
-use super::family::{FamilyTables, MapAddress, NatTable, Table};
-use super::{DatapathError, Tables};
+use crate::batch::Cursor;
+use crate::error::DatapathError;
+use crate::family::FamilyTables;
+use crate::map::MapAddress;
+use crate::table::{NatTable, Table};
+use crate::tables::Tables;
 
 /// An entry is swept this long after it expired, so that a packet that is just renewing it does not lose it.
 const GRACE_NS: u64 = 5 * NS_PER_SEC;

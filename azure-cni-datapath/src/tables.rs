@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::Endpoint;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use ipnet::IpNet;
 
-use super::family::{FamilyTables, Names};
-use super::{Constants, DatapathError, Pins};
+use crate::error::DatapathError;
+use crate::family::FamilyTables;
+use crate::map::{in_map, lock, open};
+use crate::names::Names;
+use crate::pins::Pins;
+use crate::settings::Constants;
+use crate::table::TableFill;
 
 /// How many packets were dropped for a reason.
 #[derive(Debug, Clone)]
@@ -20,15 +25,6 @@ pub struct DropCounter {
     pub reason: DropReason,
     /// One element per possible CPU.
     pub per_cpu: Vec<u64>,
-}
-
-/// How full a table is. Entries that have expired and are not swept yet count as used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableFill {
-    /// Of the map.
-    pub name: &'static str,
-    pub used: u64,
-    pub max: u64,
 }
 
 /// The routers that all of the Internet is behind; `None`: the kernel's routes are asked at every packet.
@@ -40,14 +36,14 @@ pub struct Gateways {
 
 /// All maps of the data path. Each is locked on its own, for one system call at a time.
 pub struct Tables {
-    pub(super) v4: FamilyTables<Ipv4>,
-    pub(super) v6: FamilyTables<Ipv6>,
-    pub(super) host_ports: Mutex<Array<MapData, u64>>,
+    pub(crate) v4: FamilyTables<Ipv4>,
+    pub(crate) v6: FamilyTables<Ipv6>,
+    pub(crate) host_ports: Mutex<Array<MapData, u64>>,
     drops: Mutex<PerCpuArray<MapData, u64>>,
 }
 
 impl Tables {
-    pub(super) fn open(pins: &Pins, constants: &Constants) -> Result<Self, DatapathError> {
+    pub(crate) fn open(pins: &Pins, constants: &Constants) -> Result<Self, DatapathError> {
         let node6 = constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED);
         Ok(Self {
             v4: FamilyTables::open(pins, Names::V4, constants.node_address.into())?,
@@ -149,33 +145,4 @@ impl Tables {
         let v4 = self.v4.scrub(|of| condemned(IpAddr::V4(of.into())))?;
         Ok(v4 + self.v6.scrub(|of| condemned(IpAddr::V6(of.into())))?)
     }
-}
-
-pub(super) fn open<T>(pins: &Pins, name: &'static str, kind: fn(MapData) -> Map) -> Result<T, DatapathError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    MapData::from_pin(pins.map(name)).and_then(|data| T::try_from(kind(data))).map_err(in_map(name))
-}
-
-pub(super) fn max_entries(pins: &Pins, name: &'static str) -> Result<u32, DatapathError> {
-    MapData::from_pin(pins.map(name)).and_then(|data| data.info()).map(|info| info.max_entries()).map_err(in_map(name))
-}
-
-pub(super) fn in_map(name: &'static str) -> impl Fn(MapError) -> DatapathError {
-    move |source| DatapathError::Map { name, source: Box::new(source) }
-}
-
-pub(super) fn absent_is_none<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A thread that panicked between two system calls has left no map half changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

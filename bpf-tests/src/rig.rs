@@ -9,10 +9,14 @@ use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::Endpoint;
 use azure_cni_common::nat::PortRange;
-use azure_cni_datapath::{Constants, Datapath, Settings, Tables};
+use azure_cni_datapath::{Constants, Datapath, EarlierLayout, Settings, Tables};
 use ipnet::IpNet;
 
 use crate::node::{Node, VETHS};
+
+/// A layout as an earlier agent could have had it.
+const EARLIER: EarlierLayout =
+    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4"] };
 
 /// The calling thread is in the node's namespaces from then on.
 pub struct Rig {
@@ -114,11 +118,13 @@ impl Rig {
         node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
     }
 
-    /// What an agent does that finds the pins of one with map layout 1: these maps, and what else was pinned is gone.
-    pub fn upgrade_agent_from_layout_1(&mut self, maps: &[&str]) {
+    /// What an agent does that finds the pins of one with an earlier map layout, which has some maps in common with
+    /// today's. `maps`: those that are pinned there. What else was pinned is gone.
+    pub fn upgrade_agent_that_pinned(&mut self, maps: &[&str]) {
         let node = self.node.as_mut().expect("present until the rig is dropped");
         node.datapath = None;
-        let (earlier, today) = (node.settings.dir.join("abi1"), node.settings.dir.join(format!("abi{ABI}")));
+        let (earlier, today) =
+            (node.settings.dir.join(format!("abi{}", EARLIER.number)), node.settings.dir.join(format!("abi{ABI}")));
         for kind in ["maps", "programs", "links"] {
             create_dir_all(earlier.join(kind)).unwrap();
         }
@@ -131,7 +137,8 @@ impl Rig {
                 remove_file(pin.unwrap().path()).unwrap();
             }
         }
-        node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
+        let opened = Datapath::open_after(&node.settings, &[EARLIER]);
+        node.datapath = Some(opened.unwrap_or_else(|error| panic!("{error:?}")));
         assert!(!earlier.exists(), "pins of the earlier layout are left");
     }
 
