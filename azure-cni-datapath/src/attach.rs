@@ -61,7 +61,7 @@ pub(crate) fn add_filter(pins: &Pins, hook: Hook, interface: &str) -> Result<(),
     }
 }
 
-/// Swaps the program of the filter that is there, whoever made it.
+/// Swaps the program of the filter that is there. Check first that it is ours.
 pub(crate) fn replace_filter(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
     let failed = |error: &(dyn std::error::Error + 'static)| failure(hook, interface, error);
     let mut program = program(pins, hook).map_err(|error| failed(&error))?;
@@ -70,7 +70,7 @@ pub(crate) fn replace_filter(pins: &Pins, hook: Hook, interface: &str) -> Result
     keep(&mut program, id).map_err(|error| failed(&error))
 }
 
-/// Removes the filter that is there, whoever made it.
+/// Removes the filter that is there. Check first that it is ours.
 pub(crate) fn remove_filter(hook: Hook, interface: &str) -> Result<(), DatapathError> {
     let filter = filter(hook, interface).map_err(|error| failure(hook, interface, &error))?;
     filter.detach().map_err(|error| failure(hook, interface, &error))

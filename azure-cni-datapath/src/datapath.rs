@@ -64,7 +64,7 @@ impl Datapath {
         match self.modes.of(hook) {
             AttachMode::Clsact => Ok(Attachment::by_filter(hook, loaded, holder)),
             AttachMode::Tcx if attach::running_by_tcx(hook, interface)?.contains(&loaded) => Ok(Attachment::Current),
-            // An earlier agent's program is swapped by its link, which nobody else has.
+            // An earlier agent's program is swapped by its pinned link, which no other program has.
             AttachMode::Tcx => Ok(Attachment::Missing),
         }
     }
@@ -77,8 +77,8 @@ impl Datapath {
         }
     }
 
-    /// Swaps the program of an earlier agent for the one that is loaded now. Make sure that it is one of ours
-    /// ([`Attachment::Outdated`]): a filter is replaced whoever made it.
+    /// Swaps the program of an earlier agent for the one that is loaded now. Call it for [`Attachment::Outdated`] only: this
+    /// does not check whose filter it replaces.
     pub fn replace(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
         match self.modes.of(hook) {
             AttachMode::Tcx => attach::attach_tcx(&self.pins, hook, interface),

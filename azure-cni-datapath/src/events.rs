@@ -1,5 +1,5 @@
-//! Flows that the data path refused, as it reports them: map `EVENTS`, a ring that the kernel fills and the agent empties.
-//! What does not fit is counted as every drop is, and told to nobody.
+//! Flows that the data path refused, as it reports them: map `EVENTS`, a ring that the programs fill and the agent empties.
+//! A report that does not fit is lost; the packet is counted as every dropped packet is.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ pub struct Event {
     pub protocol: u8,
 }
 
-/// Where events come from; one reader at a time.
+/// Reads the ring. There may be one reader at a time.
 pub struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
 }
@@ -41,11 +41,11 @@ impl EventSource {
         Ok(Self { ring })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next event.
     pub async fn next(&mut self) -> Event {
         loop {
             let Ok(mut guard) = self.ring.readable_mut().await else {
-                // The runtime is being shut down, and this task with it.
+                // The runtime is shutting down, and ends this task.
                 return std::future::pending().await;
             };
             while let Some(record) = guard.get_inner_mut().next() {
@@ -58,7 +58,7 @@ impl EventSource {
     }
 }
 
-/// A record of a length or with a number that this agent does not know is of a newer data path, and skipped.
+/// Skips a record whose length or numbers this agent does not know: the programs of a newer agent wrote it.
 fn parse(record: &[u8]) -> Option<Event> {
     if record.len() != size_of::<RefusedFlow>() {
         return None;

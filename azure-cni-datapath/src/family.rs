@@ -66,14 +66,14 @@ where
         lock(&self.endpoints)
     }
 
-    /// The prefixes of this class, with their lengths in bits.
+    /// The prefixes that have this class, with their lengths in bits.
     pub fn routes_of(&self, class: RouteClass) -> Result<Vec<(A, u32)>, DatapathError> {
         let routes: Result<Vec<_>, _> = lock(&self.routes).iter().collect();
         let routes = routes.map_err(in_map(self.names.routes))?.into_iter();
         Ok(routes.filter(|(_, of)| *of == class).map(|(key, _)| (key.data(), key.prefix_len())).collect())
     }
 
-    /// Makes the route table hold exactly these prefixes. Prefixes that stay are never absent in between.
+    /// Makes the route table hold exactly these prefixes. A prefix that stays is never absent meanwhile.
     pub fn set_routes(&self, wanted: &BTreeMap<(u32, A), RouteClass>) -> Result<(), DatapathError> {
         let mut routes = lock(&self.routes);
         for ((length, address), class) in wanted {
@@ -88,7 +88,7 @@ where
         Ok(())
     }
 
-    /// The unspecified address: none. Whether it is another than before.
+    /// Sets the router; the unspecified address means none. Returns whether it has changed.
     pub fn set_gateway(&self, router: A) -> Result<bool, DatapathError> {
         let mut gateway = lock(&self.gateway);
         let before = gateway.get(&0, 0).map_err(in_map(self.names.gateway))?;
@@ -99,7 +99,7 @@ where
         Ok(true)
     }
 
-    /// Forgets every flow and translation of these addresses.
+    /// Removes every flow and translation of these addresses; returns their number.
     pub fn scrub(&self, condemned: impl Fn(A) -> bool) -> Result<usize, DatapathError> {
         let mut removed = 0;
         for flows in &self.flows {

@@ -1,4 +1,4 @@
-//! Loads the programs with their constants, and pins them and their maps.
+//! Loads the programs with their constants. Pins them and their maps.
 
 use std::net::Ipv6Addr;
 
@@ -23,7 +23,7 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
     let node_address6 = Ipv6::from(constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED)).0;
     let services_known = u32::from(constants.services_known);
     let block_imds = u32::from(constants.block_imds);
-    // Without an address of its own there is nothing to translate to.
+    // Without an IPv6 address, the node has nothing to translate to.
     let snat6 = u32::from(constants.snat6 && constants.node_address6.is_some());
     let log_level = if constants.log { aya_log::Level::Info as u8 } else { 0 };
     let count_uses = u32::from(constants.count_uses);
@@ -73,10 +73,10 @@ pub(crate) fn load_programs(settings: &Settings, pins: &Pins) -> Result<ProgramI
     Ok(ids)
 }
 
-/// Entries of the maps whose size is not fixed.
+/// The sizes of the maps whose size is configured, in entries.
 pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
     let Settings { max_flows, max_half_open, .. } = *settings;
-    // IPv6 is routed: unless it is to be translated, its translations need no memory.
+    // IPv6 is routed: unless it is translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
     [
         (Names::V4.flows, max_flows),
@@ -90,7 +90,7 @@ pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
     ]
 }
 
-/// Entries of a map that is there and not used.
+/// The size of a map that is not used.
 const UNUSED: u32 = 1024;
 
 /// Returns the program's id.
@@ -99,14 +99,14 @@ fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<u32, Datap
     let program = object.program_mut(hook.program()).ok_or_else(|| failed(ProgramError::NotLoaded))?;
     let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
     program.load().map_err(failed)?;
-    // Interfaces hold on to the program they run; the pin is what the next attachment takes.
+    // Interfaces keep the program that they run. The pin is for the next attachment.
     let path = pins.program(hook);
     unpin(&path)?;
     program.pin(&path).map_err(|source| DatapathError::Pin { path, source: std::io::Error::other(source) })?;
     Ok(program.info().map_err(failed)?.id())
 }
 
-/// Hands what the programs log to the agent's log, for as long as the agent runs.
+/// Writes what the programs log to the agent's log, as long as the agent runs.
 fn forward_logs(object: &mut Ebpf) {
     let source = match aya_log::EbpfLogger::init(object) {
         Ok(source) => source,

@@ -1,4 +1,4 @@
-//! What the data path is made with.
+//! What the data path is made from: the agent's choices, and what it knows of the node.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use crate::hook::AttachModes;
 /// What the programs are loaded with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// On a bpffs, or where one will be mounted.
+    /// A directory on a bpffs; one is mounted there if there is none.
     pub dir: PathBuf,
     pub constants: Constants,
-    /// Entries of a family's connection table, and of its table of translations.
+    /// Size of each family's table of assured flows, and of its table of their translations, in entries.
     pub max_flows: u32,
-    /// Entries of a family's table of half-open and one-way flows, and of their translations.
+    /// Size of each family's table of half-open and one-way flows, and of its table of their translations.
     pub max_half_open: u32,
     pub attach: AttachModes,
 }
 
-/// What the programs know from the moment they are loaded.
+/// What the programs know from the moment they are loaded, and never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constants {
     /// The uplink's primary address, which translated flows leave from.
@@ -34,7 +34,7 @@ pub struct Constants {
     /// Bytes, IP header included.
     pub uplink_mtu: u32,
     pub nat_ports: PortRange,
-    /// Where searches for ports begin: the same for all agents of a boot, so that lost flows find their ports.
+    /// Where searches for ports begin. All agents of a boot have the same, so that flows that were lost find their ports.
     pub nat_seed: u32,
     pub timeouts: Timeouts,
     /// Whether all cluster service prefixes are in the route table.

@@ -45,14 +45,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
         absent_is_none(lock(&self.map).remove(key)).map(drop).map_err(in_map(self.name))
     }
 
-    /// About `wanted` entries from the cursor on.
+    /// Reads about `wanted` entries from the cursor on.
     pub fn piece(&self, cursor: Cursor, wanted: usize) -> Result<Piece<K, V>, DatapathError> {
         let map = lock(&self.map);
         batch::read_piece(IterableMap::map(&*map).fd().as_fd(), cursor, wanted)
             .map_err(|source| DatapathError::Walk { name: self.name, source })
     }
 
-    /// Shows every entry to `visit`, a piece at a time.
+    /// Calls `visit` for every entry; reads a piece at a time.
     pub fn each(&self, mut visit: impl FnMut(&K, &V) -> Result<(), DatapathError>) -> Result<(), DatapathError> {
         let mut cursor = Some(Cursor::default());
         while let Some(from) = cursor {

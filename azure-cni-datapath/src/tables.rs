@@ -1,4 +1,4 @@
-//! The maps, in the words of the agent.
+//! All maps of the data path, in the agent's types.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,7 +19,7 @@ use crate::pins::Pins;
 use crate::settings::Constants;
 use crate::table::TableFill;
 
-/// How many packets were dropped for a reason.
+/// How many packets were dropped, for one reason.
 #[derive(Debug, Clone)]
 pub struct DropCounter {
     pub reason: DropReason,
@@ -27,14 +27,14 @@ pub struct DropCounter {
     pub per_cpu: Vec<u64>,
 }
 
-/// The routers that all of the Internet is behind; `None`: the kernel's routes are asked at every packet.
+/// The routers that all of the Internet is behind. `None`: the programs look up the kernel's routes for every packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gateways {
     pub v4: Option<Ipv4Addr>,
     pub v6: Option<Ipv6Addr>,
 }
 
-/// All maps of the data path. Each is locked on its own, for one system call at a time.
+/// The maps. Each has a lock of its own, which is held for one system call at a time.
 pub struct Tables {
     pub(crate) v4: FamilyTables<Ipv4>,
     pub(crate) v6: FamilyTables<Ipv6>,
@@ -60,7 +60,7 @@ impl Tables {
         }
     }
 
-    /// What the data path knows of the pod that has this address.
+    /// The pod that has this address in the data path.
     pub fn endpoint(&self, address: IpAddr) -> Result<Option<Endpoint>, DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().get(address.into()),
@@ -68,7 +68,7 @@ impl Tables {
         }
     }
 
-    /// An address that is not there is no error.
+    /// Succeeds if the address is not there.
     pub fn remove_endpoint(&self, address: IpAddr) -> Result<(), DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().remove(address.into()),
@@ -76,7 +76,7 @@ impl Tables {
         }
     }
 
-    /// What the data path knows of every pod, of both families.
+    /// All pods in the data path, of both families.
     pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>, DatapathError> {
         let v4 =
             self.v4.endpoints().all()?.into_iter().map(|(address, endpoint)| (IpAddr::V4(address.into()), endpoint));
@@ -93,7 +93,7 @@ impl Tables {
         Ok(v4.chain(v6.map(|(address, _)| IpAddr::V6(address.into()))).collect())
     }
 
-    /// Makes the route tables hold exactly these prefixes. Prefixes that stay are never absent in between.
+    /// Makes the route tables hold exactly these prefixes. A prefix that stays is never absent meanwhile.
     pub fn set_routes(&self, wanted: &BTreeMap<IpNet, RouteClass>) -> Result<(), DatapathError> {
         let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
         for (prefix, class) in wanted {
@@ -107,7 +107,7 @@ impl Tables {
         self.v6.set_routes(&v6)
     }
 
-    /// Whether these are others than before.
+    /// Returns whether they have changed.
     pub fn set_gateways(&self, gateways: Gateways) -> Result<bool, DatapathError> {
         let v4 = self.v4.set_gateway(gateways.v4.map(Ipv4::from).unwrap_or_default())?;
         let v6 = self.v6.set_gateway(gateways.v6.map(Ipv6::from).unwrap_or_default())?;
@@ -125,14 +125,14 @@ impl Tables {
             .collect()
     }
 
-    /// Of every table of flows and translations, assured before half-open ones, IPv4 before IPv6.
+    /// How full the tables of flows and translations are: assured before half-open ones, IPv4 before IPv6.
     pub fn fills(&self) -> Result<Vec<TableFill>, DatapathError> {
         let mut fills = self.v4.fills()?;
         fills.extend(self.v6.fills()?);
         Ok(fills)
     }
 
-    /// Forgets every flow and translation of an address, so that its next holder receives nothing of theirs.
+    /// Removes every flow and translation of an address, so that the next pod with it receives no packet of theirs.
     pub fn scrub(&self, address: IpAddr) -> Result<usize, DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.scrub(|of| of == address.into()),
@@ -140,7 +140,7 @@ impl Tables {
         }
     }
 
-    /// Likewise of many, in one walk through the tables.
+    /// The same for many addresses, in one pass over the tables.
     pub fn scrub_all(&self, condemned: impl Fn(IpAddr) -> bool) -> Result<usize, DatapathError> {
         let v4 = self.v4.scrub(|of| condemned(IpAddr::V4(of.into())))?;
         Ok(v4 + self.v6.scrub(|of| condemned(IpAddr::V6(of.into())))?)
