@@ -19,6 +19,7 @@ use crate::config::AgentConfig;
 use crate::events::Refusals;
 use crate::net::{HeldPort, Link, Netlink, NextHop};
 use crate::node;
+use crate::programs::ForeignFilters;
 use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
 use crate::source::Followed;
@@ -68,6 +69,7 @@ pub struct Agent {
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) reconciled: Mutex<Counters>,
+    pub foreign_filters: ForeignFilters,
     /// What became of the store at the start, if it was not sound.
     pub(crate) store_problem: Option<String>,
     pub(crate) times: StepTimes,

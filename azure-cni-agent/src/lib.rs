@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod maintain;
 pub mod net;
 pub mod node;
+pub mod programs;
 pub mod reconcile;
 pub mod routing;
 pub mod server;

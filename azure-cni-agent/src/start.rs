@@ -17,6 +17,7 @@ use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
+use crate::programs::{self, ForeignFilters, Interface};
 use crate::reconcile;
 use crate::routing::{Routing, follow_endpoints};
 use crate::source::cns::Cns;
@@ -67,6 +68,7 @@ impl Agent {
             host_ports: Mutex::default(),
             refusals: Mutex::default(),
             reconciled: Mutex::default(),
+            foreign_filters: ForeignFilters::default(),
             store_problem,
             times: StepTimes::default(),
             ignored: Mutex::default(),
@@ -80,7 +82,8 @@ impl Agent {
         commands::publish_routes(&agent).await?;
         agent.settle_gateway().await?;
         for hook in Hook::UPLINK {
-            agent.datapath.attach(hook, &agent.uplink.name)?;
+            let interface = Interface { name: &agent.uplink.name, index: agent.uplink.index };
+            programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
         }
         // A spool that cannot be read is looked at again later; nothing that lives depends on it.
         match spool::sweep(&agent).await {

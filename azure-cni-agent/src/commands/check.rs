@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use azure_cni_api::cni::{CheckCall, CniError};
-use azure_cni_datapath::Hook;
+use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Addresses;
 
 use super::error::Failure;
@@ -14,6 +14,7 @@ use super::{addresses_of, open_pod_netns, turn};
 use crate::agent::Agent;
 use crate::endpoint::Endpoint;
 use crate::net::{Netlink, Netns};
+use crate::programs::{self, ForeignFilter, Interface};
 use crate::state::AttachmentRecord;
 
 /// Everything that differs from what ADD made, in one error.
@@ -117,8 +118,15 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
         findings.push(format!("the host lacks the neighbour entry of {}", wanted.address));
     }
     for hook in Hook::ENDPOINT {
-        if !agent.datapath.is_attached(hook, name)? {
-            findings.push(format!("program {} is not attached to {name}", hook.program()));
+        let interface = Interface { name, index: link.index };
+        match programs::attachment(&agent.netlink, &agent.datapath, hook, interface).await? {
+            Attachment::Current => {}
+            Attachment::Outdated | Attachment::Missing => {
+                findings.push(format!("program {} is not attached to {name}", hook.program()));
+            }
+            Attachment::Foreign(holder) => {
+                findings.push(ForeignFilter { hook, interface: name.clone(), holder }.to_string());
+            }
         }
     }
     for address in endpoint.addresses.iter() {

@@ -8,6 +8,7 @@ use azure_cni_datapath::DatapathError;
 use crate::agent::NotLeased;
 use crate::endpoint::EndpointError;
 use crate::net::NetError;
+use crate::programs::ProgramError;
 use crate::source::cns::CnsError;
 use crate::state::StoreError;
 
@@ -22,6 +23,8 @@ pub enum Failure {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What the network asks for cannot be; a retry does not help.
@@ -51,7 +54,9 @@ impl From<Failure> for CniError {
             Failure::Unfit(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),
-            Failure::Endpoint(_) | Failure::Datapath(_) | Failure::Injected(_) => CniError::internal(text),
+            Failure::Endpoint(_) | Failure::Datapath(_) | Failure::Program(_) | Failure::Injected(_) => {
+                CniError::internal(text)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The rule: a socket belongs to the namespace it was made in. So namespaces are entered on short-lived threads only, to
 //! make a socket there; all waiting happens on the runtime's own threads, which never change namespace.
 
+mod filters;
 mod link;
 mod netns;
 mod next_hops;
@@ -45,6 +46,11 @@ impl NetError {
     /// What was to be removed or looked at is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL))
+    }
+
+    /// The kernel does not know what the request speaks of, such as a qdisc that the interface has not.
+    pub fn is_invalid(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EINVAL)
     }
 
     /// What was to be made is there already.

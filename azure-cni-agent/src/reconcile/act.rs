@@ -10,6 +10,7 @@ use azure_cni_datapath::Hook;
 use super::plan::{Action, Repair};
 use crate::agent::Agent;
 use crate::commands::{self, Failure, Steps};
+use crate::programs::{self, Interface};
 use crate::state::AttachmentRecord;
 
 /// Goes on past failures: each is logged, and the next round finds again what is left.
@@ -85,7 +86,7 @@ async fn unpin(agent: &Agent, interface: &str) -> Result<bool, CniError> {
         return Ok(false);
     }
     for hook in Hook::ENDPOINT {
-        agent.datapath.detach(hook, interface).map_err(Failure::from)?;
+        agent.datapath.unpin(hook, interface).map_err(Failure::from)?;
     }
     Ok(true)
 }
@@ -138,7 +139,10 @@ async fn mend(
         Repair::Label(alias) => agent.netlink.label_link(interface, labels::GROUP, &alias).await?,
         Repair::Route(route) => agent.netlink.replace_route(route).await?,
         Repair::Neighbour(neighbour) => agent.netlink.replace_neighbour(neighbour).await?,
-        Repair::Program(hook) => agent.datapath.attach(hook, interface)?,
+        Repair::Program(hook) => {
+            let interface = Interface { name: interface, index };
+            programs::ensure_attached(&agent.netlink, &agent.datapath, hook, interface).await?;
+        }
         Repair::MapEntry(address) => {
             let endpoint = agent.endpoint(address, index, record.keep_source);
             agent.datapath.tables().set_endpoint(address, endpoint)?;

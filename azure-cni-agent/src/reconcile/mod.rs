@@ -32,7 +32,8 @@ pub type Counters = BTreeMap<&'static str, u64>;
 /// At the start: nobody else works on anything, so what is gone is gone; and programs are swapped for those of this agent.
 pub async fn at_start(agent: &Arc<Agent>) -> anyhow::Result<()> {
     rebuild::records_if_lost(agent).await?;
-    let seen = observe::look(agent, observe::attach_anew).await?;
+    let seen = observe::look(agent, true).await?;
+    agent.foreign_filters.set(seen.foreign_filters.clone());
     for (id, addresses) in seen.to_restore() {
         agent.restore_lease(&id, addresses)?;
     }
@@ -51,8 +52,9 @@ pub async fn keep_in_line(agent: Arc<Agent>) {
     rounds.tick().await;
     loop {
         rounds.tick().await;
-        match observe::look(&agent, observe::attached).await {
+        match observe::look(&agent, false).await {
             Ok(seen) => {
+                agent.foreign_filters.set(seen.foreign_filters.clone());
                 let actions = plan::plan(&seen, &mut grace, agent.now());
                 act::carry_out(&agent, actions).await;
             }

@@ -9,6 +9,7 @@ use azure_cni_datapath::{Endpoint as MapEntry, Hook};
 use azure_cni_ipam::Addresses;
 
 use crate::net::{Link, NeighbourEntry, RouteEntry};
+use crate::programs::ForeignFilter;
 use crate::state::AttachmentRecord;
 
 /// Whether a pod's namespace lives, as far as the path in its record tells.
@@ -33,8 +34,10 @@ pub struct Seen {
     pub routes: Vec<RouteEntry>,
     pub neighbours: Vec<NeighbourEntry>,
     pub map_entries: BTreeMap<IpAddr, MapEntry>,
-    /// Which programs run at the host veths of records.
+    /// The hooks that need nothing done, at the host veths of records.
     pub programs: BTreeMap<String, Vec<Hook>>,
+    /// Filters of other owners that keep hooks from being attached there.
+    pub foreign_filters: Vec<ForeignFilter>,
     /// Interfaces for which programs are pinned.
     pub pins: BTreeSet<String>,
     /// Of records whose veth is not there.
