@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use crate::{
-    arm::Arm,
     calls,
     load::Load,
-    plan::{Path, Plan, Topic},
+    plan::{PathKind, Plan, Topic},
     progress::{Estimate, Part},
     scale::{self, Scale},
+    variant::Variant,
 };
 
 pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
-    let arms = [Arm::Bare, Arm::Floor, Arm::Ours, Arm::Bridge, Arm::BridgeLegacy, Arm::Ptp];
-    let of_arms = |(path, load): &(Path, Load)| {
-        let measured = arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count();
+    let variants =
+        [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::Bridge, Variant::BridgeLegacy, Variant::Ptp];
+    let of_variants = |(path, load): &(PathKind, Load)| {
+        let measured = variants.iter().filter(|variant| plan.is_measured(*path, *load, **variant)).count();
         std::iter::repeat_n(of_run(plan, *load), measured)
     };
-    let loads: Vec<f64> = plan.loads.iter().flat_map(of_arms).collect();
+    let loads: Vec<f64> = plan.loads.iter().flat_map(of_variants).collect();
     let of_round: Vec<f64> = plan
         .scales()
         .flat_map(|scale| std::iter::repeat_n(scale, scale.vms()))
@@ -28,8 +29,9 @@ pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
     let rounds = u32::from(plan.rounds);
     let restart = if plan.has(Topic::Restart) { 3 * rounds } else { 0 };
     let calls =
-        if plan.has(Topic::Calls) { calls::arms(plan).count() as u32 * u32::from(plan.short_rounds()) } else { 0 };
-    let with_vms = arms.iter().filter(|arm| **arm != Arm::Bare && plan.has_arm(**arm)).count() as u32;
+        if plan.has(Topic::Calls) { calls::variants(plan).count() as u32 * u32::from(plan.short_rounds()) } else { 0 };
+    let with_vms =
+        variants.iter().filter(|variant| **variant != Variant::Bare && plan.has_variant(**variant)).count() as u32;
     let estimate = |part, steps, each| Estimate { part, steps, each: Duration::from_secs_f64(each) };
     vec![
         estimate(Part::Calls, calls, f64::from(plan.pods) * 0.05 + 1.2),

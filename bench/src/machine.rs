@@ -33,7 +33,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn look(cni_plugins: &Path, used: Cores) -> Result<Self> {
+    pub(crate) fn observe(cni_plugins: &Path, used: Cores) -> Result<Self> {
         let uname = uname().context("ask for the kernel's version")?;
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;

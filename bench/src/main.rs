@@ -1,15 +1,15 @@
 //! The benchmark: how fast pods are through this project, against what it replaces and against a bare veth pair.
 //!
-//! All arms run in one network of namespaces, in interleaved rounds, so that whatever else the machine does meets all of
+//! All variants run in one network of namespaces, in interleaved rounds, so that whatever else the machine does meets all of
 //! them alike; they are compared pair by pair within a round. Nothing is left behind however it ends, Ctrl-C included:
 //! namespaces, mounts and children belong to this process, and the kernel takes them down with it.
 
 // What is measured, and on what.
-mod arm;
+mod calibration;
 mod options;
-mod pace;
 mod plan;
 mod testbed;
+mod variant;
 
 // Measuring.
 mod calls;
@@ -95,23 +95,23 @@ fn run(options: &Options) -> Result<()> {
 fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let (client, server) = probe::two_cores()?;
     let cores = Cores { client, server };
-    let machine = Machine::look(&options.cni_plugins, cores)?;
+    let machine = Machine::observe(&options.cni_plugins, cores)?;
     println!("{machine}");
 
     let progress = Progress::start(estimate::of(plan));
     progress.step("making a network of namespaces");
-    // Lanes first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
+    // Paths first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
     let (for_calls, for_scale) = (testbed::VMS, testbed::VMS + calls::VMS);
     let net = Fabric::builder()
         .vms((for_scale + scale::vms(plan)) as u8)
-        .pool(plan::MOST_PODS)
+        .pool(plan::MAX_PODS)
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
-    let is_usable = |arm| Reference::of(arm).map_or(Ok(true), Reference::has_iptables);
+    let is_usable = |variant| Reference::of(variant).map_or(Ok(true), Reference::has_iptables);
     let plan = &plan.clone().without_absent(is_usable)?;
-    for arm in plan.absent_arms() {
-        eprintln!("left out: {}, whose iptables does not work here", arm.title());
+    for variant in plan.absent_variants() {
+        eprintln!("left out: {}, whose iptables does not work here", variant.title());
     }
     let mut collector = Collector::default();
     // What starts processes comes first: starting one takes longer the more memory this one has.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::{arm::Arm, plan::MOST_PODS};
+use crate::{plan::MAX_PODS, variant::Variant};
 
 /// Measures how fast pods are on this machine, and compares.
 ///
@@ -31,11 +31,11 @@ use crate::{arm::Arm, plan::MOST_PODS};
         bench --filter leases                nanoseconds per lease by the size of the pool, no traffic\n  \
         bench --filter calls --pods 50       ADD and DEL of 50 pods, one at a time and all at once\n  \
         bench --filter scale                 does it stay so as the VM fills up?\n  \
-        bench --arm ours --arm bare          without the reference plugins\n  \
+        bench --variant ours --variant bare          without the reference plugins\n  \
         bench --from NEW.json --compare OLD.json   what a change did, from two runs of this machine\n  \
         bench --html report.html --json report.json  with drawings, and with each single sample\n  \
         bench --list                         everything that --filter can name\n\n\
-        Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, tc, and for the reference arms\n\
+        Needs root, the binaries next to this one (or in $AZURE_CNI_BIN_DIR), iperf3, tc, and for the reference variants\n\
         iptables and the standard CNI plugins. Other work on the machine makes spreads wide, not ratios wrong."
 )]
 pub(crate) struct Options {
@@ -52,14 +52,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = positive)]
     pub(crate) seconds: Option<f64>,
     /// How many pods CNI calls are made for; without it 250, with --quick 25
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_PODS)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_PODS)))]
     pub(crate) pods: Option<u8>,
     /// Only what has TEXT in its name; may be repeated to add more
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Vec<String>,
     /// Only this way to attach pods; may be repeated to add more
-    #[arg(long, value_name = "ARM")]
-    pub(crate) arm: Vec<Arm>,
+    #[arg(long, value_name = "VARIANT")]
+    pub(crate) variant: Vec<Variant>,
     /// Write everything, each single sample included, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
     /// Measure nothing: report what an earlier run wrote to FILE with --json
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "rounds", "seconds", "pods", "filter", "arm"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "rounds", "seconds", "pods", "filter", "variant"])]
     pub(crate) from: Option<PathBuf>,
     /// Judge this run (or --from's) against what an earlier one wrote to FILE; fails if anything is worse
     ///

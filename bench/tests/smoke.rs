@@ -82,8 +82,8 @@ fn places(report: &Value, id: &str) -> Vec<u64> {
     of_id.map(|record| record["at"]["value"].as_u64().expect("a place")).collect()
 }
 
-fn arms(record: &Value) -> Vec<&str> {
-    record["arms"].as_object().expect("arms").keys().map(String::as_str).collect()
+fn variants(record: &Value) -> Vec<&str> {
+    record["variants"].as_object().expect("variants").keys().map(String::as_str).collect()
 }
 
 /// A median between the ends of its spread.
@@ -103,7 +103,7 @@ fn everything_has_samples_and_ratios() {
         assert!(!report["machine"][key].is_null(), "{key}");
     }
     for record in records(&report) {
-        for series in record["arms"].as_object().expect("arms").values() {
+        for series in record["variants"].as_object().expect("variants").values() {
             assert_summary(&series["summary"]);
             assert!(!series["samples"].as_array().expect("samples").is_empty(), "{record}");
         }
@@ -120,12 +120,12 @@ fn everything_has_samples_and_ratios() {
     assert_memory(&report);
     assert_calls(&report);
     assert_eq!(places(&report, "leases/lease"), [100, 1_000, 16_000]);
-    for happening in ["left-alone", "restarted", "killed"] {
+    for event in ["left-alone", "restarted", "killed"] {
         assert!(
-            number(&record(&report, &format!("restart/{happening}-gap"))["arms"]["ours"]["summary"]["median"]) > 0.0
+            number(&record(&report, &format!("restart/{event}-gap"))["variants"]["ours"]["summary"]["median"]) > 0.0
         );
         assert_eq!(
-            number(&record(&report, &format!("restart/{happening}-lost"))["arms"]["ours"]["summary"]["median"]),
+            number(&record(&report, &format!("restart/{event}-lost"))["variants"]["ours"]["summary"]["median"]),
             0.0
         );
     }
@@ -145,14 +145,14 @@ fn assert_paths(report: &Value) {
         "throughput-8-cost",
     ] {
         let record = record(report, &format!("same-vm/{figure}"));
-        let has_floor = ["packet", "connection"].iter().any(|kind| figure.starts_with(kind));
+        let has_lower_bound = ["packet", "connection"].iter().any(|kind| figure.starts_with(kind));
         // Of what tells little more than its neighbours.
         let has_ptp = !["udp-round-trip", "throughput-8"].iter().any(|kind| figure.starts_with(kind));
-        let arms_besides = has_floor.then_some("floor").into_iter().chain(has_ptp.then_some("ptp"));
-        let expected: BTreeSet<&str> = ["bare", "bridge", "ours"].into_iter().chain(arms_besides).collect();
-        assert_eq!(arms(record).into_iter().collect::<BTreeSet<_>>(), expected, "{figure}");
-        for arm in record["arms"].as_object().expect("arms").values() {
-            assert!(number(&arm["summary"]["low"]) > 0.0, "{record}");
+        let variants_besides = has_lower_bound.then_some("lower-bound").into_iter().chain(has_ptp.then_some("ptp"));
+        let expected: BTreeSet<&str> = ["bare", "bridge", "ours"].into_iter().chain(variants_besides).collect();
+        assert_eq!(variants(record).into_iter().collect::<BTreeSet<_>>(), expected, "{figure}");
+        for variant in record["variants"].as_object().expect("variants").values() {
+            assert!(number(&variant["summary"]["low"]) > 0.0, "{record}");
         }
         let is_cost = ["packet-cost", "connection-cost"].contains(&figure);
         assert_eq!(record["beyondBare"].is_object(), is_cost, "{figure}");
@@ -161,13 +161,13 @@ fn assert_paths(report: &Value) {
     for id in
         ["across-vms/packet-rate", "internet/connection-rate", "from-outside/packet-rate", "from-host/connection-cost"]
     {
-        assert!(arms(record(report, id)).contains(&"bare"), "{id}");
+        assert!(variants(record(report, id)).contains(&"bare"), "{id}");
     }
-    assert!(arms(record(report, "internet/packet-rate")).contains(&"bridge-legacy"));
+    assert!(variants(record(report, "internet/packet-rate")).contains(&"bridge-legacy"));
     let distributions = report["distributions"].as_array().expect("a list");
     for id in ["same-vm/tcp-round-trip", "same-vm/udp-round-trip", "calls/add"] {
         let distribution = distributions.iter().find(|distribution| distribution["id"] == id).expect(id);
-        for points in distribution["arms"].as_object().expect("arms").values() {
+        for points in distribution["variants"].as_object().expect("variants").values() {
             let values: Vec<f64> = points.as_array().expect("points").iter().map(|point| number(&point[1])).collect();
             assert!(values.len() > 2 && values.is_sorted(), "{id}: {values:?}");
         }
@@ -176,8 +176,9 @@ fn assert_paths(report: &Value) {
 
 fn assert_interfaces_alike(interfaces: &Value) {
     let interfaces = interfaces.as_array().expect("a list");
-    let of: BTreeSet<&str> = interfaces.iter().map(|interface| interface["arm"].as_str().expect("an arm")).collect();
-    assert_eq!(of, BTreeSet::from(["bare", "floor", "ours", "bridge", "bridge-legacy", "ptp"]));
+    let of: BTreeSet<&str> =
+        interfaces.iter().map(|interface| interface["variant"].as_str().expect("a variant")).collect();
+    assert_eq!(of, BTreeSet::from(["bare", "lower-bound", "ours", "bridge", "bridge-legacy", "ptp"]));
     for key in ["mtu", "gsoMaxSize", "txChecksum", "tso", "gso", "gro"] {
         let values: Vec<_> = interfaces.iter().map(|interface| &interface[key]).collect();
         assert!(!values[0].is_null() && values.windows(2).all(|pair| pair[0] == pair[1]), "{key}: {values:?}");
@@ -187,7 +188,7 @@ fn assert_interfaces_alike(interfaces: &Value) {
 fn assert_scales(report: &Value) {
     assert_eq!(places(report, "scale-pods/packet-cost"), [2, 3]);
     assert_eq!(places(report, "scale-flows/packet-cost"), [10, 1_000, 100_000]);
-    assert_eq!(places(report, "scale-ports-taken/opening-p50"), [0, 50, 90, 99]);
+    assert_eq!(places(report, "scale-ports-taken/first-packet-p50"), [0, 50, 90, 99]);
     for figure in ["connection-rate", "tcp-round-trip-p50", "tcp-round-trip-p99"] {
         assert_eq!(places(report, &format!("scale-pods/{figure}")), [2, 3]);
         assert_eq!(places(report, &format!("scale-flows/{figure}")), [10, 1_000, 100_000]);
@@ -197,10 +198,10 @@ fn assert_scales(report: &Value) {
     for record in
         records(report).iter().filter(|record| record["id"].as_str().is_some_and(|id| id.starts_with("scale")))
     {
-        assert_eq!(arms(record), ["bridge", "ours"], "{record}");
+        assert_eq!(variants(record), ["bridge", "ours"], "{record}");
     }
     // As long as ports are free every flow gets one.
-    assert_eq!(number(&record(report, "scale-ports-taken/refused")["arms"]["ours"]["summary"]["median"]), 0.0);
+    assert_eq!(number(&record(report, "scale-ports-taken/refused")["variants"]["ours"]["summary"]["median"]), 0.0);
 }
 
 fn assert_programs(report: &Value) {
@@ -212,17 +213,18 @@ fn assert_programs(report: &Value) {
     assert!(ids.iter().any(|id| id.ends_with("single runs")), "{ids:?}");
     // The budget of a known flow: its own look-up.
     let uses = record(report, "programs/from_endpoint: to another VM, uses of hashes");
-    assert_eq!(number(&uses["arms"]["ours"]["summary"]["median"]), 1.0, "{uses}");
-    for packet in ["from_endpoint: to another VM", "from_wire: from the Internet, undone"] {
+    assert_eq!(number(&uses["variants"]["ours"]["summary"]["median"]), 1.0, "{uses}");
+    for packet in ["from_endpoint: to another VM", "from_wire: from the Internet, reversed"] {
         let executed = record(report, &format!("programs/{packet}, instructions"));
-        assert!((50.0..5000.0).contains(&number(&executed["arms"]["ours"]["summary"]["median"])), "{executed}");
+        assert!((50.0..5000.0).contains(&number(&executed["variants"]["ours"]["summary"]["median"])), "{executed}");
     }
 }
 
 /// A translated flow has a place in two tables, so it takes more.
 fn assert_memory(report: &Value) {
-    let bytes = |flow: &str| number(&record(report, &format!("memory/{flow}"))["arms"]["ours"]["summary"]["median"]);
-    for kind in ["IPv4", "IPv4, opening", "IPv6", "IPv6, opening"] {
+    let bytes =
+        |flow: &str| number(&record(report, &format!("memory/{flow}"))["variants"]["ours"]["summary"]["median"]);
+    for kind in ["IPv4", "IPv4, half-open", "IPv6", "IPv6, half-open"] {
         assert!(bytes(kind) > 0.0 && bytes(&format!("{kind}, translated")) > bytes(kind), "{kind}");
     }
 }
@@ -232,11 +234,11 @@ fn assert_calls(report: &Value) {
         for figure in ["p50", "p99", "all", "rate"] {
             let id = format!("calls/{verb}-{figure}");
             assert_eq!(places(report, &id), [1, 3], "{id}");
-            assert_eq!(arms(record(report, &id)), ["bridge", "ours"], "{id}");
+            assert_eq!(variants(record(report, &id)), ["bridge", "ours"], "{id}");
         }
     }
     for id in ["calls/agent-memory", "calls/add-agent-cost", "calls/status-p99", "calls/nothing-p50"] {
-        assert!(number(&record(report, id)["arms"]["ours"]["summary"]["low"]) > 0.0, "{id}");
+        assert!(number(&record(report, id)["variants"]["ours"]["summary"]["low"]) > 0.0, "{id}");
     }
     for topic in ["steps-one", "steps-all"] {
         for step in ["add-whole", "add-veth", "del-unlink"] {
@@ -248,14 +250,14 @@ fn assert_calls(report: &Value) {
 }
 
 #[test]
-fn filter_and_arm_leave_the_rest_out() {
+fn filter_and_variant_leave_the_rest_out() {
     let how = ["--rounds", "2", "--seconds", "0.2", "--json", "report.json"];
-    let what = ["--filter", "same-vm/udp-packets", "--arm", "bare"];
+    let what = ["--filter", "same-vm/udp-packets", "--variant", "bare"];
     let report = Run::of(&[how.as_slice(), &what].concat()).report();
     let ids: Vec<_> = records(&report).iter().map(|record| record["id"].as_str().expect("an id")).collect();
     assert_eq!(ids, ["same-vm/packet-rate", "same-vm/packet-cost", "same-vm/packet-loss"]);
     for record in records(&report) {
-        assert_eq!(arms(record), ["bare"]);
+        assert_eq!(variants(record), ["bare"]);
         assert_eq!(record["ratios"], serde_json::json!({}));
     }
 }

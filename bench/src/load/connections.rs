@@ -20,7 +20,7 @@ use nix::sys::{
 };
 
 use super::{Cores, Reading, core, machine_time, warm_up};
-use crate::{figure::Figure, testbed::Lane};
+use crate::{figure::Figure, testbed::Path};
 
 const PAIRS: usize = 8;
 /// A connection that takes longer is a broken path.
@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a waiting server looks whether it is over.
 const TICK: Duration = Duration::from_millis(20);
 
-pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let listeners = (0..PAIRS).map(|_| listen(lane.to)).collect::<Result<Vec<_>>>()?;
+pub(super) fn run(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let listeners = (0..PAIRS).map(|_| listen(path.to)).collect::<Result<Vec<_>>>()?;
     let addresses = listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect::<Result<Vec<_>>>()?;
     let (done, over, closed) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
     let (done, over, closed) = (&done, &over, &closed);
@@ -40,7 +40,7 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
             .into_iter()
             .map(|address| {
                 let inside = move || connect_again_and_again(address, cores.client, done, over);
-                scope.spawn(move || lane.from.namespace().run(inside))
+                scope.spawn(move || path.from.namespace().run(inside))
             })
             .collect();
 

@@ -45,7 +45,7 @@ pub(crate) fn run(
         senders.iter().try_for_each(|sender| open_all(sender, &targets))?;
         echo.finish()?;
     }
-    let mut turns = Turns::new(&senders, &targets);
+    let mut turns = RoundRobin::new(&senders, &targets);
     packets::stream(&receiver, cores, duration, || turns.transmit())
 }
 
@@ -70,13 +70,13 @@ fn open_all(sender: &UdpSocket, targets: &[SocketAddrV4]) -> Result<()> {
 }
 
 /// Whose turn it is.
-struct Turns<'sockets> {
+struct RoundRobin<'sockets> {
     senders: &'sockets [UdpSocket],
     batches: Vec<Batch>,
     next: usize,
 }
 
-impl<'sockets> Turns<'sockets> {
+impl<'sockets> RoundRobin<'sockets> {
     fn new(senders: &'sockets [UdpSocket], targets: &[SocketAddrV4]) -> Self {
         let count = targets.len().div_ceil(BATCH);
         let batch = |index: usize| Batch::to(&std::array::from_fn(|at| targets[(index * BATCH + at) % targets.len()]));

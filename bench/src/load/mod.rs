@@ -1,4 +1,4 @@
-//! Load generators: client and server in this process, on a core each, in the namespaces of the two ends of a lane.
+//! Load generators: client and server in this process, on a core each, in the namespaces of the two ends of a path.
 //!
 //! The rule: an end never sleeps where the far end could be made to wait for its wake-up, and never asks the socket so
 //! often that the asking shows: what is measured is the packets' way, not the idle states of cores. Beside a rate stands
@@ -9,9 +9,9 @@ mod bulk;
 mod connections;
 mod core;
 pub(crate) mod echo;
+pub(crate) mod first_packets;
 pub(crate) mod flows;
 mod machine_time;
-pub(crate) mod openings;
 mod packets;
 mod round_trips;
 pub(crate) mod udp;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 pub(crate) use self::core::{Cores, pin};
-use crate::{figure::Figure, testbed::Lane};
+use crate::{figure::Figure, testbed::Path};
 
 /// A kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ impl Reading {
 
 /// A packet rate with more lost on the way is none (RFC 2544 section 26.1 asks for no loss at all, which a shared machine
 /// cannot promise).
-const MOST_LOST: f64 = 0.005;
+const MAX_LOSS: f64 = 0.005;
 /// So often such a run is repeated.
 const TRIES: u8 = 3;
 
@@ -90,16 +90,16 @@ impl Load {
         }
     }
 
-    /// Puts the load on a lane.
-    pub(crate) fn run(self, lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
+    /// Puts the load on a path.
+    pub(crate) fn run(self, path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
         use Figure::*;
         match self {
-            Self::Packets => with_next_to_none_lost(|| packets::run(lane, cores, duration)),
-            Self::Connections => connections::run(lane, cores, duration),
-            Self::TcpRoundTrips => round_trips::over_tcp(lane, cores, duration),
-            Self::UdpRoundTrips => round_trips::over_udp(lane, cores, duration),
-            Self::OneStream => bulk::run(lane, duration, 1, [Throughput, ThroughputCost]),
-            Self::EightStreams => bulk::run(lane, duration, 8, [ManyThroughput, ManyThroughputCost]),
+            Self::Packets => with_next_to_none_lost(|| packets::run(path, cores, duration)),
+            Self::Connections => connections::run(path, cores, duration),
+            Self::TcpRoundTrips => round_trips::over_tcp(path, cores, duration),
+            Self::UdpRoundTrips => round_trips::over_udp(path, cores, duration),
+            Self::OneStream => bulk::run(path, duration, 1, [Throughput, ThroughputCost]),
+            Self::EightStreams => bulk::run(path, duration, 8, [ManyThroughput, ManyThroughputCost]),
         }
     }
 }
@@ -110,7 +110,7 @@ pub(crate) fn with_next_to_none_lost(run: impl Fn() -> Result<Reading>) -> Resul
     for _ in 0..TRIES {
         let reading = run()?;
         lost = reading.values.iter().find(|(figure, _)| *figure == Figure::PacketLoss).map_or(0.0, |(_, lost)| *lost);
-        if lost <= MOST_LOST {
+        if lost <= MAX_LOSS {
             return Ok(reading);
         }
     }

@@ -1,7 +1,7 @@
 //! The rate at which small UDP datagrams arrive, with next to none lost.
 //!
 //! The sender keeps at most a window of datagrams between itself and the receiver's count, so that the slower end sets
-//! the pace and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
+//! the speed and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
 //! veth the sender's core does all the work up to the receiver's socket, so that core's time per packet is what the way
 //! costs. The receiver has answered before it begins, so whoever tracks the flow has it as an established one.
 
@@ -22,7 +22,7 @@ use super::{
     udp::{self, PATIENCE},
     warm_up,
 };
-use crate::{figure::Figure, testbed::Lane};
+use crate::{figure::Figure, testbed::Path};
 
 /// Datagrams under way. The queue of the core that does the softirq work holds 1000 (net.core.netdev_max_backlog).
 const WINDOW: u64 = 768;
@@ -40,8 +40,8 @@ struct Shared {
     stop: AtomicBool,
 }
 
-pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let (sender, receiver) = udp::answered_pair(lane)?;
+pub(super) fn run(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (sender, receiver) = udp::replied_pair(path)?;
     let mut batch = Batch::new();
     stream(&receiver, cores, duration, || batch.send(&sender))
 }

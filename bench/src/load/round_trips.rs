@@ -17,7 +17,7 @@ use super::{Cores, Reading, core, warm_up};
 use crate::{
     figure::Figure,
     statistics::{quantile, quantiles},
-    testbed::Lane,
+    testbed::Path,
 };
 
 /// No answer within so long is a broken path.
@@ -50,8 +50,8 @@ impl End for UdpSocket {
     }
 }
 
-pub(super) fn over_tcp(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let (from, to) = (lane.from, lane.to);
+pub(super) fn over_tcp(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (from, to) = (path.from, path.to);
     let listener = to.namespace().run(|| TcpListener::bind((to.address(), 0))).context("a TCP socket")?;
     let address = listener.local_addr()?;
     let client = from.namespace().run(|| TcpStream::connect(address)).context("connect")?;
@@ -63,8 +63,8 @@ pub(super) fn over_tcp(lane: &Lane, cores: Cores, duration: Duration) -> Result<
     run(&client, &server, cores, duration, [Figure::TcpMedian, Figure::TcpTail, Figure::TcpFarTail])
 }
 
-pub(super) fn over_udp(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let (client, server) = super::udp::answered_pair(lane)?;
+pub(super) fn over_udp(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (client, server) = super::udp::replied_pair(path)?;
     for socket in [&client, &server] {
         socket.set_nonblocking(true)?;
     }

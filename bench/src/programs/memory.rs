@@ -11,25 +11,25 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bpf_tests::Rig;
 
-use crate::{arm::Arm, collect::Collector, unit::Unit};
+use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 /// What each kind of flow has an entry in.
 const FLOWS: [(&str, &[&str]); 8] = [
     ("IPv4", &["FLOWS4"]),
     ("IPv4, translated", &["FLOWS4", "NAT4"]),
-    ("IPv4, opening", &["OPENING4"]),
-    ("IPv4, opening, translated", &["OPENING4", "NATOPEN4"]),
+    ("IPv4, half-open", &["OPENING4"]),
+    ("IPv4, half-open, translated", &["OPENING4", "NATOPEN4"]),
     ("IPv6", &["FLOWS6"]),
     ("IPv6, translated", &["FLOWS6", "NAT6"]),
-    ("IPv6, opening", &["OPENING6"]),
-    ("IPv6, opening, translated", &["OPENING6", "NATOPEN6"]),
+    ("IPv6, half-open", &["OPENING6"]),
+    ("IPv6, half-open, translated", &["OPENING6", "NATOPEN6"]),
 ];
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h.
 const NO_PREALLOC: u64 = 1;
 
 /// Looks at the tables of a node.
-pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
+pub(super) fn measure(rig: &Rig, collector: &mut Collector) -> Result<()> {
     let mut names: Vec<&'static str> = FLOWS.iter().flat_map(|(_, tables)| tables.iter().copied()).collect();
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
@@ -37,7 +37,14 @@ pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
     let tables = tables.collect::<Result<BTreeMap<_, _>>>()?;
     for (flow, of) in FLOWS {
         let bytes = of.iter().map(|name| tables[name]).sum();
-        collector.sample(&format!("memory/{flow}"), &format!("A flow, {flow}"), None, Unit::Bytes, Arm::Ours, bytes);
+        collector.sample(
+            &format!("memory/{flow}"),
+            &format!("A flow, {flow}"),
+            None,
+            Unit::Bytes,
+            Variant::Ours,
+            bytes,
+        );
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, collector: &mut Collector, prog
         .map_err(|other| anyhow!("temporary files already go to {}", other.display()))?;
     on_rig(Rig::constants(), |rig| {
         if plan.has(Topic::Memory) {
-            memory::look(rig, collector)?;
+            memory::measure(rig, collector)?;
         }
         if plan.has(Topic::Programs) {
             cost::measure(rig, plan.rounds, collector)?;

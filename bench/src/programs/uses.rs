@@ -5,7 +5,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use bpf_tests::Rig;
 
 use super::{cases, pinned};
-use crate::{arm::Arm, collect::Collector, unit::Unit};
+use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 /// What is counted, by its place in the map USES.
 const KINDS: [&str; 2] = ["hashes", "prefixes"];
@@ -18,7 +18,7 @@ pub(super) fn count(rig: &Rig, collector: &mut Collector) -> Result<()> {
         for ((after, before), kind) in read(&counts)?.into_iter().zip(before).zip(KINDS) {
             let title = format!("{}, uses of {kind}", case.name());
             let uses = (after - before) as f64;
-            collector.sample(&format!("programs/{title}"), &title, None, Unit::Count, Arm::Ours, uses);
+            collector.sample(&format!("programs/{title}"), &title, None, Unit::Count, Variant::Ours, uses);
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! All figures for the document: a table for each topic, headed by the machine and the method.
 //!
-//! Cells have an arm's median; how far samples lie apart is said where it decides, of the ratios.
+//! Cells have a variant's median; how far samples lie apart is said where it decides, of the ratios.
 
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -10,10 +10,10 @@ use super::{
     text::{capitalised, heading, remark, worth_a_row},
 };
 use crate::{
-    arm::Arm,
     plan::Mode,
     record::{Record, Series},
     statistics::{Comparison, Summary},
+    variant::Variant,
 };
 
 impl Report {
@@ -49,23 +49,23 @@ fn record_table(records: &[&Record]) -> String {
     if let Some(grid) = Grid::of(records) {
         return grid_table(&grid);
     }
-    let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
-    let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
+    let variants: BTreeSet<Variant> = records.iter().flat_map(|record| record.variants.keys().copied()).collect();
+    let peers: BTreeSet<Variant> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let to = peers.iter().map(|peer| format!("to {}", peer.title()));
-    let titles: Vec<_> = arms.iter().map(|arm| arm.title().to_owned()).chain(to).collect();
+    let titles: Vec<_> = variants.iter().map(|variant| variant.title().to_owned()).chain(to).collect();
     let mut table = head(&[&["Figure".to_owned()], &titles[..]].concat());
     for record in records {
-        let cells = |of: &dyn Fn(Arm) -> Option<Summary>, to: &dyn Fn(Arm) -> Option<Summary>| {
-            let values = arms.iter().map(|arm| of(*arm).map(|summary| record.unit.show(summary.median)));
+        let cells = |of: &dyn Fn(Variant) -> Option<Summary>, to: &dyn Fn(Variant) -> Option<Summary>| {
+            let values = variants.iter().map(|variant| of(*variant).map(|summary| record.unit.show(summary.median)));
             let ratios = peers.iter().map(|peer| to(*peer).map(ratio));
             values.chain(ratios).map(Option::unwrap_or_default).collect::<Vec<_>>()
         };
         let of = |series: &Series| series.summary;
         let to = |comparison: &Comparison| comparison.summary;
-        let whole = cells(&|arm| record.arms.get(&arm).map(of), &|peer| record.ratios.get(&peer).map(to));
+        let whole = cells(&|variant| record.variants.get(&variant).map(of), &|peer| record.ratios.get(&peer).map(to));
         table += &row(&[&[title(record)], &whole[..]].concat());
         if !record.beyond_bare.is_empty() {
-            let beyond = cells(&|arm| record.beyond_bare.get(&arm).map(of), &|peer| {
+            let beyond = cells(&|variant| record.beyond_bare.get(&variant).map(of), &|peer| {
                 record.beyond_bare_ratios.get(&peer).map(to)
             });
             table += &row(&[&["… beyond a bare veth pair".to_owned()], &beyond[..]].concat());
@@ -75,9 +75,9 @@ fn record_table(records: &[&Record]) -> String {
 }
 
 fn grid_table(grid: &Grid) -> String {
-    let mut table = head(&[&[grid.arm.title().to_owned()], &grid.places[..]].concat());
+    let mut table = head(&[&[grid.variant.title().to_owned()], &grid.places[..]].concat());
     for Row { title, cells } in &grid.rows {
-        let shown = |record: &&Record| record.unit.show(record.arms[&grid.arm].summary.median);
+        let shown = |record: &&Record| record.unit.show(record.variants[&grid.variant].summary.median);
         let cells: Vec<String> = cells.iter().map(|record| record.as_ref().map(shown).unwrap_or_default()).collect();
         table += &row(&[&[(*title).to_owned()], &cells[..]].concat());
     }

@@ -24,12 +24,12 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    arm::Arm,
     machine::Machine,
     plan::Mode,
     record::{Distribution, Record},
     statistics::Summary,
     testbed::Wiring,
+    variant::Variant,
 };
 
 /// Changes when a reader of the older form would misunderstand.
@@ -114,7 +114,8 @@ impl Report {
     /// is widest, tails of latencies left out.
     pub(crate) fn noise(&self) -> Option<f64> {
         let compared = self.records.iter().filter(|record| record.unit.has_ratios() && !record.is_tail());
-        let spreads = compared.filter_map(|record| Some(record.arms.get(&Arm::Bare)?.summary.relative_spread()));
+        let spreads =
+            compared.filter_map(|record| Some(record.variants.get(&Variant::Bare)?.summary.relative_spread()));
         spreads.max_by(f64::total_cmp)
     }
 

@@ -2,17 +2,17 @@
 //!
 //! A promise is of one record, at one place of its axis, either of azure-cni-ebpf's value itself or of its ratio to something. It
 //! is kept (not kept) if the whole spread is on the right (wrong) side of the bound; if the spread crosses it, or of fewer than
-//! [`FEWEST_ROUNDS`] samples, one cannot tell. Sizes are in whole bytes: what the kernel keeps for a table as a whole is not a
+//! [`MIN_ROUNDS`] samples, one cannot tell. Sizes are in whole bytes: what the kernel keeps for a table as a whole is not a
 //! flow's.
 
 use std::fmt::Write;
 
 use super::Report;
 use crate::{
-    arm::Arm,
     record::{At, Record},
-    statistics::{Comparison, FEWEST_ROUNDS, Summary},
+    statistics::{Comparison, MIN_ROUNDS, Summary},
     unit::Unit,
+    variant::Variant,
 };
 
 use Bound::{AtLeast, AtMost};
@@ -45,7 +45,7 @@ enum Quantity {
     Itself(Unit),
     /// The largest of all samples: what must not happen even once.
     Worst(Unit),
-    RatioTo(Arm),
+    RatioTo(Variant),
     /// To the same record at the first place of its axis, in the same round.
     RatioToFirst,
 }
@@ -80,8 +80,8 @@ impl Promise {
     }
 }
 
-const BARE: Quantity = RatioTo(Arm::Bare);
-const BRIDGE: Quantity = RatioTo(Arm::Bridge);
+const BARE: Quantity = RatioTo(Variant::Bare);
+const BRIDGE: Quantity = RatioTo(Variant::Bridge);
 const TIME: Quantity = Itself(Unit::Nanoseconds);
 const SIZE: Quantity = Itself(Unit::Bytes);
 const LOST: Quantity = Worst(Unit::Count);
@@ -137,7 +137,7 @@ struct Measured<'report> {
     record: &'report Record,
     summary: Summary,
     /// Of a ratio: what programs that only redirect have of the same, which is what any eBPF data path can have.
-    floor: Option<Summary>,
+    lower_bound: Option<Summary>,
     has_rounds: bool,
 }
 
@@ -150,22 +150,25 @@ impl Promise {
             Most => along().max_by_key(|record| record.at)?,
             Value(value) => along().find(|record| record.at.is_some_and(|at| at.value == value))?,
         };
-        let ours = record.arms.get(&Arm::Ours)?;
+        let ours = record.variants.get(&Variant::Ours)?;
         let summary = match self.of {
             Itself(Unit::Bytes) => in_whole(ours.summary),
             Itself(_) => ours.summary,
             Worst(_) => Summary::of(&[ours.samples.iter().copied().reduce(f64::max)?]),
-            RatioTo(arm) => record.ratios.get(&arm)?.summary,
+            RatioTo(variant) => record.ratios.get(&variant)?.summary,
             RatioToFirst if record.at == first.at => return None,
-            RatioToFirst => Comparison::of(&ours.samples, &first.arms.get(&Arm::Ours)?.samples, record.better).summary,
+            RatioToFirst => {
+                Comparison::of(&ours.samples, &first.variants.get(&Variant::Ours)?.samples, record.better).summary
+            }
         };
-        let floor = match self.of {
-            RatioTo(arm) => record.arms.get(&Arm::Floor).zip(record.arms.get(&arm)),
+        let lower_bound = match self.of {
+            RatioTo(variant) => record.variants.get(&Variant::LowerBound).zip(record.variants.get(&variant)),
             _ => None,
         };
-        let floor = floor.map(|(floor, peer)| Comparison::of(&floor.samples, &peer.samples, record.better).summary);
-        let has_rounds = record.is_fixed() || ours.samples.len() >= usize::from(FEWEST_ROUNDS);
-        Some(Measured { record, summary, floor, has_rounds })
+        let lower_bound = lower_bound
+            .map(|(lower_bound, peer)| Comparison::of(&lower_bound.samples, &peer.samples, record.better).summary);
+        let has_rounds = record.is_fixed() || ours.samples.len() >= usize::from(MIN_ROUNDS);
+        Some(Measured { record, summary, lower_bound, has_rounds })
     }
 
     fn show_bound(&self, bound: Bound) -> String {
@@ -204,7 +207,7 @@ impl Quantity {
     fn base(self) -> String {
         match self {
             Itself(_) | Worst(_) => String::new(),
-            RatioTo(arm) => format!(" × {}", arm.title()),
+            RatioTo(variant) => format!(" × {}", variant.title()),
             RatioToFirst => " × two pods".to_owned(),
         }
     }
@@ -250,12 +253,13 @@ fn row(promise: &Promise, report: &Report) -> String {
     let bounds = promise.show_bound(*bound) + &of.base();
     let aims = aim.map(|aim| promise.show_bound(aim) + &of.base()).unwrap_or_default();
     let shown = measured.as_ref().map(|measured| promise.show_measured(measured)).unwrap_or_default();
-    let floor = measured.as_ref().and_then(|measured| Some(promise.show_summary(measured.floor?))).unwrap_or_default();
+    let lower_bound =
+        measured.as_ref().and_then(|measured| Some(promise.show_summary(measured.lower_bound?))).unwrap_or_default();
     let judged = match aim.filter(|_| measured.is_some()) {
         None => verdict(*bound).title().to_owned(),
         Some(aim) => format!("{}; aim {}", verdict(*bound).title(), verdict(aim).title_of_aim()),
     };
-    format!("| P{number} | {text} | {bounds} | {aims} | {shown} | {floor} | {judged} |")
+    format!("| P{number} | {text} | {bounds} | {aims} | {shown} | {lower_bound} | {judged} |")
 }
 
 impl Verdict {
@@ -291,7 +295,7 @@ mod tests {
 
     fn record(pods: Option<u32>, unit: Unit, ours: &[f64]) -> Record {
         let at = pods.map(|value| At { axis: Axis::Pods, value });
-        let samples = BTreeMap::from([(Arm::Ours, ours.to_vec()), (Arm::Bridge, vec![10.0; ours.len()])]);
+        let samples = BTreeMap::from([(Variant::Ours, ours.to_vec()), (Variant::Bridge, vec![10.0; ours.len()])]);
         Record::new("topic/figure", "figure", at, unit, samples)
     }
 
@@ -306,8 +310,8 @@ mod tests {
 
     #[test]
     fn ratio_has_beside_it_what_redirects_alone_have() {
-        let arms = [(Arm::Floor, 18.0), (Arm::Ours, 14.0), (Arm::Bridge, 10.0)];
-        let samples = arms.map(|(arm, level)| (arm, vec![level; 5])).into();
+        let variants = [(Variant::LowerBound, 18.0), (Variant::Ours, 14.0), (Variant::Bridge, 10.0)];
+        let samples = variants.map(|(variant, level)| (variant, vec![level; 5])).into();
         let record = Record::new("topic/figure", "figure", None, Unit::PacketsPerSecond, samples);
         let promise = Promise::new(1, "a promise", "topic/figure", Only, BRIDGE, AtLeast(1.2));
         assert!(row(&promise, &sample::report(vec![record])).contains("| 1.40 | 1.80 | kept |"));

@@ -9,12 +9,12 @@ use super::{
     grid::{Grid, Row},
 };
 use crate::{
-    arm::Arm,
-    plan::Path,
+    plan::PathKind,
     record::{Record, Series},
     statistics::{Comparison, Summary},
     testbed::Wiring,
     unit::Unit,
+    variant::Variant,
 };
 
 /// The interfaces that were checked: what they are like, and which they are.
@@ -24,7 +24,7 @@ pub(super) fn interfaces(wirings: &[Wiring]) -> Option<[String; 2]> {
     let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
     Some([
         format!(
-            "alike on all arms: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
+            "alike on all variants: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
             one.mtu,
             one.gso_max_size,
             state(one.tx_checksum),
@@ -41,7 +41,7 @@ pub(super) fn interfaces(wirings: &[Wiring]) -> Option<[String; 2]> {
 
 /// What a topic's table is called.
 pub(crate) fn heading(topic: &str) -> &str {
-    if let Some(path) = Path::by_name(topic) {
+    if let Some(path) = PathKind::by_name(topic) {
         return path.title();
     }
     match topic {
@@ -135,20 +135,20 @@ fn record_table(records: &[&Record]) -> Table {
     if let Some(grid) = Grid::of(records) {
         return grid_table(grid);
     }
-    let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
-    let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
+    let variants: BTreeSet<Variant> = records.iter().flat_map(|record| record.variants.keys().copied()).collect();
+    let peers: BTreeSet<Variant> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let mut head = vec!["Figure".to_owned()];
-    head.extend(arms.iter().map(|arm| arm.title().to_owned()));
+    head.extend(variants.iter().map(|variant| variant.title().to_owned()));
     head.extend(peers.iter().map(|peer| format!("to {}", peer.title())));
     let mut table = table(head);
     for record in records {
         let mut row = vec![record.full_title()];
-        row.extend(arms.iter().map(|arm| series_cell(record.unit, record.arms.get(arm))));
+        row.extend(variants.iter().map(|variant| series_cell(record.unit, record.variants.get(variant))));
         row.extend(peers.iter().map(|peer| ratio_cell(record.ratios.get(peer))));
         add_row(&mut table, row);
         if !record.beyond_bare.is_empty() {
             let mut row = vec!["    beyond a bare veth pair".to_owned()];
-            row.extend(arms.iter().map(|arm| series_cell(record.unit, record.beyond_bare.get(arm))));
+            row.extend(variants.iter().map(|variant| series_cell(record.unit, record.beyond_bare.get(variant))));
             row.extend(peers.iter().map(|peer| ratio_cell(record.beyond_bare_ratios.get(peer))));
             add_row(&mut table, row);
         }
@@ -157,10 +157,11 @@ fn record_table(records: &[&Record]) -> Table {
 }
 
 fn grid_table(grid: Grid) -> Table {
-    let mut table = table([grid.arm.title().to_owned()].into_iter().chain(grid.places));
+    let mut table = table([grid.variant.title().to_owned()].into_iter().chain(grid.places));
     for Row { title, cells } in grid.rows {
-        let cells =
-            cells.into_iter().map(|record| record.map(|record| series_cell(record.unit, record.arms.get(&grid.arm))));
+        let cells = cells
+            .into_iter()
+            .map(|record| record.map(|record| series_cell(record.unit, record.variants.get(&grid.variant))));
         add_row(&mut table, [title.to_owned()].into_iter().chain(cells.map(Option::unwrap_or_default)));
     }
     table

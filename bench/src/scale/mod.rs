@@ -3,8 +3,8 @@
 //! Ours beside the bridge, which is what users would have instead. Each place of an axis has VMs of its own, so that what stands in
 //! their tables is its own; all places are measured in each round.
 
-mod openings;
 mod pods;
+mod ports_taken;
 mod spread;
 
 use std::path::Path as FilePath;
@@ -13,19 +13,19 @@ use anyhow::{Context, Result};
 use azure_cni_tests::{Fabric, Station, Vm};
 
 use crate::{
-    arm::Arm,
     collect::Collector,
     figure::Figure,
     load::{Cores, Load, Reading},
     plan::{Mode, Plan},
     progress::{Part, Progress},
     record::{At, Axis},
-    rounds::in_turns,
-    testbed::{Lane, Outlet},
+    rounds::alternating,
+    testbed::{EdgeVm, Path},
+    variant::Variant,
 };
 
-/// The arms that are compared.
-const ARMS: [Arm; 2] = [Arm::Ours, Arm::Bridge];
+/// The variants that are compared.
+const VARIANTS: [Variant; 2] = [Variant::Ours, Variant::Bridge];
 
 /// Longer than any run.
 const STANDING_SECS: u32 = 86_400;
@@ -45,14 +45,14 @@ pub(crate) enum Scale {
 }
 
 impl Scale {
-    /// How many arms on how many places.
+    /// How many variants on how many places.
     pub(crate) fn vms(self) -> usize {
         let places = match self {
-            Self::Pods => pods::MOST_PLACES,
+            Self::Pods => pods::MAX_PLACES,
             Self::RemoteAddresses | Self::Flows => spread::PLACES,
-            Self::PortsTaken => openings::PLACES.len(),
+            Self::PortsTaken => ports_taken::PLACES.len(),
         };
-        places * ARMS.len()
+        places * VARIANTS.len()
     }
 
     /// What one client and one server do at each place, besides what makes the axis: the cheap and the telling, or everything.
@@ -125,59 +125,64 @@ pub(crate) fn measure<'net>(bench: &Bench<'_, 'net>, mut vms: &'net [Vm], collec
             Scale::Pods => pods::measure(bench, own, collector)?,
             Scale::RemoteAddresses => spread::over_addresses(bench, own, collector)?,
             Scale::Flows => spread::over_flows(bench, own, collector)?,
-            Scale::PortsTaken => openings::measure(bench, own, collector)?,
+            Scale::PortsTaken => ports_taken::measure(bench, own, collector)?,
         }
     }
     Ok(())
 }
 
 impl<'net> Bench<'_, 'net> {
-    fn arms(&self) -> impl Iterator<Item = Arm> {
-        ARMS.into_iter().filter(|arm| self.plan.has_arm(*arm))
+    fn variants(&self) -> impl Iterator<Item = Variant> {
+        VARIANTS.into_iter().filter(|variant| self.plan.has_variant(*variant))
     }
 
-    /// Gives each arm at each place a VM of its own.
+    /// Gives each variant at each place a VM of its own.
     fn build<P: Copy, Site>(
         &self,
         vms: &'net [Vm],
         places: impl IntoIterator<Item = P>,
-        build: impl Fn(Arm, P, &'net Vm) -> Result<Site>,
+        build: impl Fn(Variant, P, &'net Vm) -> Result<Site>,
     ) -> Result<Vec<Site>> {
-        let wanted = places.into_iter().flat_map(|place| self.arms().map(move |arm| (place, arm)));
-        wanted.zip(vms).map(|((place, arm), vm)| build(arm, place, vm)).collect()
+        let wanted = places.into_iter().flat_map(|place| self.variants().map(move |variant| (place, variant)));
+        wanted.zip(vms).map(|((place, variant), vm)| build(variant, place, vm)).collect()
     }
 
-    /// An outlet whose flows stand until the run ends, however long it takes.
-    fn outlet(&self, arm: Arm, vm: &'net Vm) -> Result<Outlet<'net>> {
+    /// A VM at the edge, whose flows stand until the run ends, however long it takes.
+    fn edge(&self, variant: Variant, vm: &'net Vm) -> Result<EdgeVm<'net>> {
         vm.overlay_agent_toml(&format!("timeouts.datagram_replied_secs = {STANDING_SECS}"))?;
         for timeout in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
             vm.namespace().sysctl(&format!("net/netfilter/{timeout}"), &STANDING_SECS.to_string())?;
         }
-        Outlet::settled(self.net, arm, vm, self.plugins)
+        EdgeVm::verified(self.net, variant, vm, self.plugins)
     }
 
-    /// Puts the axis's loads on lanes, each at its place.
-    fn run_loads(&self, scale: Scale, round: u16, lanes: &[(u32, Lane)], collector: &mut Collector) -> Result<()> {
+    /// Puts the axis's loads on paths, each at its place.
+    fn run_loads(&self, scale: Scale, round: u16, paths: &[(u32, Path)], collector: &mut Collector) -> Result<()> {
         for load in scale.loads(self.plan.mode) {
-            for (value, lane) in in_turns(lanes.to_vec(), round) {
-                self.step(round, scale, value, lane.arm, load.name());
-                let what = || format!("{}, {value} {}, {}", load.name(), scale.name(), lane.arm.title());
-                let reading = load.run(&lane, self.cores, self.plan.duration).with_context(what)?;
-                take(scale, value, lane.arm, reading, collector);
+            for (value, path) in alternating(paths.to_vec(), round) {
+                self.step(round, scale, value, path.variant, load.name());
+                let what = || format!("{}, {value} {}, {}", load.name(), scale.name(), path.variant.title());
+                let reading = load.run(&path, self.cores, self.plan.duration).with_context(what)?;
+                take(scale, value, path.variant, reading, collector);
             }
         }
         Ok(())
     }
 
-    fn step(&self, round: u16, scale: Scale, value: u32, arm: Arm, what: &str) {
+    fn step(&self, round: u16, scale: Scale, value: u32, variant: Variant, what: &str) {
         let rounds = self.plan.rounds;
-        self.progress.step(&format!("round {}/{rounds}  {} {value}, {what}, {}", round + 1, scale.name(), arm.title()));
+        self.progress.step(&format!(
+            "round {}/{rounds}  {} {value}, {what}, {}",
+            round + 1,
+            scale.name(),
+            variant.title()
+        ));
     }
 }
 
 /// The far tail is the machine's other work: along an axis it would only be long.
-fn take(scale: Scale, value: u32, arm: Arm, reading: Reading, collector: &mut Collector) {
+fn take(scale: Scale, value: u32, variant: Variant, reading: Reading, collector: &mut Collector) {
     for (figure, sample) in reading.values.into_iter().filter(|(figure, _)| *figure != Figure::TcpFarTail) {
-        collector.figure(&scale.topic(), figure, Some(scale.at(value)), arm, sample);
+        collector.figure(&scale.topic(), figure, Some(scale.at(value)), variant, sample);
     }
 }

@@ -10,8 +10,8 @@ use super::{Bench, Scale, take};
 use crate::{
     collect::Collector,
     load::{flows, with_next_to_none_lost},
-    rounds::in_turns,
-    testbed::{Outlet, REMOTE_ADDRESSES, remote_address},
+    rounds::alternating,
+    testbed::{EdgeVm, REMOTE_ADDRESSES, remote_address},
 };
 
 pub(super) const PLACES: usize = 3;
@@ -48,16 +48,16 @@ fn measure<'net>(
     scale: Scale,
     places: [Place; PLACES],
 ) -> Result<()> {
-    let sites = bench.build(vms, places, |arm, place, vm| {
-        bench.progress.step(&format!("building a VM for {} {}, {}", place.value(), scale.name(), arm.title()));
-        Ok((place, bench.outlet(arm, vm)?))
+    let sites = bench.build(vms, places, |variant, place, vm| {
+        bench.progress.step(&format!("building a VM for {} {}, {}", place.value(), scale.name(), variant.title()));
+        Ok((place, bench.edge(variant, vm)?))
     })?;
-    let lanes: Vec<_> = sites.iter().map(|(place, outlet)| (place.value(), outlet.to_peered())).collect();
+    let paths: Vec<_> = sites.iter().map(|(place, edge)| (place.value(), edge.to_peered())).collect();
     for round in 0..bench.plan.rounds {
-        for (place, outlet) in in_turns(sites.iter().collect(), round) {
-            packets_in_turns(bench, scale, round, *place, outlet, collector)?;
+        for (place, edge) in alternating(sites.iter().collect(), round) {
+            packets_in_turns(bench, scale, round, *place, edge, collector)?;
         }
-        bench.run_loads(scale, round, &lanes, collector)?;
+        bench.run_loads(scale, round, &paths, collector)?;
     }
     Ok(())
 }
@@ -68,15 +68,16 @@ fn packets_in_turns(
     scale: Scale,
     round: u16,
     place: Place,
-    outlet: &Outlet,
+    edge: &EdgeVm,
     collector: &mut Collector,
 ) -> Result<()> {
-    let (arm, value) = (outlet.arm, place.value());
-    bench.step(round, scale, value, arm, "packets in turns");
+    let (variant, value) = (edge.variant, place.value());
+    bench.step(round, scale, value, variant, "packets in turns");
     let targets: Vec<Ipv4Addr> = (0..place.addresses).map(remote_address).collect();
-    let (pod, plan) = (&*outlet.pods[0], bench.plan);
-    let run = || flows::run(pod, &outlet.peered, &targets, place.ports, bench.cores, plan.duration);
-    let reading = with_next_to_none_lost(run).with_context(|| format!("{}, {value} {}", arm.title(), scale.name()))?;
-    take(scale, value, arm, reading, collector);
+    let (pod, plan) = (&*edge.pods[0], bench.plan);
+    let run = || flows::run(pod, &edge.peered, &targets, place.ports, bench.cores, plan.duration);
+    let reading =
+        with_next_to_none_lost(run).with_context(|| format!("{}, {value} {}", variant.title(), scale.name()))?;
+    take(scale, value, variant, reading, collector);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The reference arms: the standard `bridge` and `ptp` plugins with host-local, and iptables rules that masquerade what leaves
+//! The reference variants: the standard `bridge` and `ptp` plugins with host-local, and iptables rules that masquerade what leaves
 //! the VNet, as the platform's own set-up excludes VNet prefixes from it.
 
 use std::{
@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Namespace, PEERED_PREFIX, Station, VNET_PREFIX, Vm};
 use serde_json::{Value, json};
 
-use crate::arm::Arm;
+use crate::variant::Variant;
 
-/// What attaches pods in a reference arm.
+/// What attaches pods in a reference variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reference {
     /// The software bridge, with either kind of iptables.
@@ -24,12 +24,12 @@ pub(crate) enum Reference {
 }
 
 impl Reference {
-    pub(crate) fn of(arm: Arm) -> Option<Self> {
-        match arm {
-            Arm::Bridge => Some(Self::Bridge { iptables: NFT }),
-            Arm::BridgeLegacy => Some(Self::Bridge { iptables: LEGACY }),
-            Arm::Ptp => Some(Self::Ptp),
-            Arm::Bare | Arm::Floor | Arm::Ours => None,
+    pub(crate) fn of(variant: Variant) -> Option<Self> {
+        match variant {
+            Variant::Bridge => Some(Self::Bridge { iptables: NFT }),
+            Variant::BridgeLegacy => Some(Self::Bridge { iptables: LEGACY }),
+            Variant::Ptp => Some(Self::Ptp),
+            Variant::Bare | Variant::LowerBound | Variant::Ours => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the VMs' uplinks lead to: straight into the far end.
 //!
-//! The network's router does a packet's routing once more, in the sender's softirq, for every arm alike: ratios would
+//! The network's router does a packet's routing once more, in the sender's softirq, for every variant alike: ratios would
 //! shrink towards 1. So the router's end of a VM's wire is moved into the namespace of whoever is to be reached.
 
 use std::{net::Ipv4Addr, sync::Arc};

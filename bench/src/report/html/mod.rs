@@ -29,7 +29,7 @@ use super::{
     Report,
     text::{capitalised, heading, remark},
 };
-use crate::arm::Arm;
+use crate::variant::Variant;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -68,7 +68,7 @@ impl Report {
                         section aria-labelledby="measured" {
                             h2 id="measured" { "What was measured, and how" }
                             h3 { "Ways to attach pods" }
-                            (look::legend(&arms(self)))
+                            (look::legend(&variants(self)))
                             h3 { "Method" }
                             (head::method(self))
                             h3 { "Machine" }
@@ -86,11 +86,11 @@ impl Report {
     }
 }
 
-fn arms(report: &Report) -> Vec<Arm> {
-    let of_records = report.records.iter().flat_map(|record| record.arms.keys());
-    let arms: BTreeSet<Arm> =
-        of_records.chain(report.distributions.iter().flat_map(|one| one.arms.keys())).copied().collect();
-    arms.into_iter().collect()
+fn variants(report: &Report) -> Vec<Variant> {
+    let of_records = report.records.iter().flat_map(|record| record.variants.keys());
+    let variants: BTreeSet<Variant> =
+        of_records.chain(report.distributions.iter().flat_map(|one| one.variants.keys())).copied().collect();
+    variants.into_iter().collect()
 }
 
 fn figures(report: &Report) -> Option<Markup> {

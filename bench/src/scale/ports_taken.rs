@@ -8,14 +8,14 @@ use azure_cni_tests::{Station, Vm};
 
 use super::{Bench, Scale};
 use crate::{
-    arm::Arm,
     collect::Collector,
     figure::Figure,
-    load::{echo::Echo, openings},
-    rounds::in_turns,
+    load::{echo::Echo, first_packets},
+    rounds::alternating,
     statistics::quantile,
-    testbed::Outlet,
+    testbed::EdgeVm,
     unit::Unit,
+    variant::Variant,
 };
 
 /// Percent.
@@ -23,17 +23,17 @@ pub(super) const PLACES: [u32; 4] = [0, 50, 90, 99];
 /// The first of the pods' ports, and of those that a flow may get.
 const FIRST_PORT: u16 = 1024;
 /// The flows that are measured take ports too: in all rounds together no more than half of what is left at the last place.
-const MOST_OPENED: u16 = 140;
+const MAX_OPENED: u16 = 140;
 /// In a round: one that is refused takes its time.
-const MOST_OF_ROUND: u16 = 28;
+const MAX_PER_ROUND: u16 = 28;
 /// Where all flows go that take ports.
 const DESTINATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 20), 7000);
 
 /// How many flows to one destination there may be: by default ours ends where clients' ports begin on a VM, MASQUERADE at the
 /// last port (net/netfilter/nf_nat_core.c).
-fn capacity(arm: Arm) -> u32 {
-    match arm {
-        Arm::Ours => azure_cni_common::snat::PortRange::DEFAULT.size(),
+fn capacity(variant: Variant) -> u32 {
+    match variant {
+        Variant::Ours => azure_cni_common::snat::PortRange::DEFAULT.size(),
         _ => u32::from(u16::MAX - FIRST_PORT) + 1,
     }
 }
@@ -41,23 +41,23 @@ fn capacity(arm: Arm) -> u32 {
 /// A VM on which so many percent of the ports are taken.
 struct Site<'net> {
     percent: u32,
-    outlet: Outlet<'net>,
+    edge: EdgeVm<'net>,
 }
 
 pub(super) fn measure<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
-    let sites = bench.build(vms, PLACES, |arm, percent, vm| {
-        bench.progress.step(&format!("taking {percent} % of the ports, {}", arm.title()));
-        let site = Site { percent, outlet: bench.outlet(arm, vm)? };
-        site.answering(bench, || site.fill()).with_context(|| format!("take ports, {}", arm.title()))?;
+    let sites = bench.build(vms, PLACES, |variant, percent, vm| {
+        bench.progress.step(&format!("taking {percent} % of the ports, {}", variant.title()));
+        let site = Site { percent, edge: bench.edge(variant, vm)? };
+        site.answering(bench, || site.fill()).with_context(|| format!("take ports, {}", variant.title()))?;
         Ok(site)
     })?;
-    let lanes: Vec<_> = sites.iter().map(|site| (site.percent, site.outlet.to_internet())).collect();
+    let paths: Vec<_> = sites.iter().map(|site| (site.percent, site.edge.to_internet())).collect();
     for round in 0..bench.plan.rounds {
-        for site in in_turns(sites.iter().collect(), round) {
-            bench.step(round, Scale::PortsTaken, site.percent, site.outlet.arm, "first packets");
+        for site in alternating(sites.iter().collect(), round) {
+            bench.step(round, Scale::PortsTaken, site.percent, site.edge.variant, "first packets");
             site.answering(bench, || site.open_flows(bench, round, collector))?;
         }
-        bench.run_loads(Scale::PortsTaken, round, &lanes, collector)?;
+        bench.run_loads(Scale::PortsTaken, round, &paths, collector)?;
     }
     Ok(())
 }
@@ -66,7 +66,7 @@ impl Site<'_> {
     /// Does something while the destination answers.
     fn answering(&self, bench: &Bench, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DESTINATION.port()));
-        let socket = self.outlet.internet.namespace().run(bind).context("a UDP socket")?;
+        let socket = self.edge.internet.namespace().run(bind).context("a UDP socket")?;
         let echo = Echo::start(&socket, bench.cores.server)?;
         work()?;
         echo.finish()
@@ -74,9 +74,9 @@ impl Site<'_> {
 
     /// Has the second pod hold the ports.
     fn fill(&self) -> Result<()> {
-        let wanted = capacity(self.outlet.arm) * self.percent / 100;
+        let wanted = capacity(self.edge.variant) * self.percent / 100;
         let ports = FIRST_PORT..FIRST_PORT + wanted as u16;
-        let answered = openings::take(&*self.outlet.pods[1], ports, DESTINATION)?;
+        let answered = first_packets::take(&*self.edge.pods[1], ports, DESTINATION)?;
         // Some ports may be the VM's own.
         ensure!(answered as u32 >= wanted * 99 / 100, "{answered} of {wanted} flows were answered");
         Ok(())
@@ -84,17 +84,17 @@ impl Site<'_> {
 
     /// Has the first pod open flows from ports that the second holds.
     fn open_flows(&self, bench: &Bench, round: u16, collector: &mut Collector) -> Result<()> {
-        let opened = (MOST_OPENED / bench.plan.rounds).clamp(1, MOST_OF_ROUND);
+        let opened = (MAX_OPENED / bench.plan.rounds).clamp(1, MAX_PER_ROUND);
         let first = FIRST_PORT + round * opened;
-        let found = openings::measure(&*self.outlet.pods[0], first..first + opened, DESTINATION, bench.cores)?;
+        let found = first_packets::measure(&*self.edge.pods[0], first..first + opened, DESTINATION, bench.cores)?;
         let (topic, at) = (Scale::PortsTaken.topic(), Some(Scale::PortsTaken.at(self.percent)));
         let mut took = found.took;
-        took.resize(usize::from(opened), openings::REFUSED_AFTER.as_nanos() as f64);
+        took.resize(usize::from(opened), first_packets::REFUSED_AFTER.as_nanos() as f64);
         took.sort_by(f64::total_cmp);
-        let arm = self.outlet.arm;
-        collector.figure(&topic, Figure::OpeningMedian, at, arm, quantile(&took, 0.5));
+        let variant = self.edge.variant;
+        collector.figure(&topic, Figure::FirstPacketMedian, at, variant, quantile(&took, 0.5));
         let refused = found.refused as f64 / f64::from(opened);
-        collector.sample(&format!("{topic}/refused"), "  refused", at, Unit::Share, arm, refused);
+        collector.sample(&format!("{topic}/refused"), "  refused", at, Unit::Share, variant, refused);
         Ok(())
     }
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 /// A way to attach pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Arm {
+pub(crate) enum Variant {
     /// Two namespaces and a veth pair: what the machine can do
     Bare,
     /// The hops of azure-cni-ebpf, with programs that do nothing but redirect: what any eBPF data path can do
-    Floor,
+    LowerBound,
     /// azure-cni-ebpf: the agent, the plugin and the programs as they are shipped
     Ours,
     /// The reference bridge plugin, host-local, and MASQUERADE for what leaves the VNet
@@ -21,14 +21,14 @@ pub(crate) enum Arm {
     Ptp,
 }
 
-impl Arm {
+impl Variant {
     /// Those that a figure of ours is compared with, in the order of the report.
-    pub(crate) const PEERS: [Self; 5] = [Self::Bare, Self::Floor, Self::Bridge, Self::BridgeLegacy, Self::Ptp];
+    pub(crate) const PEERS: [Self; 5] = [Self::Bare, Self::LowerBound, Self::Bridge, Self::BridgeLegacy, Self::Ptp];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Bare => "bare veth pair",
-            Self::Floor => "redirect only",
+            Self::LowerBound => "redirect only",
             Self::Ours => "azure-cni-ebpf",
             Self::Bridge => "bridge + iptables",
             Self::BridgeLegacy => "bridge + legacy",
