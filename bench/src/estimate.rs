@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use crate::{
     calls,
-    load::Load,
-    plan::{PathKind, Plan, Topic},
+    plan::Plan,
     progress::{Estimate, Part},
-    scale::{self, Scale},
+    scale,
+    subject::{LoadKind, PathKind, Scale, Topic},
     variant::Variant,
 };
 
 pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
     let variants =
         [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::Bridge, Variant::BridgeLegacy, Variant::Ptp];
-    let of_variants = |(path, load): &(PathKind, Load)| {
+    let of_variants = |(path, load): &(PathKind, LoadKind)| {
         let measured = variants.iter().filter(|variant| plan.is_measured(*path, *load, **variant)).count();
         std::iter::repeat_n(of_run(plan, *load), measured)
     };
     let loads: Vec<f64> = plan.loads.iter().flat_map(of_variants).collect();
     let of_round: Vec<f64> = plan
         .scales()
-        .flat_map(|scale| std::iter::repeat_n(scale, scale.vms()))
+        .flat_map(|scale| std::iter::repeat_n(scale, scale::vms_of(scale)))
         .flat_map(|scale| of_place(plan, scale))
         .collect();
     let building = std::iter::repeat_n(BUILDING_VM, scale::vms(plan));
@@ -48,15 +48,15 @@ const BUILDING_VM: f64 = 1.5;
 
 /// Seconds of each run at a place of an axis: what makes the axis, and the loads.
 fn of_place(plan: &Plan, scale: Scale) -> Vec<f64> {
-    let own = (scale != Scale::Pods).then(|| of_run(plan, Load::Packets) * 1.5);
+    let own = (scale != Scale::Pods).then(|| of_run(plan, LoadKind::Packets) * 1.5);
     own.into_iter().chain(scale.loads(plan.mode).iter().map(|load| of_run(plan, *load))).collect()
 }
 
 /// Seconds of one run.
-fn of_run(plan: &Plan, load: Load) -> f64 {
+fn of_run(plan: &Plan, load: LoadKind) -> f64 {
     let duration = plan.duration.as_secs_f64();
     match load {
-        Load::OneStream | Load::EightStreams => duration.ceil() + 0.2,
+        LoadKind::OneStream | LoadKind::EightStreams => duration.ceil() + 0.2,
         _ => duration + 0.1,
     }
 }

@@ -9,9 +9,10 @@ use std::{
 use crate::{
     calibration,
     collect::Collector,
-    plan::{Plan, Topic},
+    plan::Plan,
     record::{At, Axis},
     statistics::Summary,
+    subject::Topic,
 };
 use anyhow::{Context, Result};
 use azure_cni_agent::{

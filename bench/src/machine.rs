@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
 
-use crate::load::Cores;
+use crate::cores::Cores;
 
 /// Among the versions.
 const OURS: &str = "azure-cni-ebpf";

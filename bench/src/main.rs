@@ -5,14 +5,17 @@
 //! namespaces, mounts and children belong to this process, and the kernel takes them down with it.
 
 // What is measured, and on what.
-mod calibration;
 mod options;
+mod path;
 mod plan;
+mod subject;
 mod testbed;
 mod variant;
 
 // Measuring.
+mod calibration;
 mod calls;
+mod cores;
 mod leases;
 mod load;
 mod programs;
@@ -33,20 +36,20 @@ mod machine;
 mod progress;
 mod report;
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Fabric, probe};
 use clap::Parser;
 
 use collect::Collector;
-use load::Cores;
+use cores::Cores;
 use machine::Machine;
 use options::Options;
 use plan::Plan;
 use progress::{Part, Progress};
 use report::{Disturbed, FORMAT, Method, Report};
-use scale::Bench;
+use scale::Runner;
 use testbed::{Reference, Testbed};
 
 fn main() -> ExitCode {
@@ -104,7 +107,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let (for_calls, for_scale) = (testbed::VMS, testbed::VMS + calls::VMS);
     let net = Fabric::builder()
         .vms((for_scale + scale::vms(plan)) as u8)
-        .pool(plan::MAX_PODS)
+        .pool(options::MAX_PODS)
         .without_agents()
         .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
         .start()?;
@@ -124,8 +127,8 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let testbed = Testbed::build(&net, plan, &options.cni_plugins)?;
     let interfaces = testbed.check_wirings()?;
     rounds::run(plan, &testbed, cores, &mut collector, &progress)?;
-    let bench = Bench { net: &net, plugins: &options.cni_plugins, plan, cores, progress: &progress };
-    scale::measure(&bench, &net.vms()[for_scale..], &mut collector)?;
+    let runner = Runner { net: &net, plugins: &options.cni_plugins, plan, cores, progress: &progress };
+    scale::measure(&runner, &net.vms()[for_scale..], &mut collector)?;
     restart::measure(plan, &testbed, cores, &mut collector, &progress)?;
     progress.clear();
 
@@ -138,10 +141,4 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
         seconds_taken: progress.elapsed().as_secs_f64(),
     };
     Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions })
-}
-
-/// For people.
-fn seconds(duration: Duration) -> String {
-    let secs = duration.as_secs();
-    if secs < 60 { format!("{secs} s") } else { format!("{} min {:02} s", secs / 60, secs % 60) }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::{plan::MAX_PODS, variant::Variant};
+use crate::variant::Variant;
+
+/// The platform's limit for a VM.
+pub(crate) const MAX_PODS: u8 = 250;
 
 /// Measures how fast pods are on this machine, and compares.
 ///

@@ -3,117 +3,13 @@
 use std::{fmt, time::Duration};
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 
-use crate::{load::Load, options::Options, scale::Scale, statistics::MIN_ROUNDS, variant::Variant};
-
-/// From where to where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PathKind {
-    SameVm,
-    AcrossVms,
-    Internet,
-    FromOutside,
-    FromHost,
-}
-
-impl PathKind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::SameVm, Self::AcrossVms, Self::Internet, Self::FromOutside, Self::FromHost];
-    /// Those that a change of the data path is judged by.
-    const QUICK: [Self; 3] = [Self::SameVm, Self::AcrossVms, Self::Internet];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::SameVm => "same-vm",
-            Self::AcrossVms => "across-vms",
-            Self::Internet => "internet",
-            Self::FromOutside => "from-outside",
-            Self::FromHost => "from-host",
-        }
-    }
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::SameVm => "pod to pod on the same VM",
-            Self::AcrossVms => "pod to pod across VMs, one wire between them",
-            Self::Internet => "pod to Internet, behind the VM's address, one wire from the VM",
-            Self::FromOutside => "host of a peered network to pod, one wire from the VM",
-            Self::FromHost => "VM to a pod of its own",
-        }
-    }
-
-    pub(crate) fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|path| path.name() == name)
-    }
-
-    /// Whether the far end is reached through programs that the variant of redirects alone has.
-    fn has_lower_bound(self) -> bool {
-        matches!(self, Self::SameVm | Self::AcrossVms | Self::Internet)
-    }
-}
-
-/// How thorough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Mode {
-    Quick,
-    Default,
-    Full,
-}
-
-/// A thing to measure besides loads on paths, as filters call it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Topic {
-    Scale(Scale),
-    Restart,
-    Programs,
-    Memory,
-    Leases,
-    Calls,
-}
-
-impl Topic {
-    const ALL: [Self; 9] = [
-        Self::Scale(Scale::Pods),
-        Self::Scale(Scale::RemoteAddresses),
-        Self::Scale(Scale::Flows),
-        Self::Scale(Scale::PortsTaken),
-        Self::Restart,
-        Self::Programs,
-        Self::Memory,
-        Self::Leases,
-        Self::Calls,
-    ];
-    const QUICK: [Self; 4] = [Self::Programs, Self::Memory, Self::Leases, Self::Calls];
-
-    fn name(self) -> String {
-        match self {
-            Self::Scale(scale) => format!("scale/{}", scale.name()),
-            Self::Restart => "restart".into(),
-            Self::Programs => "programs".into(),
-            Self::Memory => "memory".into(),
-            Self::Leases => "leases".into(),
-            Self::Calls => "calls".into(),
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Scale(scale) => scale.title(),
-            Self::Restart => "packets lost, and the longest gap, while the agent is restarted or killed under load",
-            Self::Programs => {
-                "cost of each eBPF program for a packet, by BPF_PROG_TEST_RUN; its map look-ups and instructions"
-            }
-            Self::Memory => "bytes that a flow takes, by the kernel's account of the tables",
-            Self::Leases => "nanoseconds of a lease and its release, by the size of the pool",
-            Self::Calls => "CNI ADD and DEL, the plugin's whole run, one at a time and all at once",
-        }
-    }
-}
-
-/// The platform's limit for a VM.
-pub(crate) const MAX_PODS: u8 = 250;
+use crate::{
+    options::{MAX_PODS, Options},
+    statistics::MIN_ROUNDS,
+    subject::{LoadKind, Mode, PathKind, Scale, Topic},
+    variant::Variant,
+};
 
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
@@ -123,7 +19,7 @@ pub(crate) struct Plan {
     /// Of one load in one round.
     pub(crate) duration: Duration,
     /// In the order of the report.
-    pub(crate) loads: Vec<(PathKind, Load)>,
+    pub(crate) loads: Vec<(PathKind, LoadKind)>,
     topics: Vec<Topic>,
     /// That CNI calls are made for, at most, and that the largest VM of the scale has.
     pub(crate) pods: u8,
@@ -154,11 +50,11 @@ impl Plan {
             texts => texts.iter().any(|text| name.contains(text)),
         };
         let quick = mode == Mode::Quick;
-        let all = PathKind::ALL.into_iter().flat_map(|path| Load::ALL.into_iter().map(move |load| (path, load)));
-        let by_mode = |path: PathKind, load: Load| match mode {
-            Mode::Quick => PathKind::QUICK.contains(&path) && Load::QUICK.contains(&load),
+        let all = PathKind::ALL.into_iter().flat_map(|path| LoadKind::ALL.into_iter().map(move |load| (path, load)));
+        let by_mode = |path: PathKind, load: LoadKind| match mode {
+            Mode::Quick => PathKind::QUICK.contains(&path) && LoadKind::QUICK.contains(&load),
             // The two paths that differ least from others tell little more with every load.
-            Mode::Default => PathKind::QUICK.contains(&path) || Load::QUICK.contains(&load),
+            Mode::Default => PathKind::QUICK.contains(&path) || LoadKind::QUICK.contains(&load),
             Mode::Full => true,
         };
         Self {
@@ -212,19 +108,19 @@ impl Plan {
     }
 
     /// Whether a variant carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
-    pub(crate) fn is_measured(&self, path: PathKind, load: Load, variant: Variant) -> bool {
+    pub(crate) fn is_measured(&self, path: PathKind, load: LoadKind, variant: Variant) -> bool {
         let is_thorough = self.is_thorough();
         let has_part = match variant {
             Variant::Bare => path == PathKind::SameVm,
             // What it is for: the share that is ours of a packet's cost and of a connection's.
             Variant::LowerBound => {
-                path.has_lower_bound() && (is_thorough || matches!(load, Load::Packets | Load::Connections))
+                path.has_lower_bound() && (is_thorough || matches!(load, LoadKind::Packets | LoadKind::Connections))
             }
             // The kinds of iptables differ where they have something to do.
             Variant::BridgeLegacy => {
-                is_thorough || (path == PathKind::Internet && matches!(load, Load::Packets | Load::Connections))
+                is_thorough || (path == PathKind::Internet && matches!(load, LoadKind::Packets | LoadKind::Connections))
             }
-            Variant::Ptp => is_thorough || !matches!(load, Load::EightStreams | Load::UdpRoundTrips),
+            Variant::Ptp => is_thorough || !matches!(load, LoadKind::EightStreams | LoadKind::UdpRoundTrips),
             Variant::Ours | Variant::Bridge => true,
         };
         has_part && self.has_variant(variant)
@@ -250,7 +146,7 @@ impl Plan {
     }
 }
 
-fn name(path: PathKind, load: Load) -> String {
+fn name(path: PathKind, load: LoadKind) -> String {
     format!("{}/{}", path.name(), load.name())
 }
 
@@ -283,7 +179,7 @@ mod tests {
     #[test]
     fn full_run_measures_everything() {
         let plan = plan(&["--full"]);
-        assert_eq!(plan.loads.len(), PathKind::ALL.len() * Load::ALL.len());
+        assert_eq!(plan.loads.len(), PathKind::ALL.len() * LoadKind::ALL.len());
         assert!(Topic::ALL.into_iter().all(|topic| plan.has(topic)));
         assert!(Variant::PEERS.into_iter().all(|variant| plan.has_variant(variant)));
     }
@@ -291,7 +187,7 @@ mod tests {
     #[test]
     fn quick_run_measures_what_a_change_is_judged_by() {
         let plan = plan(&["--quick"]);
-        assert_eq!(plan.loads.len(), PathKind::QUICK.len() * Load::QUICK.len());
+        assert_eq!(plan.loads.len(), PathKind::QUICK.len() * LoadKind::QUICK.len());
         assert!(plan.has(Topic::Programs) && !plan.has(Topic::Restart) && !plan.has_variant(Variant::Ptp));
     }
 
@@ -300,15 +196,19 @@ mod tests {
         for (arguments, is_there) in [(&[][..], false), (&["--full"], true), (&["--variant", "ptp"], true)] {
             let plan = plan(arguments);
             assert_eq!(plan.is_called(Variant::Ptp), is_there, "{arguments:?}");
-            assert_eq!(plan.is_measured(PathKind::SameVm, Load::EightStreams, Variant::Ptp), is_there, "{arguments:?}");
-            assert!(plan.is_measured(PathKind::SameVm, Load::OneStream, Variant::Ptp), "{arguments:?}");
+            assert_eq!(
+                plan.is_measured(PathKind::SameVm, LoadKind::EightStreams, Variant::Ptp),
+                is_there,
+                "{arguments:?}"
+            );
+            assert!(plan.is_measured(PathKind::SameVm, LoadKind::OneStream, Variant::Ptp), "{arguments:?}");
         }
     }
 
     #[test]
     fn filters_add_up_and_name_what_the_mode_leaves_out() {
         let plan = plan(&["--quick", "--filter", "from-host/udp-packets", "--filter", "scale/"]);
-        assert_eq!(plan.loads, [(PathKind::FromHost, Load::Packets)], "{plan}");
+        assert_eq!(plan.loads, [(PathKind::FromHost, LoadKind::Packets)], "{plan}");
         assert_eq!(plan.scales().count(), 4);
         assert!(!plan.has(Topic::Programs) && !plan.has(Topic::Calls));
     }
@@ -323,10 +223,10 @@ mod tests {
     #[test]
     fn variant_that_is_asked_for_carries_every_load_that_it_can() {
         let plan = plan(&["--variant", "bridge-legacy", "--variant", "lower-bound"]);
-        assert!(plan.is_measured(PathKind::SameVm, Load::OneStream, Variant::BridgeLegacy));
-        assert!(plan.is_measured(PathKind::SameVm, Load::OneStream, Variant::LowerBound));
-        assert!(!plan.is_measured(PathKind::FromHost, Load::Packets, Variant::LowerBound));
-        assert!(!plan.is_measured(PathKind::SameVm, Load::Packets, Variant::Ours));
+        assert!(plan.is_measured(PathKind::SameVm, LoadKind::OneStream, Variant::BridgeLegacy));
+        assert!(plan.is_measured(PathKind::SameVm, LoadKind::OneStream, Variant::LowerBound));
+        assert!(!plan.is_measured(PathKind::FromHost, LoadKind::Packets, Variant::LowerBound));
+        assert!(!plan.is_measured(PathKind::SameVm, LoadKind::Packets, Variant::Ours));
     }
 
     #[test]
@@ -334,7 +234,7 @@ mod tests {
         let without_legacy = |variant| variant != Variant::BridgeLegacy;
         let default = on_machine(&[], without_legacy);
         assert_eq!(default.absent_variants(), [Variant::BridgeLegacy]);
-        assert!(!default.is_measured(PathKind::Internet, Load::Packets, Variant::BridgeLegacy));
+        assert!(!default.is_measured(PathKind::Internet, LoadKind::Packets, Variant::BridgeLegacy));
         assert!(
             Variant::PEERS
                 .into_iter()

@@ -68,7 +68,7 @@ impl Progress {
     pub(crate) fn step(&self, what: &str) {
         let left = self.state.borrow().left();
         self.state.borrow_mut().steps += 1;
-        self.line(&format!("{:>11} left  {what}", crate::seconds(left)));
+        self.line(&format!("{:>11} left  {what}", crate::unit::elapsed(left)));
     }
 
     /// Takes the line away.

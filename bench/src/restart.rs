@@ -15,10 +15,13 @@ use azure_cni_tests::Vm;
 
 use crate::{
     collect::Collector,
-    load::{self, Cores},
-    plan::{Plan, Topic},
+    cores::{self, Cores},
+    load,
+    path::Path,
+    plan::Plan,
     progress::{Part, Progress},
-    testbed::{Path, Testbed},
+    subject::Topic,
+    testbed::Testbed,
     unit::Unit,
     variant::Variant,
 };
@@ -128,7 +131,7 @@ fn stream(path: &Path, cores: Cores, happen: impl FnOnce() -> Result<()>) -> Res
 
 /// Returns how many were sent, the last of them empty.
 fn send(socket: &UdpSocket, core: usize, over: &AtomicBool) -> Result<u64> {
-    load::pin(core)?;
+    cores::pin(core)?;
     let (begin, mut sent) = (Instant::now(), 0u32);
     while !over.load(Ordering::Relaxed) {
         socket.send(&[1])?;
@@ -144,7 +147,7 @@ fn send(socket: &UdpSocket, core: usize, over: &AtomicBool) -> Result<u64> {
 
 /// Returns how many came before the end, and the longest time between two of them.
 fn receive(socket: &UdpSocket, core: usize) -> Result<(u64, Duration)> {
-    load::pin(core)?;
+    cores::pin(core)?;
     let (mut received, mut gap, mut last) = (0, Duration::ZERO, None::<Instant>);
     while socket.recv(&mut [0]).context("no datagram for seconds")? > 0 {
         let now = Instant::now();

@@ -6,10 +6,13 @@ use anyhow::{Context, Result};
 
 use crate::{
     collect::Collector,
-    load::{Cores, Load, Reading},
-    plan::{PathKind, Plan},
+    cores::Cores,
+    load::{self, reading::Reading},
+    path::Path,
+    plan::Plan,
     progress::{Part, Progress},
-    testbed::{Path, Testbed},
+    subject::{LoadKind, PathKind},
+    testbed::Testbed,
     variant::Variant,
 };
 
@@ -22,11 +25,11 @@ pub(crate) fn run(
 ) -> Result<()> {
     progress.begin(Part::Loads);
     for round in 0..plan.rounds {
-        for load in Load::ALL {
+        for load in LoadKind::ALL {
             for path in alternating(testbed.paths_of(plan, load), round) {
                 let what = format!("{}, {}, {}", path.kind.title(), load.name(), path.variant.title());
                 progress.step(&format!("round {}/{}  {what}", round + 1, plan.rounds));
-                let reading = load.run(&path, cores, plan.duration).with_context(|| what)?;
+                let reading = load::run(load, &path, cores, plan.duration).with_context(|| what)?;
                 take(collector, plan, load, &path, reading);
             }
         }
@@ -43,7 +46,7 @@ pub(crate) fn alternating<T>(mut turns: Vec<T>, round: u16) -> Vec<T> {
 }
 
 /// The bare pair's samples go to every path that the load was put on: they are what each is compared with.
-fn take(collector: &mut Collector, plan: &Plan, load: Load, path: &Path, reading: Reading) {
+fn take(collector: &mut Collector, plan: &Plan, load: LoadKind, path: &Path, reading: Reading) {
     let kinds: Vec<PathKind> = match path.variant {
         Variant::Bare => plan.loads.iter().filter(|(_, planned)| *planned == load).map(|(kind, _)| *kind).collect(),
         _ => vec![path.kind],

@@ -63,6 +63,12 @@ impl Unit {
     }
 }
 
+/// A time span that a person waits for, in minutes and seconds.
+pub(crate) fn elapsed(duration: std::time::Duration) -> String {
+    let secs = duration.as_secs();
+    if secs < 60 { format!("{secs} s") } else { format!("{} min {:02} s", secs / 60, secs % 60) }
+}
+
 fn scaled(value: f64, steps: [(&str, &str); 3]) -> String {
     let (power, (prefix, suffix)) = match value.abs() {
         size if size < 1e3 => (1.0, steps[0]),

@@ -5,6 +5,7 @@
 
 mod node;
 mod run;
+mod sampler;
 mod steps;
 
 use std::path::Path;
@@ -13,18 +14,19 @@ use anyhow::{Context, Result};
 use azure_cni_tests::Fabric;
 
 use crate::{
-    calibration,
     collect::Collector,
-    plan::{Plan, Topic},
+    plan::Plan,
     progress::{Part, Progress},
     record::{At, Axis},
     statistics::{Summary, quantile, quantiles},
+    subject::Topic,
     testbed::Reference,
     unit::Unit,
     variant::Variant,
 };
 use node::{Caller, Node};
 use run::{all_at_once, repeated, replaced};
+use sampler::Sampler;
 use steps::{How, StepLog};
 
 /// The variants that are compared, and so the VMs that the fabric must have besides the others.
@@ -73,33 +75,6 @@ pub(crate) fn measure(
 
 pub(crate) fn variants(plan: &Plan) -> impl Iterator<Item = Variant> {
     VARIANTS.into_iter().filter(|variant| plan.is_called(*variant))
-}
-
-/// Takes the samples of one variant with so many pods.
-struct Sampler<'run> {
-    variant: Variant,
-    at: Option<At>,
-    collector: &'run mut Collector,
-}
-
-impl Sampler<'_> {
-    fn sample(&mut self, id: &str, title: &str, unit: Unit, sample: f64) {
-        self.collector.sample(id, title, self.at, unit, self.variant, sample);
-    }
-
-    /// Nanoseconds, of what the references have not.
-    fn calibrated_time(&mut self, id: &str, title: &str, sample: f64) {
-        self.collector.calibrated_time(id, title, self.at, sample, calibration::sample());
-    }
-
-    /// Of times in nanoseconds: the median, and the tail.
-    fn quantiles(&mut self, id: &str, title: &str, mut times: Vec<f64>) {
-        times.sort_by(f64::total_cmp);
-        for (share, name) in [(0.5, "p50"), (0.99, "p99")] {
-            let (id, title) = (format!("{id}-{name}"), format!("{title}, {name}"));
-            self.sample(&id, &title, Unit::Nanoseconds, quantile(&times, share));
-        }
-    }
 }
 
 fn one_round(variant: Variant, node: &Node, collector: &mut Collector) -> Result<()> {

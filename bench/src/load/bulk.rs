@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use azure_cni_tests::probe;
 
-use super::{Reading, machine_time};
-use crate::{figure::Figure, testbed::Path, unit::Unit};
+use super::{machine_time, reading::Reading};
+use crate::{figure::Figure, path::Path, unit::Unit};
 
 /// `yields`: the rate, and the cost of a gigabyte.
 pub(super) fn run(path: &Path, duration: Duration, streams: u8, yields: [Figure; 2]) -> Result<Reading> {

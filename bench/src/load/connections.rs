@@ -19,8 +19,15 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::{Cores, Reading, core, machine_time, warm_up};
-use crate::{figure::Figure, testbed::Path};
+use super::{
+    machine_time,
+    reading::{Reading, warm_up},
+};
+use crate::{
+    cores::{self, Cores},
+    figure::Figure,
+    path::Path,
+};
 
 const PAIRS: usize = 8;
 /// A connection that takes longer is a broken path.
@@ -78,7 +85,7 @@ fn listen(station: &dyn Station) -> Result<TcpListener> {
 
 /// Returns the processor time that it took.
 fn connect_again_and_again(to: SocketAddr, core: usize, done: &AtomicU64, over: &AtomicBool) -> Result<Duration> {
-    core::pin(core)?;
+    cores::pin(core)?;
     while !over.load(Ordering::Relaxed) {
         let mut stream = TcpStream::connect(to)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -88,19 +95,19 @@ fn connect_again_and_again(to: SocketAddr, core: usize, done: &AtomicU64, over: 
         ensure!(answer.len() == 1, "the server answered {} bytes instead of one", answer.len());
         done.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(core::used())
+    Ok(cores::used())
 }
 
 /// Returns the processor time that it took.
 fn serve(listener: &TcpListener, core: usize, closed: &AtomicBool) -> Result<Duration> {
-    core::pin(core)?;
+    cores::pin(core)?;
     while !closed.load(Ordering::Relaxed) {
         if let Ok((stream, _)) = listener.accept() {
             // A connection that breaks is the client's finding.
             let _ = answer(stream);
         }
     }
-    Ok(core::used())
+    Ok(cores::used())
 }
 
 fn answer(mut stream: TcpStream) -> io::Result<()> {

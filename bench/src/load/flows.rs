@@ -14,11 +14,13 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::Station;
 
 use super::{
-    Cores, Reading,
     batch::{BATCH, Batch},
     echo::Echo,
-    packets, udp,
+    packets,
+    reading::Reading,
+    udp,
 };
+use crate::cores::Cores;
 
 /// The first of the senders' ports, and the receiver's.
 const FIRST_PORT: u16 = 40_000;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use azure_cni_tests::Station;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::testbed::Path;
+use crate::path::Path;
 
 /// A datagram that takes longer, there or back, is on a broken path.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bpf_tests::Rig;
 
+use super::tables;
 use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 /// What each kind of flow has an entry in.
@@ -51,7 +52,7 @@ pub(super) fn measure(rig: &Rig, collector: &mut Collector) -> Result<()> {
 
 /// What a table takes in all, by its places.
 fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
-    let map = super::pinned(rig, name)?;
+    let map = tables::open(rig, name)?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))
         .with_context(|| format!("ask the kernel about {name}"))?;
     let number = |key: &str| {

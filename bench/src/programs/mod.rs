@@ -7,21 +7,21 @@ mod cases;
 mod cost;
 mod instructions;
 mod memory;
+mod tables;
 mod uses;
 
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
-use aya::maps::MapData;
+use anyhow::{Result, anyhow};
 use azure_cni_agent::{config::DatapathConfig, datapath::Constants};
-use azure_cni_common::ABI;
 use azure_cni_tests::Fabric;
 use bpf_tests::Rig;
 
 use crate::{
     collect::Collector,
-    plan::{Plan, Topic},
+    plan::Plan,
     progress::{Part, Progress},
+    subject::Topic,
 };
 
 /// Measures on a node of the rig's own; its files go to the network's private directory.
@@ -56,10 +56,4 @@ fn on_rig(constants: Constants, work: impl FnOnce(&mut Rig) -> Result<()> + Send
         scope.spawn(|| work(&mut Rig::with_tables(constants, small_vm.max_flows, small_vm.max_opening))).join()
     })
     .map_err(|_| anyhow!("the programs' rig failed, see above"))?
-}
-
-/// A table of the rig's node.
-fn pinned(rig: &Rig, name: &str) -> Result<MapData> {
-    let pin = rig.settings().dir.join(format!("abi{ABI}/maps/{name}"));
-    MapData::from_pin(&pin).with_context(|| format!("open {}", pin.display()))
 }

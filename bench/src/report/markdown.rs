@@ -10,9 +10,9 @@ use super::{
     text::{capitalised, heading, remark, worth_a_row},
 };
 use crate::{
-    plan::Mode,
     record::{Record, Series},
     statistics::{Comparison, Summary},
+    subject::Mode,
     variant::Variant,
 };
 

@@ -25,9 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::Machine,
-    plan::Mode,
     record::{Distribution, Record},
     statistics::Summary,
+    subject::Mode,
     testbed::Wiring,
     variant::Variant,
 };

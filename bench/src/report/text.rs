@@ -9,9 +9,9 @@ use super::{
     grid::{Grid, Row},
 };
 use crate::{
-    plan::PathKind,
     record::{Record, Series},
     statistics::{Comparison, Summary},
+    subject::PathKind,
     testbed::Wiring,
     unit::Unit,
     variant::Variant,
@@ -100,7 +100,7 @@ impl Report {
              median with at least 90 % certainty).\n",
             self.method.rounds,
             self.method.seconds_per_load,
-            crate::seconds(std::time::Duration::from_secs_f64(self.method.seconds_taken))
+            crate::unit::elapsed(std::time::Duration::from_secs_f64(self.method.seconds_taken))
         );
         text + &self.disturbances()
     }

@@ -3,10 +3,12 @@
 use anyhow::{Context, Result};
 use azure_cni_tests::Vm;
 
-use super::{Bench, Scale};
+use super::runner::Runner;
 use crate::{
     collect::Collector,
-    testbed::{self, Endpoint, Path},
+    path::Path,
+    subject::Scale,
+    testbed::{self, Endpoint},
     variant::Variant,
 };
 
@@ -27,19 +29,19 @@ impl PopulatedVm<'_> {
     }
 }
 
-pub(super) fn measure<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
-    let most = bench.plan.pods.max(PLACES[0]);
+pub(super) fn measure<'net>(runner: &Runner<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
+    let most = runner.plan.pods.max(PLACES[0]);
     let places = PLACES.into_iter().filter(|place| *place < most).chain([most]);
-    let populated = bench.build(vms, places, |variant, place, vm| populate(bench, variant, place, vm))?;
+    let populated = runner.build(vms, places, |variant, place, vm| populate(runner, variant, place, vm))?;
     let paths: Vec<_> = populated.iter().map(PopulatedVm::path).collect();
-    (0..bench.plan.rounds).try_for_each(|round| bench.run_loads(Scale::Pods, round, &paths, collector))
+    (0..runner.plan.rounds).try_for_each(|round| runner.run_loads(Scale::Pods, round, &paths, collector))
 }
 
-fn populate<'net>(bench: &Bench<'_, 'net>, variant: Variant, place: u8, vm: &'net Vm) -> Result<PopulatedVm<'net>> {
-    bench.progress.step(&format!("attaching {place} pods, {}", variant.title()));
+fn populate<'net>(runner: &Runner<'_, 'net>, variant: Variant, place: u8, vm: &'net Vm) -> Result<PopulatedVm<'net>> {
+    runner.progress.step(&format!("attaching {place} pods, {}", variant.title()));
     let names: Vec<String> = (0..place).map(|number| format!("pod{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let attached = testbed::attach(variant, vm, &names, bench.plugins);
+    let attached = testbed::attach(variant, vm, &names, runner.plugins);
     let pods = attached.with_context(|| format!("{place} pods, {}", variant.title()))?.pods;
     Ok(PopulatedVm { variant, pods })
 }

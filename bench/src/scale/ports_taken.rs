@@ -6,13 +6,14 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Station, Vm};
 
-use super::{Bench, Scale};
+use super::runner::Runner;
 use crate::{
     collect::Collector,
     figure::Figure,
     load::{echo::Echo, first_packets},
     rounds::alternating,
     statistics::quantile,
+    subject::Scale,
     testbed::EdgeVm,
     unit::Unit,
     variant::Variant,
@@ -44,30 +45,30 @@ struct Site<'net> {
     edge: EdgeVm<'net>,
 }
 
-pub(super) fn measure<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
-    let sites = bench.build(vms, PLACES, |variant, percent, vm| {
-        bench.progress.step(&format!("taking {percent} % of the ports, {}", variant.title()));
-        let site = Site { percent, edge: bench.edge(variant, vm)? };
-        site.answering(bench, || site.fill()).with_context(|| format!("take ports, {}", variant.title()))?;
+pub(super) fn measure<'net>(runner: &Runner<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
+    let sites = runner.build(vms, PLACES, |variant, percent, vm| {
+        runner.progress.step(&format!("taking {percent} % of the ports, {}", variant.title()));
+        let site = Site { percent, edge: runner.edge(variant, vm)? };
+        site.answering(runner, || site.fill()).with_context(|| format!("take ports, {}", variant.title()))?;
         Ok(site)
     })?;
     let paths: Vec<_> = sites.iter().map(|site| (site.percent, site.edge.to_internet())).collect();
-    for round in 0..bench.plan.rounds {
+    for round in 0..runner.plan.rounds {
         for site in alternating(sites.iter().collect(), round) {
-            bench.step(round, Scale::PortsTaken, site.percent, site.edge.variant, "first packets");
-            site.answering(bench, || site.open_flows(bench, round, collector))?;
+            runner.step(round, Scale::PortsTaken, site.percent, site.edge.variant, "first packets");
+            site.answering(runner, || site.open_flows(runner, round, collector))?;
         }
-        bench.run_loads(Scale::PortsTaken, round, &paths, collector)?;
+        runner.run_loads(Scale::PortsTaken, round, &paths, collector)?;
     }
     Ok(())
 }
 
 impl Site<'_> {
     /// Does something while the destination answers.
-    fn answering(&self, bench: &Bench, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn answering(&self, runner: &Runner, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DESTINATION.port()));
         let socket = self.edge.internet.namespace().run(bind).context("a UDP socket")?;
-        let echo = Echo::start(&socket, bench.cores.server)?;
+        let echo = Echo::start(&socket, runner.cores.server)?;
         work()?;
         echo.finish()
     }
@@ -83,10 +84,10 @@ impl Site<'_> {
     }
 
     /// Has the first pod open flows from ports that the second holds.
-    fn open_flows(&self, bench: &Bench, round: u16, collector: &mut Collector) -> Result<()> {
-        let opened = (MAX_OPENED / bench.plan.rounds).clamp(1, MAX_PER_ROUND);
+    fn open_flows(&self, runner: &Runner, round: u16, collector: &mut Collector) -> Result<()> {
+        let opened = (MAX_OPENED / runner.plan.rounds).clamp(1, MAX_PER_ROUND);
         let first = FIRST_PORT + round * opened;
-        let found = first_packets::measure(&*self.edge.pods[0], first..first + opened, DESTINATION, bench.cores)?;
+        let found = first_packets::measure(&*self.edge.pods[0], first..first + opened, DESTINATION, runner.cores)?;
         let (topic, at) = (Scale::PortsTaken.topic(), Some(Scale::PortsTaken.at(self.percent)));
         let mut took = found.took;
         took.resize(usize::from(opened), first_packets::REFUSED_AFTER.as_nanos() as f64);

@@ -6,11 +6,12 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result};
 use azure_cni_tests::Vm;
 
-use super::{Bench, Scale, take};
+use super::runner::{Runner, take};
 use crate::{
     collect::Collector,
-    load::{flows, with_next_to_none_lost},
+    load::{flows, reading::with_next_to_none_lost},
     rounds::alternating,
+    subject::Scale,
     testbed::{EdgeVm, REMOTE_ADDRESSES, remote_address},
 };
 
@@ -30,41 +31,45 @@ impl Place {
 }
 
 /// One address, many, and all that the pods of a virtual network may have.
-pub(super) fn over_addresses<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
+pub(super) fn over_addresses<'net>(
+    runner: &Runner<'_, 'net>,
+    vms: &'net [Vm],
+    collector: &mut Collector,
+) -> Result<()> {
     let places = [1, 1_000, REMOTE_ADDRESSES].map(|addresses| Place { addresses, ports: 1 });
-    measure(bench, vms, collector, Scale::RemoteAddresses, places)
+    measure(runner, vms, collector, Scale::RemoteAddresses, places)
 }
 
 /// 10, 1,000 and 100,000.
-pub(super) fn over_flows<'net>(bench: &Bench<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
+pub(super) fn over_flows<'net>(runner: &Runner<'_, 'net>, vms: &'net [Vm], collector: &mut Collector) -> Result<()> {
     let places = [(10, 1), (1_000, 1), (12_500, 8)].map(|(addresses, ports)| Place { addresses, ports });
-    measure(bench, vms, collector, Scale::Flows, places)
+    measure(runner, vms, collector, Scale::Flows, places)
 }
 
 fn measure<'net>(
-    bench: &Bench<'_, 'net>,
+    runner: &Runner<'_, 'net>,
     vms: &'net [Vm],
     collector: &mut Collector,
     scale: Scale,
     places: [Place; PLACES],
 ) -> Result<()> {
-    let sites = bench.build(vms, places, |variant, place, vm| {
-        bench.progress.step(&format!("building a VM for {} {}, {}", place.value(), scale.name(), variant.title()));
-        Ok((place, bench.edge(variant, vm)?))
+    let sites = runner.build(vms, places, |variant, place, vm| {
+        runner.progress.step(&format!("building a VM for {} {}, {}", place.value(), scale.name(), variant.title()));
+        Ok((place, runner.edge(variant, vm)?))
     })?;
     let paths: Vec<_> = sites.iter().map(|(place, edge)| (place.value(), edge.to_peered())).collect();
-    for round in 0..bench.plan.rounds {
+    for round in 0..runner.plan.rounds {
         for (place, edge) in alternating(sites.iter().collect(), round) {
-            packets_in_turns(bench, scale, round, *place, edge, collector)?;
+            packets_in_turns(runner, scale, round, *place, edge, collector)?;
         }
-        bench.run_loads(scale, round, &paths, collector)?;
+        runner.run_loads(scale, round, &paths, collector)?;
     }
     Ok(())
 }
 
 /// Opens the flows as well, or finds them as the round before has left them.
 fn packets_in_turns(
-    bench: &Bench,
+    runner: &Runner,
     scale: Scale,
     round: u16,
     place: Place,
@@ -72,10 +77,10 @@ fn packets_in_turns(
     collector: &mut Collector,
 ) -> Result<()> {
     let (variant, value) = (edge.variant, place.value());
-    bench.step(round, scale, value, variant, "packets in turns");
+    runner.step(round, scale, value, variant, "packets in turns");
     let targets: Vec<Ipv4Addr> = (0..place.addresses).map(remote_address).collect();
-    let (pod, plan) = (&*edge.pods[0], bench.plan);
-    let run = || flows::run(pod, &edge.peered, &targets, place.ports, bench.cores, plan.duration);
+    let (pod, plan) = (&*edge.pods[0], runner.plan);
+    let run = || flows::run(pod, &edge.peered, &targets, place.ports, runner.cores, plan.duration);
     let reading =
         with_next_to_none_lost(run).with_context(|| format!("{}, {value} {}", variant.title(), scale.name()))?;
     take(scale, value, variant, reading, collector);

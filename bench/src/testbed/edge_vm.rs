@@ -5,8 +5,12 @@ use std::{net::Ipv4Addr, path::Path as FilePath};
 use anyhow::{Context, Result};
 use azure_cni_tests::{Fabric, Station, Vm};
 
-use super::{Attached, Endpoint, Path, attach, uplinks, verify};
-use crate::{plan::PathKind, testbed::FarEnd, variant::Variant};
+use super::{
+    pods::{Attached, Endpoint, attach},
+    uplinks::{self, FarEnd},
+    verify::verify,
+};
+use crate::{path::Path, subject::PathKind, variant::Variant};
 
 pub(crate) struct EdgeVm<'net> {
     pub(crate) variant: Variant,

@@ -4,12 +4,12 @@ use maud::{Markup, html};
 
 use super::{bars, distribution, growth as lines, ratios, rows::Group, tables, words};
 use crate::{
-    plan::PathKind,
     record::{Axis, Distribution, Record},
     report::{
         Report,
         text::{capitalised, heading, remark},
     },
+    subject::PathKind,
     unit::{Better, Unit},
 };
 
