@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
     let variants =
-        [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::Bridge, Variant::BridgeLegacy, Variant::Ptp];
+        [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::OursServicesKnown, Variant::Bridge, Variant::Ptp];
     let of_variants = |(path, load): &(PathKind, LoadKind)| {
         let measured = variants.iter().filter(|variant| plan.is_measured(*path, *load, **variant)).count();
         std::iter::repeat_n(of_run(plan, *load), measured)

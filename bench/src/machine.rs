@@ -38,7 +38,7 @@ impl Machine {
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
         let mut versions = BTreeMap::from([(OURS.into(), env!("CARGO_PKG_VERSION").into())]);
-        for program in ["iperf3", "iptables-nft", "iptables-legacy"] {
+        for program in ["iperf3", "iptables-nft"] {
             versions.insert(program.into(), first_line(program, &["--version"]));
         }
         versions.insert("reference plugins".into(), plugin_version(cni_plugins));

@@ -50,7 +50,7 @@ use plan::Plan;
 use progress::{Part, Progress};
 use report::{Disturbed, FORMAT, Method, Report};
 use scale::Runner;
-use testbed::{Reference, Testbed};
+use testbed::Testbed;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -103,19 +103,14 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
 
     let progress = Progress::start(estimate::of(plan));
     progress.step("making a network of namespaces");
-    // Paths first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
-    let (for_calls, for_scale) = (testbed::VMS, testbed::VMS + calls::VMS);
+    // Paths first, then what has VMs of its own.
+    let (for_calls, for_scale) = (testbed::vms(), testbed::vms() + calls::VMS);
     let net = Fabric::builder()
         .vms((for_scale + scale::vms(plan)) as u8)
         .pool(options::MAX_PODS)
         .without_agents()
-        .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
+        .agent_toml("pool.cooldown_secs = 0")
         .start()?;
-    let is_usable = |variant| Reference::of(variant).map_or(Ok(true), Reference::has_iptables);
-    let plan = &plan.clone().without_absent(is_usable)?;
-    for variant in plan.absent_variants() {
-        eprintln!("left out: {}, whose iptables does not work here", variant.title());
-    }
     let mut collector = Collector::default();
     // What starts processes comes first: starting one takes longer the more memory this one has.
     calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;

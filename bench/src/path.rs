@@ -12,13 +12,13 @@ pub(crate) struct Path<'bed> {
     pub(crate) kind: PathKind,
     pub(crate) from: &'bed dyn Station,
     pub(crate) to: &'bed dyn Station,
-    /// The source address that the far end must see.
-    pub(crate) promised: Ipv4Addr,
+    /// The source address that the far end must see; `None` where the sender may choose among its own.
+    pub(crate) promised: Option<Ipv4Addr>,
 }
 
 impl<'bed> Path<'bed> {
     /// Between two pods of one VM.
     pub(crate) fn between(variant: Variant, from: &'bed dyn Station, to: &'bed dyn Station) -> Self {
-        Self { variant, kind: PathKind::SameVm, from, to, promised: from.address() }
+        Self { variant, kind: PathKind::SameVm, from, to, promised: Some(from.address()) }
     }
 }

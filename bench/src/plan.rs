@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use anyhow::Result;
-
 use crate::{
     options::{MAX_PODS, Options},
     statistics::MIN_ROUNDS,
@@ -25,12 +23,7 @@ pub(crate) struct Plan {
     pub(crate) pods: u8,
     /// Those asked for; none: all that the mode has.
     variants: Vec<Variant>,
-    /// Those that this machine cannot have.
-    absent: Vec<Variant>,
 }
-
-/// Not every machine can have them, and the others are worth measuring without.
-const OPTIONAL_VARIANTS: [Variant; 1] = [Variant::BridgeLegacy];
 
 impl Plan {
     pub(crate) fn of(options: &Options) -> Self {
@@ -68,23 +61,7 @@ impl Plan {
                 .collect(),
             pods: options.pods.unwrap_or(pods),
             variants: options.variant.clone(),
-            absent: Vec::new(),
         }
-    }
-
-    /// Without the variants that one can do without and that this machine cannot have. One that was asked for by its name stays:
-    /// whoever asked shall be told what is missing.
-    pub(crate) fn without_absent(mut self, is_usable: impl Fn(Variant) -> Result<bool>) -> Result<Self> {
-        for variant in OPTIONAL_VARIANTS {
-            if self.has_variant(variant) && !self.variants.contains(&variant) && !is_usable(variant)? {
-                self.absent.push(variant);
-            }
-        }
-        Ok(self)
-    }
-
-    pub(crate) fn absent_variants(&self) -> &[Variant] {
-        &self.absent
     }
 
     pub(crate) fn has(&self, topic: Topic) -> bool {
@@ -101,8 +78,8 @@ impl Plan {
     /// Whether a variant takes part at all: those asked for; in a quick run the ones that a change is judged by.
     pub(crate) fn has_variant(&self, variant: Variant) -> bool {
         match &*self.variants {
-            [] if self.mode == Mode::Quick => matches!(variant, Variant::Bare | Variant::Ours | Variant::Bridge),
-            [] => !self.absent.contains(&variant),
+            [] if self.mode == Mode::Quick => variant.is_ours() || matches!(variant, Variant::Bare | Variant::Bridge),
+            [] => true,
             variants => variants.contains(&variant),
         }
     }
@@ -110,17 +87,16 @@ impl Plan {
     /// Whether a variant carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
     pub(crate) fn is_measured(&self, path: PathKind, load: LoadKind, variant: Variant) -> bool {
         let is_thorough = self.is_thorough();
+        let is_second_of_its_kind = matches!(load, LoadKind::EightStreams | LoadKind::UdpRoundTrips);
         let has_part = match variant {
             Variant::Bare => path == PathKind::SameVm,
             // What it is for: the share that is ours of a packet's cost and of a connection's.
             Variant::LowerBound => {
                 path.has_lower_bound() && (is_thorough || matches!(load, LoadKind::Packets | LoadKind::Connections))
             }
-            // The kinds of iptables differ where they have something to do.
-            Variant::BridgeLegacy => {
-                is_thorough || (path == PathKind::Internet && matches!(load, LoadKind::Packets | LoadKind::Connections))
-            }
-            Variant::Ptp => is_thorough || !matches!(load, LoadKind::EightStreams | LoadKind::UdpRoundTrips),
+            // Only there can it differ from a default installation, see [`crate::testbed`].
+            Variant::OursServicesKnown => path == PathKind::Internet && (is_thorough || !is_second_of_its_kind),
+            Variant::Ptp => is_thorough || !is_second_of_its_kind,
             Variant::Ours | Variant::Bridge => true,
         };
         has_part && self.has_variant(variant)
@@ -128,7 +104,11 @@ impl Plan {
 
     /// Whether CNI calls are made to a variant's plugin.
     pub(crate) fn is_called(&self, variant: Variant) -> bool {
-        self.has_variant(variant) && (variant != Variant::Ptp || self.is_thorough())
+        match variant {
+            Variant::Ours | Variant::Bridge => self.has_variant(variant),
+            Variant::Ptp => self.has_variant(variant) && self.is_thorough(),
+            Variant::Bare | Variant::LowerBound | Variant::OursServicesKnown => false,
+        }
     }
 
     /// Whether what tells little more than its neighbours is measured too.
@@ -170,10 +150,6 @@ mod tests {
 
     fn plan(arguments: &[&str]) -> Plan {
         Plan::of(&Options::parse_from([&["bench"], arguments].concat()))
-    }
-
-    fn on_machine(arguments: &[&str], is_usable: impl Fn(Variant) -> bool) -> Plan {
-        plan(arguments).without_absent(|variant| Ok(is_usable(variant))).expect("the machine tells")
     }
 
     #[test]
@@ -222,34 +198,23 @@ mod tests {
 
     #[test]
     fn variant_that_is_asked_for_carries_every_load_that_it_can() {
-        let plan = plan(&["--variant", "bridge-legacy", "--variant", "lower-bound"]);
-        assert!(plan.is_measured(PathKind::SameVm, LoadKind::OneStream, Variant::BridgeLegacy));
+        let plan = plan(&["--variant", "ptp", "--variant", "lower-bound"]);
+        assert!(plan.is_measured(PathKind::SameVm, LoadKind::UdpRoundTrips, Variant::Ptp));
         assert!(plan.is_measured(PathKind::SameVm, LoadKind::OneStream, Variant::LowerBound));
         assert!(!plan.is_measured(PathKind::FromHost, LoadKind::Packets, Variant::LowerBound));
         assert!(!plan.is_measured(PathKind::SameVm, LoadKind::Packets, Variant::Ours));
     }
 
     #[test]
-    fn machine_without_the_older_iptables_is_measured_without_that_variant() {
-        let without_legacy = |variant| variant != Variant::BridgeLegacy;
-        let default = on_machine(&[], without_legacy);
-        assert_eq!(default.absent_variants(), [Variant::BridgeLegacy]);
-        assert!(!default.is_measured(PathKind::Internet, LoadKind::Packets, Variant::BridgeLegacy));
-        assert!(
-            Variant::PEERS
-                .into_iter()
-                .filter(|variant| without_legacy(*variant))
-                .all(|variant| default.has_variant(variant))
-        );
-        assert!(on_machine(&[], |_| true).has_variant(Variant::BridgeLegacy));
-    }
-
-    #[test]
-    fn variant_that_is_asked_for_or_that_nothing_makes_up_for_is_never_left_out() {
-        let asked_for = on_machine(&["--variant", "bridge-legacy"], |_| false);
-        assert!(asked_for.has_variant(Variant::BridgeLegacy) && asked_for.absent_variants().is_empty());
-        assert!(on_machine(&[], |_| false).has_variant(Variant::Bridge));
-        assert!(on_machine(&["--quick"], |_| false).absent_variants().is_empty(), "it was not to be measured");
+    fn known_services_are_measured_only_where_they_can_make_a_difference() {
+        for arguments in [&[][..], &["--quick"], &["--full"], &["--variant", "ours-services-known"]] {
+            let plan = plan(arguments);
+            for path in PathKind::ALL {
+                let is_measured = plan.is_measured(path, LoadKind::Packets, Variant::OursServicesKnown);
+                assert_eq!(is_measured, path == PathKind::Internet, "{arguments:?}");
+            }
+            assert!(!plan.is_called(Variant::OursServicesKnown), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -120,6 +120,12 @@ impl Record {
         record
     }
 
+    /// Of one variant to another, in the same rounds; `None` if either was not measured, or if the unit has no ratios.
+    pub(crate) fn ratio(&self, of: Variant, to: Variant) -> Option<Comparison> {
+        let (of, to) = (self.variants.get(&of)?, self.variants.get(&to)?);
+        self.unit.has_ratios().then(|| Comparison::of(&of.samples, &to.samples, self.better))
+    }
+
     pub(crate) fn topic(&self) -> &str {
         self.id.split_once('/').map_or(&*self.id, |(topic, _)| topic)
     }

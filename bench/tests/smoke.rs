@@ -98,7 +98,7 @@ fn everything_has_samples_and_ratios() {
     let how = ["--rounds", "1", "--seconds", "0.2", "--pods", "3", "--json", "report.json"];
     let report = Run::of(&how.into_iter().chain(filters).collect::<Vec<_>>()).report();
 
-    assert_eq!(report["format"], 2);
+    assert_eq!(report["format"], 3);
     for key in ["kernel", "processor", "mitigations", "versions"] {
         assert!(!report["machine"][key].is_null(), "{key}");
     }
@@ -163,7 +163,7 @@ fn assert_paths(report: &Value) {
     {
         assert!(variants(record(report, id)).contains(&"bare"), "{id}");
     }
-    assert!(variants(record(report, "internet/packet-rate")).contains(&"bridge-legacy"));
+    assert!(variants(record(report, "internet/packet-rate")).contains(&"ours-services-known"));
     let distributions = report["distributions"].as_array().expect("a list");
     for id in ["same-vm/tcp-round-trip", "same-vm/udp-round-trip", "calls/add"] {
         let distribution = distributions.iter().find(|distribution| distribution["id"] == id).expect(id);
@@ -178,7 +178,7 @@ fn assert_interfaces_alike(interfaces: &Value) {
     let interfaces = interfaces.as_array().expect("a list");
     let of: BTreeSet<&str> =
         interfaces.iter().map(|interface| interface["variant"].as_str().expect("a variant")).collect();
-    assert_eq!(of, BTreeSet::from(["bare", "lower-bound", "ours", "bridge", "bridge-legacy", "ptp"]));
+    assert_eq!(of, BTreeSet::from(["bare", "lower-bound", "ours", "bridge", "ours-services-known", "ptp"]));
     for key in ["mtu", "gsoMaxSize", "txChecksum", "tso", "gso", "gro"] {
         let values: Vec<_> = interfaces.iter().map(|interface| &interface[key]).collect();
         assert!(!values[0].is_null() && values.windows(2).all(|pair| pair[0] == pair[1]), "{key}: {values:?}");

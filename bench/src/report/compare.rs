@@ -40,6 +40,7 @@ pub(crate) struct Changes<'runs> {
 #[derive(Debug)]
 struct Pair<'runs> {
     record: &'runs Record,
+    variant: Variant,
     old: Summary,
     new: Summary,
     ratio: Option<Ratio>,
@@ -86,11 +87,13 @@ impl Report {
 
 impl<'runs> Changes<'runs> {
     fn of(old: &'runs [Record], new: &'runs [Record]) -> Self {
-        let has_ours = |record: &&Record| record.variants.contains_key(&Variant::Ours);
-        let counterpart = |record: &&'runs Record| old.iter().find(|old| is_same_figure(old, record));
-        let pairs: Vec<_> =
-            new.iter().filter_map(|record| Pair::of(counterpart(&record).filter(has_ours)?, record)).collect();
-        let in_all = old.iter().filter(has_ours).count() + new.iter().filter(has_ours).count();
+        let counterpart = |record: &Record| old.iter().find(|old| is_same_figure(old, record));
+        let pair = |record: &'runs Record| {
+            let old = counterpart(record);
+            ours(record).filter_map(move |variant| Pair::of(old?, record, variant))
+        };
+        let pairs: Vec<_> = new.iter().flat_map(pair).collect();
+        let in_all = old.iter().chain(new).flat_map(ours).count();
         Self { only_in_one: in_all - 2 * pairs.len(), pairs }
     }
 
@@ -132,17 +135,22 @@ impl<'runs> Changes<'runs> {
     }
 }
 
+/// A record's variants of azure-cni-ebpf.
+fn ours(record: &Record) -> impl Iterator<Item = Variant> {
+    record.variants.keys().copied().filter(|variant| variant.is_ours())
+}
+
 /// The title may say of how many pods a figure is.
 fn is_same_figure(one: &Record, other: &Record) -> bool {
     (&one.id, one.at, one.unit, &one.title) == (&other.id, other.at, other.unit, &other.title)
 }
 
 impl<'runs> Pair<'runs> {
-    /// Of records of the same figure; `None` if ours is not in both.
-    fn of(old: &Record, new: &'runs Record) -> Option<Self> {
-        let (old_series, new_series) = (old.variants.get(&Variant::Ours)?, new.variants.get(&Variant::Ours)?);
+    /// Of records of the same figure; `None` if the variant is not in both.
+    fn of(old: &Record, new: &'runs Record, variant: Variant) -> Option<Self> {
+        let (old_series, new_series) = (old.variants.get(&variant)?, new.variants.get(&variant)?);
         let (old_summary, new_summary) = (old_series.summary, new_series.summary);
-        let ratio = Ratio::of(old, new);
+        let ratio = Ratio::of(old, new, variant);
         let change = if old.is_fixed() && new.is_fixed() {
             by_value(old_summary.median, new_summary.median, MIN_CHANGE, new.better)
         } else if new.unit.has_ratios() {
@@ -155,7 +163,7 @@ impl<'runs> Pair<'runs> {
         };
         let has_rounds = old_series.samples.len().min(new_series.samples.len()) >= usize::from(MIN_ROUNDS);
         let is_judged = !new.is_tail() && !new.is_step() && (has_rounds || (old.is_fixed() && new.is_fixed()));
-        Some(Self { record: new, old: old_summary, new: new_summary, ratio, change, is_judged })
+        Some(Self { record: new, variant, old: old_summary, new: new_summary, ratio, change, is_judged })
     }
 
     /// Of one, of what it is judged by; infinite from zero.
@@ -165,6 +173,14 @@ impl<'runs> Pair<'runs> {
             _ => (self.old, self.new),
         };
         new.median / old.median - 1.0
+    }
+
+    /// The figure, and the variant unless it is a default installation.
+    fn place(&self) -> String {
+        match self.variant {
+            Variant::Ours => self.record.place(),
+            other => format!("{}, {}", self.record.place(), other.title()),
+        }
     }
 
     fn row(&self) -> [String; 8] {
@@ -182,7 +198,7 @@ impl<'runs> Pair<'runs> {
             (true, Change::NoDifference) => "no difference",
         };
         [
-            self.record.place(),
+            self.place(),
             unit.show(self.old.median),
             unit.show(self.new.median),
             change,
@@ -196,12 +212,11 @@ impl<'runs> Pair<'runs> {
 
 impl Ratio {
     /// To the bare pair if both runs have it, else to the first reference that both have, else to the calibration.
-    fn of(old: &Record, new: &Record) -> Option<Self> {
+    fn of(old: &Record, new: &Record, of: Variant) -> Option<Self> {
         let mut variants =
             Variant::PEERS.into_iter().filter(|variant| *variant == Variant::Bare || variant.is_reference());
         let to_variant = variants.find_map(|to| {
-            let (old, new) = (old.ratios.get(&to)?.summary, new.ratios.get(&to)?.summary);
-            Some(Self { to: Baseline::Variant(to), old, new })
+            Some(Self { to: Baseline::Variant(to), old: old.ratio(of, to)?.summary, new: new.ratio(of, to)?.summary })
         });
         to_variant
             .or_else(|| Some(Self { to: Baseline::Calibration, old: to_calibration(old)?, new: to_calibration(new)? }))

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Changes when a reader of the older form would misunderstand.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// A spread of the bare pair above this makes the run a noisy one.
 pub(crate) const NOISY: f64 = 0.1;

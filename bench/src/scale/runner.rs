@@ -19,7 +19,8 @@ use crate::{
     variant::Variant,
 };
 
-/// The variants that are compared.
+/// The variants that are compared. Known service prefixes make no axis grow differently: to the VNet nothing changes, and through
+/// source NAT the search for a port is the same code, at another hook.
 pub(super) const VARIANTS: [Variant; 2] = [Variant::Ours, Variant::Bridge];
 
 /// Longer than any run.

@@ -41,12 +41,24 @@ impl<'net> EdgeVm<'net> {
     /// From the first pod, behind the VM's address.
     pub(crate) fn to_internet(&self) -> Path<'_> {
         let Self { variant, vm, pods, internet, .. } = self;
-        Path { variant: *variant, kind: PathKind::Internet, from: &*pods[0], to: internet, promised: vm.address() }
+        Path {
+            variant: *variant,
+            kind: PathKind::Internet,
+            from: &*pods[0],
+            to: internet,
+            promised: Some(vm.address()),
+        }
     }
 
     /// From the first pod, with its own address, as to another VM.
     pub(crate) fn to_peered(&self) -> Path<'_> {
         let Self { variant, pods, peered, .. } = self;
-        Path { variant: *variant, kind: PathKind::AcrossVms, from: &*pods[0], to: peered, promised: pods[0].address() }
+        Path {
+            variant: *variant,
+            kind: PathKind::AcrossVms,
+            from: &*pods[0],
+            to: peered,
+            promised: Some(pods[0].address()),
+        }
     }
 }

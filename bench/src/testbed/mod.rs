@@ -1,7 +1,6 @@
 //! All variants side by side: the same wires, the same far ends, the same settings.
 //!
-//! A variant has two VMs at the two ends of one wire, and a third whose wire ends at hosts of the Internet and of a peered
-//! network. Before anything is measured each path proves that it is what it says: it carries TCP, and the far end sees the
+//! Every variant has VMs of its own. Before anything is measured each path proves that it is what it says: it carries TCP, and the far end sees the
 //! source address that the path promises.
 
 mod edge_vm;
@@ -26,7 +25,7 @@ pub(crate) use self::{
     wiring::Wiring,
 };
 use self::{
-    site::{Site, VMS_OF_VARIANT},
+    site::{Site, vms_of},
     verify::verify,
     wiring::ensure_identical,
 };
@@ -37,11 +36,14 @@ use crate::{
     variant::Variant,
 };
 
-/// The variants that have VMs, and so which of the VMs.
+/// The variants that have VMs.
 const VARIANTS: [Variant; 5] =
-    [Variant::Ours, Variant::LowerBound, Variant::Bridge, Variant::BridgeLegacy, Variant::Ptp];
+    [Variant::Ours, Variant::OursServicesKnown, Variant::LowerBound, Variant::Bridge, Variant::Ptp];
+
 /// How many VMs the network must have for paths.
-pub(crate) const VMS: usize = VARIANTS.len() * VMS_OF_VARIANT;
+pub(crate) fn vms() -> usize {
+    VARIANTS.into_iter().map(vms_of).sum()
+}
 
 /// What paths run on.
 pub(crate) struct Testbed<'net> {
@@ -57,11 +59,12 @@ impl<'net> Testbed<'net> {
         if has_paths && plan.has_variant(Variant::Bare) {
             testbed.bare = Some(Baseline::beside(net)?);
         }
-        for (number, variant) in VARIANTS.into_iter().enumerate() {
+        let mut vms = net.vms();
+        for variant in VARIANTS {
+            let own = vms.split_off(..vms_of(variant)).context("too few VMs for the paths")?;
             let is_restarted = variant == Variant::Ours && plan.has(Topic::Restart);
             if plan.has_variant(variant) && (has_paths || is_restarted) {
-                let vms = std::array::from_fn(|index| net.vm(number * VMS_OF_VARIANT + index));
-                let site = Site::build(net, variant, vms, plugins);
+                let site = Site::build(net, variant, own, plugins);
                 testbed.sites.push(site.with_context(|| format!("set up {}", variant.title()))?);
             }
         }

@@ -10,6 +10,9 @@ use crate::variant::Variant;
 
 pub(crate) type Endpoint<'net> = Box<dyn Station + 'net>;
 
+/// For the variant that knows them. All others of ours have what a default installation has: no such key.
+const SERVICE_PREFIXES: &str = "routing.service_prefixes = ['10.0.0.0/16']";
+
 /// Pods of one VM, and where they end on the VM's side if that is one interface for each.
 pub(crate) struct Attached<'net> {
     pub(crate) pods: Vec<Endpoint<'net>>,
@@ -25,6 +28,9 @@ pub(crate) fn attach<'net>(
     plugins: &'net FilePath,
 ) -> Result<Attached<'net>> {
     let Some(reference) = Reference::of(variant) else {
+        if variant == Variant::OursServicesKnown {
+            vm.overlay_agent_toml(SERVICE_PREFIXES)?;
+        }
         vm.start_agent()?;
         let pods = names.iter().map(|name| Ok(vm.add_pod(name)?)).collect::<Result<Vec<Pod>>>()?;
         let host_interfaces = pods.iter().map(|pod| (pod.address(), pod.host_interface().to_owned())).collect();

@@ -1,6 +1,6 @@
-//! The VMs of one variant with their pods: two neighbours at the two ends of one wire, and one at the edge.
+//! The VMs of one variant with their pods: two neighbours at the two ends of one wire, and one at the edge of the network.
 
-use std::{net::Ipv4Addr, path::Path as FilePath};
+use std::path::Path as FilePath;
 
 use anyhow::{Context, Result};
 use azure_cni_tests::{Fabric, Station, Vm};
@@ -13,71 +13,77 @@ use super::{
 };
 use crate::{path::Path, subject::PathKind, variant::Variant};
 
-/// How many VMs of the network a variant has: two that are neighbours, and one at the edge.
-pub(super) const VMS_OF_VARIANT: usize = 3;
+/// How many VMs of the network a variant has: the one at the edge, and before it two neighbours unless they would tell nothing.
+pub(super) const fn vms_of(variant: Variant) -> usize {
+    match variant {
+        // A destination in the VNet is decided on before services are asked about (`azure_cni_common::next_hop`). So this variant
+        // cannot differ from a default installation on any path but the one to the Internet.
+        Variant::OursServicesKnown => 1,
+        _ => 3,
+    }
+}
 
 pub(crate) struct Site<'net> {
     pub(super) variant: Variant,
-    /// Two neighbours.
-    vms: [&'net Vm; 2],
-    /// Two pods on the first VM, and one on its neighbour.
-    local: [Endpoint<'net>; 2],
-    remote: Endpoint<'net>,
+    neighbours: Option<Neighbours<'net>>,
     pub(crate) edge: EdgeVm<'net>,
-    /// What makes another variant of ours, if anything does.
+    /// The programs that make a lower bound of ours.
     _lower_bound: Vec<LowerBound>,
 }
 
+/// Two VMs at the two ends of one wire.
+struct Neighbours<'net> {
+    vms: [&'net Vm; 2],
+    /// Two pods on the first VM, and one on the other.
+    local: [Endpoint<'net>; 2],
+    remote: Endpoint<'net>,
+}
+
 impl<'net> Site<'net> {
-    pub(super) fn build(
-        net: &'net Fabric,
-        variant: Variant,
-        vms: [&'net Vm; VMS_OF_VARIANT],
-        plugins: &'net FilePath,
-    ) -> Result<Self> {
-        let [near, far, exit] = vms;
-        uplinks::join(net, near, far)?;
-        let local = attach(variant, near, &["a", "b"], plugins)?;
-        let mut remote = attach(variant, far, &["a", "b"], plugins)?;
-        let edge = EdgeVm::build(net, variant, exit, plugins)?;
-        let lower_bound = if variant == Variant::LowerBound {
-            let at_the_wire = |vm, pods: &_, node| LowerBound::replace(vm, pods, node);
-            vec![
-                at_the_wire(near, &local.host_interfaces, None)?,
-                at_the_wire(far, &remote.host_interfaces, None)?,
-                at_the_wire(exit, &edge.host_interfaces, Some(uplinks::gateway(exit)?))?,
-            ]
-        } else {
-            Vec::new()
+    /// `vms`: as many as [`vms_of`] says.
+    pub(super) fn build(net: &'net Fabric, variant: Variant, vms: &'net [Vm], plugins: &'net FilePath) -> Result<Self> {
+        let (edge_vm, others) = vms.split_last().context("a variant without VMs")?;
+        let mut lower_bound = Vec::new();
+        let mut redirect_only = |vm, pods: &_, gateway| -> Result<()> {
+            if variant == Variant::LowerBound {
+                lower_bound.push(LowerBound::replace(vm, pods, gateway)?);
+            }
+            Ok(())
         };
-        let local = <[Endpoint; 2]>::try_from(local.pods).ok().context("two pods")?;
-        Ok(Self { variant, vms: [near, far], local, remote: remote.pods.remove(0), edge, _lower_bound: lower_bound })
+        let neighbours = match others {
+            [near, far] => {
+                uplinks::join(net, near, far)?;
+                let local = attach(variant, near, &["a", "b"], plugins)?;
+                let mut remote = attach(variant, far, &["a", "b"], plugins)?;
+                redirect_only(near, &local.host_interfaces, None)?;
+                redirect_only(far, &remote.host_interfaces, None)?;
+                let local = <[Endpoint; 2]>::try_from(local.pods).ok().context("two pods")?;
+                Some(Neighbours { vms: [near, far], local, remote: remote.pods.remove(0) })
+            }
+            _ => None,
+        };
+        let edge = EdgeVm::build(net, variant, edge_vm, plugins)?;
+        redirect_only(edge_vm, &edge.host_interfaces, Some(uplinks::gateway(edge_vm)?))?;
+        Ok(Self { variant, neighbours, edge, _lower_bound: lower_bound })
     }
 
-    pub(super) fn vms(&self) -> [(Variant, &dyn Station); VMS_OF_VARIANT] {
-        let [near, far] = self.vms;
-        [near, far, self.edge.vm].map(|vm| -> (Variant, &dyn Station) { (self.variant, vm) })
+    pub(super) fn vms(&self) -> Vec<(Variant, &dyn Station)> {
+        let vms = self.neighbours.iter().flat_map(|neighbours| neighbours.vms).chain([self.edge.vm]);
+        vms.map(|vm| -> (Variant, &dyn Station) { (self.variant, vm) }).collect()
     }
 
     pub(super) fn paths(&self) -> Vec<Path<'_>> {
-        let Self { variant, vms: [near, _], local: [a, b], remote, edge, .. } = self;
-        let (variant, pod, peered) = (*variant, a.address(), &edge.peered);
-        let mut paths = vec![
-            Path::between(variant, &**a, &**b),
-            Path { variant, kind: PathKind::AcrossVms, from: &**a, to: &**remote, promised: pod },
-            edge.to_internet(),
-        ];
+        let Self { variant, edge, .. } = self;
+        let variant = *variant;
+        let mut paths = vec![edge.to_internet()];
+        let Some(Neighbours { vms: [near, _], local: [a, b], remote }) = &self.neighbours else { return paths };
+        paths.push(Path::between(variant, &**a, &**b));
+        paths.push(Path { variant, kind: PathKind::AcrossVms, from: &**a, to: &**remote, promised: Some(a.address()) });
         if variant != Variant::LowerBound {
-            let to = &*edge.pods[0];
-            paths.push(Path { variant, kind: PathKind::FromOutside, from: peered, to, promised: peered.address() });
-            // The VM takes the address that it has towards its pods.
-            paths.push(Path {
-                variant,
-                kind: PathKind::FromHost,
-                from: *near,
-                to: &**a,
-                promised: Ipv4Addr::UNSPECIFIED,
-            });
+            let (peered, to) = (&edge.peered, &*edge.pods[0]);
+            let promised = Some(peered.address());
+            paths.push(Path { variant, kind: PathKind::FromOutside, from: peered, to, promised });
+            paths.push(Path { variant, kind: PathKind::FromHost, from: *near, to: &**a, promised: None });
         }
         paths
     }

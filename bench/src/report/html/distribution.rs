@@ -62,7 +62,7 @@ pub(super) fn chart(title: &str, distribution: &Distribution) -> Markup {
 
 fn key(unit: Unit, points: &[(f64, f64)]) -> String {
     let shown = |share| at(points, share).map_or_else(|| "none".into(), |value| words::shown(unit, value));
-    format!("half within {}, 99 % within {}", shown(0.5), shown(0.99))
+    format!("half within {}, 99 % {}", shown(0.5), shown(0.99))
 }
 
 /// Below, in the order in which the curves come.
@@ -74,7 +74,7 @@ fn names(named: &[(Variant, String)]) -> Markup {
                 path class="line" d={ "M0 " (middle) "h36" } stroke-dasharray=(look::dash(*variant)) {}
                 (look::mark(*variant, 18.0, middle))
                 text class="name" x="42" y=(middle + 4.0) { (variant.title()) }
-                text class="value" x="156" y=(middle + 4.0) { (said) }
+                text class="value" x="172" y=(middle + 4.0) { (said) }
             }
         }
     }

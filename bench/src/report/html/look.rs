@@ -18,7 +18,7 @@ pub(super) fn class(variant: Variant) -> &'static str {
         Variant::LowerBound => "lower-bound",
         Variant::Ours => "ours",
         Variant::Bridge => "bridge",
-        Variant::BridgeLegacy => "legacy",
+        Variant::OursServicesKnown => "services-known",
         Variant::Ptp => "ptp",
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn dash(variant: Variant) -> &'static str {
     match variant {
         Variant::Ours => "none",
         Variant::Bridge => "7 3",
-        Variant::BridgeLegacy => "7 3 2 3",
+        Variant::OursServicesKnown => "7 3 2 3",
         Variant::Ptp => "2 3",
         Variant::Bare => "12 3",
         Variant::LowerBound => "4 4",
@@ -41,7 +41,7 @@ pub(super) fn mark(variant: Variant, x: f64, y: f64) -> Markup {
         Variant::Ours => ("m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", true),
         Variant::Bare => ("m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", false),
         Variant::Bridge => ("m-3.6 -3.6h7.2v7.2h-7.2z", true),
-        Variant::BridgeLegacy => ("m0 -5l5 5l-5 5l-5 -5z", false),
+        Variant::OursServicesKnown => ("m0 -5l5 5l-5 5l-5 -5z", false),
         Variant::Ptp => ("m0 -4.8l4.8 8.4h-9.6z", true),
         Variant::LowerBound => ("m0 4.8l4.8 -8.4h-9.6z", false),
     };
@@ -73,7 +73,7 @@ fn texture(variant: Variant) -> Markup {
             return html! { circle class="ink" cx="2" cy="2" r="1.3" {} circle class="ink" cx="6" cy="6" r="1.3" {} };
         }
         Variant::Bridge => "M-2 2l4 -4M0 8l8 -8M6 10l4 -4",
-        Variant::BridgeLegacy => "M0 0l8 8M0 8l8 -8",
+        Variant::OursServicesKnown => "M0 0l8 8M0 8l8 -8",
         Variant::Ptp => "M2 0v8M6 0v8",
     };
     html! { path class="ink-line" d=(lines) {} }
@@ -97,7 +97,7 @@ pub(super) fn legend(measured: &[Variant]) -> Markup {
                     }
                     span {
                         b { (variant.title()) } ": " (meaning(variant))
-                        @if !variant.is_reference() && variant != Variant::Ours { "; a measure, not a choice" }
+                        @if !variant.is_reference() && !variant.is_ours() { "; a measure, not a choice" }
                         "."
                     }
                 }

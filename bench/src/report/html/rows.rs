@@ -14,7 +14,7 @@ const PADDING: f64 = 5.0;
 const BETWEEN: f64 = 8.0;
 const AXIS: f64 = 22.0;
 /// The room that variants' names take.
-pub(super) const NAMES: f64 = 112.0;
+pub(super) const NAMES: f64 = 128.0;
 
 /// A value with its spread, and in words.
 #[derive(Debug, Clone)]

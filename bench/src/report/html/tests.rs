@@ -12,7 +12,7 @@ use crate::{
 };
 
 const VARIANTS: [Variant; 6] =
-    [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::Bridge, Variant::BridgeLegacy, Variant::Ptp];
+    [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::Bridge, Variant::OursServicesKnown, Variant::Ptp];
 
 fn empty() -> Report {
     let report = json!({
