@@ -8,6 +8,7 @@ use crate::{
     progress::{Estimate, Part},
     scale,
     subject::{LoadKind, PathKind, Scale, Topic},
+    testbed,
     variant::Variant,
 };
 
@@ -28,15 +29,12 @@ pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
     let scale: Vec<f64> = building.chain(of_round.repeat(plan.rounds.into())).collect();
     let rounds = u32::from(plan.rounds);
     let restart = if plan.has(Topic::Restart) { 3 * rounds } else { 0 };
-    let calls =
-        if plan.has(Topic::Calls) { calls::variants(plan).count() as u32 * u32::from(plan.short_rounds()) } else { 0 };
-    let with_vms =
-        variants.iter().filter(|variant| **variant != Variant::Bare && plan.has_variant(**variant)).count() as u32;
+    let calls = calls::vms(plan) as u32 * u32::from(plan.short_rounds());
     let estimate = |part, steps, each| Estimate { part, steps, each: Duration::from_secs_f64(each) };
     vec![
         estimate(Part::Calls, calls, f64::from(plan.pods) * 0.05 + 1.2),
         estimate(Part::Programs, plan.has(Topic::Programs).into(), 8.0),
-        estimate(Part::Building, if plan.loads.is_empty() { 0 } else { with_vms }, 2.0),
+        estimate(Part::Building, testbed::vms(plan) as u32, 0.7),
         estimate(Part::Loads, loads.len() as u32 * rounds, mean(&loads)),
         estimate(Part::Scale, scale.len() as u32, mean(&scale)),
         estimate(Part::Restart, restart, 1.2),

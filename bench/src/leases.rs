@@ -1,4 +1,4 @@
-//! What a lease and its release cost, by the size of the pool: flat, if the book is right. No traffic, no kernel.
+//! What a lease and its release cost, by the size of the pool: flat, if the pool's data structures are right. No traffic, no kernel.
 
 use std::{
     hint::black_box,

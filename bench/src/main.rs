@@ -1,7 +1,7 @@
 //! The benchmark: how fast pods are through this project, against what it replaces and against a bare veth pair.
 //!
-//! All variants run in one network of namespaces, in interleaved rounds, so that whatever else the machine does meets all of
-//! them alike; they are compared pair by pair within a round. Nothing is left behind however it ends, Ctrl-C included:
+//! All variants run in one network of namespaces, in interleaved rounds, so that the machine's other work disturbs all of
+//! them equally. They are compared pair by pair within a round. Nothing is left behind however it ends, Ctrl-C included:
 //! namespaces, mounts and children belong to this process, and the kernel takes them down with it.
 
 // What is measured, and on what.
@@ -84,6 +84,9 @@ fn run(options: &Options) -> Result<()> {
         let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
         fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
     }
+    if let Some(file) = &options.summary {
+        fs::write(file, report.summary()?).with_context(|| format!("write {}", file.display()))?;
+    }
     if let Some(file) = &options.html {
         fs::write(file, report.html()).with_context(|| format!("write {}", file.display()))?;
     }
@@ -104,7 +107,8 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let progress = Progress::start(estimate::of(plan));
     progress.step("making a network of namespaces");
     // Paths first, then what has VMs of its own.
-    let (for_calls, for_scale) = (testbed::vms(), testbed::vms() + calls::VMS);
+    let for_calls = testbed::vms(plan);
+    let for_scale = for_calls + calls::vms(plan);
     let net = Fabric::builder()
         .vms((for_scale + scale::vms(plan)) as u8)
         .pool(options::MAX_PODS)

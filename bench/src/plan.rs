@@ -46,7 +46,7 @@ impl Plan {
         let all = PathKind::ALL.into_iter().flat_map(|path| LoadKind::ALL.into_iter().map(move |load| (path, load)));
         let by_mode = |path: PathKind, load: LoadKind| match mode {
             Mode::Quick => PathKind::QUICK.contains(&path) && LoadKind::QUICK.contains(&load),
-            // The two paths that differ least from others tell little more with every load.
+            // The two paths that differ least from others say little more with every load.
             Mode::Default => PathKind::QUICK.contains(&path) || LoadKind::QUICK.contains(&load),
             Mode::Full => true,
         };
@@ -84,19 +84,17 @@ impl Plan {
         }
     }
 
-    /// Whether a variant carries a load along a path. The bare pair has but one hop: it stands for the shortest path.
+    /// Whether a variant carries a load along a path. The bare pair has only one hop: it stands for the shortest path.
     pub(crate) fn is_measured(&self, path: PathKind, load: LoadKind, variant: Variant) -> bool {
         let is_thorough = self.is_thorough();
-        let is_second_of_its_kind = matches!(load, LoadKind::EightStreams | LoadKind::UdpRoundTrips);
+        let is_main = matches!(load, LoadKind::Packets | LoadKind::Connections);
         let has_part = match variant {
             Variant::Bare => path == PathKind::SameVm,
             // What it is for: the share that is ours of a packet's cost and of a connection's.
-            Variant::LowerBound => {
-                path.has_lower_bound() && (is_thorough || matches!(load, LoadKind::Packets | LoadKind::Connections))
-            }
+            Variant::LowerBound => path.has_lower_bound() && (is_thorough || is_main),
             // Only there can it differ from a default installation, see [`crate::testbed`].
-            Variant::OursServicesKnown => path == PathKind::Internet && (is_thorough || !is_second_of_its_kind),
-            Variant::Ptp => is_thorough || !is_second_of_its_kind,
+            Variant::OursServicesKnown => path == PathKind::Internet && (is_thorough || is_main),
+            Variant::Ptp => is_thorough || !matches!(load, LoadKind::EightStreams | LoadKind::UdpRoundTrips),
             Variant::Ours | Variant::Bridge => true,
         };
         has_part && self.has_variant(variant)
@@ -111,7 +109,7 @@ impl Plan {
         }
     }
 
-    /// Whether what tells little more than its neighbours is measured too.
+    /// Whether figures that say little more than their neighbours are measured too.
     fn is_thorough(&self) -> bool {
         self.mode == Mode::Full || !self.variants.is_empty()
     }

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) enum Axis {
     /// Pods on the VM.
     Pods,
-    /// Addresses of the VNet that a pod speaks to in turns.
+    /// Addresses of the VNet that a pod sends to in turns.
     RemoteAddresses,
     /// Flows that packets come from in turns.
     Flows,
@@ -75,8 +75,8 @@ pub(crate) struct Record {
     pub(crate) variants: BTreeMap<Variant, Series>,
     /// Of ours to each other variant, in the same round.
     pub(crate) ratios: BTreeMap<Variant, Comparison>,
-    /// Of a cost: what a variant's way costs beyond a bare pair in the same round. Two ends with a wire between them are in every
-    /// cost alike, and draw its ratios towards 1.
+    /// Of a cost: what a variant's way costs beyond a bare pair in the same round. Every cost includes the same two ends with a wire
+    /// between them, which draw its ratios towards 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) beyond_bare: BTreeMap<Variant, Series>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

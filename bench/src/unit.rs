@@ -11,7 +11,7 @@ pub(crate) enum Unit {
     PodsPerSecond,
     BitsPerSecond,
     Nanoseconds,
-    /// Of processor time, so that a part of it can be told by subtraction.
+    /// Of processor time, so that subtraction gives a part of it.
     ProcessorNanoseconds,
     /// Of the whole machine, for each 10^9 bytes.
     ProcessorSecondsPerGigabyte,

@@ -15,9 +15,11 @@ pub(crate) enum Variant {
     Ours,
     /// azure-cni-ebpf with `routing.service_prefixes` set, so that packets to the Internet need not go up the host's stack
     OursServicesKnown,
-    /// The reference bridge plugin, host-local, and MASQUERADE by iptables-nft for what leaves the VNet: what the seed of this project replaces
+    /// The reference bridge plugin, host-local, and MASQUERADE by iptables-nft for what leaves the VNet: what the seed of this
+    /// project replaces
     Bridge,
-    /// The reference ptp plugin (routed veth pairs), host-local, the same rules: what the platform's plugin does today in its transparent mode
+    /// The reference ptp plugin (routed veth pairs), host-local, the same rules: what the platform's plugin does today in its
+    /// transparent mode
     Ptp,
 }
 

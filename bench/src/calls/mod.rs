@@ -1,6 +1,6 @@
 //! CNI calls as a runtime makes them: the plugin's whole run, from its start to its end, one after another and all at once.
 //!
-//! Both plugins are run alike, on VMs of their own that carry no traffic. Every round fills the VM to each number of pods and
+//! All plugins run in the same way, on VMs of their own that carry no traffic. Every round fills the VM to each number of pods and
 //! empties it again; variants take turns within a round.
 
 mod node;
@@ -29,9 +29,13 @@ use run::{all_at_once, repeated, replaced};
 use sampler::Sampler;
 use steps::{How, StepLog};
 
-/// The variants that are compared, and so the VMs that the fabric must have besides the others.
+/// The variants that are compared.
 const VARIANTS: [Variant; 3] = [Variant::Ours, Variant::Bridge, Variant::Ptp];
-pub(crate) const VMS: usize = VARIANTS.len();
+
+/// VMs that the fabric must have for a plan besides the others.
+pub(crate) fn vms(plan: &Plan) -> usize {
+    if plan.has(Topic::Calls) { variants(plan).count() } else { 0 }
+}
 
 /// How many pods the VM has, or gets; the plan's most besides.
 const PLACES: [u8; 3] = [1, 10, 50];

@@ -1,4 +1,4 @@
-//! TCP throughput, by the tool that everybody compares with, and what a gigabyte costs the whole machine.
+//! TCP throughput, by iperf3, which most people compare with, and what a gigabyte costs the whole machine.
 
 use std::time::Duration;
 

@@ -59,7 +59,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // Whoever wants to know has called `finish`.
+        // A caller that wants the result has called `finish`.
         let _ = self.end();
     }
 }

@@ -1,5 +1,5 @@
-//! Small UDP datagrams of many flows in turns: every next packet is of another flow, so that no table has it in a cache for
-//! being the one before.
+//! Small UDP datagrams of many flows in turns: each packet is of another flow than the one before, so that no cache still has its
+//! table entries.
 //!
 //! Flows are pairs of a sender's port and a target's address. Ports are fixed: the same flows come again in every round, and
 //! tables do not fill up meanwhile. All flows have been answered before it begins.

@@ -3,7 +3,7 @@
 //! The sender keeps at most a window of datagrams between itself and the receiver's count, so that the slower end sets
 //! the speed and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
 //! veth the sender's core does all the work up to the receiver's socket, so that core's time per packet is what the way
-//! costs. The receiver has answered before it begins, so whoever tracks the flow has it as an established one.
+//! costs. The receiver has replied before it begins, so connection tracking has the flow as an established one.
 
 use std::{
     io,
@@ -149,7 +149,7 @@ fn wait_for_progress(before: u64, cores: Cores, shared: &Shared) -> bool {
     true
 }
 
-/// Counts until told to stop; returns how long this thread waited for its core meanwhile.
+/// Counts until `stop` is set; returns how long this thread waited for its core meanwhile.
 fn receive(socket: &UdpSocket, cores: Cores, shared: &Shared) -> Result<Option<Duration>> {
     let pinned = cores::pin(cores.server);
     shared.ready.store(true, Ordering::Relaxed);

@@ -26,8 +26,8 @@ pub(super) fn open(station: &dyn Station, port: u16) -> Result<UdpSocket> {
     socket.with_context(|| format!("a UDP socket at {}:{port}", station.address()))
 }
 
-/// A sender and a receiver that are connected to each other, after one datagram each way: whoever tracks the flow has it as
-/// an established one.
+/// A sender and a receiver that are connected to each other, after one datagram each way: connection tracking has the flow as an
+/// established one.
 pub(crate) fn replied_pair(path: &Path) -> Result<(UdpSocket, UdpSocket)> {
     let (sender, receiver) = (open(path.from, 0)?, open(path.to, 0)?);
     enlarge_buffer(&receiver)?;

@@ -22,7 +22,7 @@ pub(super) struct Case {
 
 /// Which packets may be timed together.
 pub(super) enum Packets {
-    /// The same again and again: each run takes but one hop from it.
+    /// The same again and again: each run takes one hop from it.
     Repeated(Frame),
     /// One for each run, by its number: the program makes another packet of it, or it is the first of its flow.
     Single(Box<dyn Fn(u16) -> Frame>),

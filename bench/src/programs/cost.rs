@@ -38,8 +38,8 @@ pub(super) fn measure(rig: &Rig, rounds: u16, collector: &mut Collector) -> Resu
     Ok(())
 }
 
-/// Nanoseconds of two cases, as the kernel tells them: the medians of a round's runs, which take turns, so that a machine that slows
-/// down slows down both.
+/// Nanoseconds of two cases, as the kernel reports them: the medians of a round's runs. The cases alternate, so that a machine that
+/// slows down slows down both.
 fn time(rig: &Rig, cases: [&Case; 2], round: u16) -> Result<(f64, f64)> {
     let run = |case: &Case, number| -> Result<f64> {
         let repeat = match case.packets {

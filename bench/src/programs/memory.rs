@@ -61,7 +61,7 @@ fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
             Some(hex) => u64::from_str_radix(hex, 16).ok(),
             None => text.parse().ok(),
         });
-        number.with_context(|| format!("the kernel does not tell {key} of {name}:\n{info}"))
+        number.with_context(|| format!("the kernel does not report {key} of {name}:\n{info}"))
     };
     ensure!(number("map_flags")? & NO_PREALLOC == 0, "{name} is not preallocated: its size says nothing of a flow's");
     let (places, bytes) = (number("max_entries")?, number("memlock")?);

@@ -1,12 +1,12 @@
 //! This run against an earlier one of the same machine: what a change of the code did.
 //!
-//! The rule. A figure of azure-cni-ebpf is worse (better) if its spread and the earlier one's do not meet, and the medians lie
-//! more than [`MIN_CHANGE`] apart, and the same, in the same direction, is true of its ratio to the bare pair, or to a reference if
-//! there is no bare pair in both runs: a machine that is slower today moves both. Shares and counts may be zero: there the
-//! spreads alone decide. A size or a count of one sample does not vary, and is judged by its value beyond [`MIN_CHANGE`].
-//! A time without another variant to compare with has its ratio to the calibration ([`Record::calibration`]) instead. That has to move by more
-//! than [`MIN_CHANGE_ALONE`]: no other work slows down exactly as much. Tails, steps of calls (which are judged as a whole), and figures
-//! of fewer than [`MIN_ROUNDS`] samples in either run are shown but never judged.
+//! The rule. A figure of azure-cni-ebpf is worse (better) if its spread and the earlier one's do not meet, and the medians lie more
+//! than [`MIN_CHANGE`] apart, and the same, in the same direction, is true of its ratio to the bare pair, or to a reference if
+//! there is no bare pair in both runs: a machine that is slower today moves both. Shares and counts may be zero: there the spreads
+//! alone decide. A size or a count of one sample does not vary, and is judged by its value beyond [`MIN_CHANGE`]. A time without
+//! another variant to compare with has its ratio to the calibration ([`Record::calibration`]) instead. That has to move by more
+//! than [`MIN_CHANGE_ALONE`]: no other work slows down exactly as much. Tails, steps of calls (which are judged as a whole), and
+//! figures of fewer than [`MIN_ROUNDS`] samples in either run are shown but never judged.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ use crate::{
     variant::Variant,
 };
 
-/// Medians that lie less apart are alike.
+/// Medians that lie less apart count as equal.
 const MIN_CHANGE: f64 = 0.02;
 /// Likewise of times that stand alone.
 const MIN_CHANGE_ALONE: f64 = 0.1;
@@ -101,7 +101,7 @@ impl<'runs> Changes<'runs> {
         self.pairs.iter().filter(|pair| pair.is_judged && pair.change == change).count()
     }
 
-    /// What changed, and how much is alike.
+    /// What changed, and how many figures did not.
     pub(crate) fn text(&self) -> String {
         let mut changed: Vec<_> = self.pairs.iter().filter(|pair| pair.change != Change::NoDifference).collect();
         changed.sort_by(|one, other| {

@@ -1,20 +1,17 @@
 //! What came of it: one list of records, which every kind of report is made of.
 //!
-//! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs, `compare` for judging a
-//! change, `promises` for the document.
+//! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs. `promises` says whether the run
+//! keeps them, `compare` judges a change, `summary` is what docs/performance.md is made of.
 
 mod compare;
 mod grid;
 mod html;
+mod promises;
+mod summary;
 mod text;
 
-// docs/performance.md, which a test writes and holds against its report.
 #[cfg(test)]
 mod document;
-#[cfg(test)]
-mod markdown;
-#[cfg(test)]
-mod promises;
 #[cfg(test)]
 mod sample;
 
@@ -90,12 +87,6 @@ impl Report {
             file.display()
         );
         serde_json::from_value(value).with_context(wrong)
-    }
-
-    /// A record by its id; of those along an axis the first.
-    #[cfg(test)]
-    pub(crate) fn record(&self, id: &str) -> Option<&Record> {
-        self.records.iter().find(|record| record.id == id)
     }
 
     /// Topics in their order, each with its records.

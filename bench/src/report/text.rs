@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORI
 use super::{
     Disturbed, Report,
     grid::{Grid, Row},
+    promises::Verdict,
 };
 use crate::{
     record::{Record, Series},
@@ -24,7 +25,7 @@ pub(super) fn interfaces(wirings: &[Wiring]) -> Option<[String; 2]> {
     let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
     Some([
         format!(
-            "alike on all variants: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
+            "the same for all variants: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
             one.mtu,
             one.gso_max_size,
             state(one.tx_checksum),
@@ -90,7 +91,26 @@ impl Report {
             );
             text += &line;
         }
-        text + &self.remarks()
+        text + &self.kept_promises() + &self.remarks()
+    }
+
+    /// What this run says of each promise that it measured.
+    fn kept_promises(&self) -> String {
+        let outcomes = self.outcomes();
+        let (measured, rest): (Vec<_>, Vec<_>) =
+            outcomes.iter().partition(|outcome| outcome.verdict() != Verdict::NotMeasured);
+        if measured.is_empty() {
+            return String::new();
+        }
+        let mut table = table(["Promise", "promised", "measured", "on this machine"].map(str::to_owned));
+        for outcome in measured {
+            let text = format!("{} {}", outcome.name(), outcome.promise.text);
+            let verdict = outcome.verdict().title().to_owned();
+            add_row(&mut table, [text, outcome.promised(), outcome.measured(), verdict]);
+        }
+        let names: Vec<_> = rest.iter().map(|outcome| outcome.name()).collect();
+        let rest = if names.is_empty() { String::new() } else { format!("Not measured: {}.\n", names.join(", ")) };
+        format!("\nPromises of a default installation\n{table}\n{rest}")
     }
 
     fn remarks(&self) -> String {
@@ -126,7 +146,7 @@ impl Report {
     }
 }
 
-/// Those that have a row in a report that is read from top to bottom: steps of calls are many, their medians tell.
+/// Those that have a row in a report that is read from top to bottom: steps of calls are many, their medians are enough.
 pub(super) fn worth_a_row<'records>(records: &[&'records Record]) -> Vec<&'records Record> {
     records.iter().copied().filter(|record| !(record.is_step() && record.is_tail())).collect()
 }

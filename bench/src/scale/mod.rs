@@ -1,6 +1,6 @@
 //! Whether a packet, a connection and a round trip cost the same as the node fills up: one thing grows, everything else stays.
 //!
-//! Ours beside the bridge, which is what users would have instead. Each place of an axis has VMs of its own, so that what stands in
+//! Ours beside the bridge, which users would have instead. Each place of an axis has VMs of its own, so that what stands in
 //! their tables is its own; all places are measured in each round.
 
 mod pods;

@@ -1,5 +1,5 @@
-//! By how many of the ports that flows to one destination may have are taken: what finding one costs, and what an established
-//! connection, and connections to other ports, have of a table that is so full.
+//! By the share of ports to one destination that are taken: what finding a free port costs. Beside it: what an established
+//! connection, and connections to other ports, cost with a table that is so full.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 

@@ -1,5 +1,5 @@
-//! By how many remote addresses, and by how many flows, a pod's packets go round; and what one connection of that pod, or many
-//! short ones, have of it, with all those flows standing in the tables.
+//! By the number of remote addresses, and of flows, that a pod's packets alternate between. Beside it: what one connection of that pod,
+//! or many short ones, cost while all those flows stand in the tables.
 
 use std::net::Ipv4Addr;
 

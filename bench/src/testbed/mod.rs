@@ -1,7 +1,7 @@
 //! All variants side by side: the same wires, the same far ends, the same settings.
 //!
-//! Every variant has VMs of its own. Before anything is measured each path proves that it is what it says: it carries TCP, and the far end sees the
-//! source address that the path promises.
+//! Every variant has VMs of its own. Before anything is measured each path proves that it is what it says: it carries TCP, and the
+//! far end sees the source address that the path promises.
 
 mod edge_vm;
 mod lower_bound;
@@ -40,9 +40,17 @@ use crate::{
 const VARIANTS: [Variant; 5] =
     [Variant::Ours, Variant::OursServicesKnown, Variant::LowerBound, Variant::Bridge, Variant::Ptp];
 
-/// How many VMs the network must have for paths.
-pub(crate) fn vms() -> usize {
-    VARIANTS.into_iter().map(vms_of).sum()
+/// How many VMs the network must have for a plan's paths.
+pub(crate) fn vms(plan: &Plan) -> usize {
+    variants(plan).map(vms_of).sum()
+}
+
+/// Those that the plan has a use for.
+fn variants(plan: &Plan) -> impl Iterator<Item = Variant> {
+    VARIANTS.into_iter().filter(|variant| {
+        let is_restarted = *variant == Variant::Ours && plan.has_variant(*variant) && plan.has(Topic::Restart);
+        is_restarted || plan.loads.iter().any(|(path, load)| plan.is_measured(*path, *load, *variant))
+    })
 }
 
 /// What paths run on.
@@ -54,19 +62,15 @@ pub(crate) struct Testbed<'net> {
 impl<'net> Testbed<'net> {
     /// Only what the plan has a use for.
     pub(crate) fn build(net: &'net Fabric, plan: &Plan, plugins: &'net FilePath) -> Result<Self> {
-        let has_paths = !plan.loads.is_empty();
         let mut testbed = Self { bare: None, sites: Vec::new() };
-        if has_paths && plan.has_variant(Variant::Bare) {
+        if !plan.loads.is_empty() && plan.has_variant(Variant::Bare) {
             testbed.bare = Some(Baseline::beside(net)?);
         }
         let mut vms = net.vms();
-        for variant in VARIANTS {
+        for variant in variants(plan) {
             let own = vms.split_off(..vms_of(variant)).context("too few VMs for the paths")?;
-            let is_restarted = variant == Variant::Ours && plan.has(Topic::Restart);
-            if plan.has_variant(variant) && (has_paths || is_restarted) {
-                let site = Site::build(net, variant, own, plugins);
-                testbed.sites.push(site.with_context(|| format!("set up {}", variant.title()))?);
-            }
+            let site = Site::build(net, variant, own, plugins);
+            testbed.sites.push(site.with_context(|| format!("set up {}", variant.title()))?);
         }
         for path in testbed.paths() {
             verify(&path).with_context(|| format!("{}, {}", path.variant.title(), path.kind.title()))?;
@@ -101,7 +105,7 @@ impl<'net> Testbed<'net> {
         self.sites.iter().find(|site| site.variant == variant)
     }
 
-    /// Interfaces of all paths, which must be alike.
+    /// Interfaces of all paths, which must be identical.
     pub(crate) fn check_wirings(&self) -> Result<Vec<Wiring>> {
         let mut wirings = Vec::new();
         for (variant, station) in self.stations() {

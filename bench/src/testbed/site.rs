@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{path::Path, subject::PathKind, variant::Variant};
 
-/// How many VMs of the network a variant has: the one at the edge, and before it two neighbours unless they would tell nothing.
+/// How many VMs of the network a variant has: the one at the edge, and before it two neighbours, unless they would measure the same
+/// again.
 pub(super) const fn vms_of(variant: Variant) -> usize {
     match variant {
         // A destination in the VNet is decided on before services are asked about (`azure_cni_common::next_hop`). So this variant

@@ -28,7 +28,7 @@ impl Wiring {
         let links = query(station.namespace(), &format!("link show dev {INTERFACE}"))?;
         let number = |key: &str| {
             let value = links.first().and_then(|link| link[key].as_u64());
-            value.with_context(|| format!("`ip` does not tell {key} of {INTERFACE} in {}", station.name()))
+            value.with_context(|| format!("`ip` does not report {key} of {INTERFACE} in {}", station.name()))
         };
         let Offloads { tx_checksum, tso, gso, gro } = offloads(station.namespace(), INTERFACE)?;
         Ok(Self {
@@ -52,8 +52,8 @@ impl Wiring {
 /// Fails on the first two interfaces that differ.
 pub(super) fn ensure_identical(wirings: &[Wiring]) -> Result<()> {
     for pair in wirings.windows(2) {
-        let alike = pair[0].properties() == pair[1].properties();
-        ensure!(alike, "the variants' interfaces differ, so there is nothing to compare:\n{:#?}", pair);
+        let is_identical = pair[0].properties() == pair[1].properties();
+        ensure!(is_identical, "the variants' interfaces differ, so there is nothing to compare:\n{:#?}", pair);
     }
     Ok(())
 }

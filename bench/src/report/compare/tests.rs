@@ -175,3 +175,15 @@ fn another_machine_is_refused_by_the_name_of_what_differs() {
     }
     other("/versions/azure-cni-ebpf", json!("0.2.0")).expect("another version of ours is what is compared");
 }
+
+#[test]
+fn installation_that_knows_its_services_is_judged_beside_the_default_one() {
+    let of = |known| {
+        let variants = [(Variant::Ours, 100.0), (Variant::OursServicesKnown, known), (Variant::Bridge, 70.0)];
+        sample::report(vec![rate("internet/packet-rate", &variants, &STEADY)])
+    };
+    let (old, new) = (of(120.0), of(90.0));
+    let changes = new.changes_since(&old).expect("comparable");
+    assert_eq!(counts(&changes), [0, 1, 1, 0, 0]);
+    assert!(changes.text().contains("internet/packet-rate, ebpf, services known"), "{}", changes.text());
+}

@@ -1,5 +1,5 @@
 //! How a variant looks, everywhere: a colour, a pattern for areas, a dash and a mark for lines. No two share a pattern or a mark,
-//! so that nobody needs to see the colours.
+//! so that a reader need not see the colours.
 
 use clap::ValueEnum;
 use maud::{Markup, html};
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn no_two_variants_look_alike_without_colours() {
-        let alike = |look: fn(Variant) -> String| all().map(look).collect::<BTreeSet<_>>().len() != all().count();
-        assert!(!alike(|variant| texture(variant).into_string()), "patterns");
-        assert!(!alike(|variant| dash(variant).into()), "dashes");
-        assert!(!alike(|variant| mark(variant, 0.0, 0.0).into_string()), "marks");
+        let is_shared = |look: fn(Variant) -> String| all().map(look).collect::<BTreeSet<_>>().len() != all().count();
+        assert!(!is_shared(|variant| texture(variant).into_string()), "patterns");
+        assert!(!is_shared(|variant| dash(variant).into()), "dashes");
+        assert!(!is_shared(|variant| mark(variant, 0.0, 0.0).into_string()), "marks");
     }
 
     #[test]

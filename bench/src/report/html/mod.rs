@@ -1,10 +1,11 @@
 //! The report as one page of HTML that needs nothing else: for people who look closer.
 //!
 //! The page shows whatever records there are, each in a drawing where one helps, and every one in a table at the end. Nothing
-//! is told by colour alone, and nothing is fetched from elsewhere.
+//! depends on colour alone, and nothing is fetched from elsewhere.
 
 // The page, from its head to its end.
 mod head;
+mod promises;
 mod sections;
 mod tables;
 
@@ -37,6 +38,7 @@ impl Report {
     /// The whole page.
     pub(crate) fn html(&self) -> String {
         let sections = [
+            ("promises", "Promises", promises::section(self)),
             ("glance", "At a glance", sections::glance(self)),
             ("rates", "Rates and costs on each path", sections::rates(self)),
             ("latencies", "How long round trips take", sections::latencies(self)),

@@ -30,7 +30,7 @@ pub(super) struct Group {
     pub(super) rows: Vec<Row>,
 }
 
-/// The room for names: none if there is but one variant.
+/// The room for names: none if there is only one variant.
 pub(super) fn names(groups: &[Group]) -> f64 {
     let mut variants = groups.iter().flat_map(|group| &group.rows).map(|row| row.variant);
     let first = variants.next();

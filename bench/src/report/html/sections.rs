@@ -178,7 +178,7 @@ fn along_axes(topic: &[&Record]) -> (Vec<Markup>, Vec<String>) {
     (drawn, still)
 }
 
-/// All other topics but the many steps of calls: bars for what is alike in unit, a table for what is not.
+/// All other topics but the many steps of calls: bars for records of one unit, a table for others.
 pub(super) fn rest(report: &Report) -> Option<Markup> {
     let mut parts: Vec<Markup> = Vec::new();
     for (topic, records) in report.topics() {

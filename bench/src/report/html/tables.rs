@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What may be wider than the page scrolls in a box of its own.
-fn in_box(name: &str, table: Markup) -> Markup {
+pub(super) fn in_box(name: &str, table: Markup) -> Markup {
     html! { div class="box" tabindex="0" role="region" aria-label=(name) { (table) } }
 }
 
