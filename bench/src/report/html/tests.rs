@@ -107,7 +107,7 @@ fn page_has_numbers_whatever_the_samples_are() {
         for rounds in [1, 5] {
             let page = full(value, rounds).html();
             for wrong in ["NaN", "inf"] {
-                let place = page.find(wrong).map(|at| &page[at.saturating_sub(80)..at + 10]);
+                let place = page.find(wrong).map(|at| page[at..].chars().take(40).collect::<String>());
                 assert_eq!(place, None, "samples of {value}, {rounds} rounds");
             }
         }

@@ -80,6 +80,8 @@ impl Outcome {
 impl Quantity {
     fn show(self, value: f64) -> String {
         match self {
+            // A ratio to zero.
+            _ if !value.is_finite() => "none".to_owned(),
             Itself(unit) | Worst(unit) => unit.show(value),
             RatioTo(_) | RatioToFirst => format!("{value:.2}"),
         }
