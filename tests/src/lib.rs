@@ -32,8 +32,8 @@ mod vm;
 pub mod platform;
 
 // Traffic.
+mod baseline;
 pub mod probe;
-mod yardstick;
 
 // What carries it.
 mod agent_config;
@@ -53,6 +53,7 @@ mod sandbox;
 
 mod error;
 
+pub use baseline::Baseline;
 pub use builder::FabricBuilder;
 pub use capability::require_capable;
 pub use cni::{CniCall, CniError, CniOutput};
@@ -70,4 +71,3 @@ pub use pod::Pod;
 pub use sandbox::Sandbox;
 pub use station::{Host, IpVersion, Station};
 pub use vm::Vm;
-pub use yardstick::Yardstick;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Sampler, node::Node};
+use super::{node::Node, sampler::Sampler};
 
 /// Where the agent's log was read to.
 pub(super) struct StepLog {

@@ -13,7 +13,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::Station;
 
-use super::{Cores, core, udp};
+use super::udp;
+use crate::cores::{self, Cores};
 
 /// No answer within so long is a refusal.
 pub(crate) const REFUSED_AFTER: Duration = Duration::from_millis(50);
@@ -56,7 +57,7 @@ pub(crate) fn measure(pod: &dyn Station, ports: Range<u16>, to: SocketAddrV4, co
     let sockets = ports.map(|port| udp::open(pod, port)).collect::<Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
         let opening = scope.spawn(|| -> Result<Opened> {
-            core::pin(cores.client)?;
+            cores::pin(cores.client)?;
             let mut opened = Opened { took: Vec::new(), refused: 0 };
             for socket in &sockets {
                 match answer(socket, begin(socket, to)?, REFUSED_AFTER)? {

@@ -1,24 +1,24 @@
-//! How slow the machine is at the moment, by a piece of work that no code of this project has a part in.
+//! Calibration: how slow the machine is right now, measured by work that contains no code of this project.
 //!
-//! A virtual machine whose neighbour is busy takes half as long again for the same instructions. Figures that something stands
-//! beside in the same round are compared by their ratio to it; a time that stands alone has this in its place. (The eBPF programs have
-//! something that is more like them, see [`crate::programs`].)
+//! A virtual machine with a busy neighbour takes half as long again for the same instructions. A figure of several variants is judged
+//! by their ratio within a round. A time of one variant alone is judged by its ratio to this calibration. (The eBPF programs use a
+//! calibration that resembles them more, see [`crate::programs`].)
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use crate::statistics::Summary;
 
-/// Names in the book at any time, and how many come and go.
+/// Names in the map at any time, and how many are inserted.
 const NAMES: usize = 512;
 const STEPS: u32 = 1_000;
 const TIMES: usize = 9;
 
-/// Nanoseconds of the work, now: the median of a few times.
+/// Nanoseconds that the work takes now: the median of a few runs.
 pub(crate) fn sample() -> f64 {
     Summary::of(&(0..TIMES).map(|_| once()).collect::<Vec<_>>()).median
 }
 
-/// Nanoseconds of the work, once: what leases and agents mostly do, to names and books.
+/// Nanoseconds of one run. Like leases and the agent, the work mostly formats names and keeps them in a map.
 pub(crate) fn once() -> f64 {
     let began = Instant::now();
     let mut book = BTreeMap::new();

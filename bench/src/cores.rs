@@ -17,8 +17,8 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// An end that has nothing to do for a moment: it stays on its core, unless that is the other's too.
-    pub(super) fn relax(self) {
+    /// For an end that has nothing to do for a moment: it stays on its core, unless the other end needs the same core.
+    pub(crate) fn relax(self) {
         if self.client == self.server { thread::yield_now() } else { hint::spin_loop() }
     }
 }
@@ -32,20 +32,20 @@ pub(crate) fn pin(core: usize) -> Result<()> {
 }
 
 /// How long the calling thread has been ready to run without running, since it began.
-pub(super) fn waited() -> Option<Duration> {
+pub(crate) fn waited() -> Option<Duration> {
     // Kernel Documentation/scheduler/sched-stats.rst: time on the cpu, time on the run queue, number of slices; ns.
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 /// The share of `elapsed` that passed between two readings of [`waited`].
-pub(super) fn share(before: Option<Duration>, after: Option<Duration>, elapsed: Duration) -> Option<f64> {
+pub(crate) fn share(before: Option<Duration>, after: Option<Duration>, elapsed: Duration) -> Option<f64> {
     Some((after? - before?).as_secs_f64() / elapsed.as_secs_f64())
 }
 
 /// The processor time that the calling thread has used. A packet's softirq work is done on behalf of the thread that sent
 /// it, and is in here.
-pub(super) fn used() -> Duration {
+pub(crate) fn used() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec, to one that lives longer than the call.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };

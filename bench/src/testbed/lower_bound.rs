@@ -1,7 +1,7 @@
-//! The floor: pods exactly as ours are attached, with programs in the place of ours that do nothing but redirect.
+//! The lower bound: pods are attached exactly as ours are, with programs in the place of ours that do nothing but redirect.
 //!
-//! What this arm costs beyond a bare pair is the kernel's part of the way: no eBPF data path on these hops can save it. What
-//! ours costs beyond this arm is the programs' part.
+//! What this variant costs beyond a bare pair is the kernel's part of the way: no eBPF data path on these hops can save it. What
+//! ours costs beyond this variant is the programs' part.
 
 use std::{fs, net::Ipv4Addr};
 
@@ -19,7 +19,7 @@ use azure_cni_tests::{Station, Vm};
 static OBJECT: &[u8] = include_bytes_aligned!(env!("BENCH_EBPF_OBJECT"));
 
 /// Programs of one VM, which go with this value.
-pub(super) struct Floor {
+pub(super) struct LowerBound {
     _loaded: Vec<Ebpf>,
 }
 
@@ -30,8 +30,8 @@ struct Known {
     gateway: u32,
 }
 
-impl Floor {
-    /// Ends the VM's agent, takes its programs away and puts those of the floor in their place. `gateway`: if packets leave with
+impl LowerBound {
+    /// Ends the VM's agent, takes its programs away and puts the redirecting ones in their place. `gateway`: if packets leave with
     /// the VM's address, to whom.
     pub(super) fn replace(vm: &Vm, pods: &[(Ipv4Addr, String)], gateway: Option<Ipv4Addr>) -> Result<Self> {
         vm.kill_agent()?;
