@@ -23,7 +23,7 @@ use crate::reconcile::Counters;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
 use crate::source::Followed;
 use crate::source::cns::{self, Cns, CnsError};
-use crate::state::{AttachmentRecord, BootStamp, Store, StoreError};
+use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::times::StepTimes;
 use crate::turns::Turns;
 
@@ -119,18 +119,11 @@ impl Agent {
         clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
     }
 
-    pub fn boot_time(&self) -> BootStamp {
-        BootStamp { boot_id: self.boot_id.clone(), since_boot: self.now() }
-    }
-
     /// Addresses that were released a short time before the agent started still cool down.
-    pub(crate) async fn restore_released(&self) -> Result<(), StoreError> {
-        let mut since = self.boot_time();
-        since.since_boot = since.since_boot.saturating_sub(self.config.pool.cooldown());
-        let released = self.with_store(move |store| store.released_since(&since)).await?;
+    pub(crate) fn restore_released(&self) {
+        let released = self.store.released_since(self.now().saturating_sub(self.config.pool.cooldown()));
         let mut leases = self.leases();
         released.into_iter().for_each(|(address, at)| leases.restore_released(address, at));
-        Ok(())
     }
 
     /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
@@ -224,7 +217,7 @@ impl Agent {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one blocking exchange with the store on a thread that may block.
+    /// Runs a change of the store on a thread that may block.
     pub async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
@@ -236,14 +229,13 @@ impl Agent {
     }
 
     /// The record of an attachment, if it has one.
-    pub async fn record(&self, id: &AttachmentId) -> Result<Option<AttachmentRecord>, StoreError> {
-        let id = id.clone();
-        self.with_store(move |store| store.get(&id)).await
+    pub fn record(&self, id: &AttachmentId) -> Option<AttachmentRecord> {
+        self.store.get(id)
     }
 
     /// Every attachment there is a record of.
-    pub async fn records(&self) -> Result<Vec<AttachmentRecord>, StoreError> {
-        self.with_store(|store| store.all()).await
+    pub fn records(&self) -> Vec<AttachmentRecord> {
+        self.store.all()
     }
 
     /// Makes the data path's route table say what configuration, node and attachments say, and where the Internet is.

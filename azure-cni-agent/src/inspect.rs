@@ -35,7 +35,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         source,
         pool: pool_status(counts.v4),
         pool6: counts.v6.map(pool_status),
-        endpoints: agent.records().await?.len(),
+        endpoints: agent.records().len(),
         tables: fills
             .into_iter()
             .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
@@ -86,7 +86,7 @@ fn pool_status(counts: Counts) -> PoolStatus {
 
 pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let mut endpoints = Vec::new();
-    for record in agent.records().await? {
+    for record in agent.records() {
         let Some(address) = record.addresses.first().copied() else { continue };
         endpoints.push(EndpointInfo {
             attachment: record.id,

@@ -68,7 +68,7 @@ enum Done {
 async fn perform(agent: &Arc<Agent>, request: &SpooledRequest) -> Result<Done, CniError> {
     match &request.call {
         SpooledCall::Del { attachment } => {
-            let record = agent.record(attachment).await.map_err(|error| CniError::io(error.to_string()))?;
+            let record = agent.record(attachment);
             if request.is_overtaken(&agent.boot_id, record.map(|record| record.asked)) {
                 return Ok(Done::Overtaken);
             }

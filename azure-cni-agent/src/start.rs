@@ -41,7 +41,8 @@ impl Agent {
         let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
-        let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
+        let store = Store::open(&config.state_dir, &boot_id)?;
+        let store_problem = reported(store.set_aside());
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
         let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
@@ -66,14 +67,14 @@ impl Agent {
             host_ports: Mutex::default(),
             refusals: Mutex::default(),
             reconciled: Mutex::default(),
-            store_problem: set_aside.as_ref().map(reported),
+            store_problem,
             times: StepTimes::default(),
             ignored: Mutex::default(),
         });
 
         agent.follow_public_addresses();
         follow_host_ports(&agent).await?;
-        agent.restore_released().await?;
+        agent.restore_released();
         reconcile::at_start(&agent).await?;
         follow_endpoints(&agent).await?;
         commands::publish_routes(&agent).await?;
@@ -87,7 +88,7 @@ impl Agent {
             Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
             Err(error) => tracing::error!(%error, "the spool cannot be read"),
         }
-        let (pool, endpoints) = (agent.pool(), agent.records().await?.len());
+        let (pool, endpoints) = (agent.pool(), agent.records().len());
         tracing::info!(
             uplink = agent.uplink.name,
             source = %agent.source.origin,
@@ -117,14 +118,18 @@ impl Agent {
 }
 
 /// One sentence for the log and for `status`, until the next start.
-fn reported(aside: &SetAside) -> String {
-    let SetAside { moved_to, problem } = aside;
-    let text = format!(
-        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded anew from the kernel",
-        moved_to.display()
-    );
-    tracing::error!("{text}");
-    text
+fn reported(damaged: &[SetAside]) -> Option<String> {
+    for SetAside { kept_as, problem } in damaged {
+        tracing::error!(problem, kept_as = %kept_as.display(), "a file of the store was damaged");
+    }
+    let first = damaged.first()?;
+    Some(format!(
+        "the store was damaged, {} of its files: {}. It is kept as {}. What attachments had is recorded again from the \
+         kernel; the log names every file",
+        damaged.len(),
+        first.problem,
+        first.kept_as.display()
+    ))
 }
 
 async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {

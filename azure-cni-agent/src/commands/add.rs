@@ -75,14 +75,14 @@ enum Recorded {
     Remains,
 }
 
-/// Looks at both at once: the record is waited for on another thread, the node is the kernel's to tell.
+/// Looks at both at once, as the kernel is asked about either.
 async fn look(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<Seen, Failure> {
     let (recorded, node) = join(recorded(agent, id, netns), findings::of_node(agent)).await;
     Ok(Seen { recorded: recorded?, node })
 }
 
 async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Recorded, Failure> {
-    let Some(record) = agent.record(id).await? else { return Ok(Recorded::Nothing) };
+    let Some(record) = agent.record(id) else { return Ok(Recorded::Nothing) };
     let link = agent.netlink.link(&record.host_interface).await?;
     let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
     Ok(if stands { Recorded::Stands(record.into()) } else { Recorded::Remains })
@@ -148,8 +148,8 @@ async fn attach(
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
-            let now = agent.boot_time();
-            agent.with_store(move |store| store.remove(&id, &now)).await?;
+            let now = agent.now();
+            agent.with_store(move |store| store.remove(&id, now)).await?;
             publish_routes(&agent).await
         }
     });

@@ -20,7 +20,7 @@ use crate::state::AttachmentRecord;
 pub async fn check(agent: &Arc<Agent>, call: CheckCall, steps: &mut Steps) -> Result<(), CniError> {
     let _turn = turn(agent, &call.attachment, steps).await?;
     let netns = open_pod_netns(&call.netns)?;
-    let record = agent.record(&call.attachment).await.map_err(Failure::from)?;
+    let record = agent.record(&call.attachment);
     let Some(record) = record else {
         return Err(CniError::unknown_container(format!("no attachment {} is known here", call.attachment)));
     };

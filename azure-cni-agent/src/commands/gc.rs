@@ -8,7 +8,6 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::{AttachmentId, CniError, GcCall};
 
 use super::del::detach;
-use super::error::Failure;
 use super::steps::Steps;
 use super::turn;
 use crate::agent::Agent;
@@ -16,7 +15,7 @@ use crate::state::AttachmentRecord;
 
 /// Frees every attachment of this network that is not in the list and stood when the runtime made the call.
 pub async fn collect(agent: &Arc<Agent>, call: &GcCall, asked: BootTime, steps: &mut Steps) -> Result<(), CniError> {
-    let records = agent.records().await.map_err(Failure::from)?;
+    let records = agent.records();
     let stale = records.into_iter().filter(|record| is_stale(record, call, asked));
     let mut failures = Vec::new();
     for record in stale {
@@ -38,7 +37,7 @@ async fn free(
     steps: &mut Steps,
 ) -> Result<bool, CniError> {
     let _turn = turn(agent, id, steps).await?;
-    let record = agent.record(id).await.map_err(Failure::from)?;
+    let record = agent.record(id);
     if !record.is_some_and(|record| is_stale(&record, call, asked)) {
         return Ok(false);
     }

@@ -64,7 +64,7 @@ fn addresses_of(record: &AttachmentRecord) -> Result<Addresses, CniError> {
 /// Publishes what all recorded attachments want to reach through the host, and where the Internet is.
 pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
     let _turn = agent.publishing.lock().await;
-    publish(agent, via_host(agent).await?).await
+    publish(agent, via_host(agent)).await
 }
 
 /// Likewise after an attachment was recorded that wants to reach these through the host: most have been published for
@@ -74,7 +74,7 @@ async fn publish_added(agent: &Agent, added: &[IpAddr]) -> Result<(), Failure> {
     if added.iter().all(|address| published(agent).contains(address)) {
         return Ok(());
     }
-    publish(agent, via_host(agent).await?).await
+    publish(agent, via_host(agent)).await
 }
 
 /// Likewise after the record of an attachment has gone that wanted to: most are wanted by others.
@@ -83,7 +83,7 @@ async fn publish_removed(agent: &Agent, removed: &[IpAddr]) -> Result<(), Failur
         return Ok(());
     }
     let _turn = agent.publishing.lock().await;
-    let wanted = via_host(agent).await?;
+    let wanted = via_host(agent);
     if *published(agent) == wanted { Ok(()) } else { publish(agent, wanted).await }
 }
 
@@ -91,8 +91,8 @@ fn published(agent: &Agent) -> MutexGuard<'_, BTreeSet<IpAddr>> {
     agent.via_host.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn via_host(agent: &Agent) -> Result<BTreeSet<IpAddr>, Failure> {
-    Ok(agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect())
+fn via_host(agent: &Agent) -> BTreeSet<IpAddr> {
+    agent.records().iter().flat_map(|record| record.via_host.iter().copied()).collect()
 }
 
 async fn publish(agent: &Agent, wanted: BTreeSet<IpAddr>) -> Result<(), Failure> {

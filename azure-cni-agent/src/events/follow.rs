@@ -23,7 +23,7 @@ pub async fn follow_events(agent: Arc<Agent>) {
     let mut names = Names::default();
     loop {
         let event = source.next().await;
-        let pod = names.of(&agent, event.source).await;
+        let pod = names.of(&agent, event.source);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut refusals = agent.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.take(refusal(event, pod), agent.now(), now.as_millis() as u64);
@@ -49,18 +49,11 @@ struct Names {
 }
 
 impl Names {
-    async fn of(&mut self, agent: &Agent, address: IpAddr) -> Option<AttachmentId> {
+    fn of(&mut self, agent: &Agent, address: IpAddr) -> Option<AttachmentId> {
         if self.read.is_none_or(|read| read.elapsed() > NAMES_AGE) {
-            match agent.records().await {
-                Ok(records) => {
-                    let named = |id: AttachmentId| move |address| (address, id.clone());
-                    self.known = records
-                        .into_iter()
-                        .flat_map(|record| record.addresses.into_iter().map(named(record.id)))
-                        .collect();
-                }
-                Err(error) => tracing::warn!(%error, "naming the pods of refused flows"),
-            }
+            let named = |id: AttachmentId| move |address| (address, id.clone());
+            let records = agent.records().into_iter();
+            self.known = records.flat_map(|record| record.addresses.into_iter().map(named(record.id))).collect();
             self.read = Some(Instant::now());
         }
         self.known.get(&address).cloned()

@@ -46,7 +46,7 @@ async fn act(agent: &Arc<Agent>, action: Action) -> Result<bool, CniError> {
 
 async fn release(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {
     let Some(_turn) = agent.turns.try_take(id) else { return Ok(false) };
-    let Some(record) = record_of(agent, id).await? else { return Ok(false) };
+    let Some(record) = agent.record(id) else { return Ok(false) };
     let link = agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?;
     if link.is_some_and(|link| link.index == record.host_ifindex && record.boot_id == agent.boot_id) {
         return Ok(false);
@@ -63,7 +63,7 @@ async fn remove_link(agent: &Agent, name: &str, index: u32) -> Result<bool, CniE
     let _turn = match &whose {
         Some(id) => {
             let Some(turn) = agent.turns.try_take(id) else { return Ok(false) };
-            let stands = record_of(agent, id).await?.is_some_and(|record| record.host_ifindex == index);
+            let stands = agent.record(id).is_some_and(|record| record.host_ifindex == index);
             if stands {
                 return Ok(false);
             }
@@ -81,7 +81,7 @@ async fn unpin(agent: &Agent, interface: &str) -> Result<bool, CniError> {
     if agent.turns.taken().iter().any(|id| names::host_interface(id) == interface) {
         return Ok(false);
     }
-    if agent.records().await.map_err(Failure::from)?.iter().any(|record| record.host_interface == interface) {
+    if agent.records().iter().any(|record| record.host_interface == interface) {
         return Ok(false);
     }
     for hook in Hook::ENDPOINT {
@@ -92,7 +92,7 @@ async fn unpin(agent: &Agent, interface: &str) -> Result<bool, CniError> {
 
 async fn drop_lease(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {
     let Some(_turn) = agent.turns.try_take(id) else { return Ok(false) };
-    if record_of(agent, id).await?.is_some() || agent.lease_of(id).is_none() {
+    if agent.record(id).is_some() || agent.lease_of(id).is_none() {
         return Ok(false);
     }
     commands::detach(agent, id, &mut Steps::default()).await.map(|()| true)
@@ -100,7 +100,7 @@ async fn drop_lease(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniEr
 
 async fn rebuild(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {
     let Some(_turn) = agent.turns.try_take(id) else { return Ok(false) };
-    let Some(record) = record_of(agent, id).await? else { return Ok(false) };
+    let Some(record) = agent.record(id) else { return Ok(false) };
     if agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?.is_some() {
         return Ok(false);
     }
@@ -116,7 +116,7 @@ async fn repair(
     missing: Vec<Repair>,
 ) -> Result<(), CniError> {
     let Some(_turn) = agent.turns.try_take(id) else { return Ok(()) };
-    let record = record_of(agent, id).await?.filter(|record| record.host_ifindex == index);
+    let record = agent.record(id).filter(|record| record.host_ifindex == index);
     let Some(record) = record else { return Ok(()) };
     for repair in missing {
         let name = repair.name();
@@ -145,11 +145,6 @@ async fn mend(
         }
     }
     Ok(())
-}
-
-async fn record_of(agent: &Agent, id: &AttachmentId) -> Result<Option<AttachmentRecord>, Failure> {
-    let id = id.clone();
-    Ok(agent.with_store(move |store| store.get(&id)).await?)
 }
 
 fn describe(action: &Action) -> String {

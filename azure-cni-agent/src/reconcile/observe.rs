@@ -25,7 +25,7 @@ pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> any
     let map_entries = agent.datapath.tables().endpoints()?;
     let pins = agent.datapath.pinned_interfaces()?;
     let leases = agent.all_leases();
-    let records = agent.records().await?;
+    let records = agent.records();
     busy.extend(self::busy(agent));
 
     let (running, namespaces) = tokio::task::block_in_place(|| of_records(agent, &records, &links, programs));

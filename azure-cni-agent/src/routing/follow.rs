@@ -38,14 +38,14 @@ pub async fn follow_masq_dir(agent: &Agent) -> anyhow::Result<()> {
 /// Gives standing endpoints the flags that records and configuration say. Of most nothing has changed, and no attachment's
 /// turn is waited for.
 pub async fn follow_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
-    for record in agent.records().await? {
+    for record in agent.records() {
         if outdated(agent, &record)?.is_empty() {
             continue;
         }
         let _turn = agent.turns.wait_for(&record.id).await;
         // The pod may have ended meanwhile.
         let id = record.id.clone();
-        let Some(record) = agent.with_store(move |store| store.get(&id)).await? else { continue };
+        let Some(record) = agent.record(&id) else { continue };
         for (address, endpoint) in outdated(agent, &record)? {
             agent.datapath.tables().set_endpoint(address, endpoint)?;
             tracing::info!(attachment = %record.id, %address, flags = endpoint.flags.0, "its egress follows");
