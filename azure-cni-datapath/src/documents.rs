@@ -22,11 +22,11 @@ What the programs remember, and what they share with the agent. All but those of
 entry. *Hash* and *LRU hash* tables are allocated when they are made. A hash that is full refuses new entries; an LRU hash makes
 room by forgetting those that were not used for longest.
 
-Layouts are in `azure-cni-common` (`layout.rs`, `flow.rs`, `endpoint_cache.rs`); they are those of one `ABI` number, see
+Layouts are in `azure-cni-common`, each type in the file of its idea; they are those of one `ABI` number, see
 [ARCHITECTURE.md](ARCHITECTURE.md).
 
-Generated from the compiled programs and `azure-cni-agent/src/datapath/documents.rs`. To make it anew:
-`UPDATE_DOCS=1 cargo test -p azure-cni-agent maps_document`.
+Generated from the compiled programs and `azure-cni-datapath/src/documents.rs`. To make it again:
+`UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`.
 ";
 
 /// Columns of a table.
@@ -36,7 +36,7 @@ const COLUMNS: &str =
 const NOT_PINNED: &str = "
 ## Not pinned
 
-Each loaded object has its own. Most are work space, because a program's stack is 512 bytes
+Each loaded object has its own. Most are memory of one run, because a program's stack is 512 bytes
 ([adr/0007](adr/0007-scratch-maps-and-global-functions.md)).
 ";
 
@@ -71,7 +71,7 @@ const PROGRAMS: &str = "programs";
 const BOTH: &str = "programs; the agent removes what is over";
 
 const ENDPOINTS: &str = "The pods of this node: host veth, and whether the Internet sees the pod's own address.";
-const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right or says that the table has to be asked \
+const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right or a miss, and then the table is asked \
     ([adr/0010](adr/0010-endpoint-cache.md)).";
 const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform.";
 const GATEWAY: &str =
@@ -79,7 +79,7 @@ const GATEWAY: &str =
 const FLOWS: &str = "Connections whose two ends are known to be there.";
 const HALF_OPEN: &str = "Half-open and one-way flows: all that a flood can turn over.";
 const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
-const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not answered yet; where ports are claimed.";
+const NAT_HALF_OPEN: &str = "The wire side of translated flows that have no reply yet; where ports are claimed.";
 const FRAGMENTS: &str = "The ports of packets that come in fragments, for two seconds.";
 const TAKEOVERS: &str = "Locks: ports that are just being taken from a holder whose flow is over.";
 const PACKET: &str = "The packet's headers as values.";
@@ -108,7 +108,13 @@ const PINNED: [Meaning; 23] = [
     map("TAKEOVERS4", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
     map("TAKEOVERS6", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
     map("HOST_PORTS", "word", "64 ports", "agent", "A bit for each TCP and UDP port: sockets of the host hold it."),
-    map("EVENTS", "", "`RefusedFlow`", PROGRAMS, "Flows that were refused, for the agent to tell. Entries are bytes."),
+    map(
+        "EVENTS",
+        "",
+        "`RefusedFlow`",
+        PROGRAMS,
+        "Flows that were refused, for the agent to report. Entries are bytes.",
+    ),
     map(
         "DROPS",
         "reason",
@@ -146,7 +152,7 @@ fn maps_document_says_what_the_programs_have() {
         std::fs::write(&path, &wanted).expect("docs/ is there");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-agent maps_document`");
+    assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`");
 }
 
 fn write_rows(document: &mut String, object: &Object, meanings: &[Meaning], pinned: bool) {

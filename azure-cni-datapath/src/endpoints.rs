@@ -27,7 +27,7 @@ impl<A: MapAddress> Endpoints<A>
 where
     Slot<A>: Pod,
 {
-    /// Makes the cache anew for what the table has: an agent may have been killed between the two.
+    /// Makes the cache again from what the table has: an agent may have been killed between the two.
     pub fn open(pins: &Pins, names: Names) -> Result<Self, DatapathError> {
         let table = open(pins, names.endpoints, Map::HashMap)?;
         let cache = open(pins, names.endpoint_cache, Map::Array)?;

@@ -1,5 +1,5 @@
 //! Flows that the data path refused, as it reports them: map `EVENTS`, a ring that the kernel fills and the agent empties.
-//! What does not fit is counted as every drop is, and told to nobody.
+//! What does not fit is counted as every drop is, and reported nowhere else.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ pub struct EventSource {
 }
 
 impl Datapath {
-    /// Events from now on, and those that nobody has read yet.
+    /// Events from now on, and those that were not read yet.
     pub fn events(&self) -> Result<EventSource, DatapathError> {
         let ring: RingBuf<MapData> = open(&self.pins, MAP, Map::RingBuf)?;
         // SAFETY: the ring owns its map's descriptor for as long as it lives, and always names the same one.
