@@ -25,7 +25,7 @@ pub struct Origin(pub u8);
 impl Origin {
     /// A pod of this node, whose source was checked, or a socket of the host.
     pub const NODE: Self = Self(0);
-    /// Whoever the packet said: sources from the wire may be forged.
+    /// The source that the packet names: one from the wire may be forged.
     pub const OUTSIDE: Self = Self(1);
 }
 
@@ -55,7 +55,7 @@ pub enum Event {
     Segment(TcpFlags),
     /// The protocol has no states: UDP, ICMP echo and all others.
     Datagram,
-    /// A datagram that nobody sends unasked: ICMP echo reply.
+    /// A datagram that is never sent unasked: ICMP echo reply.
     Reply,
     /// A fragment that is not its packet's first: what the packet says was said before.
     Fragment,
@@ -64,8 +64,8 @@ pub enum Event {
 impl Event {
     /// Whether the packet may be the first of a flow that its sender opens.
     ///
-    /// A TCP segment in mid-stream may not: it belongs to a connection that began unseen. If its sender answers there, a
-    /// translation would break it; if its sender opened it, the other end knows it by a port that nobody here knows.
+    /// A TCP segment in mid-stream may not: it belongs to a connection that began unseen. If its sender replies there, a
+    /// translation would break it. If its sender opened it, the other end knows it by a port that this node does not know.
     pub fn opens(self) -> bool {
         match self {
             Event::Segment(flags) => flags.opens(),
@@ -82,9 +82,9 @@ pub struct State(pub u8);
 
 impl State {
     pub const NEW: Self = Self(0);
-    /// The responder has answered.
+    /// The responder has replied.
     pub const SEEN_REPLY: u8 = 1;
-    /// The initiator went on after the answer: it exists, whatever its packets say of their source.
+    /// The initiator went on after the reply: it exists, whatever its packets say of their source.
     pub const ESTABLISHED: u8 = 2;
     pub const INITIATOR_FIN: u8 = 4;
     pub const RESPONDER_FIN: u8 = 8;
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// Whether both ends are known to be there, so that the flow is not to be lost to a flood of others: an initiator whose
-    /// source was checked, once it is answered; one that may be forged, once it goes on after the answer.
+    /// source was checked, once it has a reply; one that may be forged, once it goes on after the reply.
     pub fn is_assured(self, origin: Origin) -> bool {
         self.has(if origin == Origin::NODE { Self::SEEN_REPLY } else { Self::ESTABLISHED })
     }
@@ -147,7 +147,7 @@ pub fn observe(state: State, sender: Sender, event: Event) -> Observed {
     if flags.has(TcpFlags::RST) {
         return Observed::Continues(state.with(State::RESET));
     }
-    // Whoever goes on after a reset did not accept it: a forged or late one must not cut a living connection short.
+    // An end that goes on after a reset did not accept it: a forged or late one must not cut a living connection short.
     let mut next = state.without(State::RESET);
     match sender {
         Sender::Responder => next = next.with(State::SEEN_REPLY),
@@ -175,7 +175,7 @@ pub struct Timeouts {
     pub tcp_half_closed_secs: u32,
     /// Both have, or a reset was seen.
     pub tcp_closed_secs: u32,
-    /// UDP, ICMP echo and all others without an answer yet.
+    /// UDP, ICMP echo and all others without a reply yet.
     pub datagram_one_way_secs: u32,
     pub datagram_replied_secs: u32,
 }

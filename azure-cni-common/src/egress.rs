@@ -72,7 +72,7 @@ pub fn from_pod(class: Option<RouteClass>, services: ServicePrefixes, snat: Snat
 }
 
 /// Whether a pod's packet that is about to leave the uplink, and belongs to no known flow, changes its source. What does
-/// not open a flow never does: it may be an answer.
+/// not open a flow never does: it may be a reply.
 pub fn at_the_wire(class: Option<RouteClass>, snat: SnatPolicy, event: Event) -> Nat {
     let is_translated = match class {
         Some(RouteClass::PLATFORM) => snat.is_on,
@@ -146,7 +146,7 @@ mod tests {
             for event in UNASKED_FOR {
                 let egress = from_pod(class, services, snat, event);
                 assert_eq!(egress.path, path, "{what}");
-                assert_ne!(egress.nat, Nat::TRANSLATED, "{what}: {event:?} may be an answer");
+                assert_ne!(egress.nat, Nat::TRANSLATED, "{what}: {event:?} may be a reply");
             }
         }
     }

@@ -53,8 +53,8 @@ pub fn slot_of<A: Address>(address: A) -> u32 {
 
 /// What is known of the addresses that are mapped to one place. Maps `ENDPOINT_CACHE4` and `ENDPOINT_CACHE6`: [`slot_of`] → slot.
 ///
-/// All zeros: none of them is a pod's. An array's value is not written in one go: whoever reads in between sees words of
-/// before and of after, and knows by `check`, or gets an answer that was right a moment ago.
+/// All zeros: none of them is a pod's. An array's value is not written in one go. A reader in between sees words of before and of after. It notices by
+/// `check`, or gets a slot that was right just before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
 pub struct Slot<A> {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn slot_that_nobody_wrote_says_nobody() {
+    fn slot_that_was_never_written_says_not_local() {
         let fresh = Slot { address: Ipv4(0), endpoint: Endpoint::at(0), check: 0 };
         assert_eq!(fresh, Slot::of([]));
         assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), Endpoint::at(NOT_LOCAL));
@@ -162,7 +162,7 @@ mod tests {
         /// Pods come, go and are replaced, one at a time. At every moment, and for a reader who sees any mixture of the
         /// words of before and of after, the slot says what is or was right, or that the table has to be asked.
         #[test]
-        fn slot_is_right_or_says_ask(
+        fn slot_is_right_or_a_miss(
             changes in prop::collection::vec((0usize..4, prop::option::of(endpoints())), 1..12),
             seen in prop::array::uniform4(any::<bool>()),
         ) {

@@ -15,7 +15,7 @@ pub struct FragmentKey<A> {
     pub protocol: u32,
 }
 
-/// What only the first fragment tells.
+/// What only the first fragment has.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct FragmentPorts {

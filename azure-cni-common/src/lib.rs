@@ -1,6 +1,6 @@
 //! What the eBPF programs and the agent share: the layout of every map, and every decision about a packet.
 //!
-//! The rule of this crate: decisions are pure. They are told what was seen and what time it is, and answer what to do;
+//! The rule of this crate: decisions are pure. Their arguments are what was seen and what time it is, and they return what to do;
 //! none reads a packet, a map or a clock. So all of them are tested on the host, and both sides agree by construction.
 #![no_std]
 #![deny(unsafe_code)]

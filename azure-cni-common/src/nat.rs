@@ -2,7 +2,7 @@
 //!
 //! Ports are per destination (address, port, protocol): the table of translations is keyed by the whole wire tuple, so
 //! two destinations never compete. The flow's own port is tried first, then the range from a start that is random to
-//! everybody who does not know the node's seed (RFC 6056 section 3.3.3), and the same for the same flow: a flow whose
+//! all who do not know the node's seed (RFC 6056 section 3.3.3), and the same for the same flow: a flow whose
 //! memory was lost finds the port it had.
 
 #[cfg(test)]
@@ -13,13 +13,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP};
 use crate::flow::Tuple;
 
-/// The wire side of a translation: what an answer looks like when it arrives. Maps `NAT4` and `NAT6`, and
-/// `NAT_HALF_OPEN4` and `NAT_HALF_OPEN6` until the other side has answered.
+/// The wire side of a translation: what a reply looks like when it arrives. Maps `NAT4` and `NAT6`, and
+/// `NAT_HALF_OPEN4` and `NAT_HALF_OPEN6` until the other side has replied.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, Immutable)]
 pub struct NatKey<A> {
     pub remote: A,
-    /// The node's address that the answer is sent to.
+    /// The node's address that the reply is sent to.
     pub node: A,
     pub remote_port: Be16,
     pub node_port: Be16,
@@ -64,7 +64,7 @@ pub struct NatHolder<A> {
 }
 
 /// When a port was claimed, in eighths of a second, wrapping after two hours: a claim is made a moment before its flow
-/// is remembered, and in that moment nobody else may take the port for one whose flow is over.
+/// is remembered, and in that moment no other CPU may take it for a port whose flow is over.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct ClaimTime(pub u16);

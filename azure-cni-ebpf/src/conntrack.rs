@@ -69,7 +69,7 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking 
         release_port::<F>(&key, &flow, side);
     } else if let Some(entry) = F::half_open().get_ptr_mut(&key) {
         // SAFETY: as above. The least recently used entry may become another flow's while it is read: an expiry or a
-        // state that is not its own then, for a flow that has not been answered yet.
+        // state that is not its own then, for a flow that has no reply yet.
         let flow = unsafe { entry.read() };
         if flow.is_live(now_ns)
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
@@ -125,7 +125,7 @@ fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_
     Ok(())
 }
 
-/// The flow's translation has no room: the flow waits for an answer as before.
+/// The flow's translation has no room: the flow waits for a reply as before.
 #[inline(never)]
 pub fn demote<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
     let (key, _) = FlowKey::of(tuple);
@@ -133,8 +133,8 @@ pub fn demote<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
     let _ = F::flows().remove(&key);
 }
 
-/// A dead flow gives its port back when its initiator begins anew, unless another flow has taken the port over. For the
-/// other side it stays: a late answer finds the translation as it was, and revives the flow with it.
+/// A dead flow gives its port back when its initiator begins again, unless another flow has taken the port over. For the
+/// other side it stays: a late reply finds the translation as it was, and revives the flow with it.
 #[inline(never)]
 fn release_port<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
     if flow.nat != Nat::TRANSLATED || flow.initiator != side {
@@ -183,7 +183,7 @@ impl NewFlow {
         remember::<F>(tuple, Flow { nat_port: port, state: self.by_initiator, ..flow }, self.now_ns)
     }
 
-    /// Remembers a translated flow again whose entry was lost: the packet is an answer, its receiver opened the flow.
+    /// Remembers a translated flow again whose entry was lost: the packet is a reply, its receiver opened the flow.
     #[inline(always)]
     pub fn reopen_for_receiver<F: Tables>(
         &self,

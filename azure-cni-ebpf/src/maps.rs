@@ -47,19 +47,19 @@ pub static FLOWS4: HashMap<FlowKey<Ipv4>, Flow> = HashMap::pinned(262_144, 0);
 #[map]
 pub static FLOWS6: HashMap<FlowKey<Ipv6>, Flow> = HashMap::pinned(262_144, 0);
 
-/// Flows whose other side has not answered. Least recently used go first: a flood turns over nothing but this table.
+/// Flows whose other side has not replied. The least recently used go first: a flood turns over nothing but this table.
 #[map]
 pub static HALF_OPEN4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_536, 0);
 #[map]
 pub static HALF_OPEN6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
 
-/// The wire side of every translated flow that is established, and the host's flows inside the NAT range.
+/// The wire side of every translated flow that is assured, and the host's flows inside the NAT range.
 #[map]
 pub static NAT4: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = HashMap::pinned(262_144, 0);
 #[map]
 pub static NAT6: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = HashMap::pinned(262_144, 0);
 
-/// The wire side of translated flows whose other side has not answered.
+/// The wire side of translated flows whose other side has not replied.
 #[map]
 pub static NAT_HALF_OPEN4: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = LruHashMap::pinned(65_536, 0);
 #[map]
@@ -71,7 +71,7 @@ pub static FRAGMENTS4: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = LruHashMap
 #[map]
 pub static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = LruHashMap::pinned(8192, 0);
 
-/// Ports that are just being taken from a holder whose flow is over: one CPU at a time.
+/// Locks: ports that are just being taken from a holder whose flow is over: one CPU at a time.
 #[map]
 pub static TAKEOVERS4: HashMap<NatKey<Ipv4>, u32> = HashMap::pinned(1024, 0);
 #[map]
@@ -81,7 +81,7 @@ pub static TAKEOVERS6: HashMap<NatKey<Ipv6>, u32> = HashMap::pinned(1024, 0);
 #[map]
 pub static HOST_PORTS: Array<u64> = Array::pinned(HOST_PORT_WORDS, 0);
 
-/// Flows that were refused, for the agent to tell.
+/// Flows that were refused, for the agent to report.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 

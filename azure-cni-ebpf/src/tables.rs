@@ -140,6 +140,7 @@ pub fn set_nat<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
 }
 
 /// Whether a port of the node may be held by a translated flow. Port 0 stands for "no ports".
+#[inline(always)]
 pub fn can_be_held(port: Be16) -> bool {
     port == Be16(0) || globals::NAT_PORTS.load().contains(port.to_host())
 }
@@ -157,7 +158,7 @@ pub fn holder_of<F: Tables>(key: &NatKey<F::Address>) -> Option<&'static NatHold
     assured.or_else(|| unsafe { F::half_open_translations().get(key) })
 }
 
-/// Whether a socket of the host holds the port, towards everybody.
+/// Whether a socket of the host holds the port, towards all destinations.
 pub fn is_host_port(protocol: u8, port: Be16) -> bool {
     let Some((word, bit)) = host_port_bit(protocol, port) else { return false };
     HOST_PORTS.get(word).is_some_and(|bits| bits & bit != 0)

@@ -1,6 +1,6 @@
 //! What becomes of a packet, and the one place where that turns into a TC code and is counted.
 //!
-//! The marks are here too: what one program tells the next about a packet, in its skb mark.
+//! The marks are here too: notes about a packet from one program to the next, in its skb mark.
 
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1},
@@ -89,7 +89,7 @@ pub fn finish<F: Tables>(ctx: &TcContext, result: Result<Verdict, DropReason>) -
     }
 }
 
-/// To whom the kernel's routes say.
+/// To the next hop of the kernel's routes.
 #[inline(always)]
 fn redirect_by_routes() -> i32 {
     // SAFETY: a null pointer of length 0 asks for a route look-up (include/uapi/linux/bpf.h).

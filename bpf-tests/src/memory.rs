@@ -114,7 +114,7 @@ impl Rig {
     pub fn expire_flows(&self) {
         let mut expired = 0;
         for mut flows in self.flows() {
-            let all: Vec<_> = flows.iter().map(|entry| entry.expect("nobody else writes")).collect();
+            let all: Vec<_> = flows.iter().map(|entry| entry.expect("only this test writes")).collect();
             for (key, flow) in all {
                 flows.insert(key, Flow { expires_ns: 1, ..flow }, 0).unwrap();
                 expired += 1;
@@ -127,7 +127,7 @@ impl Rig {
     /// All ports were claimed some time ago.
     pub fn age_claims(&self) {
         for mut translations in self.translations() {
-            let all: Vec<_> = translations.iter().map(|entry| entry.expect("nobody else writes")).collect();
+            let all: Vec<_> = translations.iter().map(|entry| entry.expect("only this test writes")).collect();
             for (key, holder) in all {
                 let claimed = ClaimTime::at(now_ns() - 10 * NS_PER_SEC);
                 translations.insert(key, NatHolder { claimed, ..holder }, 0).unwrap();
@@ -180,7 +180,7 @@ impl Rig {
 }
 
 fn empty<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) {
-    let keys: Vec<K> = map.keys().map(|key| key.expect("nobody else writes")).collect();
+    let keys: Vec<K> = map.keys().map(|key| key.expect("only this test writes")).collect();
     for key in keys {
         map.remove(&key).unwrap();
     }

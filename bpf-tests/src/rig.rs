@@ -22,7 +22,7 @@ const EARLIER: EarlierLayout =
 pub struct Rig {
     /// Present until the rig is dropped.
     node: Option<Node>,
-    /// The test has changed what emptying the maps does not undo.
+    /// The test has changed what emptying the maps does not restore.
     pub(crate) is_used_up: bool,
 }
 

@@ -48,7 +48,7 @@ fn fragments_of_a_packet_are_translated_both_ways() {
             rig.from_pod_a(sent).keeps("question", &ToWire(expected));
         }
         for (sent, expected) in in_two(internet, node).iter().zip(on(in_two(internet, pod))) {
-            rig.from_wire(sent).keeps("answer", &ToPod(expected));
+            rig.from_wire(sent).keeps("reply", &ToPod(expected));
         }
     }
 }
@@ -82,7 +82,7 @@ fn fragments_through_the_stack_are_translated_at_the_wire() {
             rig.to_wire(sent).keeps("at the wire", &Passes(expected));
         }
         for (sent, expected) in in_two(internet, node).iter().zip(in_two(internet, pod)) {
-            rig.from_wire(sent).keeps("answer", &Passes(expected));
+            rig.from_wire(sent).keeps("reply", &Passes(expected));
         }
     }
 }

@@ -22,7 +22,7 @@ fn small() -> Rig {
     Rig::with_tables(Rig::constants(), 1024, MAX_HALF_OPEN)
 }
 
-/// Questions and answers of the assured flows, to the Internet and between the VNet and the pod.
+/// Questions and replies of the assured flows, to the Internet and between the VNet and the pod.
 fn talk(rig: &Rig, what: &str) {
     for port in ASSURED {
         let (pod, node) = ((Rig::POD_A, port), (Rig::NODE, port));
@@ -44,7 +44,7 @@ fn assured_count(rig: &Rig) -> (usize, usize) {
     (rig.flows()[0].keys().count(), rig.translations()[0].keys().count())
 }
 
-/// Everybody's first packet; nobody answers.
+/// First packets from all sides; none gets a reply.
 fn flood(rig: &Rig) {
     for index in 0..20 * MAX_HALF_OPEN as u16 {
         let forged = (Ipv4Addr::from(0xc633_6400 + u32::from(index)), 1024 + index);
@@ -69,7 +69,7 @@ fn flood_of_new_flows_ends_no_assured_one_and_is_not_refused_itself() {
     assert_eq!(assured_count(&rig), before);
 }
 
-/// The backscatter of a forged flood: the pod answers each SYN, and nobody goes on.
+/// The backscatter of a forged flood: the pod replies to each SYN, and no initiator goes on.
 #[test]
 fn flow_from_outside_that_is_only_answered_does_not_promote() {
     let rig = small();
@@ -78,8 +78,8 @@ fn flow_from_outside_that_is_only_answered_does_not_promote() {
     for index in 0..10 * MAX_HALF_OPEN as u16 {
         let forged = (Ipv4Addr::from(0xc633_6400 + u32::from(index)), 1024 + index);
         assert_eq!(rig.from_wire(&Frame::tcp(forged, (Rig::POD_A, 80), "S")).verdict, Verdict::ToPod);
-        let answer = Frame::tcp((Rig::POD_A, 80), forged, "SA");
-        rig.from_pod_a(&answer).keeps("with the pod's address", &ToWire(answer.clone().one_hop_on()));
+        let reply = Frame::tcp((Rig::POD_A, 80), forged, "SA");
+        rig.from_pod_a(&reply).keeps("with the pod's address", &ToWire(reply.clone().one_hop_on()));
     }
     assert_eq!(assured_count(&rig), before);
     talk(&rig, "after");
@@ -103,7 +103,7 @@ fn flow_of_a_pod_is_promoted_by_its_reply() {
 }
 
 #[test]
-fn flow_from_outside_is_promoted_when_its_opener_goes_on_after_the_answer() {
+fn flow_from_outside_is_promoted_when_its_opener_goes_on_after_the_reply() {
     let rig = Rig::new();
     for (protocol, steps) in [
         (TCP, [("S", true, false), ("S", true, false), ("SA", false, false), ("S", true, false), ("A", true, true)]),

@@ -27,5 +27,6 @@ mod malformed;
 mod not_ours;
 
 mod drop_reasons;
+mod layers;
 mod tables;
 mod verifier;

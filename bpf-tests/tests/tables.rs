@@ -38,9 +38,9 @@ fn sweep_takes_what_has_expired_and_nothing_else() {
     assert_eq!(sweep(&rig, now_ns()), (2, 1));
     assert_eq!(rig.flow_count(), 2);
     assert!(rig.flow(&tuple(B, INTERNET, UDP)).is_some());
-    let answer = ToPod(Frame::udp(INTERNET, B).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, (Rig::NODE, B.1))).keeps("a live flow's answer", &answer);
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("a dead flow's answer", &Untouched);
+    let reply = ToPod(Frame::udp(INTERNET, B).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, (Rig::NODE, B.1))).keeps("a live flow's reply", &reply);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("a dead flow's reply", &Untouched);
 
     assert_eq!(sweep(&rig, now_ns()), (0, 0), "a second sweep");
     assert_eq!(rig.flow_count(), 2);
@@ -138,7 +138,7 @@ fn next_pod_with_an_address_receives_nothing_of_the_last() {
     rig.tables().remove_endpoint(Rig::POD_A.into()).unwrap();
     rig.tables().scrub(Rig::POD_A.into()).unwrap();
     rig.tables().set_endpoint(Rig::POD_A.into(), Endpoint::at(ifindex("azvb"))).unwrap();
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the last one's answer", &Untouched);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the last one's reply", &Untouched);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
     let delivered = |destination| ToPod(to(destination).one_hop_on());
     let flagged = Endpoint { ifindex: ifindex("azvb"), flags: EndpointFlags::KEEP_SOURCE };
 
-    rig.from_pod_b(&to(c)).keeps("nobody has the address", &ToWire(to(c).one_hop_on()));
+    rig.from_pod_b(&to(c)).keeps("no pod has the address", &ToWire(to(c).one_hop_on()));
     tables.set_endpoint(c.0.into(), flagged).unwrap();
     for _ in 0..2 {
         rig.from_pod_b(&to(A)).keeps("the first pod", &delivered(A));
@@ -242,8 +242,8 @@ fn upgraded_agent_carries_over_what_an_earlier_layout_had() {
     assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
     rig.upgrade_agent_that_pinned(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
 
-    let answer = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("answer to a flow of before", &answer);
+    let reply = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("reply to a flow of before", &reply);
     let next = ToWire(Frame::tcp(NODE, INTERNET, "A").one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("its next segment, from the same port", &next);
     let vnet = Frame::udp(A, PEER);
@@ -278,8 +278,8 @@ fn restarted_agent_finds_everything_as_it_was() {
     assert_eq!(drops(&rig), before);
     assert_eq!(rig.tables().endpoint(Rig::POD_B.into()).unwrap(), Some(Endpoint::at(ifindex("azvb"))));
     assert!(rig.tables().fills().unwrap().iter().all(|fill| fill.max == 1024));
-    let answer = ToPod(Frame::udp(INTERNET, A).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("answer to a flow of before", &answer);
+    let reply = ToPod(Frame::udp(INTERNET, A).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply to a flow of before", &reply);
     let vnet = Frame::udp(A, PEER);
     rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
 }

@@ -76,8 +76,8 @@ fn flow_is_assured_when_both_ends_are_known_to_be_there() {
         ("refused", &[(Initiator, SYN), (Responder, RST)], false, false),
         ("question", &[datagram(Initiator)], false, false),
         ("questions", &[datagram(Initiator), datagram(Initiator)], false, false),
-        ("question, answer", &[datagram(Initiator), datagram(Responder)], true, false),
-        ("question, answer, question", &[datagram(Initiator), datagram(Responder), datagram(Initiator)], true, true),
+        ("question, reply", &[datagram(Initiator), datagram(Responder)], true, false),
+        ("question, reply, question", &[datagram(Initiator), datagram(Responder), datagram(Initiator)], true, true),
     ];
     for (what, steps, from_node, from_outside) in cases {
         let state = run(steps);

@@ -27,7 +27,7 @@ impl<F: Net> Node<F> {
         (NatKey::for_outgoing(tuple, F::address(NODE), port), holder)
     }
 
-    /// `tuple` is the answer's, as the holder sees it.
+    /// `tuple` is the reply's, as the holder sees it.
     pub fn promote_translation(&mut self, tuple: &Tuple<F::Address>, port: Be16, holder: F::Address) -> bool {
         let key = NatKey { node: F::address(NODE), node_port: port, ..NatKey::for_incoming(tuple) };
         self.establish(key, NatHolder::new(holder, tuple.destination_port, self.now_ns))

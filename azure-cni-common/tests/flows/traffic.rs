@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::node::{NODE, Net, PODS, REMOTES};
 
-/// The ends of a packet, whoever sends it: the near one is on the node.
+/// The ends of a packet, in either direction: the near one is on the node.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     pub near: u8,

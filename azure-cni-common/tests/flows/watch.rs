@@ -1,4 +1,4 @@
-//! Who watches a node from outside and remembers what it should: what is promised is checked after every step.
+//! Watches a node from outside and remembers what the node should: what is promised is checked after every step.
 
 use azure_cni_common::family::{Be16, Family};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
@@ -23,7 +23,7 @@ type Tuples<F> = Tuple<<F as Family>::Address>;
 pub struct Watch<F: Net> {
     node: Node<F>,
     promise: Promise,
-    /// Flows that somebody outside opened at a pod's own address, whatever the node still knows of them.
+    /// Flows that were opened from outside at a pod's own address, whatever the node still knows of them.
     from_outside: Vec<Key<F>>,
     /// Flows whose translation was lost, or refused its place, until their initiator goes on.
     halved: Vec<Key<F>>,
@@ -137,7 +137,7 @@ impl<F: Net> Watch<F> {
         if outcome.is_err() {
             self.halved.push(key);
         }
-        // It was sent to the node's port: who answers from there does not answer to what came to the pod's own address.
+        // It was sent to the node's port: a reply from there is no reply to what came to the pod's own address.
         if self.node.peek(&key).is_some_and(|flow| flow.initiator == initiator) {
             self.from_outside.retain(|known| *known != key);
         }
@@ -158,8 +158,8 @@ impl<F: Net> Watch<F> {
     /// The port that a lost flow is to have again, if its translation is still there.
     fn take_orphan(&mut self, tuple: &Tuples<F>) -> Option<Be16> {
         let at = self.orphaned.iter().position(|(orphan, _)| orphan == tuple || orphan.reversed() == *tuple)?;
-        let (opening, port) = self.orphaned.remove(at);
-        let holder = self.node.holder_of(&NatKey::for_outgoing(&opening, F::address(NODE), port))?;
+        let (tuple, port) = self.orphaned.remove(at);
+        let holder = self.node.holder_of(&NatKey::for_outgoing(&tuple, F::address(NODE), port))?;
         let is_its_own = (holder.address, holder.port) == (tuple.source, tuple.source_port);
         if is_its_own && self.node.peek(&FlowKey::of(tuple).0).is_none() { Some(port) } else { None }
     }
@@ -240,7 +240,7 @@ impl<F: Net> Watch<F> {
             self.expect(Promise::RepliesComeBack, comes_back, || format!("{opening:?} of {wire:?}: {flow:?}"))?;
             let is_assured = flow.state.is_assured(flow.origin) && self.node.flows.get(&key).is_some();
             let stays = !is_assured || self.node.translations.get(&wire).is_some_and(is_ours);
-            self.expect(Promise::AssuredTranslationsStay, stays, || format!("{wire:?} is still opening: {flow:?}"))?;
+            self.expect(Promise::AssuredTranslationsStay, stays, || format!("{wire:?} is still half-open: {flow:?}"))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Ingress of a pod through the host's stack: TC egress of its host veth.
 //!
-//! What this hook adds is memory: a flow that came through the stack is answered through it. It never holds a packet back.
+//! What this hook adds is memory: replies to a flow that came through the stack go through it too. It never holds a packet back.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Origin;

@@ -113,15 +113,15 @@ trait Round<F: Family> {
     fn run(round: u32, scratch: &mut Scratch<F>, found: &mut Allocation) -> Go;
 }
 
-/// What the kernel's helper takes for an answer.
+/// What a round returns to the kernel's helper.
 #[repr(u64)]
 enum Go {
     On = 0,
     End = 1,
 }
 
-/// Rounds are calls of one function (bpf_loop, Linux 5.17), which the verifier walks once and not once a round. Whoever holds
-/// the right reads scratch again after it: the rounds have written to it.
+/// Rounds are calls of one function (bpf_loop, Linux 5.17), which the verifier walks once and not once a round. The caller
+/// lends its right: it has to get scratch again after the loop, whose rounds have written to it.
 #[inline(always)]
 fn repeat<F: Tables, R: Round<F>>(rounds: u32, _right: &mut ScratchRef<'_, F>, found: &mut Allocation) {
     extern "C" fn round<F: Tables, R: Round<F>>(number: u32, found: *mut c_void) -> u64 {

@@ -48,7 +48,7 @@ pub trait Rewrite: Headers {
         destination: Self::Address,
     ) -> Result<(), DropReason>;
 
-    /// Tells a transport checksum that an address of its pseudo header changed.
+    /// Updates a transport checksum for a change of an address of its pseudo header.
     fn update_pseudo_header(
         ctx: &TcContext,
         checksum_offset: u32,
@@ -197,7 +197,7 @@ fn change_word(ctx: &TcContext, sum_offset: u32, offset: u32, old: u16, new: u16
     store(ctx, offset, &new)
 }
 
-/// Tells a transport's checksum of a change (include/uapi/linux/bpf.h, bpf_l4_csum_replace).
+/// Updates a transport's checksum for a change (include/uapi/linux/bpf.h, bpf_l4_csum_replace).
 #[inline(always)]
 pub(super) fn update_checksum(ctx: &TcContext, offset: u32, old: u64, new: u64, flags: u64) -> Result<(), DropReason> {
     ctx.l4_csum_replace(offset as usize, old, new, flags).map_err(|_| DropReason::RewriteFailed)

@@ -144,7 +144,7 @@ impl Rewrite for V6 {
     const ICMP_HAS_PSEUDO_HEADER: bool = true;
 
     /// Bytes 7 to 39 of RFC 8200 section 3: hop limit, source, destination. No checksum in the header makes up for a
-    /// change of it, so what the device has summed up already (CHECKSUM_COMPLETE) is told of each.
+    /// change of it, so what the device has summed up already (CHECKSUM_COMPLETE) has to learn of each.
     #[inline(always)]
     fn write_header(
         ctx: &TcContext,

@@ -73,7 +73,11 @@ impl Rig {
     /// By name, constants included.
     fn maps_of_programs(&self) -> HashMap<String, MapData> {
         let ids = Hook::ALL.into_iter().flat_map(|hook| {
-            self.program(hook).info().and_then(|info| info.map_ids()).expect("the kernel tells").unwrap_or_default()
+            self.program(hook)
+                .info()
+                .and_then(|info| info.map_ids())
+                .expect("the kernel reports it")
+                .unwrap_or_default()
         });
         let open = |id| {
             let name = MapInfo::from_id(id).expect("a map in use").name_as_str().expect("UTF-8").to_owned();
