@@ -16,12 +16,12 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::commands::Faults;
 use crate::config::AgentConfig;
-use crate::events::Refusals;
 use crate::net::{HeldPort, Link, Netlink, NextHop};
 use crate::node;
 use crate::reconcile::Counters;
+use crate::refusals::Refusals;
 use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
-use crate::source::Followed;
+use crate::source::WatchedSource;
 use crate::source::cns::{self, Cns, CnsError};
 use crate::state::{AttachmentRecord, BootStamp, Store, StoreError};
 use crate::times::StepTimes;
@@ -46,7 +46,7 @@ pub struct Agent {
     /// As the source last listed it; [`Agent::pool`] reads it.
     pub(crate) pool: RwLock<Arc<Pool>>,
     /// Where that comes from.
-    pub source: Followed,
+    pub source: WatchedSource,
     /// Gives addresses to attachments, in place of the pool; `None`: the pool does.
     pub cns: Option<Cns>,
     pub netlink: Netlink,

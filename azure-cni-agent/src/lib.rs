@@ -4,18 +4,18 @@
 //! build an `endpoint` with `net` (netlink) and `datapath` (eBPF), out of an address of `ipam`, recorded in `state`.
 
 pub mod agent;
+pub mod background;
 pub mod commands;
 pub mod config;
 pub mod conflist;
 pub mod endpoint;
-pub mod events;
 pub mod findings;
-pub mod host_ports;
+pub mod http;
 pub mod inspect;
-pub mod maintain;
 pub mod net;
 pub mod node;
 pub mod reconcile;
+pub mod refusals;
 pub mod routing;
 pub mod server;
 pub mod source;
@@ -25,3 +25,4 @@ pub mod state;
 pub mod times;
 pub mod turns;
 mod undo;
+mod wall_clock;

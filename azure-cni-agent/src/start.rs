@@ -1,4 +1,4 @@
-//! From a configuration to a running agent: look at the node, load the data path, take over what an earlier agent left.
+//! From a configuration to a running agent: check the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
@@ -11,23 +11,23 @@ use azure_cni_ipam::{Leases, Pool};
 use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
+use crate::background::{sync_endpoints, sync_host_ports};
 use crate::commands::{self, Faults};
-use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
+use crate::config::{self, AgentConfig, AttachMode as ConfiguredMode, PoolSource, TableSizes};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
-use crate::host_ports::follow_host_ports;
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
 use crate::reconcile;
-use crate::routing::{Routing, follow_endpoints};
+use crate::routing::Routing;
 use crate::source::cns::Cns;
-use crate::source::{self, Found};
+use crate::source::{self, InitialPool};
 use crate::spool;
 use crate::state::{SetAside, Store};
 use crate::times::StepTimes;
 use crate::turns::Turns;
 
 impl Agent {
-    /// Fails with what is missing and how to mend it. Changes nothing on the node before all checks have passed.
+    /// Fails with what is missing and how to repair it. Changes nothing on the node before all checks have passed.
     pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         if !nix::unistd::geteuid().is_root() {
             bail!("the agent makes interfaces and loads eBPF programs: run it as root");
@@ -35,14 +35,14 @@ impl Agent {
         let boot_id = boot_time::boot_id().context("reading the boot id")?;
         let netlink = Netlink::here()?;
         let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
-        let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
+        let InitialPool { pool, source } = source::initial_pool(&config, &netlink, &uplink).await?;
         source::report_withheld(&pool.withheld);
         check_node(&config, &netlink, &uplink, &pool).await?;
         let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
         let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
         let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
-        let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
+        let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
         let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
         let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
         leases.set_pool(pool.addresses());
@@ -66,22 +66,22 @@ impl Agent {
             host_ports: Mutex::default(),
             refusals: Mutex::default(),
             reconciled: Mutex::default(),
-            store_problem: set_aside.as_ref().map(reported),
+            store_problem: set_aside.as_ref().map(report_set_aside),
             times: StepTimes::default(),
             ignored: Mutex::default(),
         });
 
         agent.follow_public_addresses();
-        follow_host_ports(&agent).await?;
+        sync_host_ports(&agent).await?;
         agent.restore_released().await?;
         reconcile::at_start(&agent).await?;
-        follow_endpoints(&agent).await?;
+        sync_endpoints(&agent).await?;
         commands::publish_routes(&agent).await?;
         agent.settle_gateway().await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
         }
-        // A spool that cannot be read is looked at again later; nothing that lives depends on it.
+        // The spool is read again later, and nothing that runs depends on it.
         match spool::sweep(&agent).await {
             Ok(0) => {}
             Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
@@ -103,7 +103,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
+    /// The platform's router does not respond to neighbour solicitations for its address, so the kernel must know its MAC.
     pub(crate) async fn settle_gateway(&self) -> anyhow::Result<()> {
         let has_v6 = |pool: &Pool| pool.subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
         let pool = self.pool();
@@ -116,11 +116,11 @@ impl Agent {
     }
 }
 
-/// One sentence for the log and for `status`, until the next start.
-fn reported(aside: &SetAside) -> String {
+/// Logs the problem, and returns it as a sentence that `status` shows until the next start.
+fn report_set_aside(aside: &SetAside) -> String {
     let SetAside { moved_to, problem } = aside;
     let text = format!(
-        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded anew from the kernel",
+        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded again from the kernel",
         moved_to.display()
     );
     tracing::error!("{text}");
@@ -164,14 +164,14 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
         max_flows: sizes.max_flows,
         max_opening: sizes.max_opening,
         attach: match config.datapath.attach {
-            AskedMode::Auto => AttachModes::detect(),
-            AskedMode::Tcx => AttachModes::TCX,
-            AskedMode::Clsact => AttachModes::CLSACT,
+            ConfiguredMode::Auto => AttachModes::detect(),
+            ConfiguredMode::Tcx => AttachModes::TCX,
+            ConfiguredMode::Clsact => AttachModes::CLSACT,
         },
     }
 }
 
-/// Nobody outside of the machine knows its boot id.
+/// Hard to guess for other machines: they do not know the boot id.
 fn seed_of(boot_id: &str) -> u32 {
     let digest = Sha256::digest(boot_id);
     u32::from_ne_bytes([digest[0], digest[1], digest[2], digest[3]])

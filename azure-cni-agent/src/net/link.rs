@@ -6,7 +6,9 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{NetError, Netlink, Netns};
+use super::error::NetError;
+use super::netlink::Netlink;
+use super::netns::Netns;
 
 /// What the kernel reports about an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,10 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{IpVersion, MulticastGroup, new_multicast_connection};
 
+use super::error::NetError;
+use super::netlink::Netlink;
+use super::netns::NetnsError;
 use super::route::plain;
-use super::{NetError, Netlink, NetnsError};
 
 /// A destination and the next hop of a packet for it that leaves by one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

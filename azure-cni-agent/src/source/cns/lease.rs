@@ -41,7 +41,7 @@ pub async fn lease(
 async fn ask(agent: &Agent, cns: &Cns, claim: &Claim, address_request: &AddressRequest) -> Result<Addresses, CnsError> {
     let assigned = cns.client.request(claim, &address_request.addresses).await;
     match &assigned {
-        Ok(_) => agent.source.health().succeeded(crate::source::unix_secs()),
+        Ok(_) => agent.source.health().succeeded(crate::wall_clock::unix_secs()),
         Err(error) => drop(agent.source.health().failed(error.to_string())),
     }
     let assigned = assigned?;
@@ -71,13 +71,13 @@ fn joined(addresses: &[IpAddr]) -> String {
 async fn learn(agent: &Agent, assigned: Assigned) {
     let pool = agent.pool();
     match assigned.host_primary.filter(|host| pool.primaries().alike(*host) != Some(*host)) {
-        None => agent.source.health().follows(),
+        None => agent.source.health().applied(),
         Some(host) => {
             let why = format!(
                 "azure-cns takes {host} for the primary address of uplink {}, and source NAT uses {}",
                 agent.uplink.name, pool.primary
             );
-            if agent.source.health().cannot_follow(why.clone()) {
+            if agent.source.health().cannot_apply(why.clone()) {
                 tracing::error!("{why}");
             }
         }
@@ -113,6 +113,6 @@ impl Agent {
             *pool = std::sync::Arc::new(grown.clone());
             grown
         };
-        self.source.keep(&self.config, &self.uplink, &pool, crate::source::unix_secs());
+        self.source.store_pool(&self.config, &self.uplink, &pool, crate::wall_clock::unix_secs());
     }
 }

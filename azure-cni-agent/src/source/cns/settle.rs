@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_cni_ipam::cns::Claim;
-use azure_cni_ipam::{Looked, Schedule};
+use azure_cni_ipam::{NextAttempt, Schedule};
 
 use super::{Cns, CnsError};
 use crate::agent::Agent;
@@ -16,15 +16,15 @@ pub async fn settle(agent: Arc<Agent>) {
     let [min, max] = [config.refresh_min_secs, config.refresh_max_secs].map(Duration::from_secs);
     let mut schedule = Schedule::new(min, max, agent.now());
     loop {
-        let looked = match deliver_all(&agent, cns).await {
-            Ok(()) => Looked::Quiet,
+        let next = match deliver_all(&agent, cns).await {
+            Ok(()) => NextAttempt::Later,
             Err(error) => {
                 tracing::warn!(%error, "a release is owed to azure-cns; trying again");
                 agent.source.health().failed(error.to_string());
-                Looked::Restless
+                NextAttempt::Soon
             }
         };
-        schedule.looked(looked, agent.now(), fastrand::f64());
+        schedule.attempted(next, agent.now(), fastrand::f64());
         let pause = schedule.due().saturating_sub(agent.now());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -45,7 +45,7 @@ async fn deliver_all(agent: &Agent, cns: &Cns) -> Result<(), CnsError> {
         // Two containers may look the same to the server: what one of them has is not given back for the other.
         if !claims.iter().any(|other| is_shared(agent, claim, other)) {
             cns.client.release(claim).await?;
-            agent.source.health().succeeded(crate::source::unix_secs());
+            agent.source.health().succeeded(crate::wall_clock::unix_secs());
             tracing::info!(attachment = %claim.id, "released at azure-cns");
         }
         cns.claims.remove(&claim.id).await?;
