@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use azure_cni_agent::agent::Agent;
-use azure_cni_agent::config::{AgentConfig, ConfigError, Overrides};
+use azure_cni_agent::config::load::Overrides;
+use azure_cni_agent::config::{AgentConfig, ConfigError};
 use azure_cni_agent::{background, conflist, server};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};

@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::agent::Agent;
 use crate::background::{sync_endpoints, sync_host_ports};
 use crate::commands::{self, Faults};
-use crate::config::{self, AgentConfig, AttachMode as ConfiguredMode, PoolSource, TableSizes};
+use crate::config::check::check_port_range;
+use crate::config::sizes::TableSizes;
+use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::net::{Link, NeighbourEntry, Netlink};
 use crate::node::{self, NodeError};
@@ -128,7 +130,7 @@ fn report_set_aside(aside: &SetAside) -> String {
 }
 
 async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {
-    config::check_port_range(config.snat.port_range, config.snat.node_ports, node::ephemeral_ports()?)?;
+    check_port_range(config.snat.port_range, config.snat.node_ports, node::ephemeral_ports()?)?;
     let dual_stack = pool.is_dual_stack();
     for primary in pool.primaries().iter().filter(|primary| primary.is_ipv4() || dual_stack) {
         node::check_primary(netlink, uplink, primary).await?;
