@@ -4,24 +4,24 @@
 //! build an `endpoint` with `net` (netlink) and `datapath` (eBPF), out of an address of `ipam`, recorded in `state`.
 
 pub mod agent;
-pub mod commands;
+pub mod attachment_locks;
 pub mod config;
 pub mod conflist;
 pub mod endpoint;
 pub mod events;
 pub mod findings;
 pub mod host_ports;
-pub mod inspect;
+pub mod leases;
 pub mod maintain;
 pub mod net;
 pub mod node;
+pub mod operator_queries;
 pub mod reconcile;
+mod release_pending;
 pub mod routing;
 pub mod server;
 pub mod source;
-pub mod spool;
 mod start;
 pub mod state;
-pub mod times;
-pub mod turns;
-mod undo;
+pub mod steps;
+pub mod verbs;

@@ -6,15 +6,14 @@ use std::time::Duration;
 use azure_cni_datapath::{SweepReport, Sweeper};
 
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::events::follow_events;
 use crate::host_ports::follow_host_ports;
 use crate::node;
 use crate::reconcile::keep_in_line;
+use crate::release_pending::release_pending;
 use crate::routing::{follow_endpoints, follow_gateways, follow_masq_dir};
-use crate::source::cns::settle;
 use crate::source::follow_source;
-use crate::spool;
+use crate::verbs::{publish_routes, spool};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -26,7 +25,7 @@ pub async fn maintain(agent: Arc<Agent>) {
         follow_gateways(agent.clone()),
         keep_in_line(agent.clone()),
         follow_source(agent.clone()),
-        settle(agent.clone()),
+        release_pending(agent.clone()),
         follow(agent)
     );
 }

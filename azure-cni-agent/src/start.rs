@@ -1,30 +1,29 @@
 //! From a configuration to a running agent: look at the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use azure_cni_api::boot_time;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_datapath::{AttachModes, Constants, Datapath, Hook, Settings};
-use azure_cni_ipam::{Leases, Pool};
+use azure_cni_ipam::Pool;
 use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
-use crate::commands::{self, Faults};
+use crate::attachment_locks::AttachmentLocks;
 use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
-use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::host_ports::follow_host_ports;
-use crate::net::{Link, NeighbourEntry, Netlink};
+use crate::leases::AddressLeases;
+use crate::leases::cns::Cns;
+use crate::net::{Link, Netlink};
 use crate::node::{self, NodeError};
 use crate::reconcile;
 use crate::routing::{Routing, follow_endpoints};
-use crate::source::cns::Cns;
 use crate::source::{self, Found};
-use crate::spool;
 use crate::state::{SetAside, Store};
-use crate::times::StepTimes;
-use crate::turns::Turns;
+use crate::steps::{Faults, StepLatency};
+use crate::verbs::{self, spool};
 
 impl Agent {
     /// Fails with what is missing and how to mend it. Changes nothing on the node before all checks have passed.
@@ -44,21 +43,20 @@ impl Agent {
         let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
         let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
         let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
-        let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
-        leases.set_pool(pool.addresses());
+        let source = Arc::new(source);
+        let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
+        let cns = (config.pool.source == PoolSource::Cns).then(cns);
         let agent = Arc::new(Agent {
+            leases: AddressLeases::new(&config.pool, pool, cns),
             source,
-            cns: (config.pool.source == PoolSource::Cns).then(|| Cns::new(&config)),
             config,
             uplink,
-            pool: RwLock::new(Arc::new(pool)),
             netlink,
             datapath,
-            turns: Turns::default(),
+            locks: AttachmentLocks::default(),
             faults: Faults::from_environment(),
             boot_id,
             store: Arc::new(store),
-            leases: Mutex::new(leases),
             node_addresses: Mutex::new(node_addresses),
             routing: Mutex::new(routing),
             via_host: Mutex::default(),
@@ -67,17 +65,17 @@ impl Agent {
             refusals: Mutex::default(),
             reconciled: Mutex::default(),
             store_problem: set_aside.as_ref().map(reported),
-            times: StepTimes::default(),
+            latency: StepLatency::default(),
             ignored: Mutex::default(),
         });
 
-        agent.follow_public_addresses();
+        agent.sync_public_addresses();
         follow_host_ports(&agent).await?;
         agent.restore_released().await?;
         reconcile::at_start(&agent).await?;
         follow_endpoints(&agent).await?;
-        commands::publish_routes(&agent).await?;
-        agent.settle_gateway().await?;
+        verbs::publish_routes(&agent).await?;
+        verbs::set_platform_gateway(&agent).await?;
         for hook in Hook::UPLINK {
             agent.datapath.attach(hook, &agent.uplink.name)?;
         }
@@ -93,26 +91,14 @@ impl Agent {
             source = %agent.source.origin,
             primary = %pool.primary,
             primary6 = pool.primary6.map(tracing::field::display),
-            addresses = agent.pool_counts().v4.total,
-            addresses6 = agent.pool_counts().v6.map(|counts| counts.total),
+            addresses = agent.leases.counts().v4.total,
+            addresses6 = agent.leases.counts().v6.map(|counts| counts.total),
             endpoints,
             uplink_by = agent.datapath.modes().uplink.name(),
             pods_by = agent.datapath.modes().endpoints.name(),
             "ready"
         );
         Ok(agent)
-    }
-
-    /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
-    pub(crate) async fn settle_gateway(&self) -> anyhow::Result<()> {
-        let has_v6 = |pool: &Pool| pool.subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
-        let pool = self.pool();
-        if pool.is_dual_stack() || (self.cns.is_some() && has_v6(&pool)) {
-            let interface = self.uplink.index;
-            let gateway = NeighbourEntry { address: GATEWAY6.into(), mac: PLATFORM_GATEWAY_MAC, interface };
-            self.netlink.replace_neighbour(gateway).await?;
-        }
-        Ok(())
     }
 }
 

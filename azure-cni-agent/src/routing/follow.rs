@@ -7,8 +7,8 @@ use azure_cni_datapath::{DatapathError, Endpoint};
 
 use super::{Looked, Snapshot};
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::state::AttachmentRecord;
+use crate::verbs::publish_routes;
 
 /// Looks at `masq_dir`, and publishes what has changed there.
 pub async fn follow_masq_dir(agent: &Agent) -> anyhow::Result<()> {
@@ -42,7 +42,7 @@ pub async fn follow_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
         if outdated(agent, &record)?.is_empty() {
             continue;
         }
-        let _turn = agent.turns.wait_for(&record.id).await;
+        let _lock = agent.locks.lock(&record.id).await;
         // The pod may have ended meanwhile.
         let id = record.id.clone();
         let Some(record) = agent.with_store(move |store| store.get(&id)).await? else { continue };
@@ -59,7 +59,7 @@ fn outdated(agent: &Agent, record: &AttachmentRecord) -> Result<Vec<(IpAddr, End
     let mut outdated = Vec::new();
     for address in &record.addresses {
         let Some(known) = agent.datapath.tables().endpoint(*address)? else { continue };
-        let wanted = agent.endpoint(*address, known.ifindex, record.keep_source);
+        let wanted = agent.endpoint_entry(*address, known.ifindex, record.keep_source);
         if wanted != known {
             outdated.push((*address, wanted));
         }

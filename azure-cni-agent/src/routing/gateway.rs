@@ -12,8 +12,8 @@ use futures::StreamExt;
 use ipnet::IpNet;
 
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::net::{Netlink, NextHop, Via};
+use crate::verbs::publish_routes;
 
 /// `hops`: of the uplink, IPv4 then IPv6; `None` where they depend on more than the destination. `apart`: prefixes that are
 /// not the Internet.

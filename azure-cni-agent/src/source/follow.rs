@@ -1,16 +1,16 @@
 //! Follows the source in the background: what it lists becomes the pool, and routes and endpoints come along.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_cni_ipam::{Change, Looked, Pool, Schedule};
 
 use super::{SourceError, ask};
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::config::PoolSource;
 use crate::routing::follow_endpoints;
+use crate::verbs::{publish_routes, set_platform_gateway};
 
 /// How many addresses a line of the log names.
 const NAMED: usize = 16;
@@ -91,12 +91,13 @@ async fn take(agent: &Arc<Agent>, listed: Pool) -> Looked {
     if changed {
         replace(agent, listed, &change).await;
     }
-    if changed || agent.is_out_of_addresses() { Looked::Restless } else { Looked::Quiet }
+    if changed || agent.leases.is_exhausted() { Looked::Restless } else { Looked::Quiet }
 }
 
 async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
     let withheld = listed.withheld.clone();
-    agent.replace_pool(listed);
+    agent.leases.replace_pool(listed);
+    agent.sync_public_addresses();
     agent.source.health().changes += 1;
     tracing::info!(
         source = %agent.source.origin,
@@ -111,7 +112,7 @@ async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
         report("publishing routes", publish_routes(agent).await.map_err(Into::into));
     }
     if change.became_dual_stack {
-        report("making the platform's gateway a neighbour", agent.settle_gateway().await);
+        report("making the platform's gateway a neighbour", set_platform_gateway(agent).await.map_err(Into::into));
     }
     if change.public {
         report("following the egress of endpoints", follow_endpoints(agent).await);
@@ -131,14 +132,4 @@ fn joined(addresses: impl Iterator<Item = IpAddr>) -> String {
         named.push("...".to_owned());
     }
     named.join(" ")
-}
-
-impl Agent {
-    /// From the next lease on, pods get what this pool lists; what they hold stays theirs.
-    pub(crate) fn replace_pool(&self, pool: Pool) {
-        let addresses: Vec<IpAddr> = pool.addresses().collect();
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pool);
-        self.set_leasable(addresses);
-        self.follow_public_addresses();
-    }
 }

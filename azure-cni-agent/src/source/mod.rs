@@ -13,8 +13,6 @@ mod known;
 mod retry;
 mod start;
 
-pub mod cns;
-
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
