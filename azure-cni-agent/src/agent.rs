@@ -13,11 +13,11 @@ use azure_cni_ipam::Pool;
 
 use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
-use crate::events::Refusals;
 use crate::leases::AddressLeases;
 use crate::net::{HeldPort, Link, Netlink};
+use crate::refusals::Refusals;
 use crate::routing::Routing;
-use crate::source::Followed;
+use crate::source::WatchedSource;
 use crate::state::{AttachmentRecord, BootStamp, Store, StoreError};
 use crate::steps::{Faults, StepLatency};
 
@@ -31,7 +31,7 @@ pub struct Agent {
     pub uplink: Link,
     pub leases: AddressLeases,
     /// Where the pool comes from.
-    pub source: Arc<Followed>,
+    pub source: Arc<WatchedSource>,
     pub netlink: Netlink,
     pub datapath: Datapath,
     pub locks: AttachmentLocks,

@@ -9,7 +9,7 @@ use azure_cni_ipam::Counts;
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::{findings, source};
+use crate::{findings, wall_clock};
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.leases.counts();
@@ -53,7 +53,7 @@ fn reconciled(agent: &Agent) -> BTreeMap<String, u64> {
 
 /// How the pool's source does, and what of it needs an operator.
 fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
-    let now = source::unix_secs();
+    let now = wall_clock::unix_secs();
     let health = agent.source.health();
     let status = SourceStatus {
         kind: agent.source.origin.source.name().to_owned(),
@@ -61,7 +61,7 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
         confirmed_secs_ago: health.age_secs(now),
         stale: health.is_stale(),
         last_error: health.last_error().map(str::to_owned),
-        looks: health.looks,
+        looks: health.polls,
         failures: health.failures,
         changes: health.changes,
     };

@@ -1,4 +1,4 @@
-//! From a configuration to a running agent: look at the node, load the data path, take over what an earlier agent left.
+//! From a configuration to a running agent: check the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -12,101 +12,99 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::attachment_locks::AttachmentLocks;
-use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
-use crate::host_ports::follow_host_ports;
+use crate::background::{sync_endpoints, sync_host_ports};
+use crate::config::{self, AgentConfig, AttachMode as ConfiguredMode, PoolSource, TableSizes};
 use crate::leases::AddressLeases;
 use crate::leases::cns::Cns;
 use crate::net::{Link, Netlink};
 use crate::node::{self, NodeError};
 use crate::reconcile;
-use crate::routing::{Routing, follow_endpoints};
-use crate::source::{self, Found};
+use crate::routing::Routing;
+use crate::source::{self, InitialPool};
 use crate::state::{SetAside, Store};
 use crate::steps::{Faults, StepLatency};
 use crate::verbs::{self, spool};
 
-impl Agent {
-    /// Fails with what is missing and how to mend it. Changes nothing on the node before all checks have passed.
-    pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
-        if !nix::unistd::geteuid().is_root() {
-            bail!("the agent makes interfaces and loads eBPF programs: run it as root");
-        }
-        let boot_id = boot_time::boot_id().context("reading the boot id")?;
-        let netlink = Netlink::here()?;
-        let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
-        let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
-        source::report_withheld(&pool.withheld);
-        check_node(&config, &netlink, &uplink, &pool).await?;
-        let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
-        let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
-
-        let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
-        let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
-        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
-        let source = Arc::new(source);
-        let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
-        let cns = (config.pool.source == PoolSource::Cns).then(cns);
-        let agent = Arc::new(Agent {
-            leases: AddressLeases::new(&config.pool, pool, cns),
-            source,
-            config,
-            uplink,
-            netlink,
-            datapath,
-            locks: AttachmentLocks::default(),
-            faults: Faults::from_environment(),
-            boot_id,
-            store: Arc::new(store),
-            node_addresses: Mutex::new(node_addresses),
-            routing: Mutex::new(routing),
-            via_host: Mutex::default(),
-            publishing: tokio::sync::Mutex::default(),
-            host_ports: Mutex::default(),
-            refusals: Mutex::default(),
-            reconciled: Mutex::default(),
-            store_problem: set_aside.as_ref().map(reported),
-            latency: StepLatency::default(),
-            ignored: Mutex::default(),
-        });
-
-        agent.sync_public_addresses();
-        follow_host_ports(&agent).await?;
-        agent.restore_released().await?;
-        reconcile::at_start(&agent).await?;
-        follow_endpoints(&agent).await?;
-        verbs::publish_routes(&agent).await?;
-        verbs::set_platform_gateway(&agent).await?;
-        for hook in Hook::UPLINK {
-            agent.datapath.attach(hook, &agent.uplink.name)?;
-        }
-        // A spool that cannot be read is looked at again later; nothing that lives depends on it.
-        match spool::sweep(&agent).await {
-            Ok(0) => {}
-            Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
-            Err(error) => tracing::error!(%error, "the spool cannot be read"),
-        }
-        let (pool, endpoints) = (agent.pool(), agent.records().await?.len());
-        tracing::info!(
-            uplink = agent.uplink.name,
-            source = %agent.source.origin,
-            primary = %pool.primary,
-            primary6 = pool.primary6.map(tracing::field::display),
-            addresses = agent.leases.counts().v4.total,
-            addresses6 = agent.leases.counts().v6.map(|counts| counts.total),
-            endpoints,
-            uplink_by = agent.datapath.modes().uplink.name(),
-            pods_by = agent.datapath.modes().endpoints.name(),
-            "ready"
-        );
-        Ok(agent)
+/// Fails with what is missing and how to repair it. Changes nothing on the node before all checks have passed.
+pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the agent makes interfaces and loads eBPF programs: run it as root");
     }
+    let boot_id = boot_time::boot_id().context("reading the boot id")?;
+    let netlink = Netlink::here()?;
+    let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
+    let InitialPool { pool, source } = source::initial_pool(&config, &netlink, &uplink).await?;
+    source::report_withheld(&pool.withheld);
+    check_node(&config, &netlink, &uplink, &pool).await?;
+    let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
+    let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
+
+    let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
+    let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
+    let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
+    let source = Arc::new(source);
+    let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
+    let cns = (config.pool.source == PoolSource::Cns).then(cns);
+    let agent = Arc::new(Agent {
+        leases: AddressLeases::new(&config.pool, pool, cns),
+        source,
+        config,
+        uplink,
+        netlink,
+        datapath,
+        locks: AttachmentLocks::default(),
+        faults: Faults::from_environment(),
+        boot_id,
+        store: Arc::new(store),
+        node_addresses: Mutex::new(node_addresses),
+        routing: Mutex::new(routing),
+        via_host: Mutex::default(),
+        publishing: tokio::sync::Mutex::default(),
+        host_ports: Mutex::default(),
+        refusals: Mutex::default(),
+        reconciled: Mutex::default(),
+        store_problem: set_aside.as_ref().map(report_set_aside),
+        latency: StepLatency::default(),
+        ignored: Mutex::default(),
+    });
+
+    agent.sync_public_addresses();
+    sync_host_ports(&agent).await?;
+    agent.restore_released().await?;
+    reconcile::at_start(&agent).await?;
+    sync_endpoints(&agent).await?;
+    verbs::publish_routes(&agent).await?;
+    verbs::set_platform_gateway(&agent).await?;
+    for hook in Hook::UPLINK {
+        agent.datapath.attach(hook, &agent.uplink.name)?;
+    }
+    // The spool is read again later, and nothing that runs depends on it.
+    match spool::sweep(&agent).await {
+        Ok(0) => {}
+        Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
+        Err(error) => tracing::error!(%error, "the spool cannot be read"),
+    }
+    let (pool, endpoints) = (agent.pool(), agent.records().await?.len());
+    tracing::info!(
+        uplink = agent.uplink.name,
+        source = %agent.source.origin,
+        primary = %pool.primary,
+        primary6 = pool.primary6.map(tracing::field::display),
+        addresses = agent.leases.counts().v4.total,
+        addresses6 = agent.leases.counts().v6.map(|counts| counts.total),
+        endpoints,
+        uplink_by = agent.datapath.modes().uplink.name(),
+        pods_by = agent.datapath.modes().endpoints.name(),
+        "ready"
+    );
+    Ok(agent)
 }
 
-/// One sentence for the log and for `status`, until the next start.
-fn reported(aside: &SetAside) -> String {
+/// Logs the problem, and returns it as a sentence that `status` shows until the next start.
+fn report_set_aside(aside: &SetAside) -> String {
     let SetAside { moved_to, problem } = aside;
     let text = format!(
-        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded anew from the kernel",
+        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded again from the kernel",
         moved_to.display()
     );
     tracing::error!("{text}");
@@ -150,14 +148,14 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
         max_flows: sizes.max_flows,
         max_opening: sizes.max_opening,
         attach: match config.datapath.attach {
-            AskedMode::Auto => AttachModes::detect(),
-            AskedMode::Tcx => AttachModes::TCX,
-            AskedMode::Clsact => AttachModes::CLSACT,
+            ConfiguredMode::Auto => AttachModes::detect(),
+            ConfiguredMode::Tcx => AttachModes::TCX,
+            ConfiguredMode::Clsact => AttachModes::CLSACT,
         },
     }
 }
 
-/// Nobody outside of the machine knows its boot id.
+/// Hard to guess for other machines: they do not know the boot id.
 fn seed_of(boot_id: &str) -> u32 {
     let digest = Sha256::digest(boot_id);
     u32::from_ne_bytes([digest[0], digest[1], digest[2], digest[3]])

@@ -28,9 +28,9 @@ use crate::endpoint::{Endpoint, addresses_of, gateway_for};
 use crate::findings::{self, Finding};
 use crate::leases::{Leased, NotLeased};
 use crate::net::{Netns, RouteEntry};
-use crate::source::unix_secs;
 use crate::state::AttachmentRecord;
 use crate::steps::Step;
+use crate::wall_clock::unix_secs;
 
 /// Attaches a pod. For an attachment that stands, the same call gives the same result.
 pub async fn add(
@@ -185,7 +185,7 @@ async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
 /// azure-cns gave an address of a subnet that was not known. A failure is logged: the lease stands, and routes are
 /// published again with the next change.
 async fn publish_new_subnets(agent: &Agent, has_v6: bool) {
-    agent.source.keep(&agent.config, &agent.uplink, &agent.pool(), unix_secs());
+    agent.source.store_pool(&agent.config, &agent.uplink, &agent.pool(), unix_secs());
     if let Err(error) = publish_routes(agent).await {
         tracing::error!(%error, "publishing routes after azure-cns gave an address of another subnet");
     }

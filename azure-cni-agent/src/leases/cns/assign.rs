@@ -13,14 +13,15 @@ use super::claims::Claims;
 use super::client::CnsClient;
 use super::error::CnsError;
 use crate::config::AgentConfig;
-use crate::source::{Followed, unix_secs};
+use crate::source::WatchedSource;
+use crate::wall_clock::unix_secs;
 
 #[derive(Debug)]
 pub struct Cns {
     client: CnsClient,
     claims: Claims,
     /// Where operators see how the server does.
-    source: Arc<Followed>,
+    source: Arc<WatchedSource>,
     uplink: String,
     /// A release may be pending.
     pending: Notify,
@@ -28,7 +29,7 @@ pub struct Cns {
 
 impl Cns {
     /// `uplink`: the name of the interface whose primary address source NAT uses.
-    pub fn new(config: &AgentConfig, source: Arc<Followed>, uplink: String) -> Self {
+    pub fn new(config: &AgentConfig, source: Arc<WatchedSource>, uplink: String) -> Self {
         let claims = Claims::in_dir(config.state_dir.join("cns"));
         Self { client: CnsClient::new(&config.pool), claims, source, uplink, pending: Notify::new() }
     }
@@ -72,13 +73,13 @@ impl Cns {
     pub fn compare_primary(&self, host_primary: Option<IpAddr>, pool: &Pool) {
         let primaries = pool.primaries();
         let Some(host) = host_primary.filter(|host| primaries.same_family(*host) != Some(*host)) else {
-            return self.source.health().follows();
+            return self.source.health().applied();
         };
         let why = format!(
             "azure-cns takes {host} for the primary address of uplink {}, and source NAT uses {}",
             self.uplink, pool.primary
         );
-        if self.source.health().cannot_follow(why.clone()) {
+        if self.source.health().cannot_apply(why.clone()) {
             tracing::error!("{why}");
         }
     }

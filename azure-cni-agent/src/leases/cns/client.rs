@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::CnsError;
 use crate::config::{HttpUrl, PoolConfig};
-use crate::source::Client;
+use crate::http::Client;
 
 #[derive(Debug)]
 pub struct CnsClient {

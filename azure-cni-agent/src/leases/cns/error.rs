@@ -3,7 +3,7 @@
 use azure_cni_ipam::LeasesRestoreError;
 use azure_cni_ipam::cns::CnsAnswerError;
 
-use crate::source::HttpError;
+use crate::http::HttpError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CnsError {

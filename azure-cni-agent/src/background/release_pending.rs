@@ -3,27 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_cni_ipam::{Looked, Schedule};
+use azure_cni_ipam::{NextAttempt, Schedule};
 
 use crate::agent::Agent;
 use crate::leases::deliver_releases;
 
 /// Runs until the agent ends.
-pub async fn release_pending(agent: Arc<Agent>) {
+pub(super) async fn release_pending(agent: Arc<Agent>) {
     let Some(cns) = agent.leases.cns() else { return };
     let config = &agent.config.pool;
     let [min, max] = [config.refresh_min_secs, config.refresh_max_secs].map(Duration::from_secs);
     let mut schedule = Schedule::new(min, max, agent.now());
     loop {
-        let looked = match deliver_releases(&agent.leases, &agent.locks).await {
-            Ok(()) => Looked::Quiet,
+        let next = match deliver_releases(&agent.leases, &agent.locks).await {
+            Ok(()) => NextAttempt::Later,
             Err(error) => {
                 tracing::warn!(%error, "a release at azure-cns is pending; trying again");
                 cns.failed(&error);
-                Looked::Restless
+                NextAttempt::Soon
             }
         };
-        schedule.looked(looked, agent.now(), fastrand::f64());
+        schedule.attempted(next, agent.now(), fastrand::f64());
         let pause = schedule.due().saturating_sub(agent.now());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -1,32 +1,32 @@
-//! Takes what the data path reports, and names the pod.
+//! Reads the refused flows that the data path reports, and finds the pod of each.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_datapath::Event;
 
-use super::Refusal;
 use crate::agent::Agent;
+use crate::refusals::Refusal;
+use crate::wall_clock::unix_ms;
 
-/// How long names are taken from the last look at the records: a table that is full reports many flows at once.
-const NAMES_AGE: Duration = Duration::from_secs(1);
+/// How long the names that were read from the records are used: a full table reports many flows at once.
+const MAX_NAMES_AGE: Duration = Duration::from_secs(1);
 
 /// Runs until the agent ends.
-pub async fn follow_events(agent: Arc<Agent>) {
+pub(super) async fn watch_refusals(agent: Arc<Agent>) {
     let mut source = match agent.datapath.events() {
         Ok(source) => source,
-        Err(error) => return tracing::error!(%error, "refused flows cannot be told, only counted"),
+        Err(error) => return tracing::error!(%error, "refused flows are counted only: their events cannot be read"),
     };
     let mut names = Names::default();
     loop {
         let event = source.next().await;
         let pod = names.of(&agent, event.source).await;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut refusals = agent.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.take(refusal(event, pod), agent.now(), now.as_millis() as u64);
+        refusals.add(refusal(event, pod), agent.now(), unix_ms());
     }
 }
 
@@ -44,25 +44,25 @@ fn refusal(event: Event, pod: Option<AttachmentId>) -> Refusal {
 /// Which attachment has which address.
 #[derive(Default)]
 struct Names {
-    known: HashMap<IpAddr, AttachmentId>,
-    read: Option<Instant>,
+    by_address: HashMap<IpAddr, AttachmentId>,
+    read_at: Option<Instant>,
 }
 
 impl Names {
     async fn of(&mut self, agent: &Agent, address: IpAddr) -> Option<AttachmentId> {
-        if self.read.is_none_or(|read| read.elapsed() > NAMES_AGE) {
+        if self.read_at.is_none_or(|read_at| read_at.elapsed() > MAX_NAMES_AGE) {
             match agent.records().await {
                 Ok(records) => {
                     let named = |id: AttachmentId| move |address| (address, id.clone());
-                    self.known = records
+                    self.by_address = records
                         .into_iter()
                         .flat_map(|record| record.addresses.into_iter().map(named(record.id)))
                         .collect();
                 }
-                Err(error) => tracing::warn!(%error, "naming the pods of refused flows"),
+                Err(error) => tracing::warn!(%error, "reading the records to name the pods of refused flows"),
             }
-            self.read = Some(Instant::now());
+            self.read_at = Some(Instant::now());
         }
-        self.known.get(&address).cloned()
+        self.by_address.get(&address).cloned()
     }
 }

@@ -1,26 +1,27 @@
-//! Follows the source in the background: what it lists becomes the pool, and routes and endpoints come along.
+//! Polls the source: what it lists becomes the pool, and then routes and endpoints are updated.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_cni_ipam::{Change, Looked, Pool, Schedule};
+use azure_cni_ipam::{Change, NextAttempt, Pool, Schedule};
 
-use super::{SourceError, ask};
+use super::sync_endpoints::sync_endpoints;
 use crate::agent::Agent;
 use crate::config::PoolSource;
-use crate::routing::follow_endpoints;
+use crate::source::{SourceError, fetch_pool, report_withheld};
 use crate::verbs::{publish_routes, set_platform_gateway};
+use crate::wall_clock::unix_secs;
 
 /// How many addresses a line of the log names.
-const NAMED: usize = 16;
+const MAX_LOGGED: usize = 16;
 
 /// Runs until the agent ends.
-pub async fn follow_source(agent: Arc<Agent>) {
+pub(super) async fn poll_source(agent: Arc<Agent>) {
     let (mut schedule, chance) = match agent.config.pool.source {
-        // It lists nothing that could be followed.
+        // azure-cns lists no addresses: it gives each attachment its own.
         PoolSource::Cns => return,
-        // Reading a file costs nothing, and whoever edits one wants to see it work.
+        // Reading a file costs nothing, and an operator who edits it wants to see the effect soon.
         PoolSource::File => (schedule(&agent, agent.config.pool.refresh_min_secs), false),
         PoolSource::WireServer | PoolSource::Imds => (schedule(&agent, agent.config.pool.refresh_max_secs), true),
     };
@@ -28,13 +29,13 @@ pub async fn follow_source(agent: Arc<Agent>) {
         let pause = schedule.due().saturating_sub(agent.now());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = agent.source.needed.notified() => {
+            () = agent.source.hurried() => {
                 schedule.hurry();
                 continue;
             }
         }
-        let looked = look(&agent).await;
-        schedule.looked(looked, agent.now(), if chance { fastrand::f64() } else { 0.0 });
+        let next = sync_pool(&agent).await;
+        schedule.attempted(next, agent.now(), if chance { fastrand::f64() } else { 0.0 });
     }
 }
 
@@ -43,58 +44,58 @@ fn schedule(agent: &Agent, max_secs: u64) -> Schedule {
     Schedule::new(min, Duration::from_secs(max_secs), agent.now())
 }
 
-async fn look(agent: &Arc<Agent>) -> Looked {
-    match ask(&agent.config.pool, &agent.uplink).await {
-        Ok(listed) => take(agent, listed).await,
+async fn sync_pool(agent: &Arc<Agent>) -> NextAttempt {
+    match fetch_pool(&agent.config.pool, &agent.uplink).await {
+        Ok(listed) => apply(agent, listed).await,
         Err(error) => {
-            failed(agent, &error);
-            Looked::Restless
+            report_failure(agent, &error);
+            NextAttempt::Soon
         }
     }
 }
 
-fn failed(agent: &Agent, error: &SourceError) {
+fn report_failure(agent: &Agent, error: &SourceError) {
     if agent.source.health().failed(error.to_string()) {
-        tracing::warn!(%error, "the known addresses stay in use");
+        tracing::warn!(%error, "the last confirmed addresses stay in use");
     } else {
-        tracing::debug!(%error, "the known addresses stay in use, still");
+        tracing::debug!(%error, "the last confirmed addresses stay in use, still");
     }
 }
 
-async fn take(agent: &Arc<Agent>, listed: Pool) -> Looked {
-    let (known, now) = (agent.pool(), super::unix_secs());
-    if listed.primaries() != known.primaries() {
-        // What the programs were loaded with: neither translation nor the check of the node holds for another.
+async fn apply(agent: &Arc<Agent>, listed: Pool) -> NextAttempt {
+    let (current, now) = (agent.pool(), unix_secs());
+    if listed.primaries() != current.primaries() {
+        // The programs were loaded with the primary addresses, and the node was checked for them.
         let why = format!(
-            "{} lists other primary addresses for uplink {} ({}) than the agent was started with ({}); the known pool \
-             stays in use until the agent is restarted",
+            "{} lists other primary addresses for uplink {} ({}) than the agent was started with ({}); the pool in \
+             use stays until the agent is restarted",
             agent.source.origin,
             agent.uplink.name,
             joined(listed.primaries().iter()),
-            joined(known.primaries().iter()),
+            joined(current.primaries().iter()),
         );
-        if agent.source.health().cannot_follow(why.clone()) {
+        if agent.source.health().cannot_apply(why.clone()) {
             tracing::error!("{why}");
         }
-        return Looked::Quiet;
+        return NextAttempt::Later;
     }
     {
         let mut health = agent.source.health();
         health.succeeded(now);
-        health.follows();
+        health.applied();
     }
-    let change = Change::between(&known, &listed);
-    let changed = listed != *known;
-    if changed || agent.source.is_kept_too_long(now) {
-        agent.source.keep(&agent.config, &agent.uplink, &listed, now);
+    let change = Change::between(&current, &listed);
+    let changed = listed != *current;
+    if changed || agent.source.stored_pool_is_old(now) {
+        agent.source.store_pool(&agent.config, &agent.uplink, &listed, now);
     }
     if changed {
-        replace(agent, listed, &change).await;
+        replace_pool(agent, listed, &change).await;
     }
-    if changed || agent.leases.is_exhausted() { Looked::Restless } else { Looked::Quiet }
+    if changed || agent.leases.is_exhausted() { NextAttempt::Soon } else { NextAttempt::Later }
 }
 
-async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
+async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
     let withheld = listed.withheld.clone();
     agent.leases.replace_pool(listed);
     agent.sync_public_addresses();
@@ -107,7 +108,7 @@ async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
         lost = joined(change.gone.iter().copied()),
         "the pool has changed"
     );
-    super::report_withheld(&withheld);
+    report_withheld(&withheld);
     if change.subnets {
         report("publishing routes", publish_routes(agent).await.map_err(Into::into));
     }
@@ -115,7 +116,7 @@ async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
         report("making the platform's gateway a neighbour", set_platform_gateway(agent).await.map_err(Into::into));
     }
     if change.public {
-        report("following the egress of endpoints", follow_endpoints(agent).await);
+        report("syncing the egress of endpoints", sync_endpoints(agent).await);
     }
 }
 
@@ -127,7 +128,7 @@ fn report(what: &'static str, result: anyhow::Result<()>) {
 
 fn joined(addresses: impl Iterator<Item = IpAddr>) -> String {
     let mut addresses = addresses.map(|address| address.to_string());
-    let mut named: Vec<_> = addresses.by_ref().take(NAMED).collect();
+    let mut named: Vec<_> = addresses.by_ref().take(MAX_LOGGED).collect();
     if addresses.next().is_some() {
         named.push("...".to_owned());
     }

@@ -1,47 +1,48 @@
-//! The refusals of late, equal ones as one with a count. Bounded: the one not seen for longest is forgotten.
+//! The last refusals, equal ones as one entry with a count. Bounded: the entry that has not recurred for longest makes room.
 
 use std::collections::HashMap;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
-const KEPT: usize = 1000;
+const MAX_ENTRIES: usize = 1000;
 
-/// When a refusal was seen, and how often.
+/// When a refusal has occurred, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct Occurrences {
     /// Milliseconds since 1970.
     pub first_unix_ms: u64,
     pub last_unix_ms: u64,
     pub count: u64,
-    /// Puts them in order whatever the clock does.
-    turn: u64,
+    /// Orders the entries, even if the clock is set back.
+    sequence: u64,
 }
 
 #[derive(Default)]
 pub struct Recent {
-    seen: HashMap<Refusal, Seen>,
-    turn: u64,
+    entries: HashMap<Refusal, Occurrences>,
+    sequence: u64,
 }
 
 impl Recent {
     pub(super) fn add(&mut self, refusal: Refusal, unix_ms: u64) {
-        self.turn += 1;
-        let turn = self.turn;
-        if let Some(seen) = self.seen.get_mut(&refusal) {
-            *seen = Seen { last_unix_ms: unix_ms, count: seen.count + 1, turn, ..*seen };
+        self.sequence += 1;
+        let sequence = self.sequence;
+        if let Some(entry) = self.entries.get_mut(&refusal) {
+            *entry = Occurrences { last_unix_ms: unix_ms, count: entry.count + 1, sequence, ..*entry };
             return;
         }
-        if self.seen.len() >= KEPT {
-            let oldest = self.seen.iter().min_by_key(|(_, seen)| seen.turn).map(|(refusal, _)| refusal.clone());
-            oldest.map(|oldest| self.seen.remove(&oldest));
+        if self.entries.len() >= MAX_ENTRIES {
+            let oldest =
+                self.entries.iter().min_by_key(|(_, entry)| entry.sequence).map(|(refusal, _)| refusal.clone());
+            oldest.map(|oldest| self.entries.remove(&oldest));
         }
-        self.seen.insert(refusal, Seen { first_unix_ms: unix_ms, last_unix_ms: unix_ms, count: 1, turn });
+        self.entries.insert(refusal, Occurrences { first_unix_ms: unix_ms, last_unix_ms: unix_ms, count: 1, sequence });
     }
 
     /// The oldest first.
-    pub(super) fn list(&self) -> Vec<(Refusal, Seen)> {
-        let mut list: Vec<_> = self.seen.iter().map(|(refusal, seen)| (refusal.clone(), *seen)).collect();
-        list.sort_by_key(|(_, seen)| seen.turn);
+    pub(super) fn list(&self) -> Vec<(Refusal, Occurrences)> {
+        let mut list: Vec<_> = self.entries.iter().map(|(refusal, entry)| (refusal.clone(), *entry)).collect();
+        list.sort_by_key(|(_, entry)| entry.sequence);
         list
     }
 }
@@ -81,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn the_one_not_seen_for_longest_makes_room() {
+    fn the_refusal_that_has_not_recurred_for_longest_makes_room() {
         let mut recent = Recent::default();
-        (0..KEPT as u32).for_each(|n| recent.add(refusal(n), 0));
+        (0..MAX_ENTRIES as u32).for_each(|n| recent.add(refusal(n), 0));
         recent.add(refusal(0), 0);
         recent.add(refusal(u32::MAX), 0);
         let list = recent.list();
-        assert_eq!(list.len(), KEPT);
+        assert_eq!(list.len(), MAX_ENTRIES);
         let has = |n| list.iter().any(|(seen, _)| *seen == refusal(n));
         assert_eq!((has(0), has(1), has(2), has(u32::MAX)), (true, false, true, true));
     }

@@ -1,4 +1,4 @@
-//! Why a request had no answer that can be used. None names the URL: whoever asked knows it.
+//! Why a request has no usable response. No variant names the URL: the caller knows it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,22 +14,22 @@ pub enum HttpError {
     #[error("no connection within {} s", .limit.as_secs())]
     Unreachable { limit: Duration },
     /// A retry may help.
-    #[error("no complete answer within {} s", .limit.as_secs())]
+    #[error("no complete response within {} s", .limit.as_secs())]
     Slow { limit: Duration },
-    /// The answer breaks off, or is not HTTP. A retry may help.
-    #[error("the answer is incomplete or not HTTP: {}", with_causes(.0))]
+    /// The response ends early, or is not HTTP. A retry may help.
+    #[error("the response is incomplete or not HTTP: {}", with_causes(.0))]
     Broken(#[from] hyper::Error),
     /// A retry helps for 408, 410, 429 and 5xx only.
-    #[error("the answer has status {0}")]
+    #[error("the response has status {0}")]
     Status(StatusCode),
-    /// A retry does not help: the URL has to be the one that answers.
-    #[error("the answer has status {status}, and redirects are not followed (to {location:?})")]
+    /// A retry does not help: configure the URL that the redirect leads to.
+    #[error("the response has status {status}, and redirects are not followed (to {location:?})")]
     Redirect { status: StatusCode, location: String },
     /// A retry does not help.
-    #[error("the answer is longer than {max_bytes} bytes")]
+    #[error("the response is longer than {max_bytes} bytes")]
     TooLarge { max_bytes: usize },
     /// A retry does not help.
-    #[error("the answer is not text in UTF-8")]
+    #[error("the response is not text in UTF-8")]
     NotText,
     /// A retry does not help.
     #[error("not a request: {0}")]
@@ -37,8 +37,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the same request may have an answer a moment later.
-    pub fn is_passing(&self) -> bool {
+    /// Whether the same request may succeed a moment later.
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Unreachable { .. } | Self::Slow { .. } | Self::Broken(_) => true,
             // 410: instance metadata that is being updated (Azure, "Errors and debugging").

@@ -1,4 +1,5 @@
-//! How often refusals are logged: one per pod, destination and reason in ten seconds, with the number of those left out.
+//! The rate limit of the log: one line for a pod, destination and reason in ten seconds, with the number of refusals that
+//! were left out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use azure_cni_common::drop_reason::DropReason;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -18,7 +19,7 @@ type Key = (IpAddr, IpAddr, DropReason);
 #[derive(Default)]
 pub(super) struct RateLimit {
     logged: HashMap<Key, Logged>,
-    /// Of keys for which there was no room.
+    /// Refusals left out whose keys had no room.
     suppressed_elsewhere: u64,
 }
 
@@ -28,7 +29,7 @@ struct Logged {
 }
 
 impl RateLimit {
-    /// `Some` if the refusal is to be logged: how many were not since the last line about the same, or about none.
+    /// `Some` if the caller should log the refusal, with the number of those left out since the last line for this key.
     pub(super) fn admit(&mut self, refusal: &Refusal, now: Duration) -> Option<u64> {
         let key = (refusal.source, refusal.destination, refusal.reason);
         if let Some(logged) = self.logged.get_mut(&key) {
@@ -79,7 +80,7 @@ mod tests {
     const PORTS: DropReason = DropReason::NatPortsExhausted;
 
     #[test]
-    fn one_line_in_ten_seconds_per_pod_destination_and_reason_tells_how_many_were_left_out() {
+    fn one_line_in_ten_seconds_per_pod_destination_and_reason_says_how_many_were_left_out() {
         let mut limit = RateLimit::default();
         let mut at = |ms, source, destination, reason| {
             limit.admit(&refusal(source, destination, reason), Duration::from_millis(ms))
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_of_many_destinations_takes_bounded_memory_and_no_refusal_goes_untold() {
+    fn a_scan_of_many_destinations_takes_bounded_memory_and_every_refusal_is_counted() {
         let mut limit = RateLimit::default();
         let logged = (0..5000).filter(|n| limit.admit(&refusal(5, *n, FULL), Duration::ZERO).is_some()).count();
         assert_eq!((logged, limit.logged.len()), (MAX_KEYS, MAX_KEYS));
@@ -111,15 +112,15 @@ mod tests {
             steps in proptest::collection::vec((0u8..3, 0u32..4, 0u64..6_000), 1..200)
         ) {
             let mut limit = RateLimit::default();
-            let (mut now, mut told) = (0, 0);
+            let (mut now, mut reported) = (0, 0);
             for (source, destination, pause) in &steps {
                 now += pause;
                 if let Some(suppressed) = limit.admit(&refusal(*source, *destination, FULL), Duration::from_millis(now)) {
-                    told += 1 + suppressed;
+                    reported += 1 + suppressed;
                 }
             }
             let waiting: u64 = limit.logged.values().map(|logged| logged.suppressed).sum();
-            prop_assert_eq!(told + waiting, steps.len() as u64);
+            prop_assert_eq!(reported + waiting, steps.len() as u64);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! How often and after what pause a request that failed in passing is made again, before its failure is the answer.
+//! How often, and after which pause, a request is tried again after a transient failure.
 
 use std::time::Duration;
 
-/// The first one included.
+/// Including the first one.
 pub const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The pause after attempt number `attempt`, from 1, has failed. `chance` is 0 to 1: half of the pause is left to it, so
-/// that clients that failed together do not come again together.
+/// The pause after attempt number `attempt` (from 1) has failed. `chance`, 0 to 1, decides half of the pause, so that clients
+/// that failed at the same time do not retry at the same time.
 pub fn pause(attempt: u32, chance: f64) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(8));
     whole.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))

@@ -1,4 +1,4 @@
-//! Asks a source once which addresses there are.
+//! Reads the addresses from a source, once.
 
 use std::io::{Error, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -6,38 +6,40 @@ use std::path::{Path, PathBuf};
 use azure_cni_api::MacAddress;
 use azure_cni_ipam::{Nic, Pool, imds, listing, wireserver};
 
-use super::{Client, Origin, Problem, SourceError};
+use super::error::{Problem, SourceError};
+use super::origin::Origin;
 use crate::config::{PoolConfig, PoolSource};
+use crate::http::Client;
 use crate::net::Link;
 
-/// Instance metadata refuses whoever does not say this, so that nobody is made to ask it by accident.
-const METADATA: (&str, &str) = ("metadata", "true");
+/// Instance metadata requires this header, so that no client can be tricked into a request.
+const METADATA_HEADER: (&str, &str) = ("metadata", "true");
 
-/// What the source says now of the uplink.
-pub async fn ask(config: &PoolConfig, uplink: &Link) -> Result<Pool, SourceError> {
+/// The pool of the uplink, as the source lists it now.
+pub async fn fetch_pool(config: &PoolConfig, uplink: &Link) -> Result<Pool, SourceError> {
     let failed = |problem| SourceError { origin: Origin::of(config), problem };
-    let nics = listed(config).await.map_err(failed)?;
+    let nics = fetch_nics(config).await.map_err(failed)?;
     Pool::for_uplink(&nics, MacAddress(uplink.mac))
         .map_err(|source| failed(Problem::Pool { uplink: uplink.name.clone(), source }))
 }
 
-async fn listed(config: &PoolConfig) -> Result<Vec<Nic>, Problem> {
+async fn fetch_nics(config: &PoolConfig) -> Result<Vec<Nic>, Problem> {
     let client = Client::new(config);
     let text = match config.source {
         PoolSource::WireServer => client.get_retrying(&config.wireserver_url, None, wireserver::MAX_BYTES).await?,
-        PoolSource::Imds => client.get_retrying(&config.imds_url, Some(METADATA), imds::MAX_BYTES).await?,
-        PoolSource::File => read(config.file.clone()).await?,
+        PoolSource::Imds => client.get_retrying(&config.imds_url, Some(METADATA_HEADER), imds::MAX_BYTES).await?,
+        PoolSource::File => read_file(config.file.clone()).await?,
         PoolSource::Cns => return Err(Problem::Unlisted),
     };
     Ok(listing::parse(&text)?)
 }
 
-async fn read(path: PathBuf) -> Result<String, Error> {
+async fn read_file(path: PathBuf) -> Result<String, Error> {
     tokio::task::spawn_blocking(move || read_bounded(&path)).await.map_err(Error::other)?
 }
 
 fn read_bounded(path: &Path) -> Result<String, Error> {
-    // Opening anything else, such as a FIFO, could wait for ever.
+    // Opening another kind of file, such as a FIFO, could block for ever.
     if !std::fs::metadata(path)?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }

@@ -1,54 +1,55 @@
-//! SIGHUP: the configuration is read again, and what may change of it while the agent runs takes effect.
+//! SIGHUP: the agent reads its configuration again, and applies what may change while it runs.
 
 use std::sync::Arc;
 
-use super::{follow_endpoints, follow_masq_dir};
+use super::sync_endpoints::sync_endpoints;
+use super::sync_masq_dir::sync_masq_dir;
 use crate::agent::Agent;
 use crate::config::{AgentConfig, ConfigError, RoutingConfig};
 use crate::verbs::publish_routes;
 
 /// Applies `[routing]` of what was read, and says which keys have to wait for the next start.
 pub async fn reload(agent: &Arc<Agent>, read: Result<AgentConfig, ConfigError>) {
-    let asked = match read {
-        Ok(asked) => asked,
-        Err(error) => return tracing::error!(%error, "the configuration was read again; what was in force stays"),
+    let new = match read {
+        Ok(new) => new,
+        Err(error) => return tracing::error!(%error, "cannot reload the configuration; what was in force stays"),
     };
-    let mut later = agent.config.differing_keys(&asked);
+    let mut later = agent.config.differing_keys(&new);
     later.retain(|key| !key.starts_with("routing."));
-    let (routing, keys) = applicable(&agent.config.routing, asked.routing);
+    let (routing, keys) = applicable(&agent.config.routing, new.routing);
     later.extend(keys.iter().map(|key| (*key).to_owned()));
     if !later.is_empty() {
         tracing::warn!(keys = later.join(", "), "takes effect at the next start");
     }
     agent.routing().replace(routing);
     match apply(agent).await {
-        Ok(()) => tracing::info!("the configuration was read again; [routing] is in force"),
+        Ok(()) => tracing::info!("reloaded the configuration; [routing] is in force"),
         Err(error) => tracing::error!(error = format!("{error:#}"), "applying [routing]"),
     }
 }
 
 async fn apply(agent: &Arc<Agent>) -> anyhow::Result<()> {
     agent.sync_public_addresses();
-    follow_masq_dir(agent).await?;
+    sync_masq_dir(agent).await?;
     publish_routes(agent).await?;
-    follow_endpoints(agent).await
+    sync_endpoints(agent).await
 }
 
-/// What of `asked` can take effect with the programs that were loaded at the start, and the keys of which that is not true.
+/// The part of `new` that can take effect with the programs that were loaded at the start, and the keys that cannot.
 ///
-/// Whether the service prefixes are known at all is the programs' to know: a list that goes away stays in force, or
-/// packets to services would take the short way to the wire.
-fn applicable(started: &RoutingConfig, mut asked: RoutingConfig) -> (RoutingConfig, Vec<&'static str>) {
+/// The programs were loaded with whether the service prefixes are known at all. So a list that is removed stays in force:
+/// otherwise packets to services would take the short way to the wire.
+fn applicable(started: &RoutingConfig, mut new: RoutingConfig) -> (RoutingConfig, Vec<&'static str>) {
     let mut later = Vec::new();
-    if asked.service_prefixes.is_some() != started.service_prefixes.is_some() {
-        asked.service_prefixes = started.service_prefixes.clone();
+    if new.service_prefixes.is_some() != started.service_prefixes.is_some() {
+        new.service_prefixes = started.service_prefixes.clone();
         later.push("routing.service_prefixes");
     }
-    if asked.block_imds != started.block_imds {
-        asked.block_imds = started.block_imds;
+    if new.block_imds != started.block_imds {
+        new.block_imds = started.block_imds;
         later.push("routing.block_imds");
     }
-    (asked, later)
+    (new, later)
 }
 
 #[cfg(test)]
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_the_programs_were_loaded_with_waits_for_the_next_start() {
-        for (started, asked, in_force, later) in [
+        for (started, new, in_force, later) in [
             ("", "", "", vec![]),
             ("", "vnet_prefixes = ['10.0.0.0/8']", "vnet_prefixes = ['10.0.0.0/8']", vec![]),
             ("", "service_prefixes = []", "", vec!["routing.service_prefixes"]),
@@ -80,7 +81,7 @@ mod tests {
             ),
         ] {
             let expected = (routing(in_force), later);
-            assert_eq!(applicable(&routing(started), routing(asked)), expected, "{started:?} to {asked:?}");
+            assert_eq!(applicable(&routing(started), routing(new)), expected, "{started:?} to {new:?}");
         }
     }
 }

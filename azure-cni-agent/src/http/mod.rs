@@ -1,9 +1,10 @@
-//! One request over HTTP/1.1, on a connection of its own: all that the platform's services need.
+//! One HTTP/1.1 request on its own connection: the platform's services need no more.
 //!
-//! The rule: bounded in time and in memory whatever the other end does, and nobody but the host of the URL is talked to:
-//! redirects are not followed, and no proxy is known.
+//! The rule: a request has bounds in time and in memory, whatever the server does, and connects to the URL's host only. The
+//! client follows no redirects and uses no proxy.
 
 mod error;
+mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -23,25 +24,24 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::retry;
 use crate::config::{HttpUrl, PoolConfig};
 
-/// Of an answer's first line and headers, and of what is read at once.
+/// Bounds a response's status line and headers, and each read.
 const MAX_HEADERS_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
-    /// For the other end to accept a connection.
-    connect: Duration,
-    /// For one request, from its beginning to the end of its answer.
-    whole: Duration,
+    /// How long the server may take to accept a connection.
+    connect_timeout: Duration,
+    /// How long one request may take, up to the end of its response.
+    request_timeout: Duration,
 }
 
 impl Client {
     pub fn new(config: &PoolConfig) -> Self {
         Self {
-            connect: Duration::from_secs(config.connect_timeout_secs),
-            whole: Duration::from_secs(config.request_timeout_secs),
+            connect_timeout: Duration::from_secs(config.connect_timeout_secs),
+            request_timeout: Duration::from_secs(config.request_timeout_secs),
         }
     }
 
@@ -59,7 +59,7 @@ impl Client {
         self.exchange(url, request, Bytes::new(), max_bytes).await
     }
 
-    /// Like [`Client::get`], and again after a pause where it failed in passing.
+    /// Like [`Client::get`], but tries again after a pause if the failure may be transient.
     pub async fn get_retrying(
         &self,
         url: &HttpUrl,
@@ -69,8 +69,8 @@ impl Client {
         let mut attempt = 1;
         loop {
             match self.get(url, header, max_bytes).await {
-                Err(error) if error.is_passing() && attempt < retry::ATTEMPTS => {
-                    tracing::debug!(%url, %error, attempt, "asking again");
+                Err(error) if error.is_transient() && attempt < retry::ATTEMPTS => {
+                    tracing::debug!(%url, %error, attempt, "the request failed; trying again");
                     tokio::time::sleep(retry::pause(attempt, fastrand::f64())).await;
                     attempt += 1;
                 }
@@ -79,7 +79,7 @@ impl Client {
         }
     }
 
-    /// The answer to a JSON document that is sent to the URL. Once only: what it asks for may have been done.
+    /// Posts a JSON document and returns the response. Does not retry: the server may have done what the document asks.
     pub async fn post(&self, url: &HttpUrl, document: &Value, max_bytes: usize) -> Result<String, HttpError> {
         let request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
         self.exchange(url, request, Bytes::from(document.to_string()), max_bytes).await
@@ -105,41 +105,41 @@ impl Client {
                 .max_buf_size(MAX_HEADERS_BYTES)
                 .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
                 .await?;
-            // It carries the exchange; what ends it early, the exchange sees too.
-            let carrier = async {
+            // The connection's task must run for the exchange to make progress. If it fails, the exchange fails too.
+            let drive_connection = async {
                 let _ = connection.await;
                 pending::<Infallible>().await
             };
-            let answer = async { text(accepted(sender.send_request(request).await?)?, max_bytes).await };
+            let response = async { read_text(check_status(sender.send_request(request).await?)?, max_bytes).await };
             tokio::select! {
-                answer = answer => answer,
-                never = carrier => match never {},
+                response = response => response,
+                never = drive_connection => match never {},
             }
         };
-        timeout(self.whole, exchange).await.map_err(|_| HttpError::Slow { limit: self.whole })?
+        timeout(self.request_timeout, exchange).await.map_err(|_| HttpError::Slow { limit: self.request_timeout })?
     }
 
     async fn connect(&self, url: &HttpUrl) -> Result<TcpStream, HttpError> {
-        match timeout(self.connect, TcpStream::connect((url.host(), url.port()))).await {
+        match timeout(self.connect_timeout, TcpStream::connect((url.host(), url.port()))).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(source)) => Err(HttpError::Connect(source)),
-            Err(_) => Err(HttpError::Unreachable { limit: self.connect }),
+            Err(_) => Err(HttpError::Unreachable { limit: self.connect_timeout }),
         }
     }
 }
 
-fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, HttpError> {
+fn check_status(response: Response<Incoming>) -> Result<Response<Incoming>, HttpError> {
     let status = response.status();
     if status.is_redirection() {
         let location = response.headers().get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
         return Err(HttpError::Redirect { status, location: location.unwrap_or_default().into_owned() });
     }
-    // What has no content is no answer to any question of ours.
+    // Every request of the agent expects content, so 204 is an error too.
     if status == hyper::StatusCode::OK { Ok(response) } else { Err(HttpError::Status(status)) }
 }
 
-/// Read piece by piece: what is too long is refused before it is all there.
-async fn text(response: Response<Incoming>, max_bytes: usize) -> Result<String, HttpError> {
+/// Reads piece by piece, so that too long a body is refused before all of it has arrived.
+async fn read_text(response: Response<Incoming>, max_bytes: usize) -> Result<String, HttpError> {
     let mut body = response.into_body();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
