@@ -5,10 +5,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use azure_cni_agent::agent::Agent;
 use azure_cni_agent::config::load::Overrides;
 use azure_cni_agent::config::{AgentConfig, ConfigError};
-use azure_cni_agent::{background, conflist, server};
+use azure_cni_agent::{background, conflist, server, start};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
@@ -60,10 +59,10 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut hung_up = signal(SignalKind::hangup())?;
 
-    server::expect_unserved(&socket)?;
+    server::ensure_not_in_use(&socket)?;
     // The start may have to wait for the source of the pool.
     let agent = tokio::select! {
-        started = Agent::start(config) => started?,
+        started = start::start(config) => started?,
         _ = terminated.recv() => return Ok(()),
         _ = interrupted.recv() => return Ok(()),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::agent::Agent;
-use crate::spool;
+use crate::verbs::spool;
 
 pub(super) async fn drain_spool(agent: &Arc<Agent>) -> anyhow::Result<()> {
     spool::sweep(agent).await?;

@@ -4,6 +4,7 @@
 //! it finds. A pass that fails is logged, and the next one tries again.
 
 mod drain_spool;
+mod release_pending;
 mod reload;
 mod sweep_tables;
 mod sync_endpoints;
@@ -23,7 +24,6 @@ pub(crate) use sync_host_ports::sync_host_ports;
 
 use crate::agent::Agent;
 use crate::reconcile::keep_in_line;
-use crate::source::cns::settle;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -35,7 +35,7 @@ pub async fn run(agent: Arc<Agent>) {
         watch_next_hops::watch_next_hops(agent.clone()),
         keep_in_line(agent.clone()),
         sync_pool::poll_source(agent.clone()),
-        settle(agent.clone()),
+        release_pending::release_pending(agent.clone()),
         sync_at_intervals(agent)
     );
 }

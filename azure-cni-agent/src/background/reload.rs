@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::sync_endpoints::sync_endpoints;
 use super::sync_masq_dir::sync_masq_dir;
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::config::{AgentConfig, ConfigError, RoutingConfig};
+use crate::verbs::publish_routes;
 
 /// Applies `[routing]` of what was read, and says which keys have to wait for the next start.
 pub async fn reload(agent: &Arc<Agent>, read: Result<AgentConfig, ConfigError>) {
@@ -29,7 +29,7 @@ pub async fn reload(agent: &Arc<Agent>, read: Result<AgentConfig, ConfigError>) 
 }
 
 async fn apply(agent: &Arc<Agent>) -> anyhow::Result<()> {
-    agent.follow_public_addresses();
+    agent.sync_public_addresses();
     sync_masq_dir(agent).await?;
     publish_routes(agent).await?;
     sync_endpoints(agent).await

@@ -14,7 +14,7 @@ pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
         if outdated(agent, &record)?.is_empty() {
             continue;
         }
-        let _turn = agent.turns.wait_for(&record.id).await;
+        let _lock = agent.locks.lock(&record.id).await;
         // The pod may have ended meanwhile.
         let id = record.id.clone();
         let Some(record) = agent.with_store(move |store| store.get(&id)).await? else { continue };
@@ -31,7 +31,7 @@ fn outdated(agent: &Agent, record: &AttachmentRecord) -> Result<Vec<(IpAddr, End
     let mut outdated = Vec::new();
     for address in &record.addresses {
         let Some(current) = agent.datapath.tables().endpoint(*address)? else { continue };
-        let wanted = agent.endpoint(*address, current.ifindex, record.keep_source);
+        let wanted = agent.endpoint_entry(*address, current.ifindex, record.keep_source);
         if wanted != current {
             outdated.push((*address, wanted));
         }

@@ -1,8 +1,8 @@
 //! Reads `routing.masq_dir`, and publishes routes if its files have changed.
 
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::routing::{MasqDirUpdate, Snapshot};
+use crate::verbs::publish_routes;
 
 pub(super) async fn sync_masq_dir(agent: &Agent) -> anyhow::Result<()> {
     let Some(dir) = agent.routing().config.masq_dir.clone() else { return Ok(()) };

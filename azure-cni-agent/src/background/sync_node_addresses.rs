@@ -4,8 +4,8 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::node;
+use crate::verbs::publish_routes;
 
 pub(super) async fn sync_node_addresses(agent: &Arc<Agent>) -> anyhow::Result<()> {
     let now = node::own_addresses(&agent.netlink).await?.into_iter().collect();

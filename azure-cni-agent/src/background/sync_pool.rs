@@ -1,16 +1,16 @@
 //! Polls the source: what it lists becomes the pool, and then routes and endpoints are updated.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_cni_ipam::{Change, NextAttempt, Pool, Schedule};
 
 use super::sync_endpoints::sync_endpoints;
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::config::PoolSource;
 use crate::source::{SourceError, fetch_pool, report_withheld};
+use crate::verbs::{publish_routes, set_platform_gateway};
 use crate::wall_clock::unix_secs;
 
 /// How many addresses a line of the log names.
@@ -92,12 +92,13 @@ async fn apply(agent: &Arc<Agent>, listed: Pool) -> NextAttempt {
     if changed {
         replace_pool(agent, listed, &change).await;
     }
-    if changed || agent.is_out_of_addresses() { NextAttempt::Soon } else { NextAttempt::Later }
+    if changed || agent.leases.is_exhausted() { NextAttempt::Soon } else { NextAttempt::Later }
 }
 
 async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
     let withheld = listed.withheld.clone();
-    agent.replace_pool(listed);
+    agent.leases.replace_pool(listed);
+    agent.sync_public_addresses();
     agent.source.health().changes += 1;
     tracing::info!(
         source = %agent.source.origin,
@@ -112,7 +113,7 @@ async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
         report("publishing routes", publish_routes(agent).await.map_err(Into::into));
     }
     if change.became_dual_stack {
-        report("making the platform's gateway a neighbour", agent.settle_gateway().await);
+        report("making the platform's gateway a neighbour", set_platform_gateway(agent).await.map_err(Into::into));
     }
     if change.public {
         report("syncing the egress of endpoints", sync_endpoints(agent).await);
@@ -132,14 +133,4 @@ fn joined(addresses: impl Iterator<Item = IpAddr>) -> String {
         named.push("...".to_owned());
     }
     named.join(" ")
-}
-
-impl Agent {
-    /// From the next lease on, pods get addresses of this pool. They keep the addresses that they hold.
-    pub(crate) fn replace_pool(&self, pool: Pool) {
-        let addresses: Vec<IpAddr> = pool.addresses().collect();
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pool);
-        self.set_leasable(addresses);
-        self.follow_public_addresses();
-    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use crate::agent::Agent;
-use crate::commands::publish_routes;
 use crate::net::Netlink;
+use crate::verbs::publish_routes;
 
 /// Ends only if the kernel's stream of changes does.
 pub(super) async fn watch_next_hops(agent: Arc<Agent>) {

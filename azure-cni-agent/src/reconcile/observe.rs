@@ -1,7 +1,7 @@
-//! The look at the node.
+//! Observes the state of the node.
 //!
-//! The order matters: records come last, and who is working is asked before and after, so that what an ADD is just making,
-//! or has just made, is not taken for nobody's.
+//! The order matters: records come last, and the attachments that calls work on are read before and after. So what an ADD
+//! is making, or has just made, does not look like a leftover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,13 +10,13 @@ use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
 use azure_cni_datapath::Hook;
 
-use super::seen::{Life, Seen};
+use super::node_state::{Life, NodeState};
 use crate::agent::Agent;
 use crate::net::{Link, Netns, NetnsError};
 use crate::state::AttachmentRecord;
 
 /// `programs` says which programs run at an interface.
-pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> anyhow::Result<Seen> {
+pub async fn observe(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> anyhow::Result<NodeState> {
     let mut busy = busy(agent);
     let links = agent.netlink.links().await?.into_iter().filter(|link| names::is_host_interface(&link.name));
     let links: BTreeMap<_, _> = links.map(|link| (link.name.clone(), link)).collect();
@@ -24,12 +24,12 @@ pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> any
     let neighbours = agent.netlink.permanent_neighbours().await?;
     let map_entries = agent.datapath.tables().endpoints()?;
     let pins = agent.datapath.pinned_interfaces()?;
-    let leases = agent.all_leases();
+    let leases = agent.leases.all();
     let records = agent.records().await?;
     busy.extend(self::busy(agent));
 
     let (running, namespaces) = tokio::task::block_in_place(|| of_records(agent, &records, &links, programs));
-    Ok(Seen {
+    Ok(NodeState {
         boot_id: agent.boot_id.clone(),
         node_addresses: Some(agent.pool().primaries()),
         records,
@@ -66,17 +66,17 @@ fn of_records(
 }
 
 fn busy(agent: &Agent) -> BTreeSet<String> {
-    agent.turns.taken().iter().map(names::host_interface).collect()
+    agent.locks.held().iter().map(names::host_interface).collect()
 }
 
-/// An interface that cannot be asked is on its way out, or the next look finds it.
+/// An interface that cannot be queried is on its way out, or the next round finds it.
 pub fn attached(agent: &Agent, interface: &str) -> Vec<Hook> {
     let attached = |hook: &Hook| agent.datapath.is_attached(*hook, interface).unwrap_or(true);
     Hook::ENDPOINT.into_iter().filter(attached).collect()
 }
 
-/// Those that run are an earlier agent's: they are swapped, and what was missing is attached.
-pub fn attach_anew(agent: &Agent, interface: &str) -> Vec<Hook> {
+/// Swaps the programs of an earlier agent, and attaches those that are missing.
+pub fn attach_again(agent: &Agent, interface: &str) -> Vec<Hook> {
     let attach = |hook: &Hook| match agent.datapath.attach(*hook, interface) {
         Ok(()) => true,
         Err(error) => {
@@ -90,7 +90,7 @@ pub fn attach_anew(agent: &Agent, interface: &str) -> Vec<Hook> {
 fn life(record: &AttachmentRecord) -> Life {
     match Netns::open(Path::new(&record.netns)) {
         Ok(netns) if Some(netns.id()) == record.netns_id => Life::Lives,
-        // Also the file that a namespace was mounted on.
+        // `NotANamespace`: the file that a namespace was mounted on.
         Ok(_) | Err(NetnsError::NotANamespace { .. }) => Life::Gone,
         Err(NetnsError::Open { source, .. }) if is_absence(&source) => Life::Gone,
         Err(error) => {
@@ -100,7 +100,7 @@ fn life(record: &AttachmentRecord) -> Life {
     }
 }
 
-/// ESRCH and EINVAL: what procfs and nsfs say of a process that has ended.
+/// ESRCH and EINVAL: what procfs and nsfs report of a process that has ended.
 fn is_absence(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::EINVAL))
 }

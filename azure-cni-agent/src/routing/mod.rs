@@ -16,9 +16,6 @@ pub use masq::{MasqError, Snapshot};
 
 use crate::config::RoutingConfig;
 
-/// Services of the platform that respond to the NIC's primary address only: the wire server and instance metadata.
-pub const PLATFORM_ADDRESSES: [&str; 2] = ["168.63.129.16/32", "169.254.169.254/32"];
-
 /// The configuration in force, with what `masq_dir` adds to it.
 #[derive(Debug)]
 pub struct Routing {

@@ -59,10 +59,3 @@ fn prefixes_of_the_directory_go_with_it_but_not_with_a_mistake_in_another() {
     routing.replace(RoutingConfig::default());
     assert_eq!((prefixes(&routing), routing.problem()), (vec![], None));
 }
-
-#[test]
-fn the_platforms_addresses_are_prefixes() {
-    for address in PLATFORM_ADDRESSES {
-        assert!(address.parse::<IpNet>().is_ok(), "{address}");
-    }
-}

@@ -11,8 +11,6 @@ mod initial_pool;
 mod origin;
 mod watched;
 
-pub mod cns;
-
 use azure_cni_ipam::Withheld;
 pub use confirmed_pool::ConfirmedPool;
 pub use error::{Problem, SourceError};
