@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Datapath, Endpoint as EndpointEntry};
 use azure_cni_ipam::Pool;
 
@@ -15,10 +15,11 @@ use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
 use crate::leases::AddressLeases;
 use crate::net::{HeldPort, Link, Netlink};
+use crate::programs::ForeignFilters;
 use crate::refusals::Refusals;
 use crate::routing::Routing;
 use crate::source::WatchedSource;
-use crate::state::{AttachmentRecord, BootStamp, Store, StoreError};
+use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::steps::{Faults, StepLatency};
 
 /// How often the reconciler has executed each kind of action since the agent started. Actions that failed do not count.
@@ -50,6 +51,7 @@ pub struct Agent {
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) reconciled: Mutex<ReconcileCounts>,
+    pub foreign_filters: ForeignFilters,
     /// What was wrong with the store at the start, if anything was.
     pub(crate) store_problem: Option<String>,
     pub(crate) latency: StepLatency,
@@ -86,24 +88,17 @@ impl Agent {
         Duration::from_nanos(BootTime::now().as_nanos())
     }
 
-    pub fn boot_time(&self) -> BootStamp {
-        BootStamp { boot_id: self.boot_id.clone(), since_boot: self.now() }
-    }
-
     /// Addresses that were released a short time before the agent started still cool down.
-    pub(crate) async fn restore_released(&self) -> Result<(), StoreError> {
-        let mut since = self.boot_time();
-        since.since_boot = since.since_boot.saturating_sub(self.config.pool.cooldown());
-        let released = self.with_store(move |store| store.released_since(&since)).await?;
-        self.leases.restore_released(released);
-        Ok(())
+    pub(crate) fn restore_released(&self) {
+        let since = self.now().saturating_sub(self.config.pool.cooldown());
+        self.leases.restore_released(self.store.released_since(since));
     }
 
     pub(crate) fn count_reconciled(&self, action: &'static str) {
         *self.reconciled.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
     }
 
-    /// Runs one blocking exchange with the store on a thread that may block.
+    /// Runs a change of the store on a thread that may block.
     pub async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
@@ -115,13 +110,12 @@ impl Agent {
     }
 
     /// The record of an attachment, if it has one.
-    pub async fn record(&self, id: &AttachmentId) -> Result<Option<AttachmentRecord>, StoreError> {
-        let id = id.clone();
-        self.with_store(move |store| store.get(&id)).await
+    pub fn record(&self, id: &AttachmentId) -> Option<AttachmentRecord> {
+        self.store.get(id)
     }
 
     /// Every attachment there is a record of.
-    pub async fn records(&self) -> Result<Vec<AttachmentRecord>, StoreError> {
-        self.with_store(|store| store.all()).await
+    pub fn records(&self) -> Vec<AttachmentRecord> {
+        self.store.all()
     }
 }

@@ -3,11 +3,9 @@
 //!
 //! The rule: what is there is the operator's, and is left as it is.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::io::ErrorKind;
 
+use azure_cni_api::durable;
 use serde_json::Value;
 
 use crate::config::AgentConfig;
@@ -18,28 +16,11 @@ const SHIPPED: &str = include_str!("../../deploy/10-azure.conflist");
 /// Writes the file that `conflist` names, if it is absent; true if it was written.
 pub fn publish(config: &AgentConfig) -> std::io::Result<bool> {
     let Some(path) = &config.conflist else { return Ok(false) };
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+    let Some(dir) = path.parent() else {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "conflist names no file"));
     };
-    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-    // No runtime reads a file of this ending.
-    let unfinished = dir.join(format!(".{}.new", name.to_string_lossy()));
-    write(&unfinished, &text(config)?)?;
-    // Unlike a rename, a link never replaces what somebody else has put there.
-    let linked = std::fs::hard_link(&unfinished, path);
-    std::fs::remove_file(&unfinished)?;
-    File::open(dir)?.sync_all()?;
-    match linked {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    durable::create_dir(dir, 0o755)?;
+    durable::create(path, text(config)?.as_bytes(), 0o644)
 }
 
 /// The shipped one, with where this agent is found if that is not the default.

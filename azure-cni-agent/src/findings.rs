@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use azure_cni_datapath::Hook;
+use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Counts;
 
 use crate::agent::Agent;
 use crate::net::Link;
 use crate::node;
+use crate::programs::{self, ForeignFilter, Interface};
 
 /// What a finding keeps from working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,7 @@ pub fn summary(findings: &[Finding]) -> Option<String> {
 pub async fn of_adds(agent: &Arc<Agent>) -> Vec<Finding> {
     let mut findings = of_node(agent).await;
     findings.extend(of_pool(agent));
+    findings.extend(agent.foreign_filters.get().iter().map(|filter| of_one_pod(filter.to_string())));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(no_new_pods(format!("attachments cannot be recorded: {error}")));
     }
@@ -62,16 +64,24 @@ pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
     };
     match agent.datapath.bpffs_problem() {
         Some(problem) => findings.push(limited(problem)),
-        None => findings.extend(Hook::UPLINK.into_iter().filter_map(|hook| of_hook(agent, hook, &uplink))),
+        None => {
+            for hook in Hook::UPLINK {
+                findings.extend(of_hook(agent, hook, &uplink).await);
+            }
+        }
     }
     findings
 }
 
-fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
+async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
     let (program, name) = (hook.program(), &uplink.name);
-    match agent.datapath.is_attached(hook, name) {
-        Ok(true) => None,
-        Ok(false) => {
+    let interface = Interface { name, index: uplink.index };
+    match programs::attachment(&agent.netlink, &agent.datapath, hook, interface).await {
+        Ok(Attachment::Current) => None,
+        Ok(Attachment::Foreign(holder)) => {
+            Some(limited(ForeignFilter { hook, interface: name.clone(), holder }.to_string()))
+        }
+        Ok(Attachment::Outdated | Attachment::Missing) => {
             let text = format!("program {program} is not attached to uplink {name}: restart azure-cni-agent");
             Some(limited(text))
         }
@@ -104,6 +114,10 @@ fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<Findin
 
 fn limited(text: String) -> Finding {
     Finding { effect: Effect::PodsLimited, text }
+}
+
+fn of_one_pod(text: String) -> Finding {
+    Finding { effect: Effect::None, text }
 }
 
 fn no_new_pods(text: String) -> Finding {

@@ -17,6 +17,7 @@ mod wall_clock;
 // The parts of an agent.
 pub mod endpoint;
 pub mod node;
+pub mod programs;
 pub mod refusals;
 pub mod routing;
 pub mod source;

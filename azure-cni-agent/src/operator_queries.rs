@@ -35,7 +35,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
         source,
         pool: pool_status(counts.v4),
         pool6: counts.v6.map(pool_status),
-        endpoints: agent.records().await?.len(),
+        endpoints: agent.records().len(),
         tables: fills
             .into_iter()
             .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
@@ -72,7 +72,7 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
 fn nearly_full(fill: &TableFill) -> Option<String> {
     let TableFill { name, used, max } = *fill;
     let (then, key) = if name.contains("OPEN") {
-        ("half-open and one-way flows push each other out", "datapath.max_opening")
+        ("half-open and one-way flows push each other out", "datapath.max_half_open")
     } else {
         ("new flows are refused", "datapath.max_flows")
     };
@@ -86,7 +86,7 @@ fn pool_status(counts: Counts) -> PoolStatus {
 
 pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let mut endpoints = Vec::new();
-    for record in agent.records().await? {
+    for record in agent.records() {
         let Some(address) = record.addresses.first().copied() else { continue };
         endpoints.push(EndpointInfo {
             attachment: record.id,
@@ -144,7 +144,8 @@ mod tests {
         let problem = |name, used| nearly_full(&TableFill { name, used, max: 1000 });
         assert_eq!((problem("FLOWS4", 900), problem("NAT6", 0)), (None, None));
         assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
-        for (name, key) in [("NAT4", "max_flows"), ("OPENING6", "max_opening"), ("NATOPEN4", "max_opening")] {
+        for (name, key) in [("NAT4", "max_flows"), ("HALF_OPEN6", "max_half_open"), ("NAT_HALF_OPEN4", "max_half_open")]
+        {
             let problem = problem(name, 1000).unwrap();
             assert!(problem.contains(key), "{problem}");
         }

@@ -20,6 +20,7 @@ use crate::leases::AddressLeases;
 use crate::leases::cns::Cns;
 use crate::net::{Link, Netlink};
 use crate::node::{self, NodeError};
+use crate::programs::{self, ForeignFilters, Interface};
 use crate::reconcile;
 use crate::routing::Routing;
 use crate::source::{self, InitialPool};
@@ -41,7 +42,8 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
     let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
-    let (store, set_aside) = Store::open_or_set_aside(&config.state_dir)?;
+    let store = Store::open(&config.state_dir, &boot_id)?;
+    let store_problem = report_set_aside(store.set_aside());
     let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
     let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
     let source = Arc::new(source);
@@ -65,20 +67,22 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         host_ports: Mutex::default(),
         refusals: Mutex::default(),
         reconciled: Mutex::default(),
-        store_problem: set_aside.as_ref().map(report_set_aside),
+        foreign_filters: ForeignFilters::default(),
+        store_problem,
         latency: StepLatency::default(),
         ignored: Mutex::default(),
     });
 
     agent.sync_public_addresses();
     sync_host_ports(&agent).await?;
-    agent.restore_released().await?;
+    agent.restore_released();
     reconcile::at_start(&agent).await?;
     sync_endpoints(&agent).await?;
     verbs::publish_routes(&agent).await?;
     verbs::set_platform_gateway(&agent).await?;
     for hook in Hook::UPLINK {
-        agent.datapath.attach(hook, &agent.uplink.name)?;
+        let interface = Interface { name: &agent.uplink.name, index: agent.uplink.index };
+        programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
     }
     // The spool is read again later, and nothing that runs depends on it.
     match spool::sweep(&agent).await {
@@ -86,7 +90,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
         Err(error) => tracing::error!(%error, "the spool cannot be read"),
     }
-    let (pool, endpoints) = (agent.pool(), agent.records().await?.len());
+    let (pool, endpoints) = (agent.pool(), agent.records().len());
     tracing::info!(
         uplink = agent.uplink.name,
         source = %agent.source.origin,
@@ -102,15 +106,19 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     Ok(agent)
 }
 
-/// Logs the problem, and returns it as a sentence that `status` shows until the next start.
-fn report_set_aside(aside: &SetAside) -> String {
-    let SetAside { moved_to, problem } = aside;
-    let text = format!(
-        "the store was damaged ({problem}); it was moved to {}, and attachments were recorded again from the kernel",
-        moved_to.display()
-    );
-    tracing::error!("{text}");
-    text
+/// Logs every problem, and returns a sentence that `status` shows until the next start.
+fn report_set_aside(damaged: &[SetAside]) -> Option<String> {
+    for SetAside { kept_as, problem } in damaged {
+        tracing::error!(problem, kept_as = %kept_as.display(), "a file of the store was damaged");
+    }
+    let first = damaged.first()?;
+    Some(format!(
+        "the store was damaged, {} of its files: {}. It is kept as {}. What attachments had is recorded again from the \
+         kernel; the log names every file",
+        damaged.len(),
+        first.problem,
+        first.kept_as.display()
+    ))
 }
 
 async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {
@@ -132,6 +140,7 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
 fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool, boot_id: &str) -> Settings {
     let ports = config.snat.port_range;
     Settings {
+        object: azure_cni_datapath::OBJECT,
         dir: config.bpffs_dir.clone(),
         constants: Constants {
             node_address: pool.primary,
@@ -139,16 +148,15 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
             snat6: config.snat.ipv6,
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
-            nat_ports: azure_cni_common::snat::PortRange { first: ports.first(), last: ports.last() },
+            nat_ports: azure_cni_common::nat::PortRange { first: ports.first(), last: ports.last() },
             nat_seed: seed_of(boot_id),
             timeouts: Timeouts::from(&config.timeouts),
             block_imds: config.routing.block_imds,
             services_known: config.routing.service_prefixes.is_some(),
             log: config.datapath.log,
-            count_uses: false,
         },
         max_flows: sizes.max_flows,
-        max_opening: sizes.max_opening,
+        max_half_open: sizes.max_half_open,
         attach: match config.datapath.attach {
             ConfiguredMode::Auto => AttachModes::detect(),
             ConfiguredMode::Tcx => AttachModes::TCX,

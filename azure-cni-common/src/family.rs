@@ -3,11 +3,13 @@
 use core::cmp::Ordering;
 use core::hash::{Hash, Hasher};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::checksum;
 
 /// A 16-bit integer as it stands in the packet (network byte order).
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable)]
 pub struct Be16(pub u16);
 
 impl Be16 {
@@ -46,7 +48,7 @@ pub trait Address: Copy + Eq + Ord + 'static {
 
 /// An IPv4 address: the four octets as they stand in the packet, read as one native word.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable)]
 pub struct Ipv4(pub u32);
 
 impl Ipv4 {
@@ -107,7 +109,7 @@ impl Address for Ipv4 {
 ///
 /// Four words of 32 bits and not two of 64: keys made of it have no padding behind a port.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
 pub struct Ipv6(pub [u32; 4]);
 
 impl Ipv6 {

@@ -222,7 +222,7 @@ fn assert_programs(report: &Value) {
 /// A translated flow has a place in two tables, so it takes more.
 fn assert_memory(report: &Value) {
     let bytes = |flow: &str| number(&record(report, &format!("memory/{flow}"))["arms"]["ours"]["summary"]["median"]);
-    for kind in ["IPv4", "IPv4, opening", "IPv6", "IPv6, opening"] {
+    for kind in ["IPv4", "IPv4, half-open", "IPv6", "IPv6, half-open"] {
         assert!(bytes(kind) > 0.0 && bytes(&format!("{kind}, translated")) > bytes(kind), "{kind}");
     }
 }

@@ -19,12 +19,12 @@ const UDP: u8 = 17;
 fn reply_to_inbound_connection_keeps_pod_source() {
     let rig = Rig::new();
     let server = (Rig::POD_A, 80);
-    for opener in [(Rig::INTERNET, 50_000), (Rig::WIRE_SERVER, 50_001), (Rig::PEER, 50_002)] {
-        let syn = Frame::tcp(opener, server, "S");
+    for initiator in [(Rig::INTERNET, 50_000), (Rig::WIRE_SERVER, 50_001), (Rig::PEER, 50_002)] {
+        let syn = Frame::tcp(initiator, server, "S");
         rig.from_wire(&syn).keeps("opened from outside", &ToPod(syn.clone().one_hop_on()));
         for flags in ["SA", "A", "FA", "RA"] {
-            let reply = Frame::tcp(server, opener, flags);
-            rig.from_pod_a(&reply).keeps(&format!("{flags} to {opener:?}"), &ToWire(reply.clone().one_hop_on()));
+            let reply = Frame::tcp(server, initiator, flags);
+            rig.from_pod_a(&reply).keeps(&format!("{flags} to {initiator:?}"), &ToWire(reply.clone().one_hop_on()));
         }
     }
     assert_eq!(rig.translation_count(), 0);
@@ -33,13 +33,13 @@ fn reply_to_inbound_connection_keeps_pod_source() {
 #[test]
 fn pods_own_connection_to_who_connected_to_it_is_translated() {
     let rig = Rig::new();
-    let (server, opener) = ((Rig::POD_A, 80), (Rig::INTERNET, 50_000));
-    let inbound = Frame::tcp(opener, server, "S");
+    let (server, initiator) = ((Rig::POD_A, 80), (Rig::INTERNET, 50_000));
+    let inbound = Frame::tcp(initiator, server, "S");
     rig.from_wire(&inbound).keeps("inbound", &ToPod(inbound.clone().one_hop_on()));
     let own = ToWire(Frame::tcp(NODE, INTERNET, "S").one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps("its own", &own);
 
-    let reply = Frame::tcp(server, opener, "SA");
+    let reply = Frame::tcp(server, initiator, "SA");
     rig.from_pod_a(&reply).keeps("reply on the inbound one", &ToWire(reply.clone().one_hop_on()));
     let answer = ToPod(Frame::tcp(INTERNET, A, "SA").one_hop_on());
     rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).keeps("answer on its own", &answer);
@@ -200,12 +200,12 @@ fn lifetime_follows_the_connection() {
         (flow.expires_ns - now_ns()).div_ceil(1_000_000_000)
     };
     let steps: [(&str, bool, &str, u32); 6] = [
-        ("opening", true, "S", Timeouts::DEFAULT.tcp_opening_secs),
-        ("answered", false, "SA", Timeouts::DEFAULT.tcp_opening_secs),
+        ("opening", true, "S", Timeouts::DEFAULT.tcp_half_open_secs),
+        ("answered", false, "SA", Timeouts::DEFAULT.tcp_half_open_secs),
         ("established", true, "A", Timeouts::DEFAULT.tcp_established_secs),
         ("half closed", false, "FA", Timeouts::DEFAULT.tcp_half_closed_secs),
         ("closed", true, "FA", Timeouts::DEFAULT.tcp_closed_secs),
-        ("opened again", true, "S", Timeouts::DEFAULT.tcp_opening_secs),
+        ("opened again", true, "S", Timeouts::DEFAULT.tcp_half_open_secs),
     ];
     for (what, from_pod, flags, secs) in steps {
         let outcome = match from_pod {

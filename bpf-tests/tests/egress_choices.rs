@@ -4,7 +4,8 @@
 use std::net::Ipv4Addr;
 
 use azure_cni_common::drop_reason::DropReason::{MetadataBlocked, PlatformBlocked};
-use azure_cni_common::layout::{EndpointFlags, RouteClass};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Constants, Endpoint};
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, ifindex};

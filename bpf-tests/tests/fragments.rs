@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_common::drop_reason::DropReason::FragmentNotTranslated;
-use azure_cni_common::layout::FragmentPorts;
+use azure_cni_common::fragments::FragmentPorts;
 use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Offload, Outcome, Rig, Verdict};

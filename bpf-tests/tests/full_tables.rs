@@ -1,11 +1,11 @@
-//! Full tables of settled flows: a flow that would settle is refused and counted, settled ones go on, and the host still
-//! reaches its pods. Tables of opening flows do not fill up: see `opening`.
+//! Full tables of assured flows: a flow that would promote is refused and counted, assured ones go on, and the host still
+//! reaches its pods. Tables of half-open flows do not fill up: see `half_open`.
 
 use std::net::Ipv4Addr;
 
 use azure_cni_common::drop_reason::DropReason::{FlowTableFull, NatTableFull};
 use azure_cni_common::family::{Be16, Ipv4};
-use azure_cni_common::layout::{NatHolder, NatKey};
+use azure_cni_common::nat::{NatHolder, NatKey};
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig};
 
@@ -31,7 +31,7 @@ fn is_answered(rig: &Rig, what: &str, port: u16) {
     rig.from_wire(&Frame::udp(INTERNET, node(port))).keeps(what, &back);
 }
 
-/// With settled flows from ports 20000 on, to the Internet.
+/// With assured flows from ports 20000 on, to the Internet.
 fn full() -> Rig {
     let rig = Rig::with(Rig::constants(), MAX_FLOWS.into());
     for port in 20_000..20_000 + MAX_FLOWS {
@@ -49,7 +49,7 @@ fn live_ones_go_on(rig: &Rig) {
 }
 
 #[test]
-fn full_connection_table_refuses_what_would_settle_and_keeps_the_live_ones() {
+fn full_connection_table_refuses_what_would_be_promoted_and_keeps_the_live_ones() {
     let rig = full();
     let refused = Dropped(FlowTableFull);
     let to_vnet = Frame::udp(a(21_000), PEER);
@@ -69,9 +69,9 @@ fn full_connection_table_refuses_what_would_settle_and_keeps_the_live_ones() {
 #[test]
 fn flow_from_outside_is_refused_when_its_opener_goes_on_after_the_answer() {
     let rig = full();
-    let (opener, server) = ((Rig::PEER, 45_000), a(8080));
+    let (initiator, server) = ((Rig::PEER, 45_000), a(8080));
     for (flags, from_outside) in [("S", true), ("SA", false)] {
-        let (from, to) = if from_outside { (opener, server) } else { (server, opener) };
+        let (from, to) = if from_outside { (initiator, server) } else { (server, initiator) };
         let packet = Frame::tcp(from, to, flags);
         let on = packet.clone().one_hop_on();
         if from_outside {
@@ -80,20 +80,20 @@ fn flow_from_outside_is_refused_when_its_opener_goes_on_after_the_answer() {
             rig.from_pod_a(&packet).keeps(flags, &ToWire(on));
         }
     }
-    rig.from_wire(&Frame::tcp(opener, server, "A")).keeps("A", &Dropped(FlowTableFull));
+    rig.from_wire(&Frame::tcp(initiator, server, "A")).keeps("A", &Dropped(FlowTableFull));
     live_ones_go_on(&rig);
 }
 
 #[test]
-fn flow_that_was_refused_settles_once_there_is_room() {
+fn flow_that_was_refused_is_promoted_once_there_is_room() {
     let rig = full();
     asks(&rig, "question", 21_000);
     let answer = Frame::udp(INTERNET, node(21_000));
     rig.from_wire(&answer).keeps("no room", &Dropped(FlowTableFull));
-    let [mut settled, _] = rig.flows();
+    let [mut assured, _] = rig.flows();
     let [mut held, _] = rig.translations();
-    let key = settled.keys().next().unwrap().unwrap();
-    settled.remove(&key).unwrap();
+    let key = assured.keys().next().unwrap().unwrap();
+    assured.remove(&key).unwrap();
     let key = held.keys().next().unwrap().unwrap();
     held.remove(&key).unwrap();
     is_answered(&rig, "room", 21_000);

@@ -60,14 +60,14 @@ fn lost_translation_heals_on_the_pods_next_packet_with_the_same_port() {
         let connection = Connection::establish(&rig, port);
         rig.lose_translations();
         connection.goes_on("after the loss", "A");
-        let [settled, opening] = rig.translations().map(|translations| translations.keys().count());
-        assert_eq!((settled, opening), (1, 0), "it is where a flood does not reach it");
+        let [assured, half_open] = rig.translations().map(|translations| translations.keys().count());
+        assert_eq!((assured, half_open), (1, 0), "it is where a flood does not reach it");
         connection.is_answered("after the loss", "A");
     }
 }
 
 #[test]
-fn lost_translation_of_an_opening_flow_heals_too() {
+fn lost_translation_of_a_half_open_flow_heals_too() {
     let rig = Rig::new();
     for port in PORTS {
         let pod = (Rig::POD_A, port);

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::drop_reason::DropReason::SourceNotOwned;
-use azure_cni_common::endpoint_cache::{Slot, slot_of};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::{EndpointFlags, Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
-use azure_cni_common::layout::{EndpointFlags, NatHolder, NatKey, RouteClass};
+use azure_cni_common::nat::{NatHolder, NatKey};
 use azure_cni_datapath::{Endpoint, Hook, Sweeper};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};
@@ -232,14 +233,14 @@ fn restarted_agent_makes_the_cache_anew() {
     rig.from_pod_a(&Frame::udp(A, PEER)).keeps("after", &ToWire(Frame::udp(A, PEER).one_hop_on()));
 }
 
-/// The programs on the interfaces go on with the same maps until they are swapped, so nothing may be made anew.
+/// The programs on the interfaces use these maps until they are replaced, so none may be made again.
 #[test]
-fn upgraded_agent_carries_over_what_the_first_layout_had() {
+fn upgraded_agent_carries_over_what_an_earlier_layout_had() {
     let mut rig = Rig::new();
     assert_eq!(rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).verdict, Verdict::ToWire);
     assert_eq!(rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).verdict, Verdict::ToPod);
     assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
-    rig.upgrade_agent_from_layout_1(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
+    rig.upgrade_agent_that_pinned(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
 
     let answer = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
     rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("answer to a flow of before", &answer);
@@ -252,11 +253,11 @@ fn upgraded_agent_carries_over_what_the_first_layout_had() {
     assert_eq!(refused.per_cpu.iter().sum::<u64>(), 1, "counts of before");
 }
 
-/// The agent that carried over the rest was killed.
+/// The agent that carried over the other maps was killed.
 #[test]
 fn carrying_over_goes_on_where_it_was_broken_off() {
     let mut rig = Rig::new();
-    rig.upgrade_agent_from_layout_1(&["ENDPOINTS4"]);
+    rig.upgrade_agent_that_pinned(&["ENDPOINTS4"]);
     assert_eq!(rig.tables().endpoint(Rig::POD_A.into()).unwrap().map(|pod| pod.ifindex), Some(ifindex("azva")));
 }
 

@@ -11,46 +11,46 @@ const TCP: u8 = 6;
 #[test]
 fn answer_to_what_came_through_the_stack_goes_through_the_stack() {
     let rig = Rig::new();
-    let openers = [
+    let initiators = [
         ("the host", (Rig::NODE, 45_000)),
         ("a pod here, through a service", (Rig::POD_B, 45_000)),
         ("a pod of another VM, through a NodePort", (Rig::PEER, 45_000)),
         ("the Internet, through a hostPort", (Rig::INTERNET, 45_000)),
     ];
-    for (who, opener) in openers {
-        rig.stack_to_pod_a(&Frame::tcp(opener, A, "S")).keeps(who, &Untouched);
+    for (who, initiator) in initiators {
+        rig.stack_to_pod_a(&Frame::tcp(initiator, A, "S")).keeps(who, &Untouched);
         for flags in ["SA", "A", "FA"] {
-            rig.from_pod_a(&Frame::tcp(A, opener, flags)).keeps(&format!("{flags} to {who}"), &Untouched);
+            rig.from_pod_a(&Frame::tcp(A, initiator, flags)).keeps(&format!("{flags} to {who}"), &Untouched);
         }
-        rig.stack_to_pod_a(&Frame::tcp(opener, A, "A")).keeps(who, &Untouched);
+        rig.stack_to_pod_a(&Frame::tcp(initiator, A, "A")).keeps(who, &Untouched);
     }
 }
 
 #[test]
 fn answer_through_the_stack_leaves_the_node_with_the_pods_address() {
     let rig = Rig::new();
-    let opener = (Rig::INTERNET, 45_000);
-    rig.stack_to_pod_a(&Frame::udp(opener, A)).keeps("question", &Untouched);
-    rig.from_pod_a(&Frame::udp(A, opener)).keeps("answer", &Untouched);
-    rig.to_wire(&Frame::udp(A, opener)).keeps("answer at the wire", &Untouched);
+    let initiator = (Rig::INTERNET, 45_000);
+    rig.stack_to_pod_a(&Frame::udp(initiator, A)).keeps("question", &Untouched);
+    rig.from_pod_a(&Frame::udp(A, initiator)).keeps("answer", &Untouched);
+    rig.to_wire(&Frame::udp(A, initiator)).keeps("answer at the wire", &Untouched);
     assert_eq!(rig.translation_count(), 0);
 }
 
 #[test]
 fn nothing_is_held_back_or_changed_on_its_way_into_the_pod() {
     let rig = Rig::new();
-    let opener = (Rig::NODE, 45_000);
+    let initiator = (Rig::NODE, 45_000);
     let cases = [
-        ("segment", Frame::tcp(opener, A, "S")),
-        ("datagram", Frame::udp(opener, A)),
-        ("echo", Frame::echo_request(opener.0, A.0, 7)),
-        ("last hop", Frame::udp(opener, A).with_hop_limit(1)),
-        ("no hop", Frame::udp(opener, A).with_hop_limit(0)),
-        ("longer than the uplink takes", Frame::udp_with_payload(opener, A, &[1; 2000])),
-        ("fragment", Frame::udp(opener, A).fragment(true, 0)),
-        ("to a pod of another veth", Frame::udp(opener, (Rig::POD_B, 53))),
-        ("to nobody", Frame::udp(opener, (Rig::PEER, 53))),
-        ("multicast", Frame::udp(opener, (Ipv4Addr::new(224, 0, 0, 251), 5353))),
+        ("segment", Frame::tcp(initiator, A, "S")),
+        ("datagram", Frame::udp(initiator, A)),
+        ("echo", Frame::echo_request(initiator.0, A.0, 7)),
+        ("last hop", Frame::udp(initiator, A).with_hop_limit(1)),
+        ("no hop", Frame::udp(initiator, A).with_hop_limit(0)),
+        ("longer than the uplink takes", Frame::udp_with_payload(initiator, A, &[1; 2000])),
+        ("fragment", Frame::udp(initiator, A).fragment(true, 0)),
+        ("to a pod of another veth", Frame::udp(initiator, (Rig::POD_B, 53))),
+        ("to nobody", Frame::udp(initiator, (Rig::PEER, 53))),
+        ("multicast", Frame::udp(initiator, (Ipv4Addr::new(224, 0, 0, 251), 5353))),
     ];
     for (what, packet) in cases {
         rig.stack_to_pod_a(&packet).keeps(what, &Untouched);
@@ -99,16 +99,16 @@ fn hairpin_of_a_pod_through_its_own_service_is_answered_through_the_stack() {
 #[test]
 fn flow_that_left_through_the_stack_comes_back_through_it() {
     let rig = Rig::with_services_unknown();
-    let (opener, internet, node) = ((Rig::POD_A, 20_000), (Rig::INTERNET, 443), (Rig::NODE, 20_000));
-    let syn = Frame::tcp(opener, internet, "S");
+    let (initiator, internet, node) = ((Rig::POD_A, 20_000), (Rig::INTERNET, 443), (Rig::NODE, 20_000));
+    let syn = Frame::tcp(initiator, internet, "S");
     rig.from_pod_a(&syn).keeps("up the stack", &Untouched);
     let left = Frame::tcp(node, internet, "S").one_hop_on();
     rig.to_wire(&syn.one_hop_on()).keeps("out of the uplink", &Passes(left));
 
-    let answer = Frame::tcp(internet, opener, "SA");
+    let answer = Frame::tcp(internet, initiator, "SA");
     rig.from_wire(&Frame::tcp(internet, node, "SA")).keeps("its answer", &Passes(answer.clone()));
     rig.stack_to_pod_a(&answer.one_hop_on()).keeps("into the pod", &Untouched);
-    let flow = rig.flow(&tuple(opener, internet, TCP)).expect("one entry for the whole flow");
+    let flow = rig.flow(&tuple(initiator, internet, TCP)).expect("one entry for the whole flow");
     assert_eq!(rig.flow_count(), 1, "{flow:?}");
 }
 

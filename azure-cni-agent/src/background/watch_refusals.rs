@@ -24,7 +24,7 @@ pub(super) async fn watch_refusals(agent: Arc<Agent>) {
     let mut names = Names::default();
     loop {
         let event = source.next().await;
-        let pod = names.of(&agent, event.source).await;
+        let pod = names.of(&agent, event.source);
         let mut refusals = agent.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.add(refusal(event, pod), agent.now(), unix_ms());
     }
@@ -49,18 +49,11 @@ struct Names {
 }
 
 impl Names {
-    async fn of(&mut self, agent: &Agent, address: IpAddr) -> Option<AttachmentId> {
+    fn of(&mut self, agent: &Agent, address: IpAddr) -> Option<AttachmentId> {
         if self.read_at.is_none_or(|read_at| read_at.elapsed() > MAX_NAMES_AGE) {
-            match agent.records().await {
-                Ok(records) => {
-                    let named = |id: AttachmentId| move |address| (address, id.clone());
-                    self.by_address = records
-                        .into_iter()
-                        .flat_map(|record| record.addresses.into_iter().map(named(record.id)))
-                        .collect();
-                }
-                Err(error) => tracing::warn!(%error, "reading the records to name the pods of refused flows"),
-            }
+            let named = |id: AttachmentId| move |address| (address, id.clone());
+            let records = agent.records().into_iter();
+            self.by_address = records.flat_map(|record| record.addresses.into_iter().map(named(record.id))).collect();
             self.read_at = Some(Instant::now());
         }
         self.by_address.get(&address).cloned()

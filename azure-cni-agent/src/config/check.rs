@@ -42,8 +42,8 @@ impl AgentConfig {
         if let Some(max_flows) = self.datapath.max_flows {
             within("datapath.max_flows", max_flows.into(), MAX_FLOWS)?;
         }
-        if let Some(max_opening) = self.datapath.max_opening {
-            within("datapath.max_opening", max_opening.into(), MAX_FLOWS)?;
+        if let Some(max_half_open) = self.datapath.max_half_open {
+            within("datapath.max_half_open", max_half_open.into(), MAX_FLOWS)?;
         }
         if let Some(mtu) = self.datapath.mtu {
             within("datapath.mtu", mtu.into(), MTU)?;
@@ -140,8 +140,8 @@ mod tests {
         refused(|c| c.pool.refresh_max_secs = 3, "pool.refresh_max_secs");
         refused(|c| c.datapath.max_flows = Some(1023), "datapath.max_flows");
         refused(|c| c.datapath.max_flows = Some(u32::MAX), "datapath.max_flows");
-        refused(|c| c.datapath.max_opening = Some(1023), "datapath.max_opening");
-        refused(|c| c.datapath.max_opening = Some(16_777_217), "datapath.max_opening");
+        refused(|c| c.datapath.max_half_open = Some(1023), "datapath.max_half_open");
+        refused(|c| c.datapath.max_half_open = Some(16_777_217), "datapath.max_half_open");
         refused(|c| c.datapath.mtu = Some(67), "datapath.mtu");
         refused(|c| c.datapath.mtu = Some(65_536), "datapath.mtu");
         refused(|c| c.snat.port_range = range("1024-30000"), "snat.port_range");

@@ -124,7 +124,7 @@ mod tests {
             node_ports = "3000-3999"
             ipv6 = true
             [timeouts]
-            tcp_opening_secs = 11
+            tcp_half_open_secs = 11
             tcp_established_secs = 16
             tcp_half_closed_secs = 13
             tcp_closed_secs = 12
@@ -133,7 +133,7 @@ mod tests {
             [datapath]
             attach = "clsact"
             max_flows = 65536
-            max_opening = 32768
+            max_half_open = 32768
             mtu = 1400
             log = true
             "#,
@@ -169,12 +169,12 @@ mod tests {
         assert_eq!(config.snat.node_ports.to_string(), "3000-3999");
         assert!(config.snat.ipv6);
         let timeouts = config.timeouts;
-        assert_eq!((timeouts.tcp_opening_secs, timeouts.tcp_established_secs), (11, 16));
+        assert_eq!((timeouts.tcp_half_open_secs, timeouts.tcp_established_secs), (11, 16));
         assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
         assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_replied_secs), (14, 15));
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
         assert_eq!(config.datapath.max_flows, Some(65_536));
-        assert_eq!(config.datapath.max_opening, Some(32_768));
+        assert_eq!(config.datapath.max_half_open, Some(32_768));
         assert_eq!(config.datapath.mtu, Some(1400));
         assert!(config.datapath.log);
     }

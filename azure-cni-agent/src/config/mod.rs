@@ -157,7 +157,7 @@ pub struct DatapathConfig {
     /// Entries of the table of half-open and one-way flows, which a flood can only fill with itself. 1024 to 16777216.
     /// Absent: a quarter of `max_flows`, at least 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_opening: Option<u32>,
+    pub max_half_open: Option<u32>,
     /// MTU of pod interfaces, 68 to 65535. Absent: the uplink's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -212,6 +212,6 @@ impl Default for SnatConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        Self { attach: AttachMode::Auto, max_flows: None, max_opening: None, mtu: None, log: false }
+        Self { attach: AttachMode::Auto, max_flows: None, max_half_open: None, mtu: None, log: false }
     }
 }

@@ -27,6 +27,11 @@ impl NetError {
         matches!(self.source.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL))
     }
 
+    /// The kernel does not know what the request names, such as a qdisc that the interface does not have.
+    pub fn is_invalid(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EINVAL)
+    }
+
     /// The object to make exists already.
     pub fn exists(&self) -> bool {
         self.source.raw_os_error() == Some(libc::EEXIST)

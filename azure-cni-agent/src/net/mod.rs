@@ -4,6 +4,7 @@
 //! socket there. All waiting happens on the runtime's own threads, which never change their namespace.
 
 mod error;
+mod filters;
 mod link;
 mod netlink;
 mod netns;

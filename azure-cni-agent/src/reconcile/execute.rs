@@ -10,6 +10,7 @@ use azure_cni_datapath::Hook;
 
 use super::plan::{Action, Repair};
 use crate::agent::Agent;
+use crate::programs::{self, Interface};
 use crate::state::AttachmentRecord;
 use crate::verbs::{self, Failure, StepRunner};
 
@@ -18,15 +19,15 @@ pub async fn execute_all(agent: &Arc<Agent>, actions: Vec<Action>) {
     for action in actions {
         let (kind, what) = (action.name(), describe(&action));
         match execute(agent, action).await {
-            Ok(true) => mended(agent, kind, &what),
+            Ok(true) => report(agent, kind, &what),
             Ok(false) => {}
-            Err(error) => tracing::error!(action = kind, what, %error, "out of line, and could not be mended"),
+            Err(error) => tracing::error!(action = kind, what, %error, "out of line, and could not be repaired"),
         }
     }
 }
 
-fn mended(agent: &Agent, kind: &'static str, what: &str) {
-    tracing::warn!(action = kind, what, "out of line; mended");
+fn report(agent: &Agent, kind: &'static str, what: &str) {
+    tracing::warn!(action = kind, what, "out of line; repaired");
     agent.count_reconciled(kind);
 }
 
@@ -47,7 +48,7 @@ async fn execute(agent: &Arc<Agent>, action: Action) -> Result<bool, CniError> {
 
 async fn release(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {
     let Some(_lock) = agent.locks.try_lock(id) else { return Ok(false) };
-    let Some(record) = record_of(agent, id).await? else { return Ok(false) };
+    let Some(record) = agent.record(id) else { return Ok(false) };
     let link = agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?;
     if link.is_some_and(|link| link.index == record.host_ifindex && record.boot_id == agent.boot_id) {
         return Ok(false);
@@ -64,7 +65,7 @@ async fn remove_link(agent: &Agent, name: &str, index: u32) -> Result<bool, CniE
     let _lock = match &owner {
         Some(id) => {
             let Some(lock) = agent.locks.try_lock(id) else { return Ok(false) };
-            let stands = record_of(agent, id).await?.is_some_and(|record| record.host_ifindex == index);
+            let stands = agent.record(id).is_some_and(|record| record.host_ifindex == index);
             if stands {
                 return Ok(false);
             }
@@ -82,11 +83,11 @@ async fn unpin(agent: &Agent, interface: &str) -> Result<bool, CniError> {
     if agent.locks.held().iter().any(|id| names::host_interface(id) == interface) {
         return Ok(false);
     }
-    if agent.records().await.map_err(Failure::from)?.iter().any(|record| record.host_interface == interface) {
+    if agent.records().iter().any(|record| record.host_interface == interface) {
         return Ok(false);
     }
     for hook in Hook::ENDPOINT {
-        agent.datapath.detach(hook, interface).map_err(Failure::from)?;
+        agent.datapath.unpin(hook, interface).map_err(Failure::from)?;
     }
     Ok(true)
 }
@@ -104,7 +105,7 @@ fn remove_map_entry(agent: &Agent, address: IpAddr) -> Result<bool, Failure> {
 
 async fn drop_lease(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {
     let Some(_lock) = agent.locks.try_lock(id) else { return Ok(false) };
-    if record_of(agent, id).await?.is_some() || agent.leases.lease_of(id).is_none() {
+    if agent.record(id).is_some() || agent.leases.lease_of(id).is_none() {
         return Ok(false);
     }
     verbs::detach(agent, id, &mut StepRunner::default()).await.map(|()| true)
@@ -112,7 +113,7 @@ async fn drop_lease(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniEr
 
 async fn rebuild(agent: &Arc<Agent>, id: &AttachmentId) -> Result<bool, CniError> {
     let Some(_lock) = agent.locks.try_lock(id) else { return Ok(false) };
-    let Some(record) = record_of(agent, id).await? else { return Ok(false) };
+    let Some(record) = agent.record(id) else { return Ok(false) };
     if agent.netlink.link(&record.host_interface).await.map_err(Failure::from)?.is_some() {
         return Ok(false);
     }
@@ -128,17 +129,17 @@ async fn repair(
     missing: Vec<Repair>,
 ) -> Result<(), CniError> {
     let Some(_lock) = agent.locks.try_lock(id) else { return Ok(()) };
-    let record = record_of(agent, id).await?.filter(|record| record.host_ifindex == index);
+    let record = agent.record(id).filter(|record| record.host_ifindex == index);
     let Some(record) = record else { return Ok(()) };
     for repair in missing {
         let name = repair.name();
-        mend(agent, &record, interface, index, repair).await?;
-        mended(agent, name, &id.to_string());
+        add_missing(agent, &record, interface, index, repair).await?;
+        report(agent, name, &id.to_string());
     }
     Ok(())
 }
 
-async fn mend(
+async fn add_missing(
     agent: &Agent,
     record: &AttachmentRecord,
     interface: &str,
@@ -150,18 +151,16 @@ async fn mend(
         Repair::Label(alias) => agent.netlink.label_link(interface, labels::GROUP, &alias).await?,
         Repair::Route(route) => agent.netlink.replace_route(route).await?,
         Repair::Neighbour(neighbour) => agent.netlink.replace_neighbour(neighbour).await?,
-        Repair::Program(hook) => agent.datapath.attach(hook, interface)?,
+        Repair::Program(hook) => {
+            let interface = Interface { name: interface, index };
+            programs::ensure_attached(&agent.netlink, &agent.datapath, hook, interface).await?;
+        }
         Repair::MapEntry(address) => {
             let entry = agent.endpoint_entry(address, index, record.keep_source);
             agent.datapath.tables().set_endpoint(address, entry)?;
         }
     }
     Ok(())
-}
-
-async fn record_of(agent: &Agent, id: &AttachmentId) -> Result<Option<AttachmentRecord>, Failure> {
-    let id = id.clone();
-    Ok(agent.with_store(move |store| store.get(&id)).await?)
 }
 
 fn describe(action: &Action) -> String {

@@ -29,7 +29,8 @@ use crate::agent::Agent;
 /// agent.
 pub async fn at_start(agent: &Arc<Agent>) -> anyhow::Result<()> {
     recover_records::recover_if_lost(agent).await?;
-    let state = observe::observe(agent, observe::attach_again).await?;
+    let state = observe::observe(agent, true).await?;
+    agent.foreign_filters.set(state.foreign_filters.clone());
     for (id, addresses) in state.to_restore() {
         agent.leases.restore(&id, addresses)?;
     }
@@ -48,8 +49,9 @@ pub async fn keep_in_line(agent: Arc<Agent>) {
     rounds.tick().await;
     loop {
         rounds.tick().await;
-        match observe::observe(&agent, observe::attached).await {
+        match observe::observe(&agent, false).await {
             Ok(state) => {
+                agent.foreign_filters.set(state.foreign_filters.clone());
                 let actions = plan::plan(&state, &mut grace, agent.now());
                 execute::execute_all(&agent, actions).await;
             }

@@ -10,6 +10,7 @@ use azure_cni_ipam::Addresses;
 
 use crate::endpoint::addresses_of;
 use crate::net::{Link, NeighbourEntry, RouteEntry};
+use crate::programs::ForeignFilter;
 use crate::state::AttachmentRecord;
 
 /// Whether a pod's namespace lives, as far as the path in its record shows.
@@ -34,8 +35,10 @@ pub struct NodeState {
     pub routes: Vec<RouteEntry>,
     pub neighbours: Vec<NeighbourEntry>,
     pub map_entries: BTreeMap<IpAddr, EndpointEntry>,
-    /// Which programs run at the host veths of records.
+    /// The hooks that need nothing done, at the host veths of records.
     pub programs: BTreeMap<String, Vec<Hook>>,
+    /// Filters of other owners that keep hooks from being attached there.
+    pub foreign_filters: Vec<ForeignFilter>,
     /// Interfaces for which programs are pinned.
     pub pins: BTreeSet<String>,
     /// The namespaces of records whose veth is not there.

@@ -10,18 +10,18 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::labels;
 use azure_cni_api::names;
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::Endpoint as EndpointEntry;
 use azure_cni_ipam::Addresses;
 
 use crate::agent::Agent;
 use crate::endpoint;
 use crate::net::{Link, NeighbourEntry, Netns, NetnsId, RouteEntry};
-use crate::state::{AttachmentRecord, Store};
+use crate::state::AttachmentRecord;
 
-/// Does nothing if the store was there before: what such a store does not name must go.
+/// Does nothing if no record was lost: what the store does not name then must go.
 pub async fn recover_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
-    if !agent.with_store(Store::is_unfinished).await? {
+    if !agent.store.is_unfinished() {
         return Ok(());
     }
     let kernel = Kernel {
@@ -34,7 +34,8 @@ pub async fn recover_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
         public: agent.routing().config.public_addresses.iter().copied().collect(),
     };
     let netns_id = |path: &Path| Netns::open(path).ok().map(|netns| netns.id());
-    let records = kernel.records(netns_id);
+    let mut records = kernel.records(netns_id);
+    records.retain(|record| agent.store.lacks(record));
     for record in &records {
         tracing::warn!(attachment = %record.id, addresses = ?record.addresses, "recorded again from the kernel");
     }

@@ -8,7 +8,7 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::labels;
 use azure_cni_api::names;
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Endpoint as EndpointEntry, Hook};
 use azure_cni_ipam::Addresses;
 

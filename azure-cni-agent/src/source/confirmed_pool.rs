@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use azure_cni_api::MacAddress;
-use azure_cni_api::durable::write_durably;
+use azure_cni_api::durable::{self, PRIVATE, PRIVATE_DIR};
 use azure_cni_ipam::Pool;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,8 @@ impl ConfirmedPool {
     }
 
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
-        write_durably(dir, FILE_NAME, &serde_json::to_vec(self)?)
+        durable::create_dir(dir, PRIVATE_DIR)?;
+        durable::replace(&dir.join(FILE_NAME), &serde_json::to_vec(self)?, PRIVATE)
     }
 }
 

@@ -85,14 +85,14 @@ enum Recorded {
     Remains,
 }
 
-/// Observes record and node at once: another thread reads the record while the kernel reports on the node.
+/// Observes record and node at once, as the kernel is asked about either.
 async fn observe(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<Observed, Failure> {
     let (recorded, node) = join(recorded(agent, id, netns), findings::of_node(agent)).await;
     Ok(Observed { recorded: recorded?, node })
 }
 
 async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Recorded, Failure> {
-    let Some(record) = agent.record(id).await? else { return Ok(Recorded::Nothing) };
+    let Some(record) = agent.record(id) else { return Ok(Recorded::Nothing) };
     let link = agent.netlink.link(&record.host_interface).await?;
     let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
     Ok(if stands { Recorded::Stands(record.into()) } else { Recorded::Remains })
@@ -158,8 +158,8 @@ async fn attach(
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());
         async move {
-            let now = agent.boot_time();
-            agent.with_store(move |store| store.remove(&id, &now)).await?;
+            let now = agent.now();
+            agent.with_store(move |store| store.remove(&id, now)).await?;
             publish_routes(&agent).await
         }
     });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use azure_cni_api::labels;
 use azure_cni_api::names::HOST_MAC;
-use azure_cni_datapath::Hook;
+use azure_cni_datapath::{DatapathError, Hook};
 use futures::TryFutureExt;
 use futures::future::try_join;
 
@@ -17,6 +17,7 @@ use super::undo::Undo;
 use crate::agent::Agent;
 use crate::endpoint::{self, Endpoint, EndpointError};
 use crate::net::{Netlink, Netns, VethSpec};
+use crate::programs::{self, Interface};
 use crate::steps::Step;
 
 /// Builds the endpoint of a pod in this namespace. Returns the host veth's index.
@@ -64,7 +65,16 @@ pub async fn build_endpoint(
         let (agent, name) = (agent.clone(), endpoint.host_interface.clone());
         move || Ok(Hook::ENDPOINT.iter().try_for_each(|hook| agent.datapath.attach(*hook, &name))?)
     };
-    steps.run_blocking(Step::Programs, attached).await?;
+    match steps.run_blocking(Step::Programs, attached).await {
+        // On an interface that is new, another program was faster.
+        Err(Failure::Datapath(DatapathError::Occupied { .. })) => {
+            let interface = Interface { name: &endpoint.host_interface, index: ifindex };
+            for hook in Hook::ENDPOINT {
+                programs::ensure_attached(&agent.netlink, &agent.datapath, hook, interface).await?;
+            }
+        }
+        done => done?,
+    }
 
     let addresses = endpoint.addresses;
     undo.push("maps", {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use azure_cni_api::cni::{CheckCall, CniError};
-use azure_cni_datapath::Hook;
+use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Addresses;
 
 use super::failure::{Failure, no_ipv4};
@@ -15,13 +15,14 @@ use super::step_runner::StepRunner;
 use crate::agent::Agent;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::net::{Netlink, Netns};
+use crate::programs::{self, ForeignFilter, Interface};
 use crate::state::AttachmentRecord;
 
 /// Fails with one error that names every difference.
 pub async fn check(agent: &Arc<Agent>, call: CheckCall, steps: &mut StepRunner) -> Result<(), CniError> {
     let _lock = lock(agent, &call.attachment, steps).await?;
     let netns = open_pod_netns(&call.netns)?;
-    let record = agent.record(&call.attachment).await.map_err(Failure::from)?;
+    let record = agent.record(&call.attachment);
     let Some(record) = record else {
         return Err(CniError::unknown_container(format!("no attachment {} is known here", call.attachment)));
     };
@@ -110,8 +111,15 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
         findings.push(format!("the host lacks the neighbour entry of {}", wanted.address));
     }
     for hook in Hook::ENDPOINT {
-        if !agent.datapath.is_attached(hook, name)? {
-            findings.push(format!("program {} is not attached to {name}", hook.program()));
+        let interface = Interface { name, index: link.index };
+        match programs::attachment(&agent.netlink, &agent.datapath, hook, interface).await? {
+            Attachment::Current => {}
+            Attachment::Outdated | Attachment::Missing => {
+                findings.push(format!("program {} is not attached to {name}", hook.program()));
+            }
+            Attachment::Foreign(holder) => {
+                findings.push(ForeignFilter { hook, interface: name.clone(), holder }.to_string());
+            }
         }
     }
     for address in endpoint.addresses.iter() {

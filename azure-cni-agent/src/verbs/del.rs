@@ -33,13 +33,13 @@ pub(crate) async fn detach(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut St
 }
 
 async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut StepRunner) -> Result<(), CniError> {
-    let record = steps.run(Step::Observe, async { Ok(agent.record(id).await?) }).await?;
+    let record = steps.run(Step::Observe, async { Ok(agent.record(id)) }).await?;
     let interface = names::host_interface(id);
     let addresses = addresses(agent, id, record.as_ref());
 
     if record.is_some() {
-        let (store, id, now) = (agent.store.clone(), id.clone(), agent.boot_time());
-        steps.run_blocking(Step::Forget, move || Ok(store.remove(&id, &now).map(drop)?)).await?;
+        let (store, id, now) = (agent.store.clone(), id.clone(), agent.now());
+        steps.run_blocking(Step::Forget, move || Ok(store.remove(&id, now).map(drop)?)).await?;
     }
 
     let mut failures: Vec<Failure> = Vec::new();

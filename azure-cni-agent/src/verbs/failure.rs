@@ -9,6 +9,7 @@ use crate::endpoint::EndpointError;
 use crate::leases::NotLeased;
 use crate::leases::cns::CnsError;
 use crate::net::NetError;
+use crate::programs::ProgramError;
 use crate::state::{AttachmentRecord, StoreError};
 use crate::steps::InjectedFault;
 
@@ -23,6 +24,8 @@ pub enum Failure {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The agent cannot serve this network; a retry does not help.
@@ -57,7 +60,9 @@ impl From<Failure> for CniError {
             Failure::Rejected(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),
-            Failure::Endpoint(_) | Failure::Datapath(_) | Failure::Injected(_) => CniError::internal(text),
+            Failure::Endpoint(_) | Failure::Datapath(_) | Failure::Program(_) | Failure::Injected(_) => {
+                CniError::internal(text)
+            }
         }
     }
 }

@@ -8,7 +8,6 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::{AttachmentId, CniError, GcCall};
 
 use super::del::detach;
-use super::failure::Failure;
 use super::lock::lock;
 use super::step_runner::StepRunner;
 use crate::agent::Agent;
@@ -21,7 +20,7 @@ pub async fn collect(
     asked: BootTime,
     steps: &mut StepRunner,
 ) -> Result<(), CniError> {
-    let records = agent.records().await.map_err(Failure::from)?;
+    let records = agent.records();
     let stale = records.into_iter().filter(|record| is_stale(record, call, asked));
     let mut failures = Vec::new();
     for record in stale {
@@ -44,7 +43,7 @@ async fn free(
     steps: &mut StepRunner,
 ) -> Result<bool, CniError> {
     let _lock = lock(agent, id, steps).await?;
-    let record = agent.record(id).await.map_err(Failure::from)?;
+    let record = agent.record(id);
     if !record.is_some_and(|record| is_stale(&record, call, asked)) {
         return Ok(false);
     }

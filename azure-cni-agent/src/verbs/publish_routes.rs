@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{MutexGuard, PoisonError};
 
-use azure_cni_common::layout::RouteClass;
-use azure_cni_common::platform::{METADATA_SERVICE, WIRE_SERVER};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::egress::{METADATA_SERVICE, WIRE_SERVER};
 use azure_cni_ipam::Pool;
 use ipnet::IpNet;
 
@@ -18,7 +18,7 @@ use crate::routing::{Routing, gateways};
 /// Publishes routes for all recorded attachments.
 pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
     let _publishing = agent.publishing.lock().await;
-    publish(agent, via_host(agent).await?).await
+    publish(agent, via_host(agent)).await
 }
 
 /// Publishes routes after an attachment was recorded that reaches these addresses through the host. Most are published
@@ -28,7 +28,7 @@ pub(super) async fn publish_added(agent: &Agent, added: &[IpAddr]) -> Result<(),
     if added.iter().all(|address| published(agent).contains(address)) {
         return Ok(());
     }
-    publish(agent, via_host(agent).await?).await
+    publish(agent, via_host(agent)).await
 }
 
 /// Publishes routes after the record of an attachment has gone that reached these addresses through the host. Most are
@@ -38,7 +38,7 @@ pub(super) async fn publish_removed(agent: &Agent, removed: &[IpAddr]) -> Result
         return Ok(());
     }
     let _publishing = agent.publishing.lock().await;
-    let wanted = via_host(agent).await?;
+    let wanted = via_host(agent);
     if *published(agent) == wanted { Ok(()) } else { publish(agent, wanted).await }
 }
 
@@ -46,8 +46,8 @@ fn published(agent: &Agent) -> MutexGuard<'_, BTreeSet<IpAddr>> {
     agent.via_host.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn via_host(agent: &Agent) -> Result<BTreeSet<IpAddr>, Failure> {
-    Ok(agent.records().await?.iter().flat_map(|record| record.via_host.iter().copied()).collect())
+fn via_host(agent: &Agent) -> BTreeSet<IpAddr> {
+    agent.records().iter().flat_map(|record| record.via_host.iter().copied()).collect()
 }
 
 /// Brings the data path's route table, and its gateways of the Internet, in line with configuration, node and attachments.

@@ -51,7 +51,7 @@ async fn execute(agent: &Arc<Agent>, folder: &Folder, name: &str) -> Result<bool
             return Ok(true);
         }
     };
-    match perform(agent, &request).await {
+    match free(agent, &request).await {
         Ok(Done::Freed) => tracing::info!(name, "a request that came while no agent was there is executed"),
         Ok(Done::Overtaken) => tracing::info!(name, "a request in the spool is overtaken; it is dropped"),
         Err(error) => {
@@ -68,10 +68,10 @@ enum Done {
     Overtaken,
 }
 
-async fn perform(agent: &Arc<Agent>, request: &SpooledRequest) -> Result<Done, CniError> {
+async fn free(agent: &Arc<Agent>, request: &SpooledRequest) -> Result<Done, CniError> {
     match &request.call {
         SpooledCall::Del { attachment } => {
-            let record = agent.record(attachment).await.map_err(|error| CniError::io(error.to_string()))?;
+            let record = agent.record(attachment);
             if request.is_overtaken(&agent.boot_id, record.map(|record| record.asked)) {
                 return Ok(Done::Overtaken);
             }

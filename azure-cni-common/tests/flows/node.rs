@@ -3,13 +3,12 @@
 //! Each function is the one of the same name in `azure-cni-ebpf`; the decisions are the same code. What is left out: other
 //! CPUs, hop limits, fragments, ICMP errors, and what the host's stack does to a packet's addresses.
 
-use azure_cni_common::conntrack::{Event, Sender};
+use azure_cni_common::conntrack::{Event, Origin, Sender};
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::egress::{self, RouteClass, ServicePrefixes, SnatPolicy};
 use azure_cni_common::family::{Be16, Family};
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Origin, Path, Side, Tuple};
-use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
-use azure_cni_common::next_hop::{self, Services, Translation};
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::nat::{NatHolder, NatKey, PortRange};
 
 use crate::conntrack::{Tracking, begin};
 use crate::table::Table;
@@ -40,24 +39,24 @@ pub type Outcome<A> = Result<(Place, Tuple<A>), DropReason>;
 
 pub struct Node<F: Net> {
     pub now_ns: u64,
-    pub services: Services,
-    pub translation: Translation,
+    pub services: ServicePrefixes,
+    pub snat: SnatPolicy,
     pub flows: Table<Key<F>, Flow>,
-    pub opening: Table<Key<F>, Flow>,
+    pub half_open: Table<Key<F>, Flow>,
     pub translations: NatTable<F>,
-    pub opening_translations: NatTable<F>,
+    pub half_open_translations: NatTable<F>,
 }
 
 impl<F: Net> Node<F> {
-    pub fn new(services: Services, translation: Translation) -> Self {
+    pub fn new(services: ServicePrefixes, snat: SnatPolicy) -> Self {
         Self {
             now_ns: 1 << 40,
             services,
-            translation,
+            snat,
             flows: Table::hash(6),
-            opening: Table::lru(4),
+            half_open: Table::lru(4),
             translations: Table::hash(6),
-            opening_translations: Table::lru(4),
+            half_open_translations: Table::lru(4),
         }
     }
 
@@ -73,14 +72,14 @@ impl<F: Net> Node<F> {
     /// `from_endpoint`, then what the stack and `to_wire` do.
     pub fn from_pod(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
         match self.track(&tuple, event) {
-            Tracking::Known { flow, is_opener, is_refused, .. } => {
+            Tracking::Known { flow, is_initiator, is_refused, .. } => {
                 if flow.path != Path::LOCAL && flow.path != Path::WIRE {
                     return self.stack_from_pod(tuple, event);
                 }
                 if is_refused {
                     return Err(DropReason::FlowTableFull);
                 }
-                if is_opener && flow.nat == Nat::TRANSLATED {
+                if is_initiator && flow.nat == Nat::TRANSLATED {
                     let port = self.port_of(&flow, &tuple)?;
                     return Ok((Place::Wire, self.translated(tuple, port)));
                 }
@@ -99,7 +98,7 @@ impl<F: Net> Node<F> {
             return Ok((Place::Pod, tuple));
         }
         let class = self.route(tuple.destination);
-        let egress = next_hop::from_pod(class, self.services, self.translation, event);
+        let egress = egress::from_pod(class, self.services, self.snat, event);
         if egress.path == Path::STACK {
             let _ = self.open(&tuple, event, side, Origin::NODE, egress.path, egress.nat);
             return self.stack_from_pod(tuple, event);
@@ -111,7 +110,7 @@ impl<F: Net> Node<F> {
         }
         if event.opens() || class == Some(RouteClass::VNET) {
             self.open(&tuple, event, side, Origin::NODE, egress.path, egress.nat)?;
-        } else if let Some(port) = self.recall(&tuple) {
+        } else if let Some(port) = self.find_held_port(&tuple) {
             self.open_translated(&tuple, event, side, egress.path, port)?;
             return Ok((Place::Wire, self.translated(tuple, port)));
         }
@@ -128,23 +127,23 @@ impl<F: Net> Node<F> {
     fn to_wire(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
         let tracking = self.track(&tuple, event);
         let port = match &tracking {
-            Tracking::Known { is_opener: false, .. } => return Ok((Place::Wire, tuple)),
+            Tracking::Known { is_initiator: false, .. } => return Ok((Place::Wire, tuple)),
             Tracking::Known { flow, .. } if flow.nat == Nat::TRANSLATED => self.port_of(flow, &tuple)?,
             Tracking::Known { flow, .. } if flow.nat != Nat::UNDECIDED => return Ok((Place::Wire, tuple)),
             tracking => {
                 let class = self.route(tuple.destination);
-                if let Some(port) = self.recall(&tuple).filter(|_| !event.opens()) {
+                if let Some(port) = self.find_held_port(&tuple).filter(|_| !event.opens()) {
                     match tracking {
-                        Tracking::Known { .. } => self.decide(&tuple, Nat::TRANSLATED, port),
+                        Tracking::Known { .. } => self.set_nat(&tuple, Nat::TRANSLATED, port),
                         Tracking::New(side) => {
                             self.open_translated(&tuple, event, *side, Path::STACK, port)?;
                         }
                     }
                     return Ok((Place::Wire, self.translated(tuple, port)));
                 }
-                if next_hop::at_the_wire(class, self.translation, event) != Nat::TRANSLATED {
+                if egress::at_the_wire(class, self.snat, event) != Nat::TRANSLATED {
                     match tracking {
-                        Tracking::Known { .. } => self.decide(&tuple, Nat::KEEP, Be16(0)),
+                        Tracking::Known { .. } => self.set_nat(&tuple, Nat::KEEP, Be16(0)),
                         Tracking::New(side) if event.opens() => {
                             self.open(&tuple, event, *side, Origin::NODE, Path::STACK, Nat::KEEP)?;
                         }
@@ -154,7 +153,7 @@ impl<F: Net> Node<F> {
                 }
                 let port = self.claim(&tuple)?;
                 match tracking {
-                    Tracking::Known { .. } => self.decide(&tuple, Nat::TRANSLATED, port),
+                    Tracking::Known { .. } => self.set_nat(&tuple, Nat::TRANSLATED, port),
                     Tracking::New(side) => self.open_claimed(&tuple, event, *side, Path::STACK, port)?,
                 }
                 port
@@ -185,8 +184,8 @@ impl<F: Net> Node<F> {
             return match self.holder_of(&NatKey::for_incoming(&tuple)) {
                 None => Ok((Place::Host, tuple)),
                 Some(holder) if holder.address == F::address(NODE) => {
-                    if let Tracking::Known { is_settling: true, .. } = self.track(&tuple, event) {
-                        self.settle_translation(&tuple, tuple.destination_port, F::address(NODE));
+                    if let Tracking::Known { becomes_assured: true, .. } = self.track(&tuple, event) {
+                        self.promote_translation(&tuple, tuple.destination_port, F::address(NODE));
                     }
                     Ok((Place::Host, tuple))
                 }
@@ -197,10 +196,10 @@ impl<F: Net> Node<F> {
             Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
                 return Err(DropReason::FlowTableFull);
             }
-            Tracking::Known { flow, is_settling, .. } => {
-                if is_settling
+            Tracking::Known { flow, becomes_assured, .. } => {
+                if becomes_assured
                     && flow.nat == Nat::TRANSLATED
-                    && !self.settle_translation(&tuple, flow.nat_port, tuple.destination)
+                    && !self.promote_translation(&tuple, flow.nat_port, tuple.destination)
                 {
                     return Err(DropReason::NatTableFull);
                 }
@@ -217,18 +216,18 @@ impl<F: Net> Node<F> {
             Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
                 return Err(DropReason::FlowTableFull);
             }
-            Tracking::Known { flow, is_settling, .. } => {
-                if is_settling && !self.settle_translation(&tuple, wire.destination_port, tuple.destination) {
+            Tracking::Known { flow, becomes_assured, .. } => {
+                if becomes_assured && !self.promote_translation(&tuple, wire.destination_port, tuple.destination) {
                     return Err(DropReason::NatTableFull);
                 }
                 flow.path
             }
             Tracking::New(side) => {
-                let flow = Flow::opened_by(side.other(), Origin::NODE, Path::STACK, Nat::TRANSLATED);
+                let flow = Flow::new(side.other(), Origin::NODE, Path::STACK, Nat::TRANSLATED);
                 let state = begin(Sender::Responder, event);
                 self.remember(&tuple, Flow { nat_port: wire.destination_port, state, ..flow })?;
                 if self.flows.get(&FlowKey::of(&tuple).0).is_some()
-                    && !self.settle_translation(&tuple, wire.destination_port, tuple.destination)
+                    && !self.promote_translation(&tuple, wire.destination_port, tuple.destination)
                 {
                     return Err(DropReason::NatTableFull);
                 }

@@ -17,12 +17,12 @@ use crate::{arm::Arm, collect::Collector, unit::Unit};
 const FLOWS: [(&str, &[&str]); 8] = [
     ("IPv4", &["FLOWS4"]),
     ("IPv4, translated", &["FLOWS4", "NAT4"]),
-    ("IPv4, opening", &["OPENING4"]),
-    ("IPv4, opening, translated", &["OPENING4", "NATOPEN4"]),
+    ("IPv4, half-open", &["HALF_OPEN4"]),
+    ("IPv4, half-open, translated", &["HALF_OPEN4", "NAT_HALF_OPEN4"]),
     ("IPv6", &["FLOWS6"]),
     ("IPv6, translated", &["FLOWS6", "NAT6"]),
-    ("IPv6, opening", &["OPENING6"]),
-    ("IPv6, opening, translated", &["OPENING6", "NATOPEN6"]),
+    ("IPv6, half-open", &["HALF_OPEN6"]),
+    ("IPv6, half-open, translated", &["HALF_OPEN6", "NAT_HALF_OPEN6"]),
 ];
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h.

@@ -33,7 +33,7 @@ const DESTINATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 
 /// last port (net/netfilter/nf_nat_core.c).
 fn capacity(arm: Arm) -> u32 {
     match arm {
-        Arm::Ours => azure_cni_common::snat::PortRange::DEFAULT.size(),
+        Arm::Ours => azure_cni_common::nat::PortRange::DEFAULT.size(),
         _ => u32::from(u16::MAX - FIRST_PORT) + 1,
     }
 }

@@ -50,9 +50,9 @@ impl Floor {
             let mut loaded = Vec::new();
             // From the first pod to the second and back; from the wire to the first.
             for (from, to) in [(first, second), (second, first)] {
-                loaded.push(known.attach("floor_from_pod", &from.1, (bits(to.0), index(&to.1)?), Mode::Clsact)?);
+                loaded.push(known.attach("redir_from_pod", &from.1, (bits(to.0), index(&to.1)?), Mode::Clsact)?);
             }
-            loaded.push(known.attach("floor_from_wire", "eth0", (bits(first.0), index(&first.1)?), Mode::Tcx)?);
+            loaded.push(known.attach("redir_from_wire", "eth0", (bits(first.0), index(&first.1)?), Mode::Tcx)?);
             Ok(Self { _loaded: loaded })
         })
     }

@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 use azure_cni_api::cni::AttachmentId;
-use azure_cni_api::durable::{remove_durably, write_durably};
+use azure_cni_api::durable::{self, PRIVATE, PRIVATE_DIR};
 use azure_cni_ipam::cns::Claim;
 use sha2::{Digest, Sha256};
 
@@ -26,13 +26,17 @@ impl Claims {
     /// The claim is on the disk when this returns.
     pub async fn put(&self, claim: &Claim) -> std::result::Result<(), CnsError> {
         let (name, content) = (file_name(&claim.id), serde_json::to_vec(claim).map_err(Error::from));
-        self.blocking(move |dir| write_durably(dir, &name, &content?)).await
+        let put = move |dir: &Path| {
+            durable::create_dir(dir, PRIVATE_DIR)?;
+            durable::replace(&dir.join(name), &content?, PRIVATE)
+        };
+        self.blocking(put).await
     }
 
     /// Removes the claim of an attachment. Succeeds if there is none.
     pub async fn remove(&self, id: &AttachmentId) -> std::result::Result<(), CnsError> {
         let name = file_name(id);
-        self.blocking(move |dir| remove_durably(dir, &name)).await
+        self.blocking(move |dir| durable::remove(&dir.join(name)).map(drop)).await
     }
 
     /// All claims. A file that is not understood is named in the log and left where it is.
@@ -67,7 +71,7 @@ fn read_all(dir: &Path) -> Result<Vec<Claim>> {
         let path = entry?.path();
         let is_claim = path.file_name().is_some_and(|name| {
             let name = name.to_string_lossy();
-            name.ends_with(SUFFIX) && !name.starts_with('.')
+            name.ends_with(SUFFIX) && !durable::is_unfinished(&name)
         });
         if !is_claim {
             continue;
@@ -110,7 +114,7 @@ mod tests {
         let claims = Claims::in_dir(dir.path().to_owned());
         claims.put(&claim("a")).await.unwrap();
         std::fs::write(dir.path().join("x.json"), "{").unwrap();
-        std::fs::write(dir.path().join(".y.json.new"), "half").unwrap();
+        std::fs::write(dir.path().join(".y.json.7"), "half").unwrap();
         assert_eq!(claims.all().await.unwrap(), [claim("a")]);
     }
 }

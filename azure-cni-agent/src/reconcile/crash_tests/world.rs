@@ -9,7 +9,7 @@ use azure_cni_api::AddressRequest;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
-use azure_cni_common::layout::EndpointFlags;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Endpoint as EndpointEntry, Hook};
 use azure_cni_ipam::{Addresses, Leases};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ use crate::reconcile::node_state::{Life, NodeState};
 use crate::reconcile::plan::{Action, Repair, plan};
 use crate::reconcile::recover_records::Kernel;
 use crate::reconcile::tests::veth_of;
-use crate::state::{AttachmentRecord, BootStamp, Store};
+use crate::state::{AttachmentRecord, Store};
 
 pub const CONTAINERS: u8 = 5;
 pub const ADDRESSES: u8 = 4;
@@ -81,7 +81,7 @@ impl World {
     }
 
     pub fn records(&self) -> Vec<AttachmentRecord> {
-        self.store().all().unwrap()
+        self.store().all()
     }
 
     fn path(container: u8) -> PathBuf {
@@ -101,21 +101,23 @@ impl World {
     /// What was in memory is gone; what is in the file and in the kernel comes back.
     pub fn start_agent(&mut self) {
         drop(self.store.take());
-        self.store = Some(Store::open(self.dir.path()).unwrap());
+        self.store = Some(Store::open(self.dir.path(), "boot").unwrap());
         self.leases = Leases::new(COOLDOWN, false);
         self.leases.set_pool(self.pool.iter().map(|number| address(*number)));
         self.grace = Grace::new(GRACE);
-        if self.store().is_unfinished().unwrap() {
+        if self.store().is_unfinished() {
             let kernel = Kernel {
                 boot_id: "boot".to_owned(),
                 links: self.links.values().cloned().collect(),
                 map_entries: self.map_entries.clone(),
                 ..Kernel::default()
             };
-            self.store().finish(&kernel.records(|path| self.netns_id(path))).unwrap();
+            let mut records = kernel.records(|path| self.netns_id(path));
+            records.retain(|record| self.store().lacks(record));
+            self.store().finish(&records).unwrap();
+            assert!(!self.store().is_unfinished());
         }
-        let since = BootStamp { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
-        for (address, at) in self.store().released_since(&since).unwrap() {
+        for (address, at) in self.store().released_since(self.now.saturating_sub(COOLDOWN)) {
             self.leases.restore_released(address, at);
         }
         for (id, addresses) in self.observe().to_restore() {
@@ -163,7 +165,7 @@ impl World {
         let number = self.number();
         let new = NetnsId { device: 4, inode: number.into() };
         let netns_id = *self.namespaces.entry(container).or_insert(new);
-        if let Some(record) = self.store().get(&id).unwrap() {
+        if let Some(record) = self.store().get(&id) {
             let link = self.links.get(&record.host_interface);
             if record.netns_id == Some(netns_id) && link.is_some_and(|link| link.index == record.host_ifindex) {
                 return false;
@@ -226,8 +228,7 @@ impl World {
         if dies() {
             return true;
         }
-        let now = BootStamp { boot_id: "boot".to_owned(), since_boot: self.now };
-        if self.store().remove(&id, &now).unwrap() {
+        if self.store().remove(&id, self.now).unwrap() {
             self.cooling.extend(held.iter().flat_map(Addresses::iter).map(|address| (address, self.now)));
         }
         if dies() {
@@ -259,7 +260,7 @@ impl World {
                 }
                 Action::RemoveMapEntry { address } => drop(self.map_entries.remove(&address)),
                 Action::Rebuild { id } => {
-                    let record = self.store().get(&id).unwrap().unwrap();
+                    let record = self.store().get(&id).unwrap();
                     let addresses = Addresses::first_of_each(record.addresses.iter().copied()).unwrap();
                     let host_ifindex = self.make_veth(&id, &record.netns);
                     self.set_map_entries(addresses, host_ifindex);

@@ -1,13 +1,44 @@
-//! A direct-mapped cache in front of the endpoint tables, read without a hash look-up.
+//! What is known of this node's pods, and the cache that the programs read it from.
 //!
-//! The rule: a slot is right or says that the table has to be asked. It speaks for every address that is mapped to it, so
-//! "no pod here" is an answer too. Only the agent writes it, with each change of the table; there are many more slots than
-//! pods, and the addresses of a /24 never share one.
+//! The cache is direct-mapped, an array in front of the endpoint tables. Its rule: a slot is right or is a miss, and then the
+//! table has to be asked. A slot speaks for every address that is mapped to it, so "not local" is a hit too. Only the agent
+//! writes slots, with each change of the table. There are many more slots than pods, and the addresses of a /24 never share one.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::family::{Address, Ipv4, Ipv6};
-use crate::layout::Endpoint;
 
-/// Entries of the maps `EPCACHE4` and `EPCACHE6`.
+/// What is known of a pod by its address. Maps `ENDPOINTS4` and `ENDPOINTS6`: address → endpoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct Endpoint {
+    /// Index of the host veth, in the node's network namespace.
+    pub ifindex: u32,
+    pub flags: EndpointFlags,
+}
+
+impl Endpoint {
+    pub const fn at(ifindex: u32) -> Self {
+        Self { ifindex, flags: EndpointFlags::NONE }
+    }
+}
+
+/// What is special about a pod, as a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct EndpointFlags(pub u32);
+
+impl EndpointFlags {
+    pub const NONE: Self = Self(0);
+    /// Also the Internet sees the pod's own address: it has a public one, or its network opts out of source NAT.
+    pub const KEEP_SOURCE: Self = Self(1);
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Entries of the maps `ENDPOINT_CACHE4` and `ENDPOINT_CACHE6`.
 pub const SLOTS: u32 = 1 << SLOT_BITS;
 
 const SLOT_BITS: u32 = 12;
@@ -20,12 +51,12 @@ pub fn slot_of<A: Address>(address: A) -> u32 {
     address.fold().wrapping_mul(MULTIPLIER) >> (u32::BITS - SLOT_BITS)
 }
 
-/// What is known of the addresses that are mapped to one place. Maps `EPCACHE4` and `EPCACHE6`: [`slot_of`] → slot.
+/// What is known of the addresses that are mapped to one place. Maps `ENDPOINT_CACHE4` and `ENDPOINT_CACHE6`: [`slot_of`] → slot.
 ///
 /// All zeros: none of them is a pod's. An array's value is not written in one go: whoever reads in between sees words of
 /// before and of after, and knows by `check`, or gets an answer that was right a moment ago.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
 pub struct Slot<A> {
     /// Of the only pod; zeros if there is none, or more than one.
     pub address: A,
@@ -35,32 +66,32 @@ pub struct Slot<A> {
 }
 
 /// [`Endpoint::ifindex`] of an address that no pod of this node has.
-pub const NOBODY: u32 = 0;
+pub const NOT_LOCAL: u32 = 0;
 
 /// [`Endpoint::ifindex`] where a slot can't tell, and the table has to be asked. The kernel gives it to no interface.
-pub const ASK: u32 = u32::MAX;
+pub const MISS: u32 = u32::MAX;
 
 impl<A: Address> Slot<A> {
     /// For all pods whose addresses are mapped to one slot.
     pub fn of(pods: impl IntoIterator<Item = (A, Endpoint)>) -> Self {
         let mut pods = pods.into_iter();
         let (address, endpoint) = match (pods.next(), pods.next()) {
-            (None, _) => (A::UNSPECIFIED, Endpoint::at(NOBODY)),
+            (None, _) => (A::UNSPECIFIED, Endpoint::at(NOT_LOCAL)),
             (Some(only), None) => only,
-            _ => (A::UNSPECIFIED, Endpoint::at(ASK)),
+            _ => (A::UNSPECIFIED, Endpoint::at(MISS)),
         };
         Self { address, endpoint, check: check(address, endpoint) }
     }
 
-    /// The pod that has the address; [`Endpoint::ifindex`] may be [`NOBODY`] or [`ASK`].
+    /// The pod that has the address; [`Endpoint::ifindex`] may be [`NOT_LOCAL`] or [`MISS`].
     #[inline(always)]
     pub fn find(&self, address: A) -> Endpoint {
         if self.check != check(self.address, self.endpoint) {
-            Endpoint::at(ASK)
-        } else if self.endpoint.ifindex == ASK || self.address == address {
+            Endpoint::at(MISS)
+        } else if self.endpoint.ifindex == MISS || self.address == address {
             self.endpoint
         } else {
-            Endpoint::at(NOBODY)
+            Endpoint::at(NOT_LOCAL)
         }
     }
 }
@@ -70,6 +101,7 @@ fn check<A: Address>(address: A, endpoint: Endpoint) -> u32 {
     address.to_words().into_iter().fold(ifindex ^ flags.0, |check, word| check ^ word)
 }
 
+const _: () = assert!(size_of::<Endpoint>() == 8);
 const _: () = assert!(size_of::<Slot<Ipv4>>() == 16 && size_of::<Slot<Ipv6>>() == 28);
 
 #[cfg(test)]
@@ -80,7 +112,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::layout::EndpointFlags;
 
     type Pods = BTreeMap<Ipv4, Endpoint>;
 
@@ -103,7 +134,7 @@ mod tests {
     }
 
     fn in_table(pods: &Pods, address: Ipv4) -> Endpoint {
-        pods.get(&address).copied().unwrap_or(Endpoint::at(NOBODY))
+        pods.get(&address).copied().unwrap_or(Endpoint::at(NOT_LOCAL))
     }
 
     fn words(slot: Slot<Ipv4>) -> [u32; 4] {
@@ -124,7 +155,7 @@ mod tests {
     fn slot_that_nobody_wrote_says_nobody() {
         let fresh = Slot { address: Ipv4(0), endpoint: Endpoint::at(0), check: 0 };
         assert_eq!(fresh, Slot::of([]));
-        assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), Endpoint::at(NOBODY));
+        assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), Endpoint::at(NOT_LOCAL));
     }
 
     proptest! {
@@ -153,11 +184,11 @@ mod tests {
                 let mixed = Slot { address: Ipv4(address), endpoint, check };
                 for asked in &addresses {
                     let answer = new.find(*asked);
-                    prop_assert!(answer == in_table(&pods, *asked) || (answer.ifindex == ASK && pods.len() > 1));
+                    prop_assert!(answer == in_table(&pods, *asked) || (answer.ifindex == MISS && pods.len() > 1));
                     let answer = mixed.find(*asked);
-                    let rights = [in_table(&before, *asked).ifindex, in_table(&pods, *asked).ifindex, ASK];
+                    let rights = [in_table(&before, *asked).ifindex, in_table(&pods, *asked).ifindex, MISS];
                     prop_assert!(rights.contains(&answer.ifindex), "{mixed:?} between {old:?} and {new:?}");
-                    if answer.ifindex != ASK && answer.ifindex != NOBODY {
+                    if answer.ifindex != MISS && answer.ifindex != NOT_LOCAL {
                         prop_assert!([in_table(&before, *asked), in_table(&pods, *asked)].contains(&answer));
                     }
                 }

@@ -3,16 +3,13 @@
 //! All writes go through the kernel's helpers: they make a shared buffer private, and they know which checksums the device
 //! still has to complete (CHECKSUM_PARTIAL) and which it has summed up already (CHECKSUM_COMPLETE).
 
-use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
-    helpers::generated::bpf_csum_diff,
-    programs::TcContext,
-};
+use aya_ebpf::{bindings::BPF_F_MARK_MANGLED_0, programs::TcContext};
 use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP, V4, V6};
+use azure_cni_common::family::{Address, Be16, TCP, UDP};
 
-use crate::packet::{ETH_LEN, Headers, Packet, Part, Quoted};
+use super::parse::{Headers, Packet, Part};
+use super::quoted::Quoted;
 
 /// The end of the flow whose address and port are replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,7 +92,7 @@ pub fn replace<F: Rewrite>(
         End::Source => (address, tuple.destination),
         End::Destination => (tuple.source, address),
     };
-    if let Some(transport) = Transport::of(packet, end) {
+    if let Some(transport) = TransportFields::of(packet, end) {
         if transport.has_pseudo_header {
             F::update_pseudo_header(ctx, transport.checksum_offset, transport.flags, old_address, address)?;
         }
@@ -111,7 +108,7 @@ pub fn replace<F: Rewrite>(
 }
 
 /// Where a transport keeps the port of one end, and how its checksum is changed.
-struct Transport {
+struct TransportFields {
     port_offset: u32,
     checksum_offset: u32,
     has_pseudo_header: bool,
@@ -119,7 +116,7 @@ struct Transport {
     flags: u64,
 }
 
-impl Transport {
+impl TransportFields {
     fn of<F: Rewrite>(packet: &Packet<F>, end: End) -> Option<Self> {
         // A later fragment has no header, and the checksum in the first one's is of the whole packet.
         if packet.part == Part::Later {
@@ -148,133 +145,9 @@ impl Transport {
     }
 
     fn write_port(&self, ctx: &TcContext, old: Be16, new: Be16) -> Result<(), DropReason> {
-        ctx.l4_csum_replace(self.checksum_offset as usize, u64::from(old.0), u64::from(new.0), self.flags | 2)
-            .map_err(|_| DropReason::RewriteFailed)?;
+        update_checksum(ctx, self.checksum_offset, u64::from(old.0), u64::from(new.0), self.flags | 2)?;
         store(ctx, self.port_offset, &new)
     }
-}
-
-impl Rewrite for V4 {
-    const ICMP_HAS_PSEUDO_HEADER: bool = false;
-
-    /// Bytes 8 to 19 of RFC 791 section 3.1: time to live, protocol, checksum, source, destination.
-    #[inline(always)]
-    fn write_header(
-        ctx: &TcContext,
-        packet: &mut Packet<V4>,
-        hop_limit: u8,
-        source: Ipv4,
-        destination: Ipv4,
-    ) -> Result<(), DropReason> {
-        let first_word = |hop_limit| u16::from_ne_bytes([hop_limit, packet.tuple.protocol]);
-        let mut sum = checksum::update(packet.header_checksum, first_word(packet.hop_limit), first_word(hop_limit));
-        sum = checksum::update32(sum, packet.tuple.source.0, source.0);
-        sum = checksum::update32(sum, packet.tuple.destination.0, destination.0);
-
-        let [sum_first, sum_second] = sum.to_ne_bytes();
-        let words =
-            [u32::from_ne_bytes([hop_limit, packet.tuple.protocol, sum_first, sum_second]), source.0, destination.0];
-        store(ctx, ETH_LEN + 8, &words)?;
-        packet.hop_limit = hop_limit;
-        packet.header_checksum = sum;
-        packet.tuple.source = source;
-        packet.tuple.destination = destination;
-        Ok(())
-    }
-
-    fn update_pseudo_header(
-        ctx: &TcContext,
-        checksum_offset: u32,
-        flags: u64,
-        old: Ipv4,
-        new: Ipv4,
-    ) -> Result<(), DropReason> {
-        let flags = flags | u64::from(BPF_F_PSEUDO_HDR) | size_of::<Ipv4>() as u64;
-        ctx.l4_csum_replace(checksum_offset as usize, u64::from(old.0), u64::from(new.0), flags)
-            .map_err(|_| DropReason::RewriteFailed)
-    }
-
-    fn change_quoted_address(
-        ctx: &TcContext,
-        checksum_offset: u32,
-        offset: u32,
-        old: Ipv4,
-        new: Ipv4,
-    ) -> Result<(), DropReason> {
-        let size = size_of::<Ipv4>() as u64;
-        ctx.l4_csum_replace(checksum_offset as usize, u64::from(old.0), u64::from(new.0), size)
-            .map_err(|_| DropReason::RewriteFailed)?;
-        store(ctx, offset, &new)
-    }
-}
-
-impl Rewrite for V6 {
-    const ICMP_HAS_PSEUDO_HEADER: bool = true;
-
-    /// Bytes 7 to 39 of RFC 8200 section 3: hop limit, source, destination. No checksum in the header makes up for a
-    /// change of it, so what the device has summed up already (CHECKSUM_COMPLETE) is told of each.
-    #[inline(always)]
-    fn write_header(
-        ctx: &TcContext,
-        packet: &mut Packet<V6>,
-        hop_limit: u8,
-        source: Ipv6,
-        destination: Ipv6,
-    ) -> Result<(), DropReason> {
-        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-        if hop_limit != packet.hop_limit {
-            store_with(ctx, ETH_LEN + 7, &hop_limit, flags)?;
-            packet.hop_limit = hop_limit;
-        }
-        if source != packet.tuple.source {
-            store_with(ctx, ETH_LEN + 8, &source, flags)?;
-            packet.tuple.source = source;
-        }
-        if destination != packet.tuple.destination {
-            store_with(ctx, ETH_LEN + 24, &destination, flags)?;
-            packet.tuple.destination = destination;
-        }
-        Ok(())
-    }
-
-    fn update_pseudo_header(
-        ctx: &TcContext,
-        checksum_offset: u32,
-        flags: u64,
-        old: Ipv6,
-        new: Ipv6,
-    ) -> Result<(), DropReason> {
-        let flags = flags | u64::from(BPF_F_PSEUDO_HDR);
-        replace_by_difference(ctx, checksum_offset, flags, old, new)
-    }
-
-    fn change_quoted_address(
-        ctx: &TcContext,
-        checksum_offset: u32,
-        offset: u32,
-        old: Ipv6,
-        new: Ipv6,
-    ) -> Result<(), DropReason> {
-        replace_by_difference(ctx, checksum_offset, 0, old, new)?;
-        store(ctx, offset, &new)
-    }
-}
-
-/// Tells a checksum of a change that is longer than the kernel's helper takes: by the sum of the difference.
-fn replace_by_difference(
-    ctx: &TcContext,
-    checksum_offset: u32,
-    flags: u64,
-    mut old: Ipv6,
-    mut new: Ipv6,
-) -> Result<(), DropReason> {
-    let size = size_of::<Ipv6>() as u32;
-    // SAFETY: both pointers are to 16 bytes of the stack, as the sizes say.
-    let difference = unsafe { bpf_csum_diff(old.0.as_mut_ptr(), size, new.0.as_mut_ptr(), size, 0) };
-    if difference < 0 {
-        return Err(DropReason::RewriteFailed);
-    }
-    ctx.l4_csum_replace(checksum_offset as usize, 0, difference as u64, flags).map_err(|_| DropReason::RewriteFailed)
 }
 
 /// Replaces address and port of one end of the packet that an ICMP error quotes, its checksums included. The message's own
@@ -320,15 +193,20 @@ pub fn replace_quoted<F: Rewrite>(
 
 /// Two bytes that a checksum covers.
 fn change_word(ctx: &TcContext, sum_offset: u32, offset: u32, old: u16, new: u16) -> Result<(), DropReason> {
-    ctx.l4_csum_replace(sum_offset as usize, u64::from(old), u64::from(new), 2)
-        .map_err(|_| DropReason::RewriteFailed)?;
+    update_checksum(ctx, sum_offset, u64::from(old), u64::from(new), 2)?;
     store(ctx, offset, &new)
 }
 
-fn store<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), DropReason> {
+/// Tells a transport's checksum of a change (include/uapi/linux/bpf.h, bpf_l4_csum_replace).
+#[inline(always)]
+pub(super) fn update_checksum(ctx: &TcContext, offset: u32, old: u64, new: u64, flags: u64) -> Result<(), DropReason> {
+    ctx.l4_csum_replace(offset as usize, old, new, flags).map_err(|_| DropReason::RewriteFailed)
+}
+
+pub(super) fn store<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), DropReason> {
     store_with(ctx, offset, value, 0)
 }
 
-fn store_with<T>(ctx: &TcContext, offset: u32, value: &T, flags: u64) -> Result<(), DropReason> {
+pub(super) fn store_with<T>(ctx: &TcContext, offset: u32, value: &T, flags: u64) -> Result<(), DropReason> {
     ctx.store(offset as usize, value, flags).map_err(|_| DropReason::RewriteFailed)
 }
