@@ -1,7 +1,7 @@
-//! What is wrong with the agent or its node, each with what it keeps from working: one list for STATUS, ADD and the
+//! What is wrong with the agent or its node, and what each problem keeps from working: one list for STATUS, ADD and the
 //! operator's command.
 //!
-//! The rule: looking never fails. What cannot be looked at is a finding itself.
+//! The rule: observing never fails. What cannot be observed is a finding itself.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ pub struct Finding {
     pub text: String,
 }
 
-/// The texts of those that keep pods from being added, as one sentence; `None` if pods can be added.
-pub fn told(findings: &[Finding]) -> Option<String> {
+/// The findings that keep pods from being added, as one sentence; `None` if pods can be added.
+pub fn summary(findings: &[Finding]) -> Option<String> {
     let texts: Vec<&str> =
         findings.iter().filter(|finding| finding.effect > Effect::None).map(|finding| finding.text.as_str()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
@@ -48,7 +48,7 @@ pub async fn of_adds(agent: &Arc<Agent>) -> Vec<Finding> {
     findings
 }
 
-/// What the data path stands on: the node's settings, its uplink, and the programs there.
+/// What the data path needs: the node's settings, its uplink, and the programs there.
 pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
     let uplink = match agent.netlink.link_by_index(agent.uplink.index).await {
         Ok(Some(link)) => link,
@@ -89,13 +89,13 @@ async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
     }
 }
 
-/// Of every family that new pods get an address of.
+/// The families of which a new pod would get no address.
 fn of_pool(agent: &Agent) -> Vec<Finding> {
-    if agent.cns.is_some() {
-        // The addresses are azure-cns's to know.
+    if agent.leases.cns().is_some() {
+        // azure-cns knows which addresses are free.
         return Vec::new();
     }
-    let counts = agent.pool_counts();
+    let counts = agent.leases.counts();
     let v6 = counts.v6.unwrap_or_default();
     let families = [("IPv4", counts.v4, true), ("IPv6", v6, agent.pool().is_dual_stack())];
     let wanted = families.into_iter().filter(|(.., wanted)| *wanted);

@@ -28,7 +28,7 @@ impl Addresses {
     }
 
     /// The address that is of the same family as the other.
-    pub fn alike(&self, other: IpAddr) -> Option<IpAddr> {
+    pub fn same_family(&self, other: IpAddr) -> Option<IpAddr> {
         match other {
             IpAddr::V4(_) => Some(self.v4.into()),
             IpAddr::V6(_) => self.v6.map(IpAddr::V6),
@@ -49,15 +49,15 @@ mod tests {
         let listed = ["fd00::5", "10.1.0.5", "fd00::6", "10.1.0.6"].map(ip);
         let both = Addresses::first_of_each(listed).unwrap();
         assert_eq!(both.iter().collect::<Vec<_>>(), [ip("10.1.0.5"), ip("fd00::5")]);
-        assert_eq!(both.alike(ip("10.9.9.9")), Some(ip("10.1.0.5")));
-        assert_eq!(both.alike(ip("fd99::9")), Some(ip("fd00::5")));
+        assert_eq!(both.same_family(ip("10.9.9.9")), Some(ip("10.1.0.5")));
+        assert_eq!(both.same_family(ip("fd99::9")), Some(ip("fd00::5")));
     }
 
     #[test]
     fn ipv6_may_be_missing_and_ipv4_may_not() {
         let alone = Addresses::first_of_each([ip("10.1.0.5")]).unwrap();
         assert_eq!(alone.iter().collect::<Vec<_>>(), [ip("10.1.0.5")]);
-        assert_eq!(alone.alike(ip("fd99::9")), None);
+        assert_eq!(alone.same_family(ip("fd99::9")), None);
         assert_eq!(Addresses::first_of_each([ip("fd00::5")]), None);
         assert_eq!(Addresses::first_of_each([]), None);
     }

@@ -1,4 +1,4 @@
-//! What is different between two pools of one NIC, as far as somebody has to act on it.
+//! What differs between two pools of one NIC, as far as the agent has to act on it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,9 +12,9 @@ pub struct Change {
     /// Addresses for pods, in order.
     pub came: Vec<IpAddr>,
     pub gone: Vec<IpAddr>,
-    /// Routes follow from the subnets.
+    /// The subnets differ, and routes depend on them.
     pub subnets: bool,
-    /// Whose egress is translated follows from the public addresses.
+    /// The public addresses differ, and source NAT depends on them.
     pub public: bool,
     /// Pods get IPv6 addresses from now on.
     pub became_dual_stack: bool,
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_and_what_went_is_told() {
+    fn a_change_names_what_came_and_what_went() {
         let before = pool(&[("10.0.0.0/24", &["10.0.0.5", "10.0.0.6"])]);
         let mut after = pool(&[("10.0.0.0/24", &["10.0.0.6", "10.0.0.7"]), ("fd00::/64", &["fd00::5"])]);
         after.public.insert("10.0.0.7".parse().unwrap());

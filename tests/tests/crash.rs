@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, os::unix::process::ExitStatusExt};
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Vm, probe, query};
 
 /// One address: one that has leaked is missed at once.

@@ -1,6 +1,6 @@
 //! ADD that fails half-way, at every step: nothing is left of it, and the next one finds everything as it was.
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Error, Fabric, Namespace, Result, Vm, query};
 
 /// The plugin's own code for a fault of the agent.

@@ -9,7 +9,8 @@ use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 
-use super::{NetError, Netlink};
+use super::error::NetError;
+use super::netlink::Netlink;
 
 impl Netlink {
     /// What holds a place. `None` if nothing does, or if the interface or its clsact qdisc is gone.

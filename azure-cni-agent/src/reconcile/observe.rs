@@ -1,7 +1,7 @@
-//! The look at the node.
+//! Observes the state of the node.
 //!
-//! The order matters: records come last, and who is working is asked before and after, so that what an ADD is just making,
-//! or has just made, is not taken for nobody's.
+//! The order matters: records come last, and the attachments that calls work on are read before and after. So what an ADD
+//! is making, or has just made, does not look like a leftover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,14 +10,14 @@ use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
 use azure_cni_datapath::{Attachment, Hook};
 
-use super::seen::{Life, Seen};
+use super::node_state::{Life, NodeState};
 use crate::agent::Agent;
 use crate::net::{Link, Netns, NetnsError};
 use crate::programs::{self, ForeignFilter, Interface, ProgramError};
 use crate::state::AttachmentRecord;
 
 /// `take_over`: replaces the programs of an earlier agent; otherwise this reads only.
-pub async fn look(agent: &Agent, take_over: bool) -> anyhow::Result<Seen> {
+pub async fn observe(agent: &Agent, take_over: bool) -> anyhow::Result<NodeState> {
     let mut busy = busy(agent);
     let links = agent.netlink.links().await?.into_iter().filter(|link| names::is_host_interface(&link.name));
     let links: BTreeMap<_, _> = links.map(|link| (link.name.clone(), link)).collect();
@@ -25,13 +25,13 @@ pub async fn look(agent: &Agent, take_over: bool) -> anyhow::Result<Seen> {
     let neighbours = agent.netlink.permanent_neighbours().await?;
     let map_entries = agent.datapath.tables().endpoints()?;
     let pins = agent.datapath.pinned_interfaces()?;
-    let leases = agent.all_leases();
+    let leases = agent.leases.all();
     let records = agent.records();
     busy.extend(self::busy(agent));
 
     let namespaces = tokio::task::block_in_place(|| namespaces(&records, &links));
     let (programs, foreign_filters) = programs(agent, &records, &links, take_over).await;
-    Ok(Seen {
+    Ok(NodeState {
         boot_id: agent.boot_id.clone(),
         node_addresses: Some(agent.pool().primaries()),
         records,
@@ -102,13 +102,13 @@ async fn stands(agent: &Agent, hook: Hook, link: &Link, take_over: bool) -> Resu
 }
 
 fn busy(agent: &Agent) -> BTreeSet<String> {
-    agent.turns.taken().iter().map(names::host_interface).collect()
+    agent.locks.held().iter().map(names::host_interface).collect()
 }
 
 fn life(record: &AttachmentRecord) -> Life {
     match Netns::open(Path::new(&record.netns)) {
         Ok(netns) if Some(netns.id()) == record.netns_id => Life::Lives,
-        // Also the file that a namespace was mounted on.
+        // `NotANamespace`: the file that a namespace was mounted on.
         Ok(_) | Err(NetnsError::NotANamespace { .. }) => Life::Gone,
         Err(NetnsError::Open { source, .. }) if is_absence(&source) => Life::Gone,
         Err(error) => {
@@ -118,7 +118,7 @@ fn life(record: &AttachmentRecord) -> Life {
     }
 }
 
-/// ESRCH and EINVAL: what procfs and nsfs say of a process that has ended.
+/// ESRCH and EINVAL: what procfs and nsfs report of a process that has ended.
 fn is_absence(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::EINVAL))
 }
