@@ -61,7 +61,7 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
         confirmed_secs_ago: health.age_secs(now),
         stale: health.is_stale(),
         last_error: health.last_error().map(str::to_owned),
-        looks: health.polls,
+        looks: health.attempts,
         failures: health.failures,
         changes: health.changes,
     };

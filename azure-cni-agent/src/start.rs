@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::attachment_locks::AttachmentLocks;
-use crate::background::{sync_endpoints, sync_host_ports};
+use crate::background::{drain_spool, sync_endpoints, sync_host_ports};
 use crate::config::check::check_port_range;
 use crate::config::sizes::TableSizes;
 use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
@@ -26,7 +26,7 @@ use crate::routing::Routing;
 use crate::source::{self, InitialPool};
 use crate::state::{SetAside, Store};
 use crate::steps::{Faults, StepLatency};
-use crate::verbs::{self, spool};
+use crate::verbs;
 
 /// Fails with what is missing and how to repair it. Changes nothing on the node before all checks have passed.
 pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
@@ -85,7 +85,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
     }
     // The spool is read again later, and nothing that runs depends on it.
-    match spool::sweep(&agent).await {
+    match drain_spool(&agent).await {
         Ok(0) => {}
         Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
         Err(error) => tracing::error!(%error, "the spool cannot be read"),

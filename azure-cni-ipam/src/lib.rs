@@ -22,4 +22,4 @@ pub use lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
 pub use leases::{FamilyCounts, Leases, LeasesRestoreError, NoAddress};
 pub use nic::{Nic, NicMac, Subnet};
 pub use pool::{Pool, PoolError, PoolSubnet, Reserved, Withheld};
-pub use schedule::{NextAttempt, Schedule};
+pub use schedule::{PollOutcome, Schedule};

@@ -1,22 +1,22 @@
-//! When to try again: soon after something has happened, and after longer and longer pauses while nothing happens.
+//! When to ask the pool's source next: soon after a change or an error, and less and less often while nothing changes.
 //!
-//! Time is an argument: the time since any fixed point, the same for all calls. So is chance, as a fraction of one.
+//! The time is an argument: the time since any fixed point, the same for all calls. So is chance, from 0 to 1.
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-/// How soon the next attempt should come, by the result of the last one.
+/// The outcome of asking the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NextAttempt {
-    /// Nothing has changed and nothing is missing: after twice the last pause.
-    Later,
-    /// Something has changed, has failed, or is missing: after the shortest pause.
-    Soon,
+pub enum PollOutcome {
+    /// Its list is the same as before.
+    Quiet,
+    /// Its list has changed, cannot be used, or leaves pods without an address.
+    AskSoon,
 }
 
-/// Chance shortens a pause by at most this part of it, so that VMs that start together do not stay in step.
+/// A pause is shortened by at most this fraction, so that VMs that start together do not ask together for ever.
 const JITTER: f64 = 0.2;
 
 #[derive(Debug, Clone)]
@@ -24,36 +24,36 @@ pub struct Schedule {
     min: Duration,
     max: Duration,
     pause: Duration,
-    /// The end of the last attempt.
-    attempted: Duration,
+    /// The end of the last poll.
+    polled: Duration,
     due: Duration,
 }
 
 impl Schedule {
-    /// The first attempt is due `min` from now. `max` below `min` counts as `min`.
+    /// The first poll is due `min` from now. `max` below `min` counts as `min`.
     pub fn new(min: Duration, max: Duration, now: Duration) -> Self {
-        Self { min, max: max.max(min), pause: min, attempted: now, due: now.saturating_add(min) }
+        Self { min, max: max.max(min), pause: min, polled: now, due: now.saturating_add(min) }
     }
 
-    /// When the next attempt is due.
+    /// When the next poll is due.
     pub fn due(&self) -> Duration {
         self.due
     }
 
-    /// An attempt has ended. `chance` is 0 to 1.
-    pub fn attempted(&mut self, next: NextAttempt, now: Duration, chance: f64) {
-        self.pause = match next {
-            NextAttempt::Soon => self.min,
-            NextAttempt::Later => self.pause.saturating_mul(2).clamp(self.min, self.max),
+    /// A poll has ended. `chance` is 0 to 1.
+    pub fn polled(&mut self, outcome: PollOutcome, now: Duration, chance: f64) {
+        self.pause = match outcome {
+            PollOutcome::AskSoon => self.min,
+            PollOutcome::Quiet => self.pause.saturating_mul(2).clamp(self.min, self.max),
         };
-        self.attempted = now;
+        self.polled = now;
         let shortened = self.pause.mul_f64(1.0 - JITTER * chance.clamp(0.0, 1.0)).max(self.min);
         self.due = now.saturating_add(shortened);
     }
 
-    /// Makes the next attempt come soon. Two attempts are never closer than the shortest pause.
+    /// Asks as soon as possible. Polls are still at least the shortest pause apart.
     pub fn hurry(&mut self) {
         self.pause = self.min;
-        self.due = self.due.min(self.attempted.saturating_add(self.min));
+        self.due = self.due.min(self.polled.saturating_add(self.min));
     }
 }

@@ -4,6 +4,7 @@
 //! it finds. A pass that fails is logged, and the next one tries again.
 
 mod drain_spool;
+mod reconcile_at_intervals;
 mod release_pending;
 mod reload;
 mod sweep_tables;
@@ -18,12 +19,12 @@ mod watch_refusals;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use drain_spool::drain_spool;
 pub use reload::reload;
 pub(crate) use sync_endpoints::sync_endpoints;
 pub(crate) use sync_host_ports::sync_host_ports;
 
 use crate::agent::Agent;
-use crate::reconcile::keep_in_line;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -33,7 +34,7 @@ pub async fn run(agent: Arc<Agent>) {
         sweep_tables::sweep_tables(agent.clone()),
         watch_refusals::watch_refusals(agent.clone()),
         watch_next_hops::watch_next_hops(agent.clone()),
-        keep_in_line(agent.clone()),
+        reconcile_at_intervals::reconcile_at_intervals(agent.clone()),
         sync_pool::poll_source(agent.clone()),
         release_pending::release_pending(agent.clone()),
         sync_at_intervals(agent)
@@ -49,7 +50,7 @@ async fn sync_at_intervals(agent: Arc<Agent>) {
         report("syncing the host's ports", sync_host_ports(&agent).await);
         report("syncing routing.masq_dir", sync_masq_dir::sync_masq_dir(&agent).await);
         report("syncing the egress of endpoints", sync_endpoints(&agent).await);
-        report("executing the requests in the spool", drain_spool::drain_spool(&agent).await);
+        report("executing the requests in the spool", drain_spool(&agent).await.map(drop).map_err(Into::into));
     }
 }
 

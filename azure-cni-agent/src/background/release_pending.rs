@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_cni_ipam::{NextAttempt, Schedule};
+use azure_cni_ipam::{PollOutcome, Schedule};
 
 use crate::agent::Agent;
 use crate::leases::deliver_releases;
@@ -15,15 +15,15 @@ pub(super) async fn release_pending(agent: Arc<Agent>) {
     let [min, max] = [config.refresh_min_secs, config.refresh_max_secs].map(Duration::from_secs);
     let mut schedule = Schedule::new(min, max, agent.now());
     loop {
-        let next = match deliver_releases(&agent.leases, &agent.locks).await {
-            Ok(()) => NextAttempt::Later,
+        let outcome = match deliver_releases(&agent.leases, &agent.locks).await {
+            Ok(()) => PollOutcome::Quiet,
             Err(error) => {
                 tracing::warn!(%error, "a release at azure-cns is pending; trying again");
                 cns.failed(&error);
-                NextAttempt::Soon
+                PollOutcome::AskSoon
             }
         };
-        schedule.attempted(next, agent.now(), fastrand::f64());
+        schedule.polled(outcome, agent.now(), fastrand::f64());
         let pause = schedule.due().saturating_sub(agent.now());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

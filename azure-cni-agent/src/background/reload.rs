@@ -12,7 +12,9 @@ use crate::verbs::publish_routes;
 pub async fn reload(agent: &Arc<Agent>, read: Result<AgentConfig, ConfigError>) {
     let new = match read {
         Ok(new) => new,
-        Err(error) => return tracing::error!(%error, "cannot reload the configuration; what was in force stays"),
+        Err(error) => {
+            return tracing::error!(%error, "the configuration was read again and is invalid; what was in force stays");
+        }
     };
     let mut later = agent.config.differing_keys(&new);
     later.retain(|key| !key.starts_with("routing."));
@@ -23,7 +25,7 @@ pub async fn reload(agent: &Arc<Agent>, read: Result<AgentConfig, ConfigError>) 
     }
     agent.routing().replace(routing);
     match apply(agent).await {
-        Ok(()) => tracing::info!("reloaded the configuration; [routing] is in force"),
+        Ok(()) => tracing::info!("the configuration was read again; [routing] is in force"),
         Err(error) => tracing::error!(error = format!("{error:#}"), "applying [routing]"),
     }
 }

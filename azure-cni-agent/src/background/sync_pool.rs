@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_cni_ipam::{Change, NextAttempt, Pool, Schedule};
+use azure_cni_ipam::{Change, PollOutcome, Pool, Schedule};
 
 use super::sync_endpoints::sync_endpoints;
 use crate::agent::Agent;
@@ -34,8 +34,8 @@ pub(super) async fn poll_source(agent: Arc<Agent>) {
                 continue;
             }
         }
-        let next = sync_pool(&agent).await;
-        schedule.attempted(next, agent.now(), if chance { fastrand::f64() } else { 0.0 });
+        let outcome = sync_pool(&agent).await;
+        schedule.polled(outcome, agent.now(), if chance { fastrand::f64() } else { 0.0 });
     }
 }
 
@@ -44,12 +44,12 @@ fn schedule(agent: &Agent, max_secs: u64) -> Schedule {
     Schedule::new(min, Duration::from_secs(max_secs), agent.now())
 }
 
-async fn sync_pool(agent: &Arc<Agent>) -> NextAttempt {
+async fn sync_pool(agent: &Arc<Agent>) -> PollOutcome {
     match fetch_pool(&agent.config.pool, &agent.uplink).await {
         Ok(listed) => apply(agent, listed).await,
         Err(error) => {
             report_failure(agent, &error);
-            NextAttempt::Soon
+            PollOutcome::AskSoon
         }
     }
 }
@@ -62,7 +62,7 @@ fn report_failure(agent: &Agent, error: &SourceError) {
     }
 }
 
-async fn apply(agent: &Arc<Agent>, listed: Pool) -> NextAttempt {
+async fn apply(agent: &Arc<Agent>, listed: Pool) -> PollOutcome {
     let (current, now) = (agent.pool(), unix_secs());
     if listed.primaries() != current.primaries() {
         // The programs were loaded with the primary addresses, and the node was checked for them.
@@ -77,7 +77,7 @@ async fn apply(agent: &Arc<Agent>, listed: Pool) -> NextAttempt {
         if agent.source.health().cannot_apply(why.clone()) {
             tracing::error!("{why}");
         }
-        return NextAttempt::Later;
+        return PollOutcome::Quiet;
     }
     {
         let mut health = agent.source.health();
@@ -92,7 +92,7 @@ async fn apply(agent: &Arc<Agent>, listed: Pool) -> NextAttempt {
     if changed {
         replace_pool(agent, listed, &change).await;
     }
-    if changed || agent.leases.is_exhausted() { NextAttempt::Soon } else { NextAttempt::Later }
+    if changed || agent.leases.is_exhausted() { PollOutcome::AskSoon } else { PollOutcome::Quiet }
 }
 
 async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
@@ -102,10 +102,10 @@ async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
     agent.source.health().changes += 1;
     tracing::info!(
         source = %agent.source.origin,
-        came = change.came.len(),
-        gone = change.gone.len(),
-        new = joined(change.came.iter().copied()),
-        lost = joined(change.gone.iter().copied()),
+        came = change.added.len(),
+        gone = change.removed.len(),
+        new = joined(change.added.iter().copied()),
+        lost = joined(change.removed.iter().copied()),
         "the pool has changed"
     );
     report_withheld(&withheld);

@@ -26,7 +26,7 @@ pub struct RouteEntry {
 impl RouteEntry {
     /// The destination of IPv4's default route.
     pub const DEFAULT_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
-    /// Likewise of IPv6.
+    /// The destination of IPv6's default route.
     pub const DEFAULT_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
 
     /// The destination of the default route of the address's family.

@@ -1,4 +1,4 @@
-//! Brings records, leases, kernel and live namespaces into line: at the start, and then again and again.
+//! Reconciles records, leases, the kernel and live namespaces: at the start, and then on a timer.
 //!
 //! The rule: what is recorded must stand; what is ours and not recorded must go. [`observe`] reads the state of the node,
 //! [`plan`] decides, and each action checks again under the attachment's lock before it changes anything. An attachment
@@ -19,7 +19,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grace::Grace;
+pub use grace::Grace;
 pub use node_state::NodeState;
 pub use plan::{Action, Repair};
 
@@ -39,25 +39,13 @@ pub async fn at_start(agent: &Arc<Agent>) -> anyhow::Result<()> {
     scrub_free_addresses(agent).await
 }
 
-/// Runs until the agent ends. A round that fails is logged; the next one tries again.
-pub async fn keep_in_line(agent: Arc<Agent>) {
-    let config = &agent.config.reconcile;
-    let mut grace = Grace::new(Duration::from_secs(config.grace_secs));
-    let mut rounds = tokio::time::interval(Duration::from_secs(config.interval_secs));
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first comes at once, and the start has just done it.
-    rounds.tick().await;
-    loop {
-        rounds.tick().await;
-        match observe::observe(&agent, false).await {
-            Ok(state) => {
-                agent.foreign_filters.set(state.foreign_filters.clone());
-                let actions = plan::plan(&state, &mut grace, agent.now());
-                execute::execute_all(&agent, actions).await;
-            }
-            Err(error) => tracing::error!(error = format!("{error:#}"), "looking for what is out of line"),
-        }
-    }
+/// While the agent serves. `grace` carries over from round to round what is gone, and since when.
+pub async fn reconcile(agent: &Arc<Agent>, grace: &mut Grace) -> anyhow::Result<()> {
+    let state = observe::observe(agent, false).await?;
+    agent.foreign_filters.set(state.foreign_filters.clone());
+    let actions = plan::plan(&state, grace, agent.now());
+    execute::execute_all(agent, actions).await;
+    Ok(())
 }
 
 /// Removes the flows of addresses that no pod has. An agent that died in a DEL may have left some, and the next pod with

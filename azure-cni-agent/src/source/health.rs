@@ -9,7 +9,7 @@ pub struct Health {
     last_error: Option<String>,
     /// What the source lists and the agent cannot apply.
     cannot_apply: Option<String>,
-    pub polls: u64,
+    pub attempts: u64,
     pub failures: u64,
     pub changes: u64,
 }
@@ -22,7 +22,7 @@ impl Health {
 
     /// A poll has succeeded.
     pub fn succeeded(&mut self, unix_secs: u64) {
-        self.polls += 1;
+        self.attempts += 1;
         self.confirmed_unix_secs = Some(unix_secs);
         self.last_error = None;
     }
@@ -34,7 +34,7 @@ impl Health {
 
     /// A poll has failed. True if the failure is new, false if it is the same as before.
     pub fn failed(&mut self, error: String) -> bool {
-        self.polls += 1;
+        self.attempts += 1;
         self.failures += 1;
         let is_new = self.last_error.as_ref() != Some(&error);
         self.last_error = Some(error);
@@ -88,7 +88,7 @@ mod tests {
         health.succeeded(120);
         assert_eq!((health.is_stale(), health.age_secs(125)), (false, Some(5)));
         assert!(health.failed("wireserver: no connection".into()), "after a success it is new again");
-        assert_eq!((health.polls, health.failures), (4, 3));
+        assert_eq!((health.attempts, health.failures), (4, 3));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub async fn initial_pool(config: &AgentConfig, netlink: &Netlink, uplink: &Link
     let error = match tokio::time::timeout(SOURCE_TIMEOUT, fetch_pool(&config.pool, uplink)).await {
         Ok(Ok(pool)) => return Ok(confirmed(config, uplink, pool)),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("address pool from {origin}: no answer within {} s", SOURCE_TIMEOUT.as_secs()),
+        Err(_) => format!("address pool from {origin}: no response within {} s", SOURCE_TIMEOUT.as_secs()),
     };
     if let Err(problem) = node::check_primary(netlink, uplink, stored.pool.primary.into()).await {
         tracing::warn!(%error, %problem, "cannot use the stored pool");

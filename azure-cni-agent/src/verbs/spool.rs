@@ -11,26 +11,6 @@ use super::gc::collect;
 use super::step_runner::StepRunner;
 use crate::agent::Agent;
 
-/// Executes every request that waits, oldest first. Returns how many still wait. Called before the agent serves, and on a
-/// timer.
-pub(crate) async fn sweep(agent: &Arc<Agent>) -> Result<usize, SpoolError> {
-    let folder = Folder::open(&agent.config.spool_dir)?;
-    folder.remove_unfinished()?;
-    let mut waiting = 0;
-    for name in folder.names()? {
-        let _lock = match folder.read(&name)? {
-            Found::Request(SpooledRequest { call: SpooledCall::Del { attachment }, .. }) => {
-                Some(agent.locks.lock(&attachment).await)
-            }
-            _ => None,
-        };
-        if !execute(agent, &folder, &name).await? {
-            waiting += 1;
-        }
-    }
-    Ok(waiting)
-}
-
 /// Executes what waits for this attachment, so that an earlier DEL cannot undo an ADD. The caller holds the lock.
 pub(crate) async fn execute_before_add(agent: &Arc<Agent>, id: &AttachmentId) -> Result<(), SpoolError> {
     let folder = Folder::open(&agent.config.spool_dir)?;
@@ -41,7 +21,7 @@ pub(crate) async fn execute_before_add(agent: &Arc<Agent>, id: &AttachmentId) ->
 }
 
 /// Reads the request again, as the call that held the lock before may have executed it. False if it has to wait on.
-async fn execute(agent: &Arc<Agent>, folder: &Folder, name: &str) -> Result<bool, SpoolError> {
+pub(crate) async fn execute(agent: &Arc<Agent>, folder: &Folder, name: &str) -> Result<bool, SpoolError> {
     let request = match folder.read(name)? {
         Found::Request(request) => request,
         Found::Gone => return Ok(true),
