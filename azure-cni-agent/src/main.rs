@@ -59,7 +59,7 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut hung_up = signal(SignalKind::hangup())?;
 
-    server::expect_unserved(&socket)?;
+    server::ensure_not_in_use(&socket)?;
     // It may have to wait for the source of the pool.
     let agent = tokio::select! {
         started = Agent::start(config) => started?,

@@ -33,8 +33,8 @@ pub enum ListenError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
-/// Fails if somebody serves on the path: to be asked before anything is touched that the other agent works with.
-pub fn expect_unserved(path: &Path) -> Result<(), ListenError> {
+/// Fails if another agent serves on the path. Call this before touching anything that the other agent uses.
+pub fn ensure_not_in_use(path: &Path) -> Result<(), ListenError> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
         Err(_) => Ok(()),
@@ -47,7 +47,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    expect_unserved(path)?;
+    ensure_not_in_use(path)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -149,16 +149,16 @@ async fn logged_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
 }
 
 async fn run_call(agent: &Arc<Agent>, call: &CniRequest, steps: &mut Steps) -> Result<Value, CniError> {
-    let asked = call.asked.unwrap_or_else(BootTime::now);
+    let requested_at = call.requested_at.unwrap_or_else(BootTime::now);
     match Invocation::parse(&call.environment, &call.config)? {
         Invocation::Add(call) => {
             tell_ignored(agent, &call.config);
             let version = call.config.cni_version;
-            return Ok(commands::add(agent, *call, asked, steps).await?.to_json(version));
+            return Ok(commands::add(agent, *call, requested_at, steps).await?.to_json(version));
         }
         Invocation::Del(call) => commands::del(agent, call, steps).await?,
         Invocation::Check(call) => commands::check(agent, *call, steps).await?,
-        Invocation::Gc(call) => commands::collect(agent, &call, asked, steps).await?,
+        Invocation::Gc(call) => commands::collect(agent, &call, requested_at, steps).await?,
         Invocation::Status(call) => commands::status(agent, *call).await?,
         // The plugin answers it by itself.
         Invocation::Version => return Ok(version_answer(Some(&call.config))),

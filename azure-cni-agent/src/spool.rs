@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use azure_cni_api::cni::{AttachmentId, CniError};
-use azure_cni_api::spool::{Folder, Found, SpoolError, SpooledCall, SpooledRequest};
+use azure_cni_api::spool::{Folder, SpoolEntry, SpoolError, SpooledCall, SpooledRequest};
 
 use crate::agent::Agent;
 use crate::commands::{Steps, collect, detach};
@@ -16,7 +16,7 @@ pub(crate) async fn sweep(agent: &Arc<Agent>) -> Result<usize, SpoolError> {
     let mut waiting = 0;
     for name in folder.names()? {
         let _turn = match folder.read(&name)? {
-            Found::Request(SpooledRequest { call: SpooledCall::Del { attachment }, .. }) => {
+            SpoolEntry::Request(SpooledRequest { call: SpooledCall::Del { attachment }, .. }) => {
                 Some(agent.turns.wait_for(&attachment).await)
             }
             _ => None,
@@ -40,9 +40,9 @@ pub(crate) async fn carry_out_before_add(agent: &Arc<Agent>, id: &AttachmentId) 
 /// Reads the request anew, as whoever had the turn before may have carried it out; false if it has to wait on.
 async fn carry_out(agent: &Arc<Agent>, folder: &Folder, name: &str) -> Result<bool, SpoolError> {
     let request = match folder.read(name)? {
-        Found::Request(request) => request,
-        Found::Gone => return Ok(true),
-        Found::Malformed(problem) => {
+        SpoolEntry::Request(request) => request,
+        SpoolEntry::Gone => return Ok(true),
+        SpoolEntry::Malformed(problem) => {
             let aside = folder.set_aside(name)?;
             tracing::error!(name, problem, aside, "a request in the spool is not understood; it is set aside");
             return Ok(true);
@@ -77,7 +77,7 @@ async fn perform(agent: &Arc<Agent>, request: &SpooledRequest) -> Result<Done, C
         SpooledCall::Gc { .. } if request.is_overtaken(&agent.boot_id, None) => return Ok(Done::Overtaken),
         SpooledCall::Gc { network, valid_attachments } => {
             let call = SpooledRequest::to_gc(network.clone(), valid_attachments.clone());
-            collect(agent, &call, request.asked, &mut Steps::new(agent.faults)).await?;
+            collect(agent, &call, request.requested_at, &mut Steps::new(agent.faults)).await?;
         }
     }
     Ok(Done::Freed)

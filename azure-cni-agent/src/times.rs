@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use azure_cni_api::cni::Command;
-use azure_cni_api::socket::StepTime;
+use azure_cni_api::socket::StepLatency;
 use hdrhistogram::Histogram;
 
 use crate::commands::Steps;
 
 /// The name under which whole calls are counted.
-pub const WHOLE: &str = "whole";
+pub const WHOLE: &str = "total";
 
 /// Microseconds: longer than any call may take. What takes longer counts as this.
 const LONGEST_US: u64 = 120_000_000;
@@ -36,9 +36,9 @@ impl StepTimes {
         }
     }
 
-    pub fn all(&self) -> Vec<StepTime> {
+    pub fn all(&self) -> Vec<StepLatency> {
         let histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
-        let time = |((command, step), histogram): (&(&str, &str), &Histogram<u32>)| StepTime {
+        let time = |((command, step), histogram): (&(&str, &str), &Histogram<u32>)| StepLatency {
             command: (*command).to_owned(),
             step: (*step).to_owned(),
             count: histogram.len(),

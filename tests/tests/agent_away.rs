@@ -31,12 +31,12 @@ fn waiting(vm: &Vm) -> Vec<String> {
     names
 }
 
-fn del_of(pod: &Pod, asked: BootTime) -> SpooledRequest {
+fn del_of(pod: &Pod, requested_at: BootTime) -> SpooledRequest {
     let attachment = serde_json::from_value(json!({
         "network": "azure", "containerId": pod.container_id(), "ifname": "eth0",
     }));
     let call = SpooledCall::Del { attachment: attachment.expect("an attachment") };
-    SpooledRequest { boot_id: boot_id().expect("Linux"), asked, call }
+    SpooledRequest { boot_id: boot_id().expect("Linux"), requested_at, call }
 }
 
 #[test]

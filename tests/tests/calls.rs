@@ -137,8 +137,8 @@ fn operators_command_shows_how_long_each_step_takes() -> Result<()> {
     for (command, step) in Step::ADD.map(|step| ("ADD", step)).into_iter().chain(Step::DEL.map(|step| ("DEL", step))) {
         assert_eq!(of(command, step.name())["count"], 3, "{command} {}", step.name());
     }
-    assert_eq!(of("DEL", "whole")["count"], 3);
-    let whole = of("ADD", "whole");
+    assert_eq!(of("DEL", "total")["count"], 3);
+    let whole = of("ADD", "total");
     assert!(whole["p50Us"].as_u64() >= Some(50_000) && whole["maxUs"].as_u64() >= whole["p50Us"].as_u64(), "{whole}");
     assert!(of("ADD", "veth")["p50Us"].as_u64() >= Some(49_000));
     let shown = vm.ctl(&["steps"])?;

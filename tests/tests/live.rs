@@ -252,7 +252,7 @@ fn port_that_the_host_listens_on_is_never_given_to_a_pod() -> Result<()> {
         let dns = EchoServer::start_on(net.platform(), SocketAddrV4::new(net.platform().address(), 53))?;
         let later = EchoServer::start_on(vm, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2003))?;
         vm.await_log("the new port", ROUND, |log| log.contains("2003/tcp"))?;
-        assert_eq!(vm.status()?["hostPorts"], 4);
+        assert_eq!(vm.status()?["reservedPorts"], 4);
         assert_eq!(ports_given(vm, &pod, &dns, 2)?, [2000, 2002]);
         drop((service, later));
         pod.del()?;

@@ -68,7 +68,7 @@ fn every_path_keeps_its_promise_through_clsact_on_the_short_way() -> Result<()> 
 fn assert_promises(way: &Way) -> Result<()> {
     let net = network(way)?;
     let (vm, other_vm) = (net.vm(0), net.vm(1));
-    assert_eq!(vm.status()?["attachMode"], way.attach);
+    assert_eq!(vm.status()?["uplinkAttachMode"], way.attach);
     configure(vm.namespace(), &format!("addr add {HOST_ADDRESS}/32 dev lo"))?;
     let pods = [add_pod(&net, 0, "a", way)?, add_pod(&net, 0, "b", way)?, add_pod(&net, 1, "c", way)?];
     let [pod, neighbour, remote] = &pods;

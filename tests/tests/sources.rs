@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const TRY_AGAIN: u32 = 11;
 
-/// An agent that looks every second, and forgives nothing for longer than that.
+/// An agent that asks every second, and forgives nothing for longer than that.
 fn eager() -> FabricBuilder {
     Fabric::builder().agent_toml(
         "pool.cooldown_secs = 0\npool.refresh_min_secs = 1\npool.refresh_max_secs = 1\n\
@@ -74,9 +74,9 @@ fn each_source_gives_pods_addresses_and_the_vm_reaches_it_beside_their_traffic()
         let echo = EchoServer::start(net.internet())?;
         assert_eq!(probe::tcp(&a, echo.address())?.source_seen.ip(), vm.address());
         // What the agent asks in the background is traffic of the host: it goes on with programs and flows in place.
-        let looks = |status: &Value| status["source"]["looks"].as_u64().unwrap_or(0);
-        let before = looks(&vm.status()?);
-        let status = vm.await_status("asked again", |status| looks(status) > before + 1)?;
+        let attempts = |status: &Value| status["source"]["attempts"].as_u64().unwrap_or(0);
+        let before = attempts(&vm.status()?);
+        let status = vm.await_status("asked again", |status| attempts(status) > before + 1)?;
         assert_eq!(status["source"]["kind"], source);
         assert!(is_fresh(&status) && status["source"]["confirmedSecsAgo"].as_u64().is_some_and(|secs| secs < 15));
         assert_eq!((vm.dropped()?, &status["problems"]), ([].into(), &Value::Array(vec![])));
@@ -124,7 +124,9 @@ fn refused_pod_has_the_source_asked_long_before_its_quiet_pause_is_over() -> Res
     let net = eager().agent_toml(quiet).pool(1).service(Service::WireServer).start()?;
     let vm = net.vm(0);
     // Pauses of 1, 2, 4 and 8 s are over; the next is 16 s, less a fifth at most.
-    vm.await_status("asked five times", |status| status["source"]["looks"].as_u64().is_some_and(|looks| looks >= 5))?;
+    vm.await_status("asked five times", |status| {
+        status["source"]["attempts"].as_u64().is_some_and(|attempts| attempts >= 5)
+    })?;
     let pod = vm.add_pod("a")?;
     net.lister().change(vm, |listing| listing.add([10, 240, 1, 77]));
     let began = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use azure_cni_api::names::HOST_MAC;
+use azure_cni_api::mac::HOST_MAC;
 use azure_cni_ipam::Addresses;
 use futures::future::{try_join_all, try_join4};
 use ipnet::{IpNet, Ipv4Net};
@@ -74,7 +74,7 @@ impl Endpoint {
             destination: IpNet::from(address),
             gateway: None,
             interface,
-            source: self.node_addresses.alike(address),
+            source: self.node_addresses.same_family(address),
         })
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use azure_cni_ipam::{Change, Looked, Pool, Schedule};
+use azure_cni_ipam::{Change, PollOutcome, Pool, Schedule};
 
 use super::{SourceError, ask};
 use crate::agent::Agent;
@@ -33,8 +33,8 @@ pub async fn follow_source(agent: Arc<Agent>) {
                 continue;
             }
         }
-        let looked = look(&agent).await;
-        schedule.looked(looked, agent.now(), if chance { fastrand::f64() } else { 0.0 });
+        let outcome = look(&agent).await;
+        schedule.polled(outcome, agent.now(), if chance { fastrand::f64() } else { 0.0 });
     }
 }
 
@@ -43,12 +43,12 @@ fn schedule(agent: &Agent, max_secs: u64) -> Schedule {
     Schedule::new(min, Duration::from_secs(max_secs), agent.now())
 }
 
-async fn look(agent: &Arc<Agent>) -> Looked {
+async fn look(agent: &Arc<Agent>) -> PollOutcome {
     match ask(&agent.config.pool, &agent.uplink).await {
         Ok(listed) => take(agent, listed).await,
         Err(error) => {
             failed(agent, &error);
-            Looked::Restless
+            PollOutcome::AskSoon
         }
     }
 }
@@ -61,7 +61,7 @@ fn failed(agent: &Agent, error: &SourceError) {
     }
 }
 
-async fn take(agent: &Arc<Agent>, listed: Pool) -> Looked {
+async fn take(agent: &Arc<Agent>, listed: Pool) -> PollOutcome {
     let (known, now) = (agent.pool(), super::unix_secs());
     if listed.primaries() != known.primaries() {
         // What the programs were loaded with: neither translation nor the check of the node holds for another.
@@ -76,7 +76,7 @@ async fn take(agent: &Arc<Agent>, listed: Pool) -> Looked {
         if agent.source.health().cannot_follow(why.clone()) {
             tracing::error!("{why}");
         }
-        return Looked::Quiet;
+        return PollOutcome::Quiet;
     }
     {
         let mut health = agent.source.health();
@@ -91,7 +91,7 @@ async fn take(agent: &Arc<Agent>, listed: Pool) -> Looked {
     if changed {
         replace(agent, listed, &change).await;
     }
-    if changed || agent.is_out_of_addresses() { Looked::Restless } else { Looked::Quiet }
+    if changed || agent.is_out_of_addresses() { PollOutcome::AskSoon } else { PollOutcome::Quiet }
 }
 
 async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
@@ -100,10 +100,10 @@ async fn replace(agent: &Arc<Agent>, listed: Pool, change: &Change) {
     agent.source.health().changes += 1;
     tracing::info!(
         source = %agent.source.origin,
-        came = change.came.len(),
-        gone = change.gone.len(),
-        new = joined(change.came.iter().copied()),
-        lost = joined(change.gone.iter().copied()),
+        came = change.added.len(),
+        gone = change.removed.len(),
+        new = joined(change.added.iter().copied()),
+        lost = joined(change.removed.iter().copied()),
         "the pool has changed"
     );
     super::report_withheld(&withheld);

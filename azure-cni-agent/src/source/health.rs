@@ -9,7 +9,7 @@ pub struct Health {
     last_error: Option<String>,
     /// What the source says and the agent cannot do.
     cannot_follow: Option<String>,
-    pub looks: u64,
+    pub attempts: u64,
     pub failures: u64,
     pub changes: u64,
 }
@@ -22,7 +22,7 @@ impl Health {
 
     /// An attempt has succeeded.
     pub fn succeeded(&mut self, unix_secs: u64) {
-        self.looks += 1;
+        self.attempts += 1;
         self.confirmed_unix_secs = Some(unix_secs);
         self.last_error = None;
     }
@@ -34,7 +34,7 @@ impl Health {
 
     /// An attempt has failed; whether that is news, as it is not the same failure again.
     pub fn failed(&mut self, error: String) -> bool {
-        self.looks += 1;
+        self.attempts += 1;
         self.failures += 1;
         let news = self.last_error.as_ref() != Some(&error);
         self.last_error = Some(error);
@@ -85,7 +85,7 @@ mod tests {
         health.succeeded(120);
         assert_eq!((health.is_stale(), health.age_secs(125)), (false, Some(5)));
         assert!(health.failed("wireserver: no connection".into()), "after a success it is news again");
-        assert_eq!((health.looks, health.failures), (4, 3));
+        assert_eq!((health.attempts, health.failures), (4, 3));
     }
 
     #[test]

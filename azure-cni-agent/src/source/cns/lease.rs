@@ -54,7 +54,7 @@ async fn ask(agent: &Agent, cns: &Cns, claim: &Claim, address_request: &AddressR
 
 /// Nobody is given other addresses than those that were asked for.
 fn as_asked(addresses: Addresses, address_request: &AddressRequest) -> Result<Addresses, CnsError> {
-    if address_request.addresses.iter().all(|asked| addresses.alike(*asked) == Some(*asked)) {
+    if address_request.addresses.iter().all(|asked| addresses.same_family(*asked) == Some(*asked)) {
         return Ok(addresses);
     }
     Err(CnsError::Other {
@@ -70,7 +70,7 @@ fn joined(addresses: &[IpAddr]) -> String {
 /// What an answer tells beside the addresses: the subnets they are of, and the node's address as the server sees it.
 async fn learn(agent: &Agent, assigned: Assigned) {
     let pool = agent.pool();
-    match assigned.host_primary.filter(|host| pool.primaries().alike(*host) != Some(*host)) {
+    match assigned.host_primary.filter(|host| pool.primaries().same_family(*host) != Some(*host)) {
         None => agent.source.health().follows(),
         Some(host) => {
             let why = format!(

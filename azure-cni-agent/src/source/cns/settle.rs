@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_cni_ipam::cns::Claim;
-use azure_cni_ipam::{Looked, Schedule};
+use azure_cni_ipam::{PollOutcome, Schedule};
 
 use super::{Cns, CnsError};
 use crate::agent::Agent;
@@ -16,15 +16,15 @@ pub async fn settle(agent: Arc<Agent>) {
     let [min, max] = [config.refresh_min_secs, config.refresh_max_secs].map(Duration::from_secs);
     let mut schedule = Schedule::new(min, max, agent.now());
     loop {
-        let looked = match deliver_all(&agent, cns).await {
-            Ok(()) => Looked::Quiet,
+        let outcome = match deliver_all(&agent, cns).await {
+            Ok(()) => PollOutcome::Quiet,
             Err(error) => {
                 tracing::warn!(%error, "a release is owed to azure-cns; trying again");
                 agent.source.health().failed(error.to_string());
-                Looked::Restless
+                PollOutcome::AskSoon
             }
         };
-        schedule.looked(looked, agent.now(), fastrand::f64());
+        schedule.polled(outcome, agent.now(), fastrand::f64());
         let pause = schedule.due().saturating_sub(agent.now());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
