@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// Runs the command against an agent of one answer, with a standard output that nobody reads.
+/// Runs the command against an agent of one answer, with a standard output that has no reader.
 fn run_unread(arguments: &[&str], answer: Value) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");

@@ -7,7 +7,7 @@ use std::{fmt, io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use aya::maps::MapError;
 
-use crate::{cni::CniError, leftovers::Leftovers};
+use crate::{cni_error::CniError, leftovers::Leftovers};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -21,19 +21,21 @@
 // What a test starts with.
 mod builder;
 mod cni;
+mod cni_error;
 mod fabric;
 mod leftovers;
 mod operator;
 mod pod;
 mod station;
+mod traces;
 mod vm;
 
 // What the platform says.
 pub mod platform;
 
 // Traffic.
+mod baseline;
 pub mod probe;
-mod yardstick;
 
 // What carries it.
 mod agent_config;
@@ -45,6 +47,7 @@ mod maps;
 mod namespace;
 mod nft;
 mod offload;
+mod options;
 mod plan;
 mod process;
 mod router;
@@ -52,9 +55,11 @@ mod sandbox;
 
 mod error;
 
+pub use baseline::Baseline;
 pub use builder::FabricBuilder;
 pub use capability::require_capable;
-pub use cni::{CniCall, CniError, CniOutput};
+pub use cni::{CniCall, CniOutput};
+pub use cni_error::CniError;
 pub use error::{Error, Result};
 pub use fabric::Fabric;
 pub use ip::{configure, query};
@@ -68,4 +73,3 @@ pub use pod::Pod;
 pub use sandbox::Sandbox;
 pub use station::{Host, IpVersion, Station};
 pub use vm::Vm;
-pub use yardstick::Yardstick;

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -22,6 +23,9 @@ use crate::{
     error::{Attempt, Result},
     process, sandbox,
 };
+
+/// The longest that `ip` may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A network namespace with a name; it vanishes with this value, once nothing runs in it.
 #[derive(Debug)]
@@ -39,7 +43,9 @@ impl Namespace {
         let handle = thread::scope(|scope| scope.spawn(|| pin_new_namespace(&path)).join().expect("does not panic"))
             .attempt(|| format!("create the namespace {name}"))?;
         let namespace = Self { name: name.into(), path, handle };
-        crate::ip::configure(&namespace, "link set lo up")?;
+        let mut command = namespace.command("ip")?;
+        command.args(["link", "set", "lo", "up"]);
+        process::run_ok(command, b"", LIMIT)?;
         Ok(namespace)
     }
 

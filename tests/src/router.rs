@@ -6,11 +6,11 @@
 use std::fmt::Write;
 
 use crate::{
-    builder::FabricBuilder,
     error::Result,
     ip::configure,
     namespace::Namespace,
     offload::set_checksum_offload,
+    options::FabricOptions,
     plan::{Delivery, GATEWAY_MAC, GATEWAY6, Place, mac_text},
     station::{Host, Station},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn start(name: &str, choice: &FabricBuilder) -> Result<Self> {
+    pub(crate) fn start(name: &str, options: &FabricOptions) -> Result<Self> {
         let namespace = Namespace::create(name)?;
         for (key, value) in [
             ("net/ipv4/ip_forward", "1"),
@@ -35,10 +35,10 @@ impl Router {
         ] {
             namespace.sysctl(key, value)?;
         }
-        if choice.dual_stack {
+        if options.dual_stack {
             namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         }
-        let (mtu, checksum_offload, dual_stack) = (choice.mtu, choice.checksum_offload, choice.dual_stack);
+        let (mtu, checksum_offload, dual_stack) = (options.mtu, options.checksum_offload, options.dual_stack);
         Ok(Self { namespace, mtu, checksum_offload, dual_stack })
     }
 

@@ -10,9 +10,9 @@ use std::{
 };
 
 use azure_cni_tests::{
-    Error, Fabric, FabricBuilder, GATEWAY6,
+    Baseline, Error, Fabric, FabricBuilder, GATEWAY6,
     IpVersion::{self, V4, V6},
-    Namespace, Result, Station, Vm, Yardstick, configure,
+    Namespace, Result, Station, Vm, configure,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, IcmpAnswer},
     query,
 };
@@ -205,7 +205,7 @@ fn mtu_is_the_one_asked_for() -> Result<()> {
 #[test]
 fn throughput_and_latency_are_measured() -> Result<()> {
     let net = plain().start()?;
-    let bare = Yardstick::beside(&net)?;
+    let bare = Baseline::beside(&net)?;
     let echo = EchoServer::start(&bare.far)?;
     assert!(probe::latency(&bare.near, echo.address(), 50)? > Duration::ZERO);
     assert!(probe::throughput(&bare.near, &bare.far, 1, 1)? > 1e6);

@@ -1,7 +1,7 @@
 //! What the runtime requests for a pod beyond the network's settings: certain addresses, a public one, a MAC address.
 //!
 //! The rule: each can be given in several places. Places that agree count as one request. Places that contradict each other
-//! are refused, because the runtime could not tell which of them took effect.
+//! are refused, because the runtime could not know which of them took effect.
 
 #[cfg(test)]
 mod tests;
@@ -69,7 +69,8 @@ fn addresses(
         match wanted.iter().find(|(_, other)| other.is_ipv4() == address.is_ipv4()) {
             Some((_, other)) if *other == address => {}
             Some((before, other)) => {
-                let msg = format!("{place} asks for {address} and {before} for {other}: a pod gets one of each family");
+                let msg =
+                    format!("{place} requests {address} and {before} requests {other}: a pod gets one of each family");
                 return Err(CniError::invalid_config(msg));
             }
             None => wanted.push((place, address)),
@@ -124,7 +125,7 @@ fn mac(runtime: Option<&Fields>, args: &CniArgs) -> Result<Option<[u8; 6]>, CniE
         let mac = unicast(place, text)?;
         match wanted {
             Some((before, other)) if other != mac => {
-                let msg = format!("{place} asks for {text} and {before} for {}", MacAddress(other));
+                let msg = format!("{place} requests {text} and {before} requests {}", MacAddress(other));
                 return Err(CniError::invalid_config(msg));
             }
             _ => wanted = Some((place, mac)),

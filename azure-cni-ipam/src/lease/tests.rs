@@ -252,7 +252,7 @@ fn leasing_and_releasing_compare_few_addresses_in_a_pool_of_any_size() {
         book.release(&id(container), at(0)).unwrap();
         worst = worst.max(COMPARISONS.get());
     }
-    assert!(worst < 200, "{worst} addresses looked at for one lease and its release");
+    assert!(worst < 200, "{worst} addresses compared for one lease and its release");
 }
 
 #[test]

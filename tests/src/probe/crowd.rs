@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     error::Result,
-    probe::{PATIENCE, any_of, reach},
+    probe::{limits::PATIENCE, reach, socket_address::any_of},
     station::Station,
 };
 

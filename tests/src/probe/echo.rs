@@ -19,7 +19,7 @@ use nix::sys::{
 
 use crate::{
     error::{Attempt, Result},
-    probe::TICK,
+    probe::limits::TICK,
     station::Station,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{error::Result, probe::Connection, station::Station};
+use crate::{error::Result, probe::reach::Connection, station::Station};
 
 /// Round trips before the first that counts: caches, neighbour entries and the congestion window settle.
 const WARM_UP: usize = 20;

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 
 use crate::{
     error::{Attempt, Result},
-    probe::family_of,
+    probe::socket_address::family_of,
     station::Station,
 };
 

@@ -22,7 +22,10 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
-    probe::{PATIENCE, TICK, address_of, family_of},
+    probe::{
+        limits::{PATIENCE, TICK},
+        socket_address::{address_of, family_of},
+    },
     station::{IpVersion, Station},
 };
 

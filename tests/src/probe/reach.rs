@@ -17,7 +17,11 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
-    probe::{PATIENCE, any_of, echo::parse_seen, family_of},
+    probe::{
+        echo::parse_seen,
+        limits::PATIENCE,
+        socket_address::{any_of, family_of},
+    },
     station::{IpVersion, Station},
 };
 

@@ -10,7 +10,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, 
 
 use crate::{
     error::Result,
-    probe::{PATIENCE, any_of, reach},
+    probe::{limits::PATIENCE, reach, socket_address::any_of},
     station::Station,
 };
 

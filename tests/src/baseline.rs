@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// Two stations with nothing but a veth pair between them.
-pub struct Yardstick {
+pub struct Baseline {
     /// One end.
     pub near: Host,
     /// The other.
     pub far: Host,
 }
 
-impl Yardstick {
+impl Baseline {
     /// Builds the pair next to a network, with the kernel's defaults for veth and the network's MTU.
     pub fn beside(fabric: &Fabric) -> Result<Self> {
         let (near, far) = (Host::unattached(end("bare-near", 1))?, Host::unattached(end("bare-far", 2))?);
