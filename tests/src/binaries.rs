@@ -31,7 +31,25 @@ fn beside(executable: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    /// Each library that the loader has to find and map is time that every pod waits. Plain `cargo build` links the plugin to
+    /// libraries; `cargo xtask` builds the one that users install.
+    #[test]
+    fn plugin_is_linked_statically() {
+        // An ELF file that needs libraries names their loader in a segment of its own (elf.h: Elf64_Ehdr, Elf64_Phdr, PT_INTERP).
+        const PT_INTERP: u32 = 3;
+        let path = locate("azure-cni").unwrap();
+        let plugin = fs::read(&path).unwrap();
+        let half = |at: usize| usize::from(u16::from_ne_bytes(plugin[at..][..2].try_into().unwrap()));
+        let segments = u64::from_ne_bytes(plugin[0x20..][..8].try_into().unwrap()) as usize;
+        let (size, count) = (half(0x36), half(0x38));
+        let mut segments = plugin[segments..][..size * count].chunks(size);
+        let is_static = count > 0 && segments.all(|segment| segment[..4] != PT_INTERP.to_ne_bytes());
+        assert!(is_static, "{} needs libraries: build it with `cargo xtask build`", path.display());
+    }
 
     #[test]
     fn tests_and_binaries_find_the_same_directory() {

@@ -24,7 +24,7 @@ pub enum Error {
     Sandbox(&'static str),
 
     /// A binary of this workspace has not been built.
-    #[error("`{name}` is not in {}: build it with `cargo build`, or say where it is in AZURE_CNI_BIN_DIR", searched.display())]
+    #[error("`{name}` is not in {}: build it with `cargo xtask build`, or say where it is in AZURE_CNI_BIN_DIR", searched.display())]
     MissingBinary { name: String, searched: PathBuf },
 
     /// The kernel refused something while the network was built.

@@ -23,7 +23,8 @@ fn every_line_of_the_cni_contract_names_tests_that_exist() {
     let document = fs::read_to_string(root().join("docs/cni.md")).expect("docs/cni.md");
     let (_, table) = document.split_once("## Which test holds which line").expect("the table is there");
     let mut code = String::new();
-    for dir in ["azure-cni-agent/src", "tests/tests"] {
+    for dir in ["azure-cni-api/src", "azure-cni-ipam/src", "azure-cni-plugin/src", "azure-cni-agent/src", "tests/tests"]
+    {
         sources(&root().join(dir), &mut code);
     }
     let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();

@@ -3,13 +3,17 @@
 //! An object is replaced only when its content changed, so that the agent is not rebuilt without need. An object without BTF is an
 //! error here, not on a node.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    elf, progress,
-    setup::{self, Facts},
+    elf,
+    machine::Facts,
+    progress, setup,
     toolchain::{TARGET, rust_flags},
     workspace::{Workspace, write_if_changed},
 };
@@ -26,8 +30,7 @@ pub(crate) enum Profile {
 
 pub(crate) fn run(workspace: &Workspace, facts: &Facts, profile: Profile) -> Result<()> {
     let (toolchain, linker) = setup::require(facts)?;
-    // Not the host's target directory: the two compilers would take turns in throwing away each other's work.
-    let target_dir = workspace.target.join("ebpf-build");
+    let target_dir = target_dir(workspace);
     let (name, directory) = match profile {
         Profile::Dev => ("dev", "debug"),
         Profile::Release => ("release", "release"),
@@ -40,6 +43,11 @@ pub(crate) fn run(workspace: &Workspace, facts: &Facts, profile: Profile) -> Res
 
     let built = target_dir.join(TARGET).join(directory);
     OBJECTS.iter().try_for_each(|name| place(&built.join(name), &workspace.ebpf_object.with_file_name(name)))
+}
+
+/// Not the host's target directory: the two compilers would throw away each other's work.
+pub(crate) fn target_dir(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("ebpf-build")
 }
 
 fn place(built: &Path, object: &Path) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// The LLVM that [`crate::setup`] builds bpf-linker with.
+/// The LLVM that `setup` builds bpf-linker with.
 pub(crate) const LINKER_LLVM: u32 = 22;
 
 /// `rust-version` of the workspace.
@@ -68,7 +68,7 @@ mod tests {
         host: x86_64-unknown-linux-gnu\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n";
 
     #[test]
-    fn a_compiler_is_read_from_its_own_words() {
+    fn a_compiler_is_read_from_its_own_output() {
         let compiler = Compiler::parse(NIGHTLY).unwrap();
         assert_eq!(compiler.version, Version { major: 1, minor: 97 });
         assert_eq!((compiler.nightly, compiler.llvm), (true, 22));

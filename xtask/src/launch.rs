@@ -6,18 +6,14 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    build_ebpf, progress, setup,
-    workspace::{WHAT_IS_BUILT, Workspace},
-};
+use crate::{binaries, build_ebpf, setup, workspace::Workspace};
 
 pub(crate) fn run(workspace: &Workspace, program: &str, arguments: &[OsString]) -> Result<()> {
-    let facts = setup::ensure(workspace)?;
+    let facts = setup::ensure(workspace, setup::Purpose::Build)?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
-    progress::show(WHAT_IS_BUILT, workspace.build_binaries())?;
+    let installed = binaries::for_users(workspace)?;
 
-    let binaries = workspace.release_dir();
-    let mut launched = workspace.command(binaries.join(program));
-    launched.args(arguments).env("AZURE_CNI_BIN_DIR", &binaries);
+    let mut launched = workspace.command(workspace.release_dir().join(program));
+    launched.args(arguments).env("AZURE_CNI_BIN_DIR", installed);
     Err(launched.exec()).with_context(|| format!("cannot run {}", launched.get_program().display()))
 }

@@ -1,4 +1,5 @@
-//! `lint`: formatting and clippy, warnings denied; the host's packages with the host's compiler, the eBPF programs with theirs.
+//! `lint`: formatting, dependencies (deny.toml) and clippy, warnings denied; the host's packages with the host's compiler, the eBPF
+//! programs with theirs.
 
 use std::path::Path;
 
@@ -6,14 +7,14 @@ use anyhow::Result;
 
 use crate::{
     build_ebpf::{self, PACKAGE},
-    progress,
-    setup::{self, DEBIAN_CARGO_CLIPPY, Facts},
+    machine::{DEBIAN_CARGO_CLIPPY, Facts},
+    progress, setup,
     toolchain::{TARGET, Toolchain, rust_flags},
     workspace::Workspace,
 };
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let facts = setup::ensure(workspace)?;
+    let facts = setup::ensure(workspace, setup::Purpose::Check)?;
     // The agent embeds the programs, so that clippy cannot look at it without them.
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     check(workspace, &facts)
@@ -24,6 +25,11 @@ pub(crate) fn check(workspace: &Workspace, facts: &Facts) -> Result<()> {
     let mut format = workspace.cargo();
     format.args(["fmt", "--all", "--check"]);
     progress::show("formatting", format)?;
+
+    // Without advisories: their database comes from the network.
+    let mut deny = workspace.cargo();
+    deny.args(["deny", "--workspace", "--locked", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+    progress::show("licenses, bans and sources of dependencies", deny)?;
 
     // In the profile of the tests: build scripts and macros are then compiled once for both.
     let mut clippy = workspace.cargo();
@@ -46,7 +52,7 @@ fn ebpf(workspace: &Workspace, facts: &Facts) -> Result<()> {
     };
     let mut lint = toolchain.cargo(workspace, if has_clippy { "clippy" } else { "check" });
     lint.args(["--package", PACKAGE, "--target", TARGET, "--release", "--target-dir"]);
-    lint.arg(workspace.target.join("ebpf-lint"));
+    lint.arg(build_ebpf::target_dir(workspace));
     if has_clippy {
         lint.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &[])).args(["--", "-D", "warnings"]);
         progress::show("clippy, for the eBPF programs", lint)

@@ -7,13 +7,18 @@
 
 mod setup;
 
+mod binaries;
 mod build_ebpf;
 mod launch;
 mod lint;
 mod test;
 
+#[cfg(test)]
+mod documents;
+
 mod compiler;
 mod elf;
+mod machine;
 mod progress;
 mod toolchain;
 mod workspace;
@@ -35,6 +40,9 @@ A first look, on a fresh machine, as root:
   cargo xtask demo                    a VNet out of network namespaces, with real traffic
   cargo xtask test                    formatting, lints, every test
 
+To install:
+  cargo xtask build                   azure-cni, azure-cni-agent and azure-cni-ctl, in target/dist
+
 While working:
   cargo xtask build-ebpf              after a change to the eBPF programs (the agent embeds the result)
   cargo xtask test snat               the tests that have `snat` in their name
@@ -42,14 +50,14 @@ While working:
   cargo xtask lint                    formatting and lints alone
   cargo xtask bench --quick           how fast it is, beside a bare veth pair
 
-`demo`, `bench` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
+`build`, `demo`, `bench` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
 
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Find what this machine lacks for building and testing, say so, and install it
     #[command(long_about = "Find what this machine lacks for building and testing, say so, and install it.\n\n\
         Looks for bpf-linker, for a compiler that has `core` for eBPF (a nightly with rust-src, else rust-src through rustup, else \
-        Debian's rustc-web), and for the programs that the tests run. Without root or network it prints the commands that remain and \
+        Debian's rustc-web), for the programs that the tests run, and for cargo-deny. Without root or network it prints the commands that remain and \
         exits with a failure.")]
     Setup,
     /// Compile the eBPF programs to target/ebpf/azure-cni-ebpf, which the agent embeds
@@ -58,6 +66,8 @@ enum Chore {
         #[arg(long)]
         release: bool,
     },
+    /// Set up, and build the three binaries to install: azure-cni, azure-cni-agent and azure-cni-ctl, in target/dist
+    Build,
     /// Set up, build, and show the real agent and plugin carrying traffic on a VNet made of namespaces (root)
     #[command(after_help = "The demo's own options include:\n  \
         --keep     leave everything standing, and print how to look around\n  \
@@ -86,7 +96,7 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Check formatting, and run clippy with warnings denied, the eBPF programs included
+    /// Check formatting, clippy with warnings denied (the eBPF programs included), and dependencies
     Lint,
 }
 
@@ -104,10 +114,17 @@ fn main() -> ExitCode {
 fn run(command: Chore) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     match command {
-        Chore::Setup => setup::ensure(&workspace).map(drop),
+        Chore::Setup => setup::ensure(&workspace, setup::Purpose::Check).map(drop),
         Chore::BuildEbpf { release } => {
             let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
-            build_ebpf::run(&workspace, &setup::probe(&workspace), profile)
+            build_ebpf::run(&workspace, &machine::probe(&workspace), profile)
+        }
+        Chore::Build => {
+            let facts = setup::ensure(&workspace, setup::Purpose::Build)?;
+            build_ebpf::run(&workspace, &facts, build_ebpf::Profile::Release)?;
+            let installed = binaries::for_users(&workspace)?;
+            eprintln!("==> to install: {}", installed.display());
+            Ok(())
         }
         Chore::Demo { arguments } => launch::run(&workspace, "demo", &arguments),
         Chore::Bench { arguments } => launch::run(&workspace, "bench", &arguments),

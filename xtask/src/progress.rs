@@ -28,7 +28,7 @@ pub(crate) fn run(name: &str, mut command: Command, limit: Option<Duration>) -> 
     command.stdin(Stdio::null()).stdout(writer.try_clone().context("cannot create a pipe")?).stderr(writer);
     let mut child =
         command.spawn().with_context(|| format!("{name}: cannot run {}", command.get_program().display()))?;
-    // The pipe ends when nobody can write to it any more, and `command` holds an end.
+    // The pipe ends when no process can write to it any more, and `command` holds an end.
     drop(command);
 
     let lines = lines_of(reader);
@@ -79,7 +79,7 @@ fn lines_of(reader: PipeReader) -> Receiver<String> {
             let text = String::from_utf8_lossy(&bytes);
             // A carriage return overwrites the line: its last state counts.
             if let Some(line) = text.split(['\r', '\n']).rfind(|line| !line.trim().is_empty()) {
-                // A failed send means that the step was stopped and nobody listens.
+                // A failed send means that the step was stopped and its output is not read any more.
                 if sender.send(line.to_owned()).is_err() {
                     break;
                 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_step_tells_what_it_printed_on_either_stream() {
+    fn a_failed_step_shows_what_it_printed_on_either_stream() {
         let error = run("try", shell("echo to stdout; echo to stderr >&2; exit 3"), None).unwrap_err().to_string();
         for part in ["try", "3", "to stdout", "to stderr"] {
             assert!(error.contains(part), "{part} is not in {error}");

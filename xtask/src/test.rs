@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     num::NonZero,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, Stdio},
     thread,
 };
@@ -14,9 +15,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    binaries,
     build_ebpf::{self, PACKAGE},
     lint, progress, setup,
-    workspace::{WHAT_IS_BUILT, Workspace},
+    workspace::Workspace,
 };
 
 #[derive(Debug)]
@@ -35,23 +37,23 @@ enum Runner {
 }
 
 pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
-    let facts = setup::ensure(workspace)?;
+    let purpose = if selection.lint { setup::Purpose::Check } else { setup::Purpose::Build };
+    let facts = setup::ensure(workspace, purpose)?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     if selection.lint {
         lint::check(workspace, &facts)?;
     }
-    progress::show(WHAT_IS_BUILT, workspace.build_binaries())?;
+    let binaries = binaries::for_tests(workspace)?;
 
+    let tests = |subcommand: &[&str]| tests(workspace, subcommand, &binaries, selection);
     let runner = installed(workspace);
     if let Runner::Nextest = runner {
         // nextest leaves out the examples in documentation, and its own summary has to be the last.
-        progress::show("examples in the documentation", tests(workspace, &["test", "--doc"], selection))?;
+        progress::show("examples in the documentation", tests(&["test", "--doc"]))?;
     }
     let mut tests = match runner {
-        Runner::Nextest => {
-            tests(workspace, &["nextest", "run", "--no-fail-fast", "--test-threads", &at_once()], selection)
-        }
-        Runner::Cargo => tests(workspace, &["test", "--no-fail-fast"], selection),
+        Runner::Nextest => tests(&["nextest", "run", "--no-fail-fast", "--test-threads", &at_once()]),
+        Runner::Cargo => tests(&["test", "--no-fail-fast"]),
     };
     eprintln!("==> tests");
     Err(tests.exec()).context("cannot run cargo")
@@ -63,11 +65,11 @@ fn at_once() -> String {
     (cores + cores.div_ceil(2)).to_string()
 }
 
-fn tests(workspace: &Workspace, subcommand: &[&str], selection: &Selection) -> Command {
+fn tests(workspace: &Workspace, subcommand: &[&str], binaries: &Path, selection: &Selection) -> Command {
     let mut tests = workspace.cargo();
     tests.args(subcommand).args(["--release", "--workspace", "--exclude", PACKAGE]).args(&selection.filter);
     tests.arg("--").args(&selection.arguments);
-    tests.env("AZURE_CNI_BIN_DIR", workspace.release_dir());
+    tests.env("AZURE_CNI_BIN_DIR", binaries);
     tests
 }
 

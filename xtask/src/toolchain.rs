@@ -1,11 +1,11 @@
 //! The compiler for the eBPF target, and how cargo is told to use it.
 //!
-//! cargo and rustup hand their own toolchain to every child through the environment; here it is another's turn, so that is cleared.
+//! cargo and rustup pass their own toolchain to every child through the environment. Here another one is wanted, so that is cleared.
 
 use std::{env, fmt, path::Path, process::Command};
 
 use crate::{
-    setup::{BuildStd, DEBIAN_CARGO_CLIPPY, DEBIAN_RUSTC, Facts, RustupToolchain},
+    machine::{BuildStd, DEBIAN_CARGO_CLIPPY, DEBIAN_RUSTC, Facts, RustupToolchain},
     workspace::Workspace,
 };
 
@@ -31,7 +31,7 @@ impl Toolchain {
 
     /// `cargo SUBCOMMAND` with this compiler and its `core`.
     pub(crate) fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
-        let mut command = match self {
+        match self {
             Self::Rustup { name, nightly } => {
                 let mut command = workspace.command("rustup");
                 command.args(["run", name, "cargo", subcommand, "-Z", "build-std=core"]);
@@ -53,9 +53,7 @@ impl Toolchain {
                 command.arg(subcommand).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 command
             }
-        };
-        command.env_remove("RUSTC_WORKSPACE_WRAPPER");
-        command
+        }
     }
 }
 
@@ -71,7 +69,7 @@ impl fmt::Display for Toolchain {
 /// The flags for every crate of the programs, as CARGO_ENCODED_RUSTFLAGS wants them: they replace any that are set elsewhere, which
 /// would be for the host.
 ///
-/// The linker writes BTF only if told to, and from debug information only.
+/// The linker writes BTF only on request, and only from debug information.
 pub(crate) fn rust_flags(linker: &Path, more: &[&str]) -> String {
     // As the kernel's headers and aya name the architecture that the programs will run on.
     let arch = if env::consts::ARCH.starts_with("riscv64") { "riscv64" } else { env::consts::ARCH };

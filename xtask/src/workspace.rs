@@ -56,20 +56,7 @@ impl Workspace {
     pub(crate) fn release_dir(&self) -> PathBuf {
         self.target.join("release")
     }
-
-    /// The daemon, the plugin, the operator's command and the demo, in the one profile that `demo` and `test` share.
-    pub(crate) fn build_binaries(&self) -> Command {
-        let mut command = self.cargo();
-        command.args(["build", "--release", "--bins"]);
-        command.args(
-            ["azure-cni-agent", "azure-cni-tests", "azure-cni-bench"].iter().flat_map(|name| ["--package", name]),
-        );
-        command
-    }
 }
-
-/// What [`Workspace::build_binaries`] builds, for people.
-pub(crate) const WHAT_IS_BUILT: &str = "the agent, the plugin, the operator's command, the demo, the benchmark";
 
 fn is_about_xtask(variable: &str) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| variable.starts_with(prefix))

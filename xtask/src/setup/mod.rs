@@ -1,39 +1,30 @@
 //! Brings a machine to where it can build and test, from whatever it has.
 //!
-//! Look (`probe`), decide (`plan`, pure), say, act (`steps`); after each act look again, since an attempt may fail and leave another
-//! way. Nothing is installed that was not announced, and what cannot be done here ends as the commands that do it.
+//! Probe (`machine`), plan (pure), announce, perform (`steps`); then probe again, because a step may fail and leave another
+//! way. Nothing is installed that was not announced. What cannot be done here ends as the commands that do it.
 
-mod facts;
-mod packages;
 mod plan;
-mod probe;
 mod steps;
 
 use anyhow::{Context as _, Result, bail};
 
-pub(crate) use self::{
-    facts::{BuildStd, Facts, RustupToolchain},
-    packages::{DEBIAN_CARGO_CLIPPY, DEBIAN_RUSTC},
-    probe::probe,
+pub(crate) use self::plan::Purpose;
+use self::plan::{Obstacle, Plan, Step};
+use crate::{
+    machine::{Facts, LINKER_VERSION, Linker, Lists, candidates, probe},
+    toolchain::Toolchain,
+    workspace::Workspace,
 };
-use self::{
-    facts::{Linker, Lists},
-    plan::{Obstacle, Plan, Step},
-};
-use crate::{toolchain::Toolchain, workspace::Workspace};
 
-/// The version that setup installs; a later patch of the same minor version serves as well.
-const LINKER_VERSION: &str = "0.13.0";
-
-/// Installs what is missing, and returns what the machine then has.
-pub(crate) fn ensure(workspace: &Workspace) -> Result<Facts> {
+/// Installs what the purpose needs and the machine lacks. Returns what the machine then has.
+pub(crate) fn ensure(workspace: &Workspace, purpose: Purpose) -> Result<Facts> {
     let mut facts = probe(workspace);
     let mut announced = Vec::new();
     let mut last = None;
     loop {
-        let plan = match plan::plan(&facts) {
+        let plan = match plan::plan(&facts, purpose) {
             Ok(plan) => plan,
-            // What was announced is still what to do, on the day when there is a network.
+            // What was announced is still to be done once there is a network.
             Err(obstacle @ Obstacle::NoLists(_)) => {
                 return Err(stopped(&Plan { steps: announced }, &facts)).context(obstacle);
             }
@@ -51,19 +42,19 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Facts> {
             return Err(stopped(&plan, &facts)).context("installing packages needs root");
         }
         let outcome = steps::perform(&step, workspace);
-        facts = facts.seen_again(probe(workspace));
+        facts = facts.probed_again(probe(workspace));
         if let Err(error) = outcome {
             // These leave another way; anything else ends here.
             match step {
                 Step::AddRustSrc { toolchain } | Step::TryBuildStd { toolchain } => facts.given_up.push(toolchain),
-                Step::RefreshPackageLists => facts.lists = Lists::AsTheyWere(probe::candidates()),
+                Step::RefreshPackageLists => facts.lists = Lists::AsTheyWere(candidates()),
                 _ => return Err(stopped(&plan, &facts)).context(error),
             }
             eprintln!("{error:#}\nLooking for another way.");
             continue;
         }
         if step == Step::RefreshPackageLists {
-            facts.lists = Lists::Fresh(probe::candidates());
+            facts.lists = Lists::Fresh(candidates());
         }
         last = Some(step);
     }

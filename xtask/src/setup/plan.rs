@@ -7,13 +7,12 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{
-    LINKER_VERSION,
-    facts::{BuildStd, Candidates, Facts, Lists, RustupToolchain},
-    packages::{LLVM_PREFIX, Need, PACKAGES, Package},
-};
 use crate::{
     compiler::{LINKER_LLVM, OLDEST_RUST, Version},
+    machine::{
+        BuildStd, Candidates, Facts, LINKER_VERSION, LLVM_PREFIX, Linker, Lists, Need, PACKAGES, Package,
+        RustupToolchain,
+    },
     toolchain::Toolchain,
 };
 
@@ -29,7 +28,20 @@ pub(crate) enum Step {
     RefreshPackageLists,
     InstallPackages(Vec<&'static Package>),
     InstallLinker,
+    InstallDeny,
 }
+
+/// What the machine is set up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Building and running: all that a newcomer's first look needs.
+    Build,
+    /// Checking a change as well.
+    Check,
+}
+
+/// The cargo-deny that setup installs; any that is installed already serves as well.
+const DENY_VERSION: &str = "0.20.2";
 
 /// Why no sequence of steps leads there. None of these passes by trying again: something outside of setup has to change.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -53,7 +65,7 @@ pub(crate) enum Obstacle {
     NoCore,
 }
 
-pub(crate) fn plan(facts: &Facts) -> Result<Plan, Obstacle> {
+pub(crate) fn plan(facts: &Facts, purpose: Purpose) -> Result<Plan, Obstacle> {
     let mut steps = Vec::new();
     let mut needs = vec![Need::Always];
     match core_from(facts) {
@@ -62,7 +74,7 @@ pub(crate) fn plan(facts: &Facts) -> Result<Plan, Obstacle> {
         Core::Steps(core) => steps.extend(core),
         Core::Packages => needs.push(Need::DebianRust),
     }
-    let build_linker = !facts.linker.as_ref().is_some_and(super::facts::Linker::suits);
+    let build_linker = !facts.linker.as_ref().is_some_and(Linker::suits);
     if build_linker {
         needs.push(Need::Linker);
     }
@@ -74,6 +86,9 @@ pub(crate) fn plan(facts: &Facts) -> Result<Plan, Obstacle> {
     }
     if build_linker {
         steps.push(Step::InstallLinker);
+    }
+    if purpose == Purpose::Check && !facts.deny {
+        steps.push(Step::InstallDeny);
     }
     Ok(Plan { steps })
 }
@@ -155,6 +170,7 @@ impl Step {
                 format!("apt-get install --yes --no-install-recommends {}", names.join(" "))
             }
             Self::InstallLinker => format!("LLVM_PREFIX={LLVM_PREFIX} cargo {}", Self::linker_arguments().join(" ")),
+            Self::InstallDeny => format!("cargo {}", Self::deny_arguments().join(" ")),
         };
         Some(format!("{sudo}{command}"))
     }
@@ -172,6 +188,10 @@ impl Step {
             "--force",
         ]
     }
+
+    pub(crate) fn deny_arguments() -> [&'static str; 5] {
+        ["install", "cargo-deny", "--version", DENY_VERSION, "--locked"]
+    }
 }
 
 impl fmt::Display for Step {
@@ -184,6 +204,7 @@ impl fmt::Display for Step {
             Self::RefreshPackageLists => write!(f, "refresh apt's package lists"),
             Self::InstallPackages(packages) => write!(f, "install {} packages with apt", packages.len()),
             Self::InstallLinker => write!(f, "build and install bpf-linker {LINKER_VERSION} (a minute or two)"),
+            Self::InstallDeny => write!(f, "build and install cargo-deny {DENY_VERSION} (a minute or two)"),
         }
     }
 }

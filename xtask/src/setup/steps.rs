@@ -2,13 +2,14 @@
 //!
 //! Every step ends by itself, asks nothing, and never removes a package: one in the way is the owner's to judge.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{packages::LLVM_PREFIX, plan::Step};
+use super::plan::Step;
 use crate::{
     compiler::Compiler,
+    machine::{LLVM_PREFIX, remember_pass, trial_dir},
     progress,
     toolchain::{TARGET, Toolchain},
     workspace::{Workspace, write_if_changed},
@@ -39,8 +40,15 @@ pub(super) fn perform(step: &Step, workspace: &Workspace) -> Result<()> {
         Step::InstallLinker => {
             let mut install = workspace.cargo();
             install.args(Step::linker_arguments()).env("LLVM_PREFIX", LLVM_PREFIX).env_remove("CARGO_TARGET_DIR");
-            // Debug information of the linker itself takes a third of its build, and nobody reads it.
+            // The linker's own debug information takes a third of its build, and serves no purpose here.
             install.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+            progress::run(&name, install, None)
+        }
+        Step::InstallDeny => {
+            let mut install = workspace.cargo();
+            install.args(Step::deny_arguments()).env_remove("CARGO_TARGET_DIR");
+            // It runs for a second, and optimizing it would take three more minutes of processor time.
+            install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
             progress::run(&name, install, None)
         }
     }
@@ -53,32 +61,20 @@ fn apt(workspace: &Workspace, arguments: &[&str]) -> Command {
     apt
 }
 
-/// Compiles an empty library with its own `core`, and remembers the compiler for which that went well.
+/// Compiles an empty library with its own `core`, and remembers the compiler that managed it.
 fn try_build_std(name: &str, toolchain: &str, workspace: &Workspace) -> Result<()> {
     let directory = trial_dir(workspace, toolchain);
     let manifest = "[package]\nname = \"trial\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n";
     write_if_changed(&directory.join("Cargo.toml"), manifest.as_bytes())?;
     write_if_changed(&directory.join("src").join("lib.rs"), b"#![no_std]\n")?;
-    let asked =
+    let answer =
         Command::new("rustup").args(["run", toolchain, "rustc", "-vV"]).output().context("cannot run rustup")?;
-    let compiler = Compiler::parse(&String::from_utf8_lossy(&asked.stdout))
+    let compiler = Compiler::parse(&String::from_utf8_lossy(&answer.stdout))
         .with_context(|| format!("{toolchain} has no rustc"))?;
 
-    let tried = Toolchain::Rustup { name: toolchain.to_owned(), nightly: compiler.nightly };
-    let mut check = tried.cargo(workspace, "check");
+    let toolchain_to_try = Toolchain::Rustup { name: toolchain.to_owned(), nightly: compiler.nightly };
+    let mut check = toolchain_to_try.cargo(workspace, "check");
     check.current_dir(&directory).args(["--target", TARGET, "--target-dir"]).arg(directory.join("target"));
     progress::run(name, check, None)?;
-    write_if_changed(&directory.join(PROVEN), compiler.identity.as_bytes())?;
-    Ok(())
-}
-
-/// Holds what the compiler said of itself when its trial went well.
-const PROVEN: &str = "proven";
-
-pub(super) fn is_proven(workspace: &Workspace, toolchain: &str, compiler: &Compiler) -> bool {
-    fs::read_to_string(trial_dir(workspace, toolchain).join(PROVEN)).is_ok_and(|identity| identity == compiler.identity)
-}
-
-fn trial_dir(workspace: &Workspace, toolchain: &str) -> PathBuf {
-    workspace.target.join("xtask").join("build-std").join(toolchain)
+    remember_pass(workspace, toolchain, &compiler)
 }

@@ -1,7 +1,11 @@
 //! Machines, and what is to be done about each.
 
 use super::*;
-use crate::setup::facts::{DebianRust, Linker};
+use crate::machine::facts::DebianRust;
+
+fn plan(facts: &Facts) -> Result<Plan, Obstacle> {
+    super::plan(facts, Purpose::Build)
+}
 
 const NIGHTLY: &str = "nightly-x86_64-unknown-linux-gnu";
 const STABLE: &str = "stable-x86_64-unknown-linux-gnu";
@@ -180,7 +184,7 @@ fn stale_lists_serve_where_they_know_the_packages() {
 }
 
 #[test]
-fn a_distribution_without_the_package_is_told_what_to_do() {
+fn a_distribution_without_the_package_gets_advice() {
     let known = offers(&[("iperf3", "3.16-1"), ("iproute2", "6.1.0"), ("iputils-ping", "3:2024")]);
     let facts = Facts { lists: Lists::Fresh(known), ..without_core() };
     assert_eq!(plan(&Facts { linker: None, ..facts.clone() }), Err(Obstacle::NoLlvm));
@@ -213,4 +217,12 @@ fn without_root_the_commands_are_complete_and_ask_for_root_only_where_needed() {
         ]
     );
     assert!(plan.steps.iter().all(|step| step.command_line(true).is_none_or(|line| !line.contains("sudo"))));
+}
+
+#[test]
+fn cargo_deny_is_installed_for_checking_a_change_and_not_for_a_first_look() {
+    assert_eq!(steps(&ready()), []);
+    let to_check = |deny| super::plan(&Facts { deny, ..ready() }, Purpose::Check).unwrap().steps;
+    assert_eq!(to_check(false), [Step::InstallDeny]);
+    assert_eq!(to_check(true), []);
 }

@@ -1,14 +1,19 @@
-//! What a machine has, as far as setup cares. Data alone: `probe` fills it in, `plan` decides by it, tests write it down.
+//! What a machine has, as data: `probe` fills it in, `setup` decides by it, tests write it down.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::packages::Package;
 use crate::compiler::{Compiler, Version};
 
+/// The bpf-linker that setup installs; a later patch of the same minor version serves as well.
+pub(crate) const LINKER_VERSION: &str = "0.13.0";
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) root: bool,
     pub(crate) linker: Option<Linker>,
+    /// cargo-deny is installed, in any version.
+    pub(crate) deny: bool,
     /// In the order of preference: nightlies first, then the toolchain that runs us.
     pub(crate) rustup_toolchains: Vec<RustupToolchain>,
     pub(crate) debian: DebianRust,
@@ -17,13 +22,13 @@ pub(crate) struct Facts {
     pub(crate) apt: bool,
     /// Known only once this run has asked for them.
     pub(crate) lists: Lists,
-    /// Toolchains that this run tried to make use of, in vain. Not kept: the next run may have a network.
+    /// Toolchains that this run failed to make usable. Not kept: the next run may have a network.
     pub(crate) given_up: Vec<String>,
 }
 
 impl Facts {
-    /// What a later look found, with what only this run's own attempts can tell.
-    pub(crate) fn seen_again(self, later: Self) -> Self {
+    /// The facts of a later probe, with what only this run's own attempts can tell.
+    pub(crate) fn probed_again(self, later: Self) -> Self {
         Self { lists: self.lists, given_up: self.given_up, ..later }
     }
 }
@@ -31,14 +36,14 @@ impl Facts {
 #[derive(Clone, Debug)]
 pub(crate) struct Linker {
     pub(crate) path: PathBuf,
-    /// As the program says it.
+    /// As the program reports it.
     pub(crate) version: String,
 }
 
 impl Linker {
     /// `^0.13`: of a version below 1, another minor number is another interface.
     pub(crate) fn suits(&self) -> bool {
-        self.version.parse() == super::LINKER_VERSION.parse::<Version>()
+        self.version.parse() == LINKER_VERSION.parse::<Version>()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Looks at the machine. Changes nothing, asks no network, and takes a fraction of a second: `build-ebpf` begins with it.
+//! Finds out what the machine has. Changes nothing, asks no network, and takes a fraction of a second: `build-ebpf` begins with it.
 //!
 //! What cannot be found out counts as absent; why it is absent does not matter to the plan.
 
@@ -12,7 +12,7 @@ use std::{
 use super::{
     facts::{BuildStd, Candidates, DebianRust, Facts, Linker, Lists, RustupToolchain},
     packages::{DEBIAN_BPF_CORE, DEBIAN_RUSTC, PACKAGES, Package, Trace},
-    steps,
+    trial,
 };
 use crate::{compiler::Compiler, workspace::Workspace};
 
@@ -20,6 +20,7 @@ pub(crate) fn probe(workspace: &Workspace) -> Facts {
     Facts {
         root: fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0),
         linker: linker(workspace),
+        deny: program("cargo-deny").is_some(),
         rustup_toolchains: rustup_toolchains(workspace),
         debian: DebianRust {
             compiler: answer(workspace.command(DEBIAN_RUSTC).arg("-vV")).and_then(|answer| Compiler::parse(&answer)),
@@ -33,7 +34,7 @@ pub(crate) fn probe(workspace: &Workspace) -> Facts {
 }
 
 /// What apt would install of each package in the table, by the lists that it has.
-pub(super) fn candidates() -> Candidates {
+pub(crate) fn candidates() -> Candidates {
     let mut policy = Command::new("apt-cache");
     policy.arg("policy").args(PACKAGES.iter().map(|package| package.name)).env("LC_ALL", "C");
     answer(&mut policy).map(|answer| parse_policy(&answer)).unwrap_or_default()
@@ -63,12 +64,12 @@ fn present(package: &Package) -> bool {
 
 fn linker(workspace: &Workspace) -> Option<Linker> {
     let path = program("bpf-linker")?;
-    let said = answer(workspace.command(&path).arg("--version"))?;
-    let version = said.trim().strip_prefix("bpf-linker ")?.to_owned();
+    let output = answer(workspace.command(&path).arg("--version"))?;
+    let version = output.trim().strip_prefix("bpf-linker ")?.to_owned();
     Some(Linker { path, version })
 }
 
-/// Nightlies first: they need no leave to use `-Z`. Then the toolchain that runs us.
+/// Nightlies first: they accept `-Z` without a special variable. Then the toolchain that runs us.
 fn rustup_toolchains(workspace: &Workspace) -> Vec<RustupToolchain> {
     let listed = answer(Command::new("rustup").args(["toolchain", "list", "--quiet"])).unwrap_or_default();
     let nightlies = listed.lines().filter(|name| name.starts_with("nightly")).map(str::to_owned);
@@ -82,14 +83,14 @@ fn rustup_toolchain(workspace: &Workspace, name: String) -> Option<RustupToolcha
     let source = Path::new(rustc("--print sysroot")?.trim()).join("lib/rustlib/src/rust/library/core");
     let build_std = match source.is_dir() {
         false => BuildStd::NoSource,
-        true if steps::is_proven(workspace, &name, &compiler) => BuildStd::Works,
+        true if trial::passed(workspace, &name, &compiler) => BuildStd::Works,
         true => BuildStd::Untried,
     };
     Some(RustupToolchain { name, compiler, build_std })
 }
 
-/// Finds a program by PATH, and where it may be although PATH does not say so: a user's PATH lacks `sbin`, and cargo runs by its full
-/// name without its own directory in PATH.
+/// Finds a program in PATH, and in directories that PATH may lack: a user's PATH lacks `sbin`, and cargo may run by its full name without
+/// its own directory in PATH.
 fn program(name: &str) -> Option<PathBuf> {
     let cargo_home =
         env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| env::home_dir().map(|home| home.join(".cargo")));

@@ -1,0 +1,61 @@
+//! `build`: the three binaries that users install, side by side in one directory.
+//!
+//! The plugin is linked statically: its start is part of every pod's start, and a third of that went to finding, mapping and relocating
+//! libraries. Cargo has no flags for one binary of a workspace, so the plugin has an invocation of its own. Every other build of the
+//! workspace leaves a plugin with libraries in `target/release`; what is installed, measured and tested is therefore copied elsewhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{build_ebpf, progress, workspace::Workspace};
+
+struct Binary {
+    package: &'static str,
+    name: &'static str,
+}
+
+const PLUGIN: Binary = Binary { package: "azure-cni-plugin", name: "azure-cni" };
+const AGENT: Binary = Binary { package: "azure-cni-agent", name: "azure-cni-agent" };
+const CTL: Binary = Binary { package: "azure-cni-ctl", name: "azure-cni-ctl" };
+
+/// The packages of the demo and of the benchmark, which run from `target/release`.
+const TOOLS: [&str; 2] = ["azure-cni-tests", "azure-cni-bench"];
+
+/// Builds what users install, and the demo and the benchmark. Returns the directory of what users install.
+pub(crate) fn for_users(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = workspace.cargo();
+    build.args(["build", "--release", "--bins"]);
+    build.args([AGENT.package, CTL.package].iter().chain(&TOOLS).flat_map(|name| ["--package", name]));
+    progress::show("the agent, the operator's command, the demo, the benchmark", build)?;
+    collect(workspace, &workspace.target.join("dist"))
+}
+
+/// Builds the same together with the tests: features that the tests add to dependencies, such as tokio's test clock, would otherwise
+/// have half of the workspace compiled twice. For the same reason the result does not go where users look.
+pub(crate) fn for_tests(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = workspace.cargo();
+    build.args(["build", "--release", "--workspace", "--exclude", build_ebpf::PACKAGE, "--bins", "--tests"]);
+    progress::show("all binaries and tests", build)?;
+    collect(workspace, &workspace.target.join("xtask").join("bin"))
+}
+
+fn collect(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
+    let mut plugin = workspace.cargo();
+    plugin.args(["rustc", "--release", "--package", PLUGIN.package, "--bin", PLUGIN.name]);
+    plugin.args(["--", "-C", "target-feature=+crt-static"]);
+    progress::show("the plugin, linked statically", plugin)?;
+
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    for Binary { name, .. } in [PLUGIN, AGENT, CTL] {
+        let (built, copy) = (workspace.release_dir().join(name), directory.join(name));
+        // A copy that is running cannot be overwritten, but it can be replaced.
+        let unfinished = copy.with_extension("new");
+        fs::copy(&built, &unfinished).with_context(|| format!("cannot copy {}", built.display()))?;
+        fs::rename(&unfinished, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+    }
+    Ok(directory.to_owned())
+}
