@@ -42,15 +42,15 @@ impl FabricBuilder {
         self
     }
 
-    /// Has the Internet's host answer the IPv6 addresses of pods too, as where the VNet's prefix is routed from outside.
-    /// Default: it answers primary addresses only, as of IPv4.
+    /// Makes the Internet's host answer the IPv6 addresses of pods too, as if the VNet's prefix were routed from outside.
+    /// Default: it answers primary addresses only, as with IPv4.
     pub fn internet_routes_pods6(mut self) -> Self {
         self.0.internet_routes_pods6 = true;
         self
     }
 
-    /// Puts a second router in front of the Internet's host, behind a link of this MTU: what is longer is answered, by
-    /// the platform's router, with what the link can carry. Default: the host is on the platform's router itself.
+    /// Puts a second router in front of the Internet's host, behind a link of this MTU. The platform's router answers longer
+    /// packets with the link's MTU. Default: the host is on the platform's router itself.
     pub fn internet_mtu(mut self, bytes: u16) -> Self {
         self.0.internet_mtu = Some(bytes);
         self
@@ -75,13 +75,13 @@ impl FabricBuilder {
         self.agent_toml(&format!("pool.source = '{}'", service.source()))
     }
 
-    /// Leaves the agents to the test: [`crate::Vm::start_agent`] starts one.
+    /// Starts no agents: [`crate::Vm::start_agent`] starts one.
     pub fn without_agents(mut self) -> Self {
         self.0.agents = false;
         self
     }
 
-    /// Lays keys over every VM's `agent.toml`; may be called again.
+    /// Overrides keys of every VM's `agent.toml`; may be called again.
     ///
     /// ```
     /// # use azure_cni_tests::Fabric;
@@ -96,7 +96,7 @@ impl FabricBuilder {
         self
     }
 
-    /// Builds the network; with its agents running, unless told otherwise.
+    /// Builds the network, with its agents running unless the options say otherwise.
     pub fn start(self) -> Result<Fabric> {
         require_capable()?;
         Fabric::build(&self.0)

@@ -1,7 +1,7 @@
 //! The virtual network: a router that plays the platform, and machines around it.
 //!
-//! The router silently loses what is sent to an address that nobody has. The Internet's host has routes to primary
-//! addresses only, so a packet that carries a pod's address out there can never be answered, unless the test asks for it.
+//! The router silently drops packets to unused addresses. The Internet's host has routes to primary addresses only, so a
+//! packet with a pod's source gets no answer there, unless the test configures it.
 
 use std::{fmt::Write, net::IpAddr};
 
@@ -18,7 +18,7 @@ use crate::{
     vm::Vm,
 };
 
-/// Everything that is no address of the plan's: an outside that never answers.
+/// All addresses outside of the plan: they never answer.
 const ELSEWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// A running network. Dropping it ends every process and removes every trace.

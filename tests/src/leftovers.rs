@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Leftovers {
     /// Interfaces that attach pods (`azv*`).
     pub links: Vec<String>,
-    /// Routes to single addresses, whatever the table; those of the VM's own are not among them.
+    /// Routes to single addresses in any table, without the VM's own.
     pub routes: Vec<String>,
     /// Permanent neighbours, and all those on interfaces of pods.
     pub neighbours: Vec<String>,
@@ -15,14 +15,14 @@ pub struct Leftovers {
     pub pins: Vec<String>,
     /// Endpoints, flows and translations in the data path's maps.
     pub map_entries: Vec<String>,
-    /// What the agent has records of.
+    /// The agent's records.
     pub records: Vec<String>,
     /// How many addresses the agent holds as leased, if any.
     pub leases: Vec<String>,
 }
 
 impl Leftovers {
-    /// Whether there is nothing at all.
+    /// True if nothing was found.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,8 +1,8 @@
 //! A virtual network made of network namespaces, on which the real agent and the real plugin serve real traffic.
 //!
 //! The rule: everything lives in a private mount namespace and in processes that die with this one, so nothing is left on
-//! the machine whatever happens, `kill -9` included; and nothing here touches the machine's own interfaces, routes or
-//! sysctls. Calls block; a test reads top to bottom:
+//! the machine, even after `kill -9`. Nothing here touches the machine's own interfaces, routes or sysctls. Calls block, so
+//! that a test reads from top to bottom:
 //!
 //! ```no_run
 //! use azure_cni_tests::{Error, Fabric, probe};
@@ -30,14 +30,14 @@ mod station;
 mod traces;
 mod vm;
 
-// What the platform says.
+// The platform's services.
 pub mod platform;
 
 // Traffic.
 mod baseline;
 pub mod probe;
 
-// What carries it.
+// The machinery below.
 mod agent_config;
 mod binaries;
 mod capability;

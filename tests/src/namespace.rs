@@ -1,4 +1,4 @@
-//! A named network namespace, and how work gets into it.
+//! A named network namespace, and how to run code in it.
 //!
 //! A namespace belongs to a thread, never to a caller: closures run on a thread made for them, commands enter between
 //! fork and exec. So no code here can leave a thread of the caller's in the wrong namespace.
@@ -64,7 +64,7 @@ impl Namespace {
         run_inside(&self.handle, work)
     }
 
-    /// A way in for whoever cannot borrow the namespace.
+    /// A handle for callers that cannot borrow the namespace.
     pub(crate) fn entrance(&self) -> Result<Entrance> {
         let handle = self.handle.try_clone().attempt(|| format!("duplicate the handle of {}", self.name))?;
         Ok(Entrance { name: self.name.clone(), handle })
@@ -116,7 +116,7 @@ fn run_inside<T: Send>(handle: &File, work: impl FnOnce() -> T + Send) -> T {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // What remains goes with the sandbox's tmpfs.
+        // The sandbox's tmpfs removes the rest.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
     }

@@ -102,7 +102,7 @@ impl<'net> Pod<'net> {
         self.succeed("DEL").map(drop)
     }
 
-    /// Runs a standard plugin after ours, as a runtime does with the next one of a list, with keys of its own.
+    /// Runs a standard plugin after ours, with keys of its own, as a runtime does for a list of plugins.
     pub fn chain(&self, command: &str, plugin: &str, keys: Value) -> Result<()> {
         let mut netconf = keys;
         for (key, value) in [
@@ -120,7 +120,7 @@ impl<'net> Pod<'net> {
         self.vm.chained(&format!("{STANDARD_PLUGINS}/{plugin}"), &call.netconf(&netconf))
     }
 
-    /// Takes the namespace away first; returns the DEL that the runtime still makes.
+    /// Removes the namespace; returns the DEL that the runtime still makes.
     pub fn lose_namespace(self) -> Result<CniCall> {
         self.call("DEL")
     }

@@ -35,7 +35,7 @@ impl Vm {
         for neighbour in query(namespace, "neigh show nud all")? {
             let is = |state: &str| neighbour["state"].as_array().is_some_and(|states| states.contains(&state.into()));
             let line = || format!("{} dev {}", text(&neighbour["dst"]), text(&neighbour["dev"]));
-            // Groups that the kernel itself talks to (NOARP) come and go as it likes; the VM's gateway is no pod's.
+            // The kernel adds and removes groups (NOARP) by itself. The VM's gateway is not a trace of a pod.
             let gateway = text(&neighbour["dst"]) == GATEWAY6.to_string() && !of_pod(&neighbour["dev"]);
             let counts = is("PERMANENT") || (of_pod(&neighbour["dev"]) && !is("NOARP"));
             found.neighbours.extend((counts && !gateway).then(line));

@@ -54,7 +54,7 @@ impl Vm {
         Ok(vm)
     }
 
-    /// The network configuration that pods get unless told otherwise.
+    /// The default network configuration of pods.
     pub fn netconf(&self) -> Value {
         json!({
             "cniVersion": "1.1.0",
@@ -72,8 +72,8 @@ impl Vm {
         process::run(self.plugin(call)?, call.stdin(), CALL_LIMIT).map(CniOutput::from)
     }
 
-    /// Runs the plugin as the call says and kills it after `limit`, as a runtime does that has lost its patience; fails
-    /// if it ends before.
+    /// Runs the plugin as the call says and kills it after `limit`, as an impatient runtime does. Fails if the plugin ends
+    /// before that.
     pub fn cni_abandoned(&self, call: &CniCall, limit: Duration) -> Result<()> {
         match process::run(self.plugin(call)?, call.stdin(), limit) {
             Err(Error::Overdue { .. }) => Ok(()),
@@ -85,8 +85,8 @@ impl Vm {
         }
     }
 
-    /// The plugin with the environment of a call, for whoever runs it in a way of their own. What has no folder of its
-    /// own is kept in the VM's.
+    /// The plugin with the environment of a call, for callers that run it themselves. The spool is the VM's unless the call
+    /// names another.
     pub fn plugin(&self, call: &CniCall) -> Result<Command> {
         let mut command = self.namespace().command(binaries::locate("azure-cni")?)?;
         command.env_clear().env("AZURE_CNI_SPOOL", self.spool_dir()).envs(call.environment());
@@ -153,7 +153,7 @@ impl Vm {
         mount_tmpfs(&self.state_dir(), options)
     }
 
-    /// Where the plugin writes down what is to be freed while no agent is there.
+    /// The plugin's spool.
     pub fn spool_dir(&self) -> PathBuf {
         self.dir.join(SPOOL)
     }

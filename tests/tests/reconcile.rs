@@ -1,4 +1,4 @@
-//! What happens behind the agent's back is put right within seconds, counted, and nothing that is not ours is touched.
+//! The reconciler repairs damage within seconds and counts it, and it touches nothing that is not ours.
 
 use std::{
     fs, thread,
@@ -65,7 +65,7 @@ fn whatever_a_pod_has_lost_on_the_host_is_put_back_and_counted() -> Result<()> {
         await_true(action, check)?;
         assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), pod.address(), "{action}");
     }
-    // The neighbour was in line all the time.
+    // The neighbour entry was correct all the time.
     neighbour.check()?;
     drop(echo);
     pod.del()?;
@@ -92,11 +92,11 @@ fn lease_of_a_namespace_that_is_gone_is_released_after_the_grace_and_not_before(
 }
 
 #[test]
-fn what_is_ours_and_nobodys_is_removed_and_what_is_not_ours_stays() -> Result<()> {
+fn our_remains_without_an_owner_are_removed_and_the_rest_stays() -> Result<()> {
     let net = Fabric::builder().agent_toml(QUICK).start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
-    // As the platform's own plugin would make one, and as ours leaves one that was not finished.
+    // One as the platform's own plugin makes it, and one as an unfinished ADD of ours leaves it.
     let (foreign, ours) = ("azv0123456789a", "azv0123456789b");
     configure(
         vm.namespace(),
@@ -160,7 +160,7 @@ fn leases_of_an_earlier_boot_are_released_at_the_start() -> Result<()> {
 }
 
 #[test]
-fn calls_that_run_while_the_agent_looks_are_left_alone() -> Result<()> {
+fn reconciler_leaves_running_calls_alone() -> Result<()> {
     const WORKERS: usize = 4;
     let net = Fabric::builder().agent_toml(QUICK).start()?;
     let vm = net.vm(0);

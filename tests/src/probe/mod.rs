@@ -1,7 +1,7 @@
 //! Real traffic between stations: what gets through, which source the far end sees, how fast.
 //!
-//! Every probe has a time limit and an error that says from, to and what. None repeats itself: a first packet that is
-//! lost is a finding, not noise. Each takes addresses of either version of IP.
+//! Every probe has a time limit, and its error names source, destination and kind. No probe retries: a lost first packet is
+//! a finding, not noise. Each takes addresses of either version of IP.
 
 mod arrivals;
 mod crowd;

@@ -63,24 +63,24 @@ impl Vm {
         Ok(())
     }
 
-    /// Runs an agent that must refuse to start, with arguments of the test's own after the usual ones; returns what it
-    /// says. It is a second one if the VM's agent runs.
+    /// Runs an agent that must refuse to start, with these arguments after the usual ones; returns its error. If the VM's
+    /// agent runs, this is a second one.
     pub fn refused_start(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.agent_command()?;
         command.args(arguments);
         let output = process::run(command, b"", READY_LIMIT)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() {
             return Err(Error::Answer {
                 command: "azure-cni-agent".into(),
-                answer: said,
+                answer: message,
                 problem: "it started".into(),
             });
         }
-        Ok(said)
+        Ok(message)
     }
 
-    /// Asks the agent to end (SIGTERM) and returns how it did.
+    /// Stops the agent (SIGTERM) and returns how it ended.
     pub fn stop_agent(&self) -> Result<ExitStatus> {
         let daemon = self.take_agent()?;
         daemon.signal(Signal::SIGTERM);
@@ -92,7 +92,7 @@ impl Vm {
         self.take_agent().map(drop)
     }
 
-    /// Waits until the agent ends of its own account, and returns how it did.
+    /// Waits until the agent ends by itself, and returns how it ended.
     pub fn await_agent_end(&self) -> Result<ExitStatus> {
         let daemon = self.take_agent()?;
         daemon.wait(STOP_LIMIT).ok_or_else(|| self.agent_error(format!("still runs after {STOP_LIMIT:?}")))
@@ -108,15 +108,15 @@ impl Vm {
         self.write("agent.toml", &config.to_string())
     }
 
-    /// Has the agent read its configuration again (SIGHUP); returns once it says that it has.
+    /// Makes the agent read its configuration again (SIGHUP), and waits until it has.
     pub fn reload_agent(&self) -> Result<()> {
-        const SAID: &str = "the configuration was read again";
-        let before = self.agent_log().matches(SAID).count();
+        const LOGGED: &str = "the configuration was read again";
+        let before = self.agent_log().matches(LOGGED).count();
         match &*self.agent() {
             Some(daemon) => daemon.signal(Signal::SIGHUP),
             None => return Err(self.agent_error("does not run".into())),
         }
-        self.await_log("the end of its reload", STOP_LIMIT, |log| log.matches(SAID).count() > before)
+        self.await_log("the end of its reload", STOP_LIMIT, |log| log.matches(LOGGED).count() > before)
     }
 
     /// Waits until the agents' log is as wanted.
