@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::programs::TcAttachType::{Egress, Ingress};
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, FOREIGN_PROGRAM, Fabric, FabricBuilder, Namespace, Pod, Result, Station, Vm};
 
 /// Far above two rounds of the reconciler.
