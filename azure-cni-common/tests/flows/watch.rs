@@ -158,8 +158,8 @@ impl<F: Net> Watch<F> {
     /// The port that a lost flow is to have again, if its translation is still there.
     fn take_orphan(&mut self, tuple: &Tuples<F>) -> Option<Be16> {
         let at = self.orphaned.iter().position(|(orphan, _)| orphan == tuple || orphan.reversed() == *tuple)?;
-        let (tuple, port) = self.orphaned.remove(at);
-        let holder = self.node.holder_of(&NatKey::for_outgoing(&tuple, F::address(NODE), port))?;
+        let (sent, port) = self.orphaned.remove(at);
+        let holder = self.node.holder_of(&NatKey::for_outgoing(&sent, F::address(NODE), port))?;
         let is_its_own = (holder.address, holder.port) == (tuple.source, tuple.source_port);
         if is_its_own && self.node.peek(&FlowKey::of(tuple).0).is_none() { Some(port) } else { None }
     }
