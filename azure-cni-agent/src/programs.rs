@@ -1,5 +1,5 @@
-//! Our programs at interfaces: whether they run there, and how they come there. The data path attaches programs; netlink
-//! tells what holds the place of a filter.
+//! Our programs at interfaces: whether they run there, and how they get there. The data path attaches programs; netlink
+//! reads what holds the place of a filter.
 //!
 //! The rule: looking writes nothing. And a filter that another owner has put into our place is neither replaced nor
 //! removed: our program is not attached then, and the failure names the filter.

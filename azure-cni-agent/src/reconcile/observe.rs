@@ -69,19 +69,19 @@ async fn programs(
     let mut programs = BTreeMap::<String, Vec<Hook>>::new();
     let mut foreign = Vec::new();
     for link in records.iter().filter_map(|record| standing(record, links)) {
-        let settled = programs.entry(link.name.clone()).or_default();
+        let in_order = programs.entry(link.name.clone()).or_default();
         for hook in Hook::ENDPOINT {
             match stands(agent, hook, link, take_over).await {
-                Ok(true) => settled.push(hook),
+                Ok(true) => in_order.push(hook),
                 Ok(false) => {}
                 // Nothing that the agent could repair.
                 Err(ProgramError::Foreign(filter)) => {
-                    settled.push(hook);
+                    in_order.push(hook);
                     foreign.push(filter);
                 }
                 Err(error) if take_over => tracing::error!(%error, "taking over a pod"),
                 // An interface that cannot be read is on its way out, or the next look finds it.
-                Err(_) => settled.push(hook),
+                Err(_) => in_order.push(hook),
             }
         }
     }
