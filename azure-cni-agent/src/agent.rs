@@ -20,7 +20,7 @@ use crate::refusals::Refusals;
 use crate::routing::Routing;
 use crate::source::WatchedSource;
 use crate::state::{AttachmentRecord, Store, StoreError};
-use crate::steps::{Faults, StepLatency};
+use crate::steps::{Faults, LatencyHistograms};
 
 /// How often the reconciler has executed each kind of action since the agent started. Actions that failed do not count.
 pub type ReconcileCounts = BTreeMap<&'static str, u64>;
@@ -54,7 +54,7 @@ pub struct Agent {
     pub foreign_filters: ForeignFilters,
     /// What was wrong with the store at the start, if anything was.
     pub(crate) store_problem: Option<String>,
-    pub(crate) latency: StepLatency,
+    pub(crate) latency: LatencyHistograms,
     /// Fields of network configurations that mean nothing here and were logged.
     pub(crate) ignored: Mutex<BTreeSet<String>>,
 }

@@ -26,11 +26,11 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let host_ports = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, BTreeSet::len);
     Ok(serde_json::to_value(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        abi: azure_cni_common::ABI,
+        map_layout: azure_cni_common::ABI,
         uplink: agent.uplink.name.clone(),
         primary: agent.pool().primary.into(),
         primary6: agent.pool().primary6.map(Into::into),
-        attach_mode: agent.datapath.modes().uplink.name().to_owned(),
+        uplink_attach_mode: agent.datapath.modes().uplink.name().to_owned(),
         pod_attach_mode: agent.datapath.modes().endpoints.name().to_owned(),
         source,
         pool: pool_status(counts.v4),
@@ -40,13 +40,13 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
             .into_iter()
             .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
             .collect(),
-        host_ports,
-        reconciled: reconciled(agent),
+        reserved_ports: host_ports,
+        repairs: repairs(agent),
         problems,
     })?)
 }
 
-fn reconciled(agent: &Agent) -> BTreeMap<String, u64> {
+fn repairs(agent: &Agent) -> BTreeMap<String, u64> {
     let counters = agent.reconciled.lock().unwrap_or_else(PoisonError::into_inner);
     counters.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect()
 }
@@ -57,11 +57,11 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
     let health = agent.source.health();
     let status = SourceStatus {
         kind: agent.source.origin.source.name().to_owned(),
-        from: agent.source.origin.from.clone(),
+        location: agent.source.origin.from.clone(),
         confirmed_secs_ago: health.age_secs(now),
         stale: health.is_stale(),
         last_error: health.last_error().map(str::to_owned),
-        looks: health.attempts,
+        attempts: health.attempts,
         failures: health.failures,
         changes: health.changes,
     };

@@ -149,16 +149,16 @@ async fn logged_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
 }
 
 async fn run_call(agent: &Arc<Agent>, call: &CniRequest, steps: &mut StepRunner) -> Result<Value, CniError> {
-    let asked = call.asked.unwrap_or_else(BootTime::now);
+    let requested_at = call.requested_at.unwrap_or_else(BootTime::now);
     match Invocation::parse(&call.environment, &call.config)? {
         Invocation::Add(call) => {
             report_ignored(agent, &call.config);
             let version = call.config.cni_version;
-            return Ok(verbs::add(agent, *call, asked, steps).await?.to_json(version));
+            return Ok(verbs::add(agent, *call, requested_at, steps).await?.to_json(version));
         }
         Invocation::Del(call) => verbs::del(agent, call, steps).await?,
         Invocation::Check(call) => verbs::check(agent, *call, steps).await?,
-        Invocation::Gc(call) => verbs::collect(agent, &call, asked, steps).await?,
+        Invocation::Gc(call) => verbs::collect(agent, &call, requested_at, steps).await?,
         Invocation::Status(call) => verbs::status(agent, *call).await?,
         // The plugin answers VERSION by itself.
         Invocation::Version => return Ok(version_answer(Some(&call.config))),

@@ -25,7 +25,7 @@ use crate::reconcile;
 use crate::routing::Routing;
 use crate::source::{self, InitialPool};
 use crate::state::{SetAside, Store};
-use crate::steps::{Faults, StepLatency};
+use crate::steps::{Faults, LatencyHistograms};
 use crate::verbs;
 
 /// Fails with what is missing and how to repair it. Changes nothing on the node before all checks have passed.
@@ -69,7 +69,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         reconciled: Mutex::default(),
         foreign_filters: ForeignFilters::default(),
         store_problem,
-        latency: StepLatency::default(),
+        latency: LatencyHistograms::default(),
         ignored: Mutex::default(),
     });
 

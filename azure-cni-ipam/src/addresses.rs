@@ -1,6 +1,6 @@
-//! One address of each family, as a pod has them and as the VM has them.
+//! The address of each family that a pod or the VM has.
 //!
-//! The rule: IPv4 always, IPv6 where there is one. Where an order matters, IPv4 comes first.
+//! The rule: there is always an IPv4 address, and IPv6 is optional. IPv4 comes first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// `None` if there is no IPv4 address among them.
+    /// The first address of each family; `None` without an IPv4 address.
     pub fn first_of_each(listed: impl IntoIterator<Item = IpAddr>) -> Option<Self> {
         let (mut first4, mut first6) = (None, None);
         for address in listed {
@@ -27,7 +27,7 @@ impl Addresses {
         [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)].into_iter().flatten()
     }
 
-    /// The address that is of the same family as the other.
+    /// The address of the same family as `other`.
     pub fn same_family(&self, other: IpAddr) -> Option<IpAddr> {
         match other {
             IpAddr::V4(_) => Some(self.v4.into()),

@@ -1,6 +1,6 @@
-//! Pod addresses: what a source says there is, which of it may be handed out, and who holds what.
+//! Pod addresses: the listings of the sources, the pool of addresses that pods may get, and the leases.
 //!
-//! Pure: texts, addresses and the time come in as arguments; no file, socket or clock is touched here.
+//! Pure: texts, addresses and times are arguments. This code touches no file, socket or clock.
 #![forbid(unsafe_code)]
 
 pub mod cns;

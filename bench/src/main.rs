@@ -109,8 +109,9 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     // Paths first, then what has VMs of its own.
     let for_calls = testbed::vms(plan);
     let for_scale = for_calls + calls::vms(plan);
+    // A network has a VM, needed or not.
     let net = Fabric::builder()
-        .vms((for_scale + scale::vms(plan)) as u8)
+        .vms((for_scale + scale::vms(plan)).max(1) as u8)
         .pool(options::MAX_PODS)
         .without_agents()
         .agent_toml("pool.cooldown_secs = 0")

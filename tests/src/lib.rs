@@ -1,8 +1,8 @@
 //! A virtual network made of network namespaces, on which the real agent and the real plugin serve real traffic.
 //!
 //! The rule: everything lives in a private mount namespace and in processes that die with this one, so nothing is left on
-//! the machine whatever happens, `kill -9` included; and nothing here touches the machine's own interfaces, routes or
-//! sysctls. Calls block; a test reads top to bottom:
+//! the machine, even after `kill -9`. Nothing here touches the machine's own interfaces, routes or sysctls. Calls block, so
+//! that a test reads from top to bottom:
 //!
 //! ```no_run
 //! use azure_cni_tests::{Error, Fabric, probe};
@@ -21,21 +21,23 @@
 // What a test starts with.
 mod builder;
 mod cni;
+mod cni_error;
 mod fabric;
 mod leftovers;
 mod operator;
 mod pod;
 mod station;
+mod traces;
 mod vm;
 
-// What the platform says.
+// The platform's services.
 pub mod platform;
 
 // Traffic.
 mod baseline;
 pub mod probe;
 
-// What carries it.
+// The machinery below.
 mod agent_config;
 mod binaries;
 mod capability;
@@ -46,6 +48,7 @@ mod maps;
 mod namespace;
 mod nft;
 mod offload;
+mod options;
 mod plan;
 mod process;
 mod router;
@@ -56,7 +59,8 @@ mod error;
 pub use baseline::Baseline;
 pub use builder::FabricBuilder;
 pub use capability::require_capable;
-pub use cni::{CniCall, CniError, CniOutput};
+pub use cni::{CniCall, CniOutput};
+pub use cni_error::CniError;
 pub use error::{Error, Result};
 pub use fabric::Fabric;
 pub use foreign_program::FOREIGN_PROGRAM;

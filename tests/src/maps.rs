@@ -1,4 +1,4 @@
-//! The maps of a VM's data path, read where they are pinned: past the agent, so that its word can be checked.
+//! The maps of a VM's data path, read from their pins and not through the agent, so that tests can check the agent.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -49,13 +49,13 @@ impl Vm {
         self.bpffs_dir().join(format!("abi{ABI}")).join(kind)
     }
 
-    /// Makes the data path forget a pod that the agent knows.
+    /// Removes a pod from the data path that the agent knows.
     pub fn forget_in_data_path(&self, pod: Ipv4Addr) -> Result<()> {
         let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
         endpoints.remove(&Ipv4::from(pod)).map_err(in_map(self, V4.endpoints))
     }
 
-    /// Makes the data path know a pod that the agent does not.
+    /// Adds a pod to the data path that the agent does not know.
     pub fn plant_in_data_path(&self, pod: Ipv4Addr, ifindex: u32) -> Result<()> {
         let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
         let endpoint = EndpointEntry { ifindex, flags: EndpointFlags::NONE };

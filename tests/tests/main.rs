@@ -1,4 +1,4 @@
-//! Promises of the whole system, one file per topic: the real agent and plugin, real sockets, a VNet of namespaces.
+//! Tests of the whole system, one file per topic: the real agent and plugin, real sockets, and a VNet of namespaces.
 
 mod dual_stack;
 mod fabric;
@@ -16,15 +16,14 @@ mod pressure;
 mod refused;
 
 mod calls;
-mod cni_asks;
 mod cni_check;
 mod cni_gc;
 mod cni_protocol;
 mod cni_refusals;
+mod cni_requests;
 mod cni_status;
 mod cni_verbs;
 mod parallel;
-mod wishes;
 
 mod cns;
 mod pool;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use azure_cni_api::spool::{Folder, Found, SpoolError, SpooledCall, SpooledRequest};
+use azure_cni_api::spool::{Folder, SpoolEntry, SpoolError, SpooledCall, SpooledRequest};
 
 use crate::agent::Agent;
 use crate::verbs::spool;
@@ -15,7 +15,7 @@ pub(crate) async fn drain_spool(agent: &Arc<Agent>) -> Result<usize, SpoolError>
     let mut waiting = 0;
     for name in folder.names()? {
         let _lock = match folder.read(&name)? {
-            Found::Request(SpooledRequest { call: SpooledCall::Del { attachment }, .. }) => {
+            SpoolEntry::Request(SpooledRequest { call: SpooledCall::Del { attachment }, .. }) => {
                 Some(agent.locks.lock(&attachment).await)
             }
             _ => None,

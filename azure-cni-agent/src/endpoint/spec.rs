@@ -1,6 +1,6 @@
 //! An endpoint as a value: its addresses and interfaces, and the routes and neighbours that follow from them.
 
-use azure_cni_api::names::HOST_MAC;
+use azure_cni_api::mac::HOST_MAC;
 use azure_cni_ipam::Addresses;
 use ipnet::{IpNet, Ipv4Net};
 

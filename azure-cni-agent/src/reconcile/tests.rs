@@ -45,7 +45,7 @@ pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
     Link {
         index,
         name: names::host_interface(id),
-        mac: names::HOST_MAC,
+        mac: azure_cni_api::mac::HOST_MAC,
         mtu: 1500,
         is_up: true,
         is_running: true,

@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use azure_cni_api::cni::Command;
-use azure_cni_api::socket::StepTime;
+use azure_cni_api::socket::StepLatency;
 use hdrhistogram::Histogram;
 
 use super::limits::Step;
 
 /// The step name that stands for the whole call.
-pub const WHOLE: &str = "whole";
+pub const WHOLE: &str = "total";
 
 /// Microseconds, and longer than any call may take. A call that takes longer counts as this.
 const LONGEST_US: u64 = 120_000_000;
@@ -19,11 +19,11 @@ const LONGEST_US: u64 = 120_000_000;
 const DIGITS: u8 = 2;
 
 #[derive(Default)]
-pub struct StepLatency {
+pub struct LatencyHistograms {
     histograms: Mutex<BTreeMap<(&'static str, &'static str), Histogram<u32>>>,
 }
 
-impl StepLatency {
+impl LatencyHistograms {
     /// Counts a call that has ended, also one that failed.
     pub fn record(&self, command: Command, whole: Duration, taken: &[(Step, Duration)]) {
         let mut histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,9 +36,9 @@ impl StepLatency {
         }
     }
 
-    pub fn all(&self) -> Vec<StepTime> {
+    pub fn all(&self) -> Vec<StepLatency> {
         let histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
-        let time = |((command, step), histogram): (&(&str, &str), &Histogram<u32>)| StepTime {
+        let time = |((command, step), histogram): (&(&str, &str), &Histogram<u32>)| StepLatency {
             command: (*command).to_owned(),
             step: (*step).to_owned(),
             count: histogram.len(),
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_what_was_recorded_by_command_and_step() {
-        let latency = StepLatency::default();
+        let latency = LatencyHistograms::default();
         for millis in 1..=100 {
             latency.record(Command::Add, Duration::from_millis(millis), &[]);
         }

@@ -5,5 +5,5 @@ mod latency;
 mod limits;
 
 pub use faults::{Faults, InjectedFault};
-pub use latency::{StepLatency, WHOLE};
+pub use latency::{LatencyHistograms, WHOLE};
 pub use limits::Step;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use azure_cni_api::labels;
-use azure_cni_api::names::HOST_MAC;
+use azure_cni_api::mac::HOST_MAC;
 use azure_cni_datapath::{DatapathError, Hook};
 use futures::TryFutureExt;
 use futures::future::try_join;

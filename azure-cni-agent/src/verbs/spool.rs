@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use azure_cni_api::cni::{AttachmentId, CniError};
-use azure_cni_api::spool::{Folder, Found, SpoolError, SpooledCall, SpooledRequest};
+use azure_cni_api::spool::{Folder, SpoolEntry, SpoolError, SpooledCall, SpooledRequest};
 
 use super::del::detach;
 use super::gc::collect;
@@ -23,9 +23,9 @@ pub(crate) async fn execute_before_add(agent: &Arc<Agent>, id: &AttachmentId) ->
 /// Reads the request again, as the call that held the lock before may have executed it. False if it has to wait on.
 pub(crate) async fn execute(agent: &Arc<Agent>, folder: &Folder, name: &str) -> Result<bool, SpoolError> {
     let request = match folder.read(name)? {
-        Found::Request(request) => request,
-        Found::Gone => return Ok(true),
-        Found::Malformed(problem) => {
+        SpoolEntry::Request(request) => request,
+        SpoolEntry::Gone => return Ok(true),
+        SpoolEntry::Malformed(problem) => {
             let aside = folder.set_aside(name)?;
             tracing::error!(name, problem, aside, "a request in the spool is not understood; it is set aside");
             return Ok(true);
@@ -60,7 +60,7 @@ async fn free(agent: &Arc<Agent>, request: &SpooledRequest) -> Result<Done, CniE
         SpooledCall::Gc { .. } if request.is_overtaken(&agent.boot_id, None) => return Ok(Done::Overtaken),
         SpooledCall::Gc { network, valid_attachments } => {
             let call = SpooledRequest::to_gc(network.clone(), valid_attachments.clone());
-            collect(agent, &call, request.asked, &mut StepRunner::new(agent.faults)).await?;
+            collect(agent, &call, request.requested_at, &mut StepRunner::new(agent.faults)).await?;
         }
     }
     Ok(Done::Freed)

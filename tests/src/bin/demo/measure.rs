@@ -1,6 +1,6 @@
 //! Measures a path: does it carry TCP, UDP and ICMP, whom does the far end see, how fast is it.
 //!
-//! A path that does not carry TCP is not measured further; what failed is kept word by word for the verdict.
+//! A path that does not carry TCP is not measured further. The verdict shows its error.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 

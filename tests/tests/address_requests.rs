@@ -1,4 +1,4 @@
-//! A pod that asks for a certain address, or for one with a public address of its own, gets that and no other.
+//! A pod that requests a certain address, or one with a public address, gets exactly that.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -26,10 +26,10 @@ fn refused(vm: &Vm, name: &str, netconf: Value) -> u32 {
 }
 
 #[test]
-fn address_that_is_asked_for_in_any_place_is_the_pods() -> Result<()> {
+fn pod_gets_the_address_that_is_requested_in_any_place() -> Result<()> {
     let net = Fabric::builder().agent_toml("pool.cooldown_secs = 0").start()?;
     let vm = net.vm(0);
-    // Not the one that would be next.
+    // Not the address that would be next.
     let wanted = vm.pool()[9];
     for (number, (key, value)) in [
         ("runtimeConfig", json!({"ips": [wanted]})),
@@ -64,25 +64,25 @@ fn address_that_cannot_be_had_is_refused_and_no_other_is_given() -> Result<()> {
     let before = vm.leftovers()?;
     for (address, code) in [
         (held.address(), TRY_AGAIN),
-        // The VM's own, and one of nobody's.
+        // The VM's own address, and one outside of the pool.
         (vm.address(), INVALID),
         (Ipv4Addr::new(10, 99, 0, 1), INVALID),
     ] {
         assert_eq!(refused(vm, "late", asking(address)), code, "{address}");
     }
-    // The attachment stands with another address than it asks for now.
+    // The attachment has another address than it requests now.
     let call = held.call("ADD")?.netconf(&asking(vm.pool()[3]));
     assert_eq!(vm.cni(&call)?.error()?.code, INVALID);
     assert_eq!(vm.leftovers()?, before);
     held.check()?;
     held.del()?;
-    // It cools down: nobody gets it sooner for asking.
+    // It cools down: a request does not make it available earlier.
     assert_eq!(refused(vm, "too-soon", asking(held.address())), TRY_AGAIN);
     vm.expect_clean()
 }
 
 #[test]
-fn both_families_can_be_asked_for_and_one_alone_leaves_the_other_to_the_pool() -> Result<()> {
+fn both_families_can_be_requested_and_one_alone_leaves_the_other_to_the_pool() -> Result<()> {
     let net = Fabric::builder().dual_stack().start()?;
     let vm = net.vm(0);
     let addresses = |pod: &Pod| -> Vec<String> {
@@ -99,10 +99,10 @@ fn both_families_can_be_asked_for_and_one_alone_leaves_the_other_to_the_pool() -
 }
 
 #[test]
-fn pod_that_asks_for_a_public_address_gets_one_and_keeps_it_towards_the_internet() -> Result<()> {
+fn pod_that_requests_a_public_address_gets_one_and_keeps_it_towards_the_internet() -> Result<()> {
     let net = Fabric::builder().without_agents().agent_toml("pool.cooldown_secs = 0").start()?;
     let vm = net.vm(0);
-    // The first of the pool: others would get it if public ones were not kept for the last.
+    // The first of the pool. Other pods would get it if public addresses did not come last.
     let public = vm.pool()[0];
     vm.overlay_agent_toml(&format!("routing.public_addresses = ['{public}']"))?;
     vm.start_agent()?;

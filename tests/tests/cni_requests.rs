@@ -1,4 +1,4 @@
-//! What a runtime may ask for one pod: honoured to the letter, or refused.
+//! What a runtime may request for one pod: it is either fulfilled exactly or refused.
 
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Station, Vm, probe, probe::EchoServer, query};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn with(vm: &Vm, key: &str, value: Value) -> Value {
 }
 
 #[test]
-fn mac_that_is_asked_for_is_the_pods_and_told_and_checked() -> Result<()> {
+fn pod_gets_the_requested_mac_which_the_result_has_and_check_verifies() -> Result<()> {
     let net = Fabric::builder().vms(2).start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod_with("a", with(vm, "runtimeConfig", json!({"mac": MAC.to_uppercase()})))?;
@@ -36,7 +36,7 @@ fn mac_that_is_asked_for_is_the_pods_and_told_and_checked() -> Result<()> {
 }
 
 #[test]
-fn wish_that_cannot_be_is_refused_before_anything_is_made() -> Result<()> {
+fn invalid_request_is_refused_before_anything_is_made() -> Result<()> {
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
     let namespace = Namespace::create("refused")?;
@@ -62,7 +62,7 @@ fn wish_that_cannot_be_is_refused_before_anything_is_made() -> Result<()> {
 }
 
 #[test]
-fn dns_of_the_runtime_is_told_in_the_result() -> Result<()> {
+fn result_has_the_dns_of_the_runtime() -> Result<()> {
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
     let runtime = json!({"dns": {"servers": ["168.63.129.16"], "searches": ["cluster.local"], "options": ["ndots:5"]}});
