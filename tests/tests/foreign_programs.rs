@@ -144,8 +144,10 @@ fn foreign_program_in_our_place_is_named_and_stays_until_it_is_removed() -> Resu
         neighbour.check()?;
 
         tc(vm, &format!("filter del dev {interface} {words} pref 1 handle 0xac1 bpf"))?;
-        vm.await_status("no problem", |status| status["problems"] == serde_json::json!([]))?;
-        assert_eq!(vm.status()?["reconciled"]["program-repaired"], 1);
+        let repaired = |status: &serde_json::Value| {
+            status["problems"] == serde_json::json!([]) && status["repairs"]["program-repaired"] == 1
+        };
+        vm.await_status("repaired", repaired)?;
         pod.check()?;
     }
     [&pod, &neighbour].into_iter().try_for_each(Pod::del)?;
