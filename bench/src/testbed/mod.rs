@@ -14,7 +14,7 @@ use std::{net::Ipv4Addr, path::Path as FilePath};
 
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{
-    Fabric, Pod, Station, Vm, Yardstick,
+    Fabric, Pod, Station, Vm, Baseline,
     probe::{self, EchoServer},
 };
 
@@ -40,7 +40,7 @@ pub(crate) const VMS: usize = ARMS.len() * VMS_OF_ARM;
 
 /// What lanes run on.
 pub(crate) struct Testbed<'net> {
-    bare: Option<Yardstick>,
+    bare: Option<Baseline>,
     sites: Vec<Site<'net>>,
 }
 
@@ -83,7 +83,7 @@ impl<'net> Testbed<'net> {
         let has_lanes = !plan.loads.is_empty();
         let mut testbed = Self { bare: None, sites: Vec::new() };
         if has_lanes && plan.has_arm(Arm::Bare) {
-            testbed.bare = Some(Yardstick::beside(net)?);
+            testbed.bare = Some(Baseline::beside(net)?);
         }
         for (number, arm) in ARMS.into_iter().enumerate() {
             let is_restarted = arm == Arm::Ours && plan.has(Topic::Restart);
