@@ -1,55 +1,36 @@
-//! The network configuration for the runtime, written once the agent serves: a runtime that finds one takes the node for
+//! The runtime's network configuration. The agent writes it once it serves, as a runtime that finds one reports the node as
 //! ready.
 //!
-//! The rule: what is there is the operator's, and is left as it is.
+//! The rule: an existing file is the operator's, and the agent never changes it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::io::ErrorKind;
 
+use azure_cni_api::durable;
 use serde_json::Value;
 
 use crate::config::AgentConfig;
 
-/// As it is shipped, for an agent with the default configuration.
+/// The file as shipped, for an agent with the default configuration.
 const SHIPPED: &str = include_str!("../../deploy/10-azure.conflist");
 
 /// Writes the file that `conflist` names, if it is absent; true if it was written.
 pub fn publish(config: &AgentConfig) -> std::io::Result<bool> {
     let Some(path) = &config.conflist else { return Ok(false) };
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+    let Some(dir) = path.parent() else {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "conflist names no file"));
     };
-    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-    // No runtime reads a file of this ending.
-    let unfinished = dir.join(format!(".{}.new", name.to_string_lossy()));
-    write(&unfinished, &text(config)?)?;
-    // Unlike a rename, a link never replaces what somebody else has put there.
-    let linked = std::fs::hard_link(&unfinished, path);
-    std::fs::remove_file(&unfinished)?;
-    File::open(dir)?.sync_all()?;
-    match linked {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
+    durable::create_dir(dir, 0o755)?;
+    durable::create(path, text(config)?.as_bytes(), 0o644)
 }
 
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// The shipped one, with where this agent is found if that is not the default.
+/// The shipped configuration, with this agent's socket and spool if they are not the defaults.
 fn text(config: &AgentConfig) -> serde_json::Result<String> {
-    let default = AgentConfig::default();
+    let defaults = AgentConfig::default();
     let mut conflist: Value = serde_json::from_str(SHIPPED)?;
-    for (key, path, usual) in
-        [("agentSocket", &config.socket, &default.socket), ("spoolDir", &config.spool_dir, &default.spool_dir)]
+    for (key, path, default) in
+        [("agentSocket", &config.socket, &defaults.socket), ("spoolDir", &config.spool_dir, &defaults.spool_dir)]
     {
-        if path != usual {
+        if path != default {
             conflist["plugins"][0][key] = path.to_string_lossy().into();
         }
     }
@@ -104,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_left_as_it_is() {
+    fn an_existing_file_is_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("net.d/10-azure.conflist");
         let config = AgentConfig { conflist: Some(path.clone()), ..AgentConfig::default() };

@@ -28,11 +28,6 @@ impl BootTime {
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
-
-    /// For records, which do not write what they do not know.
-    pub fn is_boot(&self) -> bool {
-        *self == Self::BOOT
-    }
 }
 
 /// The kernel's id of this boot.

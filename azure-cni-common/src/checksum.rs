@@ -26,7 +26,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::family::{Address, Ipv4, Ipv6};
 
     fn full(words: &[u16]) -> u16 {
         let mut sum = 0u64;
@@ -41,7 +40,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn update_equals_computing_it_anew(mut words in prop::collection::vec(any::<u16>(), 2..20), new: u32) {
+        fn update_equals_computing_it_again(mut words in prop::collection::vec(any::<u16>(), 2..20), new: u32) {
             // An IP header is never all zeros, the one case in which RFC 1624 has two zeros to choose from.
             words.push(0x4500);
             let before = full(&words);
@@ -52,31 +51,8 @@ mod tests {
         }
 
         #[test]
-        fn undoing_a_change_restores_the_checksum(checksum in 0u16..0xffff, old: u16, new: u16) {
+        fn reversing_a_change_restores_the_checksum(checksum in 0u16..0xffff, old: u16, new: u16) {
             prop_assert_eq!(update(update(checksum, old, new), new, old), checksum);
-        }
-
-        #[test]
-        fn changing_an_address_equals_computing_it_anew(
-            mut words in prop::collection::vec(any::<u16>(), 8..20),
-            new in any::<[u32; 4]>(),
-            protocol in 1u16..256,
-        ) {
-            // A pseudo-header has a protocol: not all zeros, as above.
-            words.push(protocol);
-            let before = full(&words);
-            let put = |words: &mut [u16], address: &[u32]| {
-                for (pair, word) in words.chunks_mut(2).zip(address) {
-                    (pair[0], pair[1]) = (*word as u16, (*word >> 16) as u16);
-                }
-            };
-            let old: [u32; 4] =
-                core::array::from_fn(|n| u32::from(words[2 * n]) | u32::from(words[2 * n + 1]) << 16);
-            let mut changed = words.clone();
-            put(&mut changed, &new[..1]);
-            prop_assert_eq!(Ipv4::update_checksum(before, Ipv4(old[0]), Ipv4(new[0])), full(&changed));
-            put(&mut changed, &new);
-            prop_assert_eq!(Ipv6::update_checksum(before, Ipv6(old), Ipv6(new)), full(&changed));
         }
     }
 }

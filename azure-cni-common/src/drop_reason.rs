@@ -49,7 +49,7 @@ drop_reasons! {
     6 NatTableFull "nat_table_full" "The table of translations is full; the new flow was refused.";
     7 FragmentNotTranslated "fragment_not_translated" "A later fragment was on its way to a destination that asks for source NAT, and its packet's first fragment did not come before it or soon after.";
     8 IcmpNotTranslated "icmp_not_translated" "An ICMP message that belongs to no flow, or a packet whose transport header cannot be found, was on its way to a destination that asks for source NAT.";
-    9 EndpointGone "endpoint_gone" "The answer of a translated flow came for a pod that is no longer there.";
+    9 EndpointGone "endpoint_gone" "The reply of a translated flow came for a pod that is no longer there.";
     10 RewriteFailed "rewrite_failed" "The kernel refused to change the packet (no memory, or a header that shrank in between).";
     11 HostPortTaken "host_port_taken" "A socket of the host uses a port of the NAT range that a pod's flow to the same destination holds.";
     12 VlanTagged "vlan_tagged" "A pod sent a frame with a VLAN tag, which the host's stack might take off after its source was to be checked.";

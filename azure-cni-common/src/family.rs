@@ -1,13 +1,18 @@
 //! The two address families as two instances of one description, and integers that keep their byte order in the type.
 
+#[cfg(test)]
+mod tests;
+
 use core::cmp::Ordering;
 use core::hash::{Hash, Hasher};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::checksum;
 
 /// A 16-bit integer as it stands in the packet (network byte order).
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable)]
 pub struct Be16(pub u16);
 
 impl Be16 {
@@ -46,7 +51,7 @@ pub trait Address: Copy + Eq + Ord + 'static {
 
 /// An IPv4 address: the four octets as they stand in the packet, read as one native word.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable)]
 pub struct Ipv4(pub u32);
 
 impl Ipv4 {
@@ -107,7 +112,7 @@ impl Address for Ipv4 {
 ///
 /// Four words of 32 bits and not two of 64: keys made of it have no padding behind a port.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
 pub struct Ipv6(pub [u32; 4]);
 
 impl Ipv6 {
@@ -250,55 +255,3 @@ impl Family for V6 {
 /// IANA protocol numbers of the transports with ports.
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
-
-#[cfg(test)]
-mod tests {
-    use core::net::{Ipv4Addr, Ipv6Addr};
-
-    use super::*;
-
-    #[test]
-    fn addresses_keep_their_octets() {
-        let address = Ipv4Addr::new(10, 240, 0, 4);
-        assert_eq!(Ipv4Addr::from(Ipv4::from(address)), address);
-        assert_eq!(Ipv4::new(10, 240, 0, 4), Ipv4::from(address));
-    }
-
-    #[test]
-    fn ipv6_addresses_keep_their_octets_and_are_ordered() {
-        let address: Ipv6Addr = "fd00:10:240:1::8:9".parse().unwrap();
-        assert_eq!(Ipv6Addr::from(Ipv6::from(address)), address);
-        let others = ["fd00:10:240:1::8:a", "fd00:10:240:1::", "::", "1d00:10:240:1::8:9"];
-        for other in others.map(|text| Ipv6::from(text.parse::<Ipv6Addr>().unwrap())) {
-            let address = Ipv6::from(address);
-            assert_ne!(other, address);
-            assert_eq!(other < address, address > other);
-            assert_ne!(other.fold(), address.fold());
-        }
-    }
-
-    #[test]
-    fn addresses_that_stay_on_the_link_are_told_from_routed_ones() {
-        for group in [[224, 0, 0, 1], [239, 255, 255, 255], [255, 255, 255, 255], [0, 0, 0, 0]] {
-            assert!(Ipv4::from(Ipv4Addr::from(group)).stays_on_link(), "{group:?}");
-        }
-        for host in [[10, 0, 0, 255], [223, 255, 255, 255], [240, 0, 0, 1], [1, 0, 0, 0], [169, 254, 169, 254]] {
-            assert!(!Ipv4::from(Ipv4Addr::from(host)).stays_on_link(), "{host:?}");
-        }
-        for (text, stays, is_source) in [
-            ("ff02::1", true, false),
-            ("ff0e::1", true, false),
-            ("fe80::1234:5678:9abc", true, true),
-            ("febf::1", true, true),
-            ("::", true, true),
-            ("::1", false, false),
-            ("fec0::1", false, false),
-            ("fd00::1", false, false),
-            ("2001:db8::1", false, false),
-        ] {
-            let address = Ipv6::from(text.parse::<Ipv6Addr>().unwrap());
-            assert_eq!((address.stays_on_link(), address.is_link_source()), (stays, is_source), "{text}");
-            assert_eq!(address.is_prober_on_link(), text == "fe80::1234:5678:9abc", "{text}");
-        }
-    }
-}

@@ -1,8 +1,10 @@
 //! A flow and its one entry in the connection table.
 //!
-//! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the opener left.
+//! The rule: one connection, one entry. The key is the same for both directions, so a reply finds what the initiator left.
 
-use crate::conntrack::{Sender, State};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::conntrack::{Origin, Sender, State};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
 
 /// The addresses and ports of a packet, in its own direction.
@@ -32,7 +34,7 @@ impl<A: Address> Tuple<A> {
 
 /// Which half of a [`FlowKey`] a packet came from.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Side(pub u8);
 
 impl Side {
@@ -45,9 +47,9 @@ impl Side {
 }
 
 /// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Maps
-/// `FLOWS4` and `FLOWS6`, and `OPENING4` and `OPENING6` until the flow is established.
+/// `FLOWS4` and `FLOWS6`, and `HALF_OPEN4` and `HALF_OPEN6` until the flow is established.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, Immutable)]
 pub struct FlowKey<A> {
     pub low: A,
     pub high: A,
@@ -92,7 +94,7 @@ impl<A: Address> FlowKey<A> {
 
 /// How the packets of a flow travel between the pod and its peer, both ways.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Path(pub u8);
 
 impl Path {
@@ -108,9 +110,9 @@ impl Path {
     pub const HOST: Self = Self(4);
 }
 
-/// Whether the source of the opener's packets is translated.
+/// Whether the source of the initiator's packets is translated.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Nat(pub u8);
 
 impl Nat {
@@ -118,25 +120,13 @@ impl Nat {
     pub const UNDECIDED: Self = Self(0);
     /// The pod's address is kept.
     pub const KEEP: Self = Self(1);
-    /// The opener's packets leave from the node's address and [`Flow::nat_port`].
+    /// The initiator's packets leave from the node's address and [`Flow::nat_port`].
     pub const TRANSLATED: Self = Self(2);
-}
-
-/// Who opened a flow, as far as it can be trusted to exist.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin(pub u8);
-
-impl Origin {
-    /// A pod of this node, whose source was checked, or a socket of the host.
-    pub const NODE: Self = Self(0);
-    /// Whoever the packet said: sources from the wire may be forged.
-    pub const OUTSIDE: Self = Self(1);
 }
 
 /// What is remembered of a flow: the value of all flow maps.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Flow {
     /// CLOCK_MONOTONIC, nanoseconds; from then on the entry counts as absent.
     pub expires_ns: u64,
@@ -145,18 +135,18 @@ pub struct Flow {
     pub state: State,
     pub path: Path,
     pub nat: Nat,
-    pub opener: Side,
+    pub initiator: Side,
     pub origin: Origin,
     pub pad: u8,
 }
 
 impl Flow {
-    pub fn opened_by(opener: Side, origin: Origin, path: Path, nat: Nat) -> Self {
-        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, opener, origin, pad: 0 }
+    pub fn new(initiator: Side, origin: Origin, path: Path, nat: Nat) -> Self {
+        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, initiator, origin, pad: 0 }
     }
 
     pub fn sender(&self, side: Side) -> Sender {
-        if side == self.opener { Sender::Opener } else { Sender::Responder }
+        if side == self.initiator { Sender::Initiator } else { Sender::Responder }
     }
 
     /// Whether the flow holds this port of the node towards its peer.
@@ -166,6 +156,11 @@ impl Flow {
             // A socket of the host holds the port it is bound to, which is in the key.
             _ => self.path == Path::HOST,
         }
+    }
+
+    /// See [`State::is_assured`].
+    pub fn is_assured(&self) -> bool {
+        self.state.is_assured(self.origin)
     }
 
     pub fn is_live(&self, now_ns: u64) -> bool {

@@ -1,41 +1,61 @@
-//! Leave for aya to hand the map types to the kernel as bytes.
+//! Permission for aya to hand the map types to the kernel as bytes: the only `unsafe` of this crate.
+//!
+//! The compiler checks what makes it safe. zerocopy's derives say that all bytes are a value (`FromBytes`) and that a value has no
+//! bytes that are not set (`IntoBytes`). They cannot say the latter of types with a parameter; there the fields are added up.
 #![allow(unsafe_code)]
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::conntrack::Timeouts;
-use crate::endpoint_cache::Slot;
+use crate::egress::RouteClass;
+use crate::endpoint::{Endpoint, Slot};
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
-use crate::layout::{Endpoint, FragmentKey, FragmentPorts, NatHolder, NatKey, RefusedFlow, RouteClass};
-use crate::snat::PortRange;
+use crate::fragments::{FragmentKey, FragmentPorts};
+use crate::nat::{NatHolder, NatKey, PortRange};
+use crate::refused_flow::RefusedFlow;
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
         $(
-            // SAFETY: `repr(C)` or transparent, made of integers only, without implicit padding (the sizes asserted
-            // beside the types are the sums of their fields): every bit pattern is a value.
+            const _: () = is_bytes::<$type>();
+            // SAFETY: any bytes are a value, and each value is bytes, as the line above has the compiler check.
             unsafe impl aya::Pod for $type {}
         )+
     };
 }
 
-pod!(
-    Endpoint,
-    FragmentKey<Ipv4>,
-    FragmentKey<Ipv6>,
-    FragmentPorts,
-    Flow,
-    FlowKey<Ipv4>,
-    FlowKey<Ipv6>,
-    Ipv4,
-    Ipv6,
-    NatHolder<Ipv4>,
-    NatHolder<Ipv6>,
-    NatKey<Ipv4>,
-    NatKey<Ipv6>,
-    PortRange,
-    RefusedFlow,
-    RouteClass,
-    Slot<Ipv4>,
-    Slot<Ipv6>,
-    Timeouts,
-);
+macro_rules! pod_of_both_families {
+    ($($type:ident { $($field:ident),+ })+) => {
+        $(pod_of_both_families!(both $type<Ipv4>, $type<Ipv6> => $($field),+);)+
+    };
+    (both $v4:ty, $v6:ty => $($field:ident),+) => {
+        pod_of_both_families!(one $v4 => $($field),+);
+        pod_of_both_families!(one $v6 => $($field),+);
+    };
+    (one $type:ty => $($field:ident),+) => {
+        const _: () = is_from_bytes::<$type>();
+        const _: () = assert!(size_of::<$type>() == 0 $(+ size_of_field(|value: &$type| &value.$field))+);
+        // SAFETY: any bytes are a value. Each value is bytes: its fields are, and they leave no room between them. The lines above
+        // have the compiler check both.
+        unsafe impl aya::Pod for $type {}
+    };
+}
+
+pod!(Endpoint, Flow, FragmentPorts, Ipv4, Ipv6, PortRange, RefusedFlow, RouteClass, Timeouts);
+
+pod_of_both_families! {
+    FlowKey { low, high, low_port, high_port, protocol }
+    FragmentKey { source, destination, identification, protocol }
+    NatHolder { address, port, claimed }
+    NatKey { remote, node, remote_port, node_port, protocol }
+    Slot { address, endpoint, check }
+}
+
+const fn is_bytes<T: FromBytes + IntoBytes + Immutable>() {}
+
+const fn is_from_bytes<T: FromBytes + Immutable>() {}
+
+const fn size_of_field<T, Field: IntoBytes + Immutable>(_: fn(&T) -> &Field) -> usize {
+    size_of::<Field>()
+}

@@ -32,7 +32,7 @@ static GATEWAY: Global<u32> = Global::new(0);
 
 /// TC ingress of a pod's host veth.
 #[classifier]
-fn floor_from_pod(ctx: TcContext) -> i32 {
+fn redir_from_pod(ctx: TcContext) -> i32 {
     let Some(Ipv4Header { source, destination, .. }) = header(&ctx) else { return TC_ACT_UNSPEC };
     if destination == POD.load() {
         // SAFETY: helper without pointers.
@@ -53,7 +53,7 @@ fn floor_from_pod(ctx: TcContext) -> i32 {
 
 /// TC ingress of the uplink.
 #[classifier]
-fn floor_from_wire(ctx: TcContext) -> i32 {
+fn redir_from_wire(ctx: TcContext) -> i32 {
     let Some(Ipv4Header { destination, .. }) = header(&ctx) else { return TC_ACT_UNSPEC };
     if NODE.load() != 0 && destination == NODE.load() {
         if !replace(&ctx, Which::Destination, destination, POD.load()) {

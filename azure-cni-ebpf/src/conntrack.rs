@@ -1,32 +1,33 @@
 //! Step: which flow does a packet belong to, and what does it do to it.
 //!
 //! The decisions are in `azure_cni_common::conntrack`; here the entry is found, renewed, made, and moved to the
-//! connection table once its flow is settled. An expired entry counts as absent, so the data path is right without anyone
+//! connection table once its flow is assured. An expired entry counts as absent, so the data path is right without anyone
 //! sweeping the tables.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_coarse_ns};
-use azure_cni_common::conntrack::{Event, Observed, Sender, State, is_worth_writing, observe};
+use aya_ebpf::bindings::BPF_ANY;
+use azure_cni_common::conntrack::{Event, Observed, Origin, Sender, State, is_worth_writing, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Origin, Path, Side, Tuple};
-use azure_cni_common::layout::{NatHolder, NatKey};
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::nat::{NatHolder, NatKey};
 
-use crate::maps::{self, Tables};
+use crate::globals;
 use crate::packet::{Headers, Packet};
+use crate::tables::{Tables, now_ns};
 
 pub enum Tracking {
-    Known(Known),
+    Known(KnownFlow),
     New(NewFlow),
 }
 
 /// A live flow, after the packet was entered into it.
 #[derive(Clone, Copy)]
-pub struct Known {
+pub struct KnownFlow {
     /// As it was found; state and expiry are older by this packet.
     pub flow: Flow,
-    pub is_opener: bool,
-    /// The flow is settled by this packet and by none before.
-    pub is_settling: bool,
+    pub is_initiator: bool,
+    /// The flow is assured by this packet and by none before.
+    pub becomes_assured: bool,
     /// It is, and the connection table has no room for it.
     pub is_refused: bool,
     pub now_ns: u64,
@@ -37,15 +38,9 @@ pub struct Known {
 pub struct NewFlow {
     pub now_ns: u64,
     /// What its first packet does to it.
-    by_opener: State,
+    by_initiator: State,
     by_responder: State,
     side: Side,
-}
-
-/// CLOCK_MONOTONIC at the last tick: a few milliseconds late at most, and a third of the cost of the exact time.
-pub fn now_ns() -> u64 {
-    // SAFETY: helper without arguments.
-    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Finds the packet's flow and enters the packet into it.
@@ -61,30 +56,42 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking 
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
         {
             renew(entry, &flow, state, key.protocol(), now_ns);
-            let is_opener = flow.opener == side;
-            return Tracking::Known(Known { flow, is_opener, is_settling: false, is_refused: false, now_ns });
+            let is_initiator = flow.initiator == side;
+            return Tracking::Known(KnownFlow {
+                flow,
+                is_initiator,
+                becomes_assured: false,
+                is_refused: false,
+                now_ns,
+            });
         }
         let _ = F::flows().remove(&key);
-        give_port_back::<F>(&key, &flow, side);
-    } else if let Some(entry) = F::opening().get_ptr_mut(&key) {
+        release_port::<F>(&key, &flow, side);
+    } else if let Some(entry) = F::half_open().get_ptr_mut(&key) {
         // SAFETY: as above. The least recently used entry may become another flow's while it is read: an expiry or a
-        // state that is not its own then, for a flow that has not been answered yet.
+        // state that is not its own then, for a flow that has no reply yet.
         let flow = unsafe { entry.read() };
         if flow.is_live(now_ns)
             && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
         {
-            let is_settling = state.is_settled(flow.origin);
-            let is_refused = is_settling && settle::<F>(&key, &flow, state, now_ns).is_err();
-            if !is_settling {
+            let becomes_assured = state.is_assured(flow.origin);
+            let is_refused = becomes_assured && promote::<F>(&key, &flow, state, now_ns).is_err();
+            if !becomes_assured {
                 renew(entry, &flow, state, key.protocol(), now_ns);
             }
-            return Tracking::Known(Known { flow, is_opener: flow.opener == side, is_settling, is_refused, now_ns });
+            return Tracking::Known(KnownFlow {
+                flow,
+                is_initiator: flow.initiator == side,
+                becomes_assured,
+                is_refused,
+                now_ns,
+            });
         }
-        give_port_back::<F>(&key, &flow, side);
+        release_port::<F>(&key, &flow, side);
     }
     Tracking::New(NewFlow {
         now_ns,
-        by_opener: begin(Sender::Opener, event),
+        by_initiator: begin(Sender::Initiator, event),
         by_responder: begin(Sender::Responder, event),
         side,
     })
@@ -99,7 +106,7 @@ fn begin(sender: Sender, event: Event) -> State {
 
 #[inline(always)]
 fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64) {
-    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, protocol, state);
+    let expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, protocol, state);
     if state != flow.state || is_worth_writing(flow.expires_ns, expires_ns) {
         // SAFETY: as in `track`.
         let entry = unsafe { &mut *entry };
@@ -110,58 +117,46 @@ fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64)
 
 /// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
 #[inline(never)]
-fn settle<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_ns: u64) -> Result<(), i32> {
-    let expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, key.protocol(), state);
-    let settled = Flow { state, expires_ns, ..*flow };
-    F::flows().insert(key, &settled, u64::from(BPF_ANY))?;
-    let _ = F::opening().remove(key);
+fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_ns: u64) -> Result<(), i32> {
+    let expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, key.protocol(), state);
+    let assured = Flow { state, expires_ns, ..*flow };
+    F::flows().insert(key, &assured, u64::from(BPF_ANY))?;
+    let _ = F::half_open().remove(key);
     Ok(())
 }
 
-/// The flow's translation has no room: the flow waits for an answer as before.
+/// The flow's translation has no room: the flow waits for a reply as before.
 #[inline(never)]
-pub fn unsettle<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
+pub fn demote<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
     let (key, _) = FlowKey::of(tuple);
-    let _ = F::opening().insert(&key, flow, u64::from(BPF_ANY));
+    let _ = F::half_open().insert(&key, flow, u64::from(BPF_ANY));
     let _ = F::flows().remove(&key);
 }
 
-/// A dead flow gives its port back when its opener begins anew, unless another flow has taken the port over. For the
-/// other side it stays: a late answer finds the translation as it was, and revives the flow with it.
+/// A dead flow gives its port back when its initiator begins again, unless another flow has taken the port over. For the
+/// other side it stays: a late reply finds the translation as it was, and revives the flow with it.
 #[inline(never)]
-fn give_port_back<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
-    if flow.nat != Nat::TRANSLATED || flow.opener != side {
+fn release_port<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
+    if flow.nat != Nat::TRANSLATED || flow.initiator != side {
         return;
     }
-    let opening = key.tuple_from(flow.opener);
-    let held = NatKey::for_outgoing(&opening, F::node_address(), flow.nat_port);
-    let ours = NatHolder::new(opening.source, opening.source_port, 0);
+    let sent = key.tuple_from(flow.initiator);
+    let held = NatKey::for_outgoing(&sent, F::node_address(), flow.nat_port);
+    let ours = NatHolder::new(sent.source, sent.source_port, 0);
     // SAFETY: the value is read at once.
     if unsafe { F::translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
         let _ = F::translations().remove(&held);
     }
     // SAFETY: as above.
-    if unsafe { F::opening_translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
-        let _ = F::opening_translations().remove(&held);
-    }
-}
-
-/// Decides a flow's translation. The port first: whoever sees [`Nat::TRANSLATED`] finds it there.
-#[inline(never)]
-pub fn decide<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
-    let (key, _) = FlowKey::of(tuple);
-    if let Some(entry) = F::flows().get_ptr_mut(&key).or_else(|| F::opening().get_ptr_mut(&key)) {
-        // SAFETY: as in `track`.
-        let entry = unsafe { &mut *entry };
-        entry.nat_port = port;
-        entry.nat = nat;
+    if unsafe { F::half_open_translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
+        let _ = F::half_open_translations().remove(&held);
     }
 }
 
 impl NewFlow {
-    /// Whether the flow is settled at once when it is opened again for the receiver of its packet.
-    pub fn is_settled_for_receiver(&self) -> bool {
-        self.by_responder.is_settled(Origin::NODE)
+    /// Whether the flow is assured at once when it is opened again for the receiver of its packet.
+    pub fn is_assured_for_receiver(&self) -> bool {
+        self.by_responder.is_assured(Origin::NODE)
     }
 
     /// Remembers the flow as opened by the sender of the packet.
@@ -173,7 +168,7 @@ impl NewFlow {
         path: Path,
         nat: Nat,
     ) -> Result<Path, DropReason> {
-        let flow = Flow { state: self.by_opener, ..Flow::opened_by(self.side, origin, path, nat) };
+        let flow = Flow { state: self.by_initiator, ..Flow::new(self.side, origin, path, nat) };
         remember::<F>(tuple, flow, self.now_ns)
     }
 
@@ -184,11 +179,11 @@ impl NewFlow {
         path: Path,
         port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::opened_by(self.side, Origin::NODE, path, Nat::TRANSLATED);
-        remember::<F>(tuple, Flow { nat_port: port, state: self.by_opener, ..flow }, self.now_ns)
+        let flow = Flow::new(self.side, Origin::NODE, path, Nat::TRANSLATED);
+        remember::<F>(tuple, Flow { nat_port: port, state: self.by_initiator, ..flow }, self.now_ns)
     }
 
-    /// Remembers a translated flow again whose entry was lost: the packet is an answer, its receiver opened the flow.
+    /// Remembers a translated flow again whose entry was lost: the packet is a reply, its receiver opened the flow.
     #[inline(always)]
     pub fn reopen_for_receiver<F: Tables>(
         &self,
@@ -196,14 +191,14 @@ impl NewFlow {
         path: Path,
         port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::opened_by(self.side.other(), Origin::NODE, path, Nat::TRANSLATED);
+        let flow = Flow::new(self.side.other(), Origin::NODE, path, Nat::TRANSLATED);
         remember::<F>(tuple, Flow { nat_port: port, state: self.by_responder, ..flow }, self.now_ns)
     }
 }
 
 #[inline(always)]
 fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> Result<Path, DropReason> {
-    flow.expires_ns = maps::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
+    flow.expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
     if insert::<F>(tuple, &flow) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
 }
 
@@ -211,22 +206,12 @@ fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -
 #[inline(never)]
 fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
     let (key, _) = FlowKey::of(tuple);
-    if flow.state.is_settled(flow.origin) {
+    if flow.is_assured() {
         let is_there = F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok();
         // What has expired there must not give back this one's port.
-        let _ = F::opening().remove(&key);
+        let _ = F::half_open().remove(&key);
         is_there
     } else {
-        F::opening().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
+        F::half_open().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
     }
-}
-
-/// The live flow of this key, as nothing but a look.
-#[inline(always)]
-pub fn peek<F: Tables>(key: &FlowKey<F::Address>, now_ns: u64) -> Option<&'static Flow> {
-    // SAFETY: as in `track`: each combination of old and new fields is a flow that could have been seen.
-    let flow = unsafe { F::flows().get(key) };
-    // SAFETY: as above.
-    let flow = flow.or_else(|| unsafe { F::opening().get(key) })?;
-    if flow.is_live(now_ns) { Some(flow) } else { None }
 }

@@ -1,14 +1,14 @@
-//! Tells the agent of flows that were refused, so that an operator learns whose they were.
+//! Reports flows that were refused to the agent, so that an operator learns whose they were.
 
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Address, Family};
 use azure_cni_common::flow::Tuple;
-use azure_cni_common::layout::RefusedFlow;
+use azure_cni_common::refused_flow::RefusedFlow;
 
 use crate::maps::EVENTS;
 
-/// Reports a new flow that is refused; `tuple` is of its opener's packet. When the agent does not read, the ring fills up
-/// and the counter alone tells.
+/// Reports a new flow that is refused; `tuple` is of its initiator's packet. When the agent does not read, the ring fills up
+/// and only the counter shows it.
 #[inline(never)]
 pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
     let event = RefusedFlow {
@@ -24,8 +24,8 @@ pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> Drop
     reason
 }
 
-/// The same for a flow whose answer this is.
+/// The same; `tuple` is of a reply.
 #[inline(never)]
-pub fn refused_answer<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+pub fn refused_reply<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
     refused::<F>(&tuple.reversed(), reason)
 }

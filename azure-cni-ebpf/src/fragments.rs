@@ -5,25 +5,17 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::layout::{FragmentKey, FragmentPorts};
+use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 
-use crate::conntrack::now_ns;
-use crate::maps::Tables;
 use crate::packet::{Headers, Packet, Part};
+use crate::tables::{Tables, now_ns};
 
 /// Fragments of one packet are sent in one go; identifications come round again (RFC 6864 section 4).
 const LIFETIME_NS: u64 = 2 * NS_PER_SEC;
 
-/// Remembers the ports of a first fragment, and gives them to later ones.
-#[inline(always)]
-pub fn follow<F: Headers + Tables>(packet: &mut Packet<F>) {
-    if packet.part != Part::Whole {
-        follow_fragment(packet);
-    }
-}
-
+/// Remembers the ports of a first fragment, and gives them to later ones. To be called for fragments only.
 #[inline(never)]
-fn follow_fragment<F: Headers + Tables>(packet: &mut Packet<F>) {
+pub fn find_ports<F: Headers + Tables>(packet: &mut Packet<F>) {
     let key = FragmentKey {
         source: packet.tuple.source,
         destination: packet.tuple.destination,

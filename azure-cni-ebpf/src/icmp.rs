@@ -1,18 +1,16 @@
 //! Step: ICMP errors. They belong to the flow of the packet that they quote, and are translated as it was.
 //!
-//! A message never renews a flow, and one that quotes a packet of no known flow is nobody's: the host's stack routes it.
+//! A message never renews a flow. One that quotes a packet of no known flow is left to the host's stack, which routes it.
 
 use aya_ebpf::programs::TcContext;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{FlowKey, Nat, Path};
-use azure_cni_common::layout::NatKey;
+use azure_cni_common::nat::NatKey;
 
-use crate::conntrack;
-use crate::maps::{Tables, Work};
-use crate::nat;
-use crate::packet::Packet;
-use crate::rewrite::{self, End, Replacement, Rewrite};
+use crate::packet::{End, Packet, Replacement, Rewrite, replace, replace_quoted};
+use crate::scratch::{Scratch, ScratchRef};
+use crate::tables::{Tables, holder_of, live_flow, now_ns};
 
 /// The way of a message's flow, or that it could not be rewritten, as one word: functions that are not inlined return none
 /// that is set in parts.
@@ -29,45 +27,57 @@ fn path_of(word: u32) -> Result<Path, DropReason> {
     if word == FAILED { Err(DropReason::RewriteFailed) } else { Ok(Path(word as u8)) }
 }
 
-/// From the wire: if the message speaks of a translated packet, message and quoted packet are put back as the pod knows
+/// From the wire: if the message is about a translated packet, message and quoted packet are put back as the pod knows
 /// them. Returns the way of the flow that they belong to.
 #[inline(always)]
-pub fn undo<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
-    path_of(undo_apart(ctx, message))
+pub fn reverse_snat<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    message: &mut Packet<F>,
+    scratch: ScratchRef<'_, F>,
+) -> Result<Path, DropReason> {
+    path_of(reverse_snat_apart(ctx, message, scratch))
 }
 
 #[inline(never)]
-fn undo_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> u32 {
-    word_of(undo_steps(ctx, message))
+fn reverse_snat_apart<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    message: &mut Packet<F>,
+    scratch: ScratchRef<'_, F>,
+) -> u32 {
+    word_of(reverse_snat_steps(ctx, message, scratch))
 }
 
 #[inline(always)]
-fn undo_steps<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>) -> Result<Path, DropReason> {
-    let Some(Work { key, holding, quoted, .. }) = F::work() else { return Ok(Path::UNKNOWN) };
+fn reverse_snat_steps<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    message: &mut Packet<F>,
+    mut scratch: ScratchRef<'_, F>,
+) -> Result<Path, DropReason> {
+    let Some(Scratch { key, holding, quoted, .. }) = scratch.get() else { return Ok(Path::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
         return Ok(Path::UNKNOWN);
     }
     if message.tuple.destination == F::node_address() && quoted.tuple.source == F::node_address() {
         *key = NatKey::for_outgoing(&quoted.tuple, quoted.tuple.source, quoted.tuple.source_port);
-        let Some(holder) = nat::holder_of::<F>(key) else { return Ok(Path::UNKNOWN) };
+        let Some(holder) = holder_of::<F>(key) else { return Ok(Path::UNKNOWN) };
         if holder.address == F::node_address() {
             return Ok(Path::UNKNOWN);
         }
         let (address, port) = (holder.address, holder.port);
-        rewrite::replace_quoted(ctx, message, quoted, End::Source, address, port)?;
-        rewrite::replace(ctx, message, End::Destination, &Replacement::new(address, Be16(0)))?;
+        replace_quoted(ctx, message, quoted, End::Source, address, port)?;
+        replace(ctx, message, End::Destination, &Replacement::new(address, Be16(0)))?;
         (quoted.tuple.source, quoted.tuple.source_port) = (address, port);
     }
     *holding = FlowKey::of(&quoted.tuple).0;
-    match conntrack::peek::<F>(holding, conntrack::now_ns()) {
+    match live_flow::<F>(holding, now_ns()) {
         Some(flow) => Ok(flow.path),
         None => Ok(Path::UNKNOWN),
     }
 }
 
-/// Who speaks of a packet that a pod received.
+/// Who sends a message about a packet that a pod received.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub enum IcmpSender {
     Pod,
     /// A pod whose message has passed the host's stack.
     PodThroughStack,
@@ -75,45 +85,52 @@ pub enum Speaker {
     Host,
 }
 
-/// A message about a packet that a pod received. If that was an answer to a translated flow, the outside must see it as it
+/// A message about a packet that a pod received. If that was a reply of a translated flow, the outside must see it as it
 /// left there; what is yet to pass the host's stack stays as it is. Returns the way of the flow.
 #[inline(always)]
-pub fn translate<F: Rewrite + Tables>(
+pub fn apply_snat<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
-    speaker: Speaker,
+    sender: IcmpSender,
+    scratch: ScratchRef<'_, F>,
 ) -> Result<Path, DropReason> {
-    path_of(translate_apart(ctx, message, speaker))
+    path_of(apply_snat_apart(ctx, message, sender, scratch))
 }
 
 #[inline(never)]
-fn translate_apart<F: Rewrite + Tables>(ctx: &TcContext, message: &mut Packet<F>, speaker: Speaker) -> u32 {
-    word_of(translate_steps(ctx, message, speaker))
+fn apply_snat_apart<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    message: &mut Packet<F>,
+    sender: IcmpSender,
+    scratch: ScratchRef<'_, F>,
+) -> u32 {
+    word_of(apply_snat_steps(ctx, message, sender, scratch))
 }
 
 #[inline(always)]
-fn translate_steps<F: Rewrite + Tables>(
+fn apply_snat_steps<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
-    speaker: Speaker,
+    sender: IcmpSender,
+    mut scratch: ScratchRef<'_, F>,
 ) -> Result<Path, DropReason> {
-    let Some(Work { holding, quoted, .. }) = F::work() else { return Ok(Path::UNKNOWN) };
+    let Some(Scratch { holding, quoted, .. }) = scratch.get() else { return Ok(Path::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
         return Ok(Path::UNKNOWN);
     }
-    // A pod speaks of its own packets only.
-    if speaker != Speaker::Host && quoted.tuple.destination != message.tuple.source {
+    // A pod may send messages about its own packets only.
+    if sender != IcmpSender::Host && quoted.tuple.destination != message.tuple.source {
         return Ok(Path::UNKNOWN);
     }
     let (key, side) = FlowKey::of(&quoted.tuple);
     *holding = key;
-    let Some(flow) = conntrack::peek::<F>(holding, conntrack::now_ns()) else { return Ok(Path::UNKNOWN) };
+    let Some(flow) = live_flow::<F>(holding, now_ns()) else { return Ok(Path::UNKNOWN) };
     let (path, port) = (flow.path, flow.nat_port);
-    let is_done_later = speaker == Speaker::Pod && path == Path::STACK;
-    if flow.nat == Nat::TRANSLATED && flow.opener != side && !is_done_later {
-        rewrite::replace_quoted(ctx, message, quoted, End::Destination, F::node_address(), port)?;
-        if speaker != Speaker::Host {
-            rewrite::replace(ctx, message, End::Source, &Replacement::new(F::node_address(), Be16(0)))?;
+    let is_done_later = sender == IcmpSender::Pod && path == Path::STACK;
+    if flow.nat == Nat::TRANSLATED && flow.initiator != side && !is_done_later {
+        replace_quoted(ctx, message, quoted, End::Destination, F::node_address(), port)?;
+        if sender != IcmpSender::Host {
+            replace(ctx, message, End::Source, &Replacement::new(F::node_address(), Be16(0)))?;
         }
     }
     Ok(path)

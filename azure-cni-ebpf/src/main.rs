@@ -1,7 +1,7 @@
 //! The TC programs: routing between pods, wire and host, and source NAT.
 //!
 //! Read in this order: `hooks/` (one file per program, the steps of a packet's way in one screen each), then the steps
-//! (`endpoint`, `fragments`, `conntrack`, `nat`, `icmp`), then the two files that touch packets (`packet` reads, `rewrite` writes).
+//! (`fragments`, `conntrack`, `nat`, `icmp`), which do not call each other, then what the steps stand on: `packet` and `tables`.
 #![no_std]
 #![no_main]
 #![allow(
@@ -9,17 +9,23 @@
     reason = "map keys and values go by reference: by value they are copied once more, on a stack of 512 bytes"
 )]
 
-mod conntrack;
-mod endpoint;
-mod events;
-mod fragments;
 mod hooks;
+
+mod conntrack;
+mod fragments;
 mod icmp;
-mod maps;
 mod nat;
-mod packet;
-mod rewrite;
+
+mod events;
 mod verdict;
+
+mod packet;
+mod scratch;
+mod tables;
+
+mod globals;
+mod maps;
+mod uses;
 
 /// The license the kernel's helpers ask for (include/linux/license.h).
 #[unsafe(link_section = "license")]

@@ -9,8 +9,9 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_datapath::Hook;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use crate::node::{AZV_MAC, ip};
-use crate::{Frame, Rig, ifindex};
+use crate::frame::Frame;
+use crate::node::{AZV_MAC, ifindex, ip};
+use crate::rig::Rig;
 
 /// The pod's end of a veth whose other end runs `from_endpoint`, and a socket of the host.
 pub struct Cable<'a> {

@@ -1,4 +1,4 @@
-//! Checksums as somebody else (etherparse) computes them: the programs update incrementally, here all is summed anew.
+//! Checksums as another code (etherparse) computes them: the programs update incrementally, here all is summed again.
 
 use etherparse::{Ipv4Header, Ipv6Header, NetSlice, SlicedPacket, TransportSlice};
 

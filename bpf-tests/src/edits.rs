@@ -3,8 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::Frame;
-use crate::frame::{ANY_MAC, ETH_LEN};
+use crate::frame::{ANY_MAC, ETH_LEN, Frame};
 
 /// IANA protocol numbers of IPv6 extension headers (RFC 8200 section 4).
 pub const HOP_BY_HOP: u8 = 0;

@@ -7,14 +7,15 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::NS_PER_SEC;
-use azure_cni_common::endpoint_cache::Slot;
+use azure_cni_common::endpoint::Slot;
 use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
-use azure_cni_common::layout::{ClaimTime, FragmentKey, FragmentPorts, NatHolder, NatKey};
+use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
+use azure_cni_common::nat::{ClaimTime, NatHolder, NatKey};
 use azure_cni_datapath::HostPorts;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::Rig;
+use crate::rig::Rig;
 
 /// Source and destination as the programs name them.
 pub fn tuple<I, A: From<I>>(source: (I, u16), destination: (I, u16), protocol: u8) -> Tuple<A> {
@@ -34,20 +35,20 @@ pub fn now_ns() -> u64 {
 }
 
 impl Rig {
-    /// The connection table, then that of opening flows.
+    /// The connection table, then that of half-open flows.
     pub fn flows(&self) -> [HashMap<MapData, FlowKey<Ipv4>, Flow>; 2] {
         [
             HashMap::try_from(Map::HashMap(self.map_data("FLOWS4"))),
-            HashMap::try_from(Map::LruHashMap(self.map_data("OPENING4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("HALF_OPEN4"))),
         ]
         .map(|map| map.expect("a hash map of these types"))
     }
 
-    /// Of established flows, then of opening ones.
+    /// Of established flows, then of half-open ones.
     pub fn translations(&self) -> [HashMap<MapData, NatKey<Ipv4>, NatHolder<Ipv4>>; 2] {
         [
             HashMap::try_from(Map::HashMap(self.map_data("NAT4"))),
-            HashMap::try_from(Map::LruHashMap(self.map_data("NATOPEN4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("NAT_HALF_OPEN4"))),
         ]
         .map(|map| map.expect("a hash map of these types"))
     }
@@ -59,7 +60,7 @@ impl Rig {
 
     /// What the programs read in place of the endpoints' table.
     pub fn endpoint_cache(&self) -> Array<MapData, Slot<Ipv4>> {
-        Array::try_from(Map::Array(self.map_data("EPCACHE4"))).expect("an array of this type")
+        Array::try_from(Map::Array(self.map_data("ENDPOINT_CACHE4"))).expect("an array of this type")
     }
 
     fn fragments6(&self) -> HashMap<MapData, FragmentKey<Ipv6>, FragmentPorts> {
@@ -71,11 +72,11 @@ impl Rig {
         self.flows().iter().find_map(|flows| flows.get(&FlowKey::of(tuple).0, 0).ok())
     }
 
-    /// The connection table of IPv6, then that of opening flows.
+    /// The connection table of IPv6, then that of half-open flows.
     pub fn flows6(&self) -> [HashMap<MapData, FlowKey<Ipv6>, Flow>; 2] {
         [
             HashMap::try_from(Map::HashMap(self.map_data("FLOWS6"))),
-            HashMap::try_from(Map::LruHashMap(self.map_data("OPENING6"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("HALF_OPEN6"))),
         ]
         .map(|map| map.expect("a hash map of these types"))
     }
@@ -83,7 +84,7 @@ impl Rig {
     pub fn translations6(&self) -> [HashMap<MapData, NatKey<Ipv6>, NatHolder<Ipv6>>; 2] {
         [
             HashMap::try_from(Map::HashMap(self.map_data("NAT6"))),
-            HashMap::try_from(Map::LruHashMap(self.map_data("NATOPEN6"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("NAT_HALF_OPEN6"))),
         ]
         .map(|map| map.expect("a hash map of these types"))
     }
@@ -113,7 +114,7 @@ impl Rig {
     pub fn expire_flows(&self) {
         let mut expired = 0;
         for mut flows in self.flows() {
-            let all: Vec<_> = flows.iter().map(|entry| entry.expect("nobody else writes")).collect();
+            let all: Vec<_> = flows.iter().map(|entry| entry.expect("only this test writes")).collect();
             for (key, flow) in all {
                 flows.insert(key, Flow { expires_ns: 1, ..flow }, 0).unwrap();
                 expired += 1;
@@ -126,7 +127,7 @@ impl Rig {
     /// All ports were claimed some time ago.
     pub fn age_claims(&self) {
         for mut translations in self.translations() {
-            let all: Vec<_> = translations.iter().map(|entry| entry.expect("nobody else writes")).collect();
+            let all: Vec<_> = translations.iter().map(|entry| entry.expect("only this test writes")).collect();
             for (key, holder) in all {
                 let claimed = ClaimTime::at(now_ns() - 10 * NS_PER_SEC);
                 translations.insert(key, NatHolder { claimed, ..holder }, 0).unwrap();
@@ -179,7 +180,7 @@ impl Rig {
 }
 
 fn empty<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) {
-    let keys: Vec<K> = map.keys().map(|key| key.expect("nobody else writes")).collect();
+    let keys: Vec<K> = map.keys().map(|key| key.expect("only this test writes")).collect();
     for key in keys {
         map.remove(&key).unwrap();
     }

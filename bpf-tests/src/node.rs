@@ -12,8 +12,6 @@ use azure_cni_datapath::{AttachModes, Constants, Datapath, Settings};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::rig::ifindex;
-
 /// Device MAC addresses: frames to them are for this host (net/ethernet/eth.c, eth_type_trans).
 pub const AZV_MAC: [u8; 6] = [0xaa; 6];
 pub const NIC_MAC: [u8; 6] = [0x00, 0x0d, 0x3a, 0xf9, 0xdc, 0xa6];
@@ -26,7 +24,7 @@ pub(crate) const VETHS: [(&str, &str, [u8; 6]); 3] =
 const BPFFS: &str = "/sys/fs/bpf";
 
 pub(crate) struct Node {
-    /// Absent for the moment between one agent and the next.
+    /// Absent between one agent and the next.
     pub datapath: Option<Datapath>,
     pub settings: Settings,
     network: File,
@@ -37,16 +35,17 @@ static IDLE: Mutex<Vec<Node>> = Mutex::new(Vec::new());
 
 impl Node {
     /// Puts the calling thread into the namespaces of a node with these constants, `uplink_ifindex` excepted.
-    pub fn enter(constants: &Constants, max_flows: u32, max_opening: u32) -> Self {
+    pub fn enter(object: &'static [u8], constants: &Constants, max_flows: u32, max_half_open: u32) -> Self {
         let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = idle.iter().position(|node| {
             let uplink_ifindex = node.settings.constants.uplink_ifindex;
             node.settings.constants == Constants { uplink_ifindex, ..constants.clone() }
-                && (node.settings.max_flows, node.settings.max_opening) == (max_flows, max_opening)
+                && (node.settings.max_flows, node.settings.max_half_open) == (max_flows, max_half_open)
+                && std::ptr::eq(node.settings.object, object)
         });
         let Some(index) = fits else {
             drop(idle);
-            return Self::build(constants.clone(), max_flows, max_opening);
+            return Self::build(object, constants.clone(), max_flows, max_half_open);
         };
         let node = idle.swap_remove(index);
         // A thread may change its mount namespace only if it shares its working directory with none.
@@ -62,7 +61,7 @@ impl Node {
     }
 
     /// Panics with what is missing where programs cannot be loaded: a test that cannot run must not pass.
-    fn build(mut constants: Constants, max_flows: u32, max_opening: u32) -> Self {
+    fn build(object: &'static [u8], mut constants: Constants, max_flows: u32, max_half_open: u32) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests load eBPF programs: run them as root");
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces of the test's own");
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
@@ -74,7 +73,7 @@ impl Node {
         }
         constants.uplink_ifindex = ifindex("uplink");
         let dir = PathBuf::from(BPFFS).join("azure-cni");
-        let settings = Settings { dir, constants, max_flows, max_opening, attach: AttachModes::detect() };
+        let settings = Settings { object, dir, constants, max_flows, max_half_open, attach: AttachModes::detect() };
         let datapath = Datapath::open(&settings).unwrap_or_else(|error| panic!("{error:?}"));
         let namespace = |kind| File::open(format!("/proc/thread-self/ns/{kind}")).expect("a namespace has a file");
         Self { datapath: Some(datapath), settings, network: namespace("net"), mounts: namespace("mnt") }
@@ -84,4 +83,8 @@ impl Node {
 pub(crate) fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub fn ifindex(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap_or_else(|error| panic!("{name}: {error}"))
 }

@@ -2,7 +2,9 @@
 
 use azure_cni_common::drop_reason::DropReason;
 
-use crate::{Frame, Outcome, Verdict, checksums_are_right};
+use crate::checksums::checksums_are_right;
+use crate::frame::Frame;
+use crate::run::{Outcome, Verdict};
 
 #[derive(Debug, Clone)]
 pub enum Promise {

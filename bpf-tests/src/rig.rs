@@ -6,18 +6,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
-use azure_cni_common::layout::{Endpoint, RouteClass};
-use azure_cni_common::snat::PortRange;
-use azure_cni_datapath::{Constants, Datapath, Settings, Tables};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::Endpoint;
+use azure_cni_common::nat::PortRange;
+use azure_cni_datapath::{Constants, Datapath, EarlierLayout, OBJECT, Settings, Tables};
 use ipnet::IpNet;
 
-use crate::node::{Node, VETHS};
+use crate::node::{Node, VETHS, ifindex};
+
+/// A layout as an earlier agent could have had it.
+const EARLIER: EarlierLayout =
+    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4"] };
 
 /// The calling thread is in the node's namespaces from then on.
 pub struct Rig {
     /// Present until the rig is dropped.
     node: Option<Node>,
-    /// The test has changed what emptying the maps does not undo.
+    /// The test has changed what emptying the maps does not restore.
     pub(crate) is_used_up: bool,
 }
 
@@ -50,7 +55,6 @@ impl Rig {
             services_known: true,
             block_imds: false,
             log: false,
-            count_uses: false,
         }
     }
 
@@ -71,8 +75,14 @@ impl Rig {
         Self::with_tables(constants, max_flows, 1024)
     }
 
-    pub fn with_tables(constants: Constants, max_flows: u32, max_opening: u32) -> Self {
-        let rig = Self { node: Some(Node::enter(&constants, max_flows, max_opening)), is_used_up: false };
+    pub fn with_tables(constants: Constants, max_flows: u32, max_half_open: u32) -> Self {
+        Self::with_programs(OBJECT, constants, max_flows, max_half_open)
+    }
+
+    /// With other programs than those that users load.
+    pub fn with_programs(object: &'static [u8], constants: Constants, max_flows: u32, max_half_open: u32) -> Self {
+        let node = Node::enter(object, &constants, max_flows, max_half_open);
+        let rig = Self { node: Some(node), is_used_up: false };
         rig.empty_maps();
         rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
         rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();
@@ -113,11 +123,13 @@ impl Rig {
         node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
     }
 
-    /// What an agent does that finds the pins of one with map layout 1: these maps, and what else was pinned is gone.
-    pub fn upgrade_agent_from_layout_1(&mut self, maps: &[&str]) {
+    /// What an agent does that finds the pins of one with an earlier map layout, which has some maps in common with
+    /// today's. `maps`: those that are pinned there. What else was pinned is gone.
+    pub fn upgrade_agent_that_pinned(&mut self, maps: &[&str]) {
         let node = self.node.as_mut().expect("present until the rig is dropped");
         node.datapath = None;
-        let (earlier, today) = (node.settings.dir.join("abi1"), node.settings.dir.join(format!("abi{ABI}")));
+        let (earlier, today) =
+            (node.settings.dir.join(format!("abi{}", EARLIER.number)), node.settings.dir.join(format!("abi{ABI}")));
         for kind in ["maps", "programs", "links"] {
             create_dir_all(earlier.join(kind)).unwrap();
         }
@@ -130,7 +142,8 @@ impl Rig {
                 remove_file(pin.unwrap().path()).unwrap();
             }
         }
-        node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
+        let opened = Datapath::open_after(&node.settings, &[EARLIER]);
+        node.datapath = Some(opened.unwrap_or_else(|error| panic!("{error:?}")));
         assert!(!earlier.exists(), "pins of the earlier layout are left");
     }
 
@@ -158,8 +171,4 @@ impl Drop for Rig {
             node.retire();
         }
     }
-}
-
-pub fn ifindex(name: &str) -> u32 {
-    nix::net::if_::if_nametoindex(name).unwrap_or_else(|error| panic!("{name}: {error}"))
 }

@@ -8,7 +8,9 @@ use azure_cni_common::ABI;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_datapath::Hook;
 
-use crate::{Frame, Rig, ifindex};
+use crate::frame::Frame;
+use crate::node::ifindex;
+use crate::rig::Rig;
 
 /// What a program decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

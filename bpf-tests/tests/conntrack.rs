@@ -19,12 +19,12 @@ const UDP: u8 = 17;
 fn reply_to_inbound_connection_keeps_pod_source() {
     let rig = Rig::new();
     let server = (Rig::POD_A, 80);
-    for opener in [(Rig::INTERNET, 50_000), (Rig::WIRE_SERVER, 50_001), (Rig::PEER, 50_002)] {
-        let syn = Frame::tcp(opener, server, "S");
+    for initiator in [(Rig::INTERNET, 50_000), (Rig::WIRE_SERVER, 50_001), (Rig::PEER, 50_002)] {
+        let syn = Frame::tcp(initiator, server, "S");
         rig.from_wire(&syn).keeps("opened from outside", &ToPod(syn.clone().one_hop_on()));
         for flags in ["SA", "A", "FA", "RA"] {
-            let reply = Frame::tcp(server, opener, flags);
-            rig.from_pod_a(&reply).keeps(&format!("{flags} to {opener:?}"), &ToWire(reply.clone().one_hop_on()));
+            let reply = Frame::tcp(server, initiator, flags);
+            rig.from_pod_a(&reply).keeps(&format!("{flags} to {initiator:?}"), &ToWire(reply.clone().one_hop_on()));
         }
     }
     assert_eq!(rig.translation_count(), 0);
@@ -33,16 +33,16 @@ fn reply_to_inbound_connection_keeps_pod_source() {
 #[test]
 fn pods_own_connection_to_who_connected_to_it_is_translated() {
     let rig = Rig::new();
-    let (server, opener) = ((Rig::POD_A, 80), (Rig::INTERNET, 50_000));
-    let inbound = Frame::tcp(opener, server, "S");
+    let (server, initiator) = ((Rig::POD_A, 80), (Rig::INTERNET, 50_000));
+    let inbound = Frame::tcp(initiator, server, "S");
     rig.from_wire(&inbound).keeps("inbound", &ToPod(inbound.clone().one_hop_on()));
     let own = ToWire(Frame::tcp(NODE, INTERNET, "S").one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps("its own", &own);
 
-    let reply = Frame::tcp(server, opener, "SA");
+    let reply = Frame::tcp(server, initiator, "SA");
     rig.from_pod_a(&reply).keeps("reply on the inbound one", &ToWire(reply.clone().one_hop_on()));
-    let answer = ToPod(Frame::tcp(INTERNET, A, "SA").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).keeps("answer on its own", &answer);
+    let reply = ToPod(Frame::tcp(INTERNET, A, "SA").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).keeps("reply on its own", &reply);
 }
 
 #[test]
@@ -57,9 +57,9 @@ fn pod_is_asked_by_echo_and_answers_from_its_own_address() {
     rig.from_pod_a(&Frame::echo_request(Rig::POD_A, Rig::INTERNET, 2077)).keeps("its own request", &own);
 }
 
-/// The connection was opened before the agent came, or its entry is gone: a translated answer would be nobody's.
+/// The connection was opened before the agent came, or its entry is gone: a translated reply would belong to no socket.
 #[test]
-fn what_can_only_be_an_answer_is_never_translated() {
+fn what_can_only_be_an_reply_is_never_translated() {
     let rig = Rig::new();
     let cases = [
         ("SYN-ACK", Frame::tcp(A, INTERNET, "SA")),
@@ -108,8 +108,8 @@ fn restarted_flow_keeps_its_translation_in_both_directions() {
         let syn = ToWire(Frame::tcp(NODE, INTERNET, "S").one_hop_on());
         rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps(round, &syn);
         for flags in ["SA", "FA"] {
-            let answer = ToPod(Frame::tcp(INTERNET, A, flags).one_hop_on());
-            rig.from_wire(&Frame::tcp(INTERNET, NODE, flags)).keeps(round, &answer);
+            let reply = ToPod(Frame::tcp(INTERNET, A, flags).one_hop_on());
+            rig.from_wire(&Frame::tcp(INTERNET, NODE, flags)).keeps(round, &reply);
         }
         let fin = ToWire(Frame::tcp(NODE, INTERNET, "FA").one_hop_on());
         rig.from_pod_a(&Frame::tcp(A, INTERNET, "FA")).keeps(round, &fin);
@@ -125,23 +125,23 @@ fn flow_that_says_it_is_translated_holds_its_port() {
     let close = ToPod(Frame::tcp(INTERNET, A, "R").one_hop_on());
     rig.from_wire(&Frame::tcp(INTERNET, NODE, "R")).keeps("reset", &close);
     assert_ne!(rig.from_wire(&Frame::tcp(INTERNET, NODE, "S")).verdict, Verdict::Drop);
-    let flow = rig.flow(&tuple(A, INTERNET, TCP)).expect("an entry whoever opened it");
+    let flow = rig.flow(&tuple(A, INTERNET, TCP)).expect("an entry, whichever side opened it");
     assert_eq!((flow.nat, flow.nat_port.to_host()), (Nat::TRANSLATED, 20_000));
     assert_eq!(rig.translation_count(), 1);
 }
 
 #[test]
-fn late_answer_and_what_follows_it_reach_both_ends() {
+fn late_reply_and_what_follows_it_reach_both_ends() {
     let rig = Rig::new();
     let question = ToWire(Frame::udp(NODE, INTERNET).one_hop_on());
     rig.from_pod_a(&Frame::udp(A, INTERNET)).keeps("question", &question);
     rig.expire_flows();
     // By which way the flow left is forgotten: the stack is right for both.
-    let answer = Passes(Frame::udp(INTERNET, A));
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("late answer", &answer);
+    let reply = Passes(Frame::udp(INTERNET, A));
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("late reply", &reply);
     rig.from_pod_a(&Frame::udp(A, INTERNET)).keeps("next question", &Untouched);
     rig.to_wire(&Frame::udp(A, INTERNET)).keeps("at the wire", &Passes(Frame::udp(NODE, INTERNET)));
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("next answer", &answer);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("next reply", &reply);
 }
 
 #[test]
@@ -152,12 +152,12 @@ fn translation_whose_flow_was_lost_heals_from_the_wire() {
     rig.lose_flows();
     // By which way the flow left is unknown: the stack is right for both.
     let for_pod = Frame::udp(INTERNET, A);
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("answer", &Passes(for_pod.clone()));
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply", &Passes(for_pod.clone()));
     let flow = rig.flow(&tuple(A, INTERNET, UDP)).expect("the flow is back");
     assert_eq!((flow.nat, flow.nat_port.to_host()), (Nat::TRANSLATED, 20_000));
     rig.from_pod_a(&Frame::udp(A, INTERNET)).keeps("next question", &Untouched);
     rig.to_wire(&Frame::udp(A, INTERNET)).keeps("at the wire", &Passes(Frame::udp(NODE, INTERNET)));
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("next answer", &Passes(for_pod));
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("next reply", &Passes(for_pod));
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn translation_whose_flow_was_lost_heals_from_the_pod() {
     rig.from_pod_a(&Frame::udp(A, INTERNET)).keeps("question", &question);
     rig.lose_flows();
     rig.from_pod_a(&Frame::udp(A, INTERNET)).keeps("next question, same port", &question);
-    let answer = ToPod(Frame::udp(INTERNET, A).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("answer", &answer);
+    let reply = ToPod(Frame::udp(INTERNET, A).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply", &reply);
 }
 
 #[test]
@@ -200,12 +200,12 @@ fn lifetime_follows_the_connection() {
         (flow.expires_ns - now_ns()).div_ceil(1_000_000_000)
     };
     let steps: [(&str, bool, &str, u32); 6] = [
-        ("opening", true, "S", Timeouts::DEFAULT.tcp_opening_secs),
-        ("answered", false, "SA", Timeouts::DEFAULT.tcp_opening_secs),
+        ("opening", true, "S", Timeouts::DEFAULT.tcp_half_open_secs),
+        ("replied", false, "SA", Timeouts::DEFAULT.tcp_half_open_secs),
         ("established", true, "A", Timeouts::DEFAULT.tcp_established_secs),
         ("half closed", false, "FA", Timeouts::DEFAULT.tcp_half_closed_secs),
         ("closed", true, "FA", Timeouts::DEFAULT.tcp_closed_secs),
-        ("opened again", true, "S", Timeouts::DEFAULT.tcp_opening_secs),
+        ("opened again", true, "S", Timeouts::DEFAULT.tcp_half_open_secs),
     ];
     for (what, from_pod, flags, secs) in steps {
         let outcome = match from_pod {

@@ -64,7 +64,7 @@ fn registers_that_counting_borrows_get_their_values_back() {
     assert_eq!(run_counting(&code), (45 + 9, 12 + 12));
 }
 
-/// Flows are opened, answered, translated, refused and dropped.
+/// Flows are opened, replied to, translated, refused and dropped.
 fn conversation(rig: &Rig) -> Vec<Outcome> {
     let (a, b, peer, internet) = ((Rig::POD_A, 40_000), (Rig::POD_B, 80), (Rig::PEER, 80), (Rig::INTERNET, 80));
     let (a6, internet6) = ((Rig::POD_A6, 40_000), (Rig::INTERNET6, 443));

@@ -11,7 +11,7 @@ const HEAD: &str = "\
 Every packet that the data path drops is counted under one of these reasons, per CPU. `azure-cni-ctl drops` shows the
 counters by name. A number, once used, always means the same.
 
-Generated from `azure-cni-common/src/drop_reason.rs`. To make it anew: `UPDATE_DOCS=1 cargo test -p bpf-tests drop_reasons`.
+Generated from `azure-cni-common/src/drop_reason.rs`. To make it again: `UPDATE_DOCS=1 cargo test -p bpf-tests drop_reasons`.
 
 | number | name | meaning |
 |---:|---|---|

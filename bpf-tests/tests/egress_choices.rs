@@ -4,7 +4,8 @@
 use std::net::Ipv4Addr;
 
 use azure_cni_common::drop_reason::DropReason::{MetadataBlocked, PlatformBlocked};
-use azure_cni_common::layout::{EndpointFlags, RouteClass};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Constants, Endpoint};
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, ifindex};
@@ -45,10 +46,10 @@ fn pod_with_a_public_address_keeps_it_towards_the_internet_and_not_towards_the_p
         rig.from_pod_a(&Frame::tcp(A, to, "S")).keeps(what, &promise);
         rig.from_pod_a(&Frame::tcp(A, to, "S")).keeps(&format!("{what}, the same again"), &promise);
     }
-    let answer = Frame::tcp(INTERNET, A, "SA");
-    rig.from_wire(&answer).keeps("answer from the Internet", &ToPod(answer.clone().one_hop_on()));
-    let answer = ToPod(Frame::tcp(METADATA, A, "SA").one_hop_on());
-    rig.from_wire(&Frame::tcp(METADATA, NODE, "SA")).keeps("answer of the metadata service", &answer);
+    let reply = Frame::tcp(INTERNET, A, "SA");
+    rig.from_wire(&reply).keeps("reply from the Internet", &ToPod(reply.clone().one_hop_on()));
+    let reply = ToPod(Frame::tcp(METADATA, A, "SA").one_hop_on());
+    rig.from_wire(&Frame::tcp(METADATA, NODE, "SA")).keeps("reply of the metadata service", &reply);
 
     let b = (Rig::POD_B, 20_000);
     let other = rig.from_pod_b(&Frame::tcp(b, INTERNET, "S"));

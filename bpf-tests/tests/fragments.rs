@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_common::drop_reason::DropReason::FragmentNotTranslated;
-use azure_cni_common::layout::FragmentPorts;
+use azure_cni_common::fragments::FragmentPorts;
 use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Offload, Outcome, Rig, Verdict};
@@ -48,7 +48,7 @@ fn fragments_of_a_packet_are_translated_both_ways() {
             rig.from_pod_a(sent).keeps("question", &ToWire(expected));
         }
         for (sent, expected) in in_two(internet, node).iter().zip(on(in_two(internet, pod))) {
-            rig.from_wire(sent).keeps("answer", &ToPod(expected));
+            rig.from_wire(sent).keeps("reply", &ToPod(expected));
         }
     }
 }
@@ -82,7 +82,7 @@ fn fragments_through_the_stack_are_translated_at_the_wire() {
             rig.to_wire(sent).keeps("at the wire", &Passes(expected));
         }
         for (sent, expected) in in_two(internet, node).iter().zip(in_two(internet, pod)) {
-            rig.from_wire(sent).keeps("answer", &Passes(expected));
+            rig.from_wire(sent).keeps("reply", &Passes(expected));
         }
     }
 }

@@ -57,7 +57,7 @@ fn pod_sends_from_its_own_address_only() {
         ("another pod's", Rig::POD_B),
         ("the node's", Rig::NODE),
         ("another VM's pod's", Rig::PEER),
-        ("somebody's", Ipv4Addr::new(203, 0, 113, 7)),
+        ("a stranger's", Ipv4Addr::new(203, 0, 113, 7)),
         ("none", Ipv4Addr::UNSPECIFIED),
         ("loopback", Ipv4Addr::LOCALHOST),
         ("broadcast", Ipv4Addr::BROADCAST),
@@ -181,8 +181,8 @@ fn flow_that_was_opened_before_its_pod_came_reaches_the_pod() {
     rig.from_pod_a(&packet).keeps("not here yet", &ToWire(packet.clone().one_hop_on()));
     rig.tables().set_endpoint(late.0.into(), Endpoint::at(ifindex("azvb"))).unwrap();
     rig.from_pod_a(&packet).keeps("here now", &ToPod(packet.clone().one_hop_on()));
-    let answer = Frame::udp(late, A);
-    rig.from_pod_b(&answer).keeps("its answer", &ToPod(answer.clone().one_hop_on()));
+    let reply = Frame::udp(late, A);
+    rig.from_pod_b(&reply).keeps("its reply", &ToPod(reply.clone().one_hop_on()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What arrives at the NIC: into a pod, to the host untouched, or an answer that belongs to a pod.
+//! What arrives at the NIC: into a pod, to the host untouched, or a reply that belongs to a pod.
 
 use std::net::Ipv4Addr;
 
@@ -40,9 +40,9 @@ fn what_is_not_for_a_pod_passes_untouched() {
         ("the host's SSH", Frame::tcp(INTERNET, (Rig::NODE, 22), "S")),
         ("the host's ephemeral port", Frame::tcp(INTERNET, (Rig::NODE, 45_000), "SA")),
         ("a NodePort", Frame::tcp(INTERNET, (Rig::NODE, 30_080), "S")),
-        ("port of the NAT range that nobody holds", Frame::tcp(INTERNET, NODE, "SA")),
+        ("port of the NAT range that no flow holds", Frame::tcp(INTERNET, NODE, "SA")),
         ("echo to the node", Frame::echo_request(INTERNET.0, NODE.0, 20_000)),
-        ("echo reply that nobody waits for", Frame::echo_reply(INTERNET.0, NODE.0, 20_000)),
+        ("echo reply that no flow waits for", Frame::echo_reply(INTERNET.0, NODE.0, 20_000)),
         ("ESP to the node", Frame::portless(INTERNET.0, NODE.0, 50)),
         ("another VM", Frame::udp(INTERNET, (Rig::PEER, 53))),
         ("multicast", Frame::udp((Rig::PEER, 5353), (Ipv4Addr::new(224, 0, 0, 251), 5353))),
@@ -66,12 +66,12 @@ fn only_the_destination_that_a_port_is_held_for_gets_through_it() {
     for (what, packet) in cases {
         rig.from_wire(&packet).keeps(what, &Untouched);
     }
-    let answer = Frame::udp(INTERNET, (Rig::POD_A, 20_000)).one_hop_on();
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the one it is held for", &ToPod(answer));
+    let reply = Frame::udp(INTERNET, (Rig::POD_A, 20_000)).one_hop_on();
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the one it is held for", &ToPod(reply));
 }
 
 #[test]
-fn answer_for_a_pod_that_is_gone_does_not_reach_the_host() {
+fn reply_for_a_pod_that_is_gone_does_not_reach_the_host() {
     let rig = Rig::new();
     assert_eq!(rig.from_pod_a(&Frame::tcp((Rig::POD_A, 20_000), INTERNET, "S")).verdict, Verdict::ToWire);
     rig.tables().remove_endpoint(Rig::POD_A.into()).unwrap();
@@ -87,12 +87,12 @@ fn last_hop_is_left_to_the_stack_which_answers_time_exceeded() {
         let direct = Frame::udp((Rig::PEER, 45_000), A).with_hop_limit(hop_limit);
         rig.from_wire(&direct).keeps(&format!("{hop_limit} to the pod"), &Untouched);
     }
-    // The stack must not take an answer for its own: it would reset the connection.
+    // The stack must not take a reply for its own: it would reset the connection.
     assert_eq!(rig.from_pod_a(&Frame::udp((Rig::POD_A, 20_000), INTERNET)).verdict, Verdict::ToWire);
     for hop_limit in [1, 0] {
-        let answer = Frame::udp(INTERNET, NODE).with_hop_limit(hop_limit);
+        let reply = Frame::udp(INTERNET, NODE).with_hop_limit(hop_limit);
         let for_pod = Frame::udp(INTERNET, (Rig::POD_A, 20_000)).with_hop_limit(hop_limit);
-        rig.from_wire(&answer).keeps(&format!("{hop_limit} in an answer"), &Passes(for_pod));
+        rig.from_wire(&reply).keeps(&format!("{hop_limit} in a reply"), &Passes(for_pod));
     }
 }
 

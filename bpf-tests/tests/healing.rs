@@ -25,7 +25,7 @@ impl<'a> Connection<'a> {
         let node = rig.from_pod_a(&Frame::tcp(pod, INTERNET, "S")).frame.source();
         assert_eq!(node.0, Rig::NODE);
         let connection = Self { rig, pod, node };
-        connection.is_answered("handshake", "SA");
+        connection.gets_reply("handshake", "SA");
         connection.goes_on("handshake", "A");
         assert!(rig.is_established(&tuple(pod, INTERNET, TCP)));
         connection
@@ -36,7 +36,7 @@ impl<'a> Connection<'a> {
         self.rig.from_pod_a(&Frame::tcp(self.pod, INTERNET, flags)).keeps(what, &out);
     }
 
-    fn is_answered(&self, what: &str, flags: &str) {
+    fn gets_reply(&self, what: &str, flags: &str) {
         let back = ToPod(Frame::tcp(INTERNET, self.pod, flags).one_hop_on());
         self.rig.from_wire(&Frame::tcp(INTERNET, self.node, flags)).keeps(what, &back);
     }
@@ -60,14 +60,14 @@ fn lost_translation_heals_on_the_pods_next_packet_with_the_same_port() {
         let connection = Connection::establish(&rig, port);
         rig.lose_translations();
         connection.goes_on("after the loss", "A");
-        let [settled, opening] = rig.translations().map(|translations| translations.keys().count());
-        assert_eq!((settled, opening), (1, 0), "it is where a flood does not reach it");
-        connection.is_answered("after the loss", "A");
+        let [assured, half_open] = rig.translations().map(|translations| translations.keys().count());
+        assert_eq!((assured, half_open), (1, 0), "it is where a flood does not reach it");
+        connection.gets_reply("after the loss", "A");
     }
 }
 
 #[test]
-fn lost_translation_of_an_opening_flow_heals_too() {
+fn lost_translation_of_a_half_open_flow_heals_too() {
     let rig = Rig::new();
     for port in PORTS {
         let pod = (Rig::POD_A, port);
@@ -76,7 +76,7 @@ fn lost_translation_of_an_opening_flow_heals_too() {
         rig.lose_translations();
         rig.from_pod_a(&question).keeps("again", &ToWire(Frame::udp(node, INTERNET).one_hop_on()));
         let back = ToPod(Frame::udp(INTERNET, pod).one_hop_on());
-        rig.from_wire(&Frame::udp(INTERNET, node)).keeps("its answer", &back);
+        rig.from_wire(&Frame::udp(INTERNET, node)).keeps("its reply", &back);
     }
 }
 
@@ -87,15 +87,15 @@ fn lost_translation_whose_port_another_has_meanwhile_becomes_another() {
     let translated = ToWire(Frame::udp(node, INTERNET).one_hop_on());
     rig.from_pod_a(&Frame::udp(a, INTERNET)).keeps("the first holder", &translated);
     let back = ToPod(Frame::udp(INTERNET, a).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, node)).keeps("its answer", &back);
+    rig.from_wire(&Frame::udp(INTERNET, node)).keeps("its reply", &back);
     rig.lose_translations();
     rig.from_pod_b(&Frame::udp(b, INTERNET)).keeps("the next holder", &translated);
 
     let given = rig.from_pod_a(&Frame::udp(a, INTERNET)).frame.source();
     assert!(given.0 == Rig::NODE && given != node, "{given:?}");
-    rig.from_wire(&Frame::udp(INTERNET, given)).keeps("answer to the new port", &back);
+    rig.from_wire(&Frame::udp(INTERNET, given)).keeps("reply to the new port", &back);
     let back = ToPod(Frame::udp(INTERNET, b).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, node)).keeps("answer to the old one", &back);
+    rig.from_wire(&Frame::udp(INTERNET, node)).keeps("reply to the old one", &back);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn lost_flow_heals_from_the_pod_in_mid_stream() {
         let connection = Connection::establish(&rig, port);
         rig.lose_flows();
         connection.goes_on("after the loss", "A");
-        connection.is_answered("after the loss", "A");
+        connection.gets_reply("after the loss", "A");
         assert!(rig.is_established(&tuple(connection.pod, INTERNET, TCP)));
         connection.goes_on("and again", "A");
     }

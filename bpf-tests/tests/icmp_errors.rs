@@ -1,5 +1,5 @@
 //! ICMP errors belong to the flow of the packet that they quote, and are translated as it was. Every message expected here
-//! is built from the quoted packet as its receiver sent it, so inner addresses, ports and all checksums are summed anew.
+//! is built from the quoted packet as its receiver sent it, so inner addresses, ports and all checksums are summed again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -40,20 +40,20 @@ const V6: Ends = Ends {
     router: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 1)),
 };
 
-/// What; the question; the answer.
+/// What; the question; the reply.
 const KINDS: [(&str, Kind, Kind); 3] = [
     ("TCP", |from, to| Frame::tcp(from, to, "S"), |from, to| Frame::tcp(from, to, "SA")),
     ("UDP", Frame::udp, Frame::udp),
     ("echo", |from, to| Frame::echo_request(from.0, to.0, from.1), |from, to| Frame::echo_reply(from.0, to.0, to.1)),
 ];
 
-/// Opens a flow of each kind to the Internet, and has it answered.
-fn answered(rig: &Rig, ends: &Ends) {
-    for (what, question, answer) in KINDS {
+/// Opens a flow of each kind to the Internet, and lets the other end reply.
+fn open_with_replies(rig: &Rig, ends: &Ends) {
+    for (what, question, reply) in KINDS {
         let out = question(ends.node, ends.internet).one_hop_on();
         rig.from_pod_a(&question(ends.pod, ends.internet)).keeps(what, &ToWire(out));
-        let back = answer(ends.internet, ends.pod).one_hop_on();
-        rig.from_wire(&answer(ends.internet, ends.node)).keeps(what, &ToPod(back));
+        let back = reply(ends.internet, ends.pod).one_hop_on();
+        rig.from_wire(&reply(ends.internet, ends.node)).keeps(what, &ToPod(back));
     }
 }
 
@@ -68,7 +68,7 @@ fn quotes(frame: &Frame) -> [Vec<u8>; 2] {
 fn error_from_the_wire_about_a_translated_packet_reaches_the_pod_as_one_about_its_own() {
     let rig = Rig::new();
     for ends in [V4, V6] {
-        answered(&rig, &ends);
+        open_with_replies(&rig, &ends);
         for (what, question, _) in KINDS {
             let (sent, own) = (question(ends.node, ends.internet), question(ends.pod, ends.internet));
             for (sent, own) in quotes(&sent).iter().zip(quotes(&own)) {
@@ -86,7 +86,7 @@ fn error_from_the_wire_about_a_translated_packet_reaches_the_pod_as_one_about_it
 #[test]
 fn quoted_datagram_without_a_checksum_stays_without() {
     let rig = Rig::new();
-    answered(&rig, &V4);
+    open_with_replies(&rig, &V4);
     let quoted = |from| Frame::udp(from, V4.internet).without_udp_checksum();
     let message = |to: End| Frame::icmp_error(V4.router, to.0, IcmpError::TooLong(1400), quoted(to).packet());
     rig.from_wire(&message(V4.node)).keeps("too long", &ToPod(message(V4.pod).one_hop_on()));
@@ -96,7 +96,7 @@ fn quoted_datagram_without_a_checksum_stays_without() {
 fn quoted_packet_whose_port_was_replaced_gets_its_own_back() {
     let rig = Rig::new();
     for ends in [V4, V6] {
-        answered(&rig, &ends);
+        open_with_replies(&rig, &ends);
         for (what, question, _) in KINDS {
             let out = rig.from_pod_b(&question(ends.other_pod, ends.internet));
             let given = match ends.node.0 {
@@ -115,12 +115,12 @@ fn quoted_packet_whose_port_was_replaced_gets_its_own_back() {
 }
 
 #[test]
-fn pods_error_about_an_answer_leaves_as_the_nodes() {
+fn pods_error_about_an_reply_leaves_as_the_nodes() {
     let rig = Rig::new();
     for ends in [V4, V6] {
-        answered(&rig, &ends);
-        for (what, _, answer) in KINDS {
-            let (received, sent) = (answer(ends.internet, ends.pod), answer(ends.internet, ends.node));
+        open_with_replies(&rig, &ends);
+        for (what, _, reply) in KINDS {
+            let (received, sent) = (reply(ends.internet, ends.pod), reply(ends.internet, ends.node));
             for error in IcmpError::ALL {
                 let message = Frame::icmp_error(ends.pod.0, ends.internet.0, error, received.packet());
                 let expected = Frame::icmp_error(ends.node.0, ends.internet.0, error, sent.packet());
@@ -132,12 +132,12 @@ fn pods_error_about_an_answer_leaves_as_the_nodes() {
 }
 
 #[test]
-fn hosts_error_about_an_answer_speaks_of_it_as_it_came() {
+fn hosts_error_about_an_reply_speaks_of_it_as_it_came() {
     let rig = Rig::new();
     for ends in [V4, V6] {
-        answered(&rig, &ends);
-        for (what, _, answer) in KINDS {
-            let (received, sent) = (answer(ends.internet, ends.pod), answer(ends.internet, ends.node));
+        open_with_replies(&rig, &ends);
+        for (what, _, reply) in KINDS {
+            let (received, sent) = (reply(ends.internet, ends.pod), reply(ends.internet, ends.node));
             let error = IcmpError::TimeExceeded;
             let message = Frame::icmp_error(ends.node.0, ends.internet.0, error, received.packet());
             let expected = Frame::icmp_error(ends.node.0, ends.internet.0, error, sent.packet());
@@ -155,9 +155,9 @@ fn error_about_a_packet_that_keeps_its_addresses_goes_the_way_of_its_flow() {
         rig.from_pod_a(&question).keeps("question", &ToWire(question.clone().one_hop_on()));
         let message = Frame::icmp_error(peer.0, pod.0, IcmpError::PortUnreachable, question.packet());
         rig.from_wire(&message).keeps("about the question", &ToPod(message.clone().one_hop_on()));
-        let answer = Frame::udp(peer, pod);
-        let message = Frame::icmp_error(pod.0, peer.0, IcmpError::PortUnreachable, answer.packet());
-        rig.from_pod_a(&message).keeps("about the answer", &ToWire(message.clone().one_hop_on()));
+        let reply = Frame::udp(peer, pod);
+        let message = Frame::icmp_error(pod.0, peer.0, IcmpError::PortUnreachable, reply.packet());
+        rig.from_pod_a(&message).keeps("about the reply", &ToWire(message.clone().one_hop_on()));
     }
     let (here, there) = (V4.pod, V4.other_pod);
     let question = Frame::udp(here, there);
@@ -170,9 +170,9 @@ fn error_about_a_packet_that_keeps_its_addresses_goes_the_way_of_its_flow() {
 fn error_about_an_unknown_flow_is_left_to_the_stack_and_does_not_leave_untranslated() {
     let rig = Rig::new();
     for ends in [V4, V6] {
-        let (answer, question) = (Frame::udp(ends.internet, ends.pod), Frame::udp(ends.node, ends.internet));
+        let (reply, question) = (Frame::udp(ends.internet, ends.pod), Frame::udp(ends.node, ends.internet));
         for error in IcmpError::ALL {
-            let of_pod = Frame::icmp_error(ends.pod.0, ends.internet.0, error, answer.packet());
+            let of_pod = Frame::icmp_error(ends.pod.0, ends.internet.0, error, reply.packet());
             rig.from_pod_a(&of_pod).keeps("from the pod", &Untouched);
             rig.to_wire(&of_pod).keeps("at the wire", &Dropped(IcmpNotTranslated));
             let of_router = Frame::icmp_error(ends.router, ends.node.0, error, question.packet());
@@ -189,7 +189,7 @@ fn error_about_an_unknown_flow_is_left_to_the_stack_and_does_not_leave_untransla
 fn pod_does_not_speak_of_anothers_packet_or_from_anothers_address() {
     let rig = Rig::new();
     for ends in [V4, V6] {
-        answered(&rig, &ends);
+        open_with_replies(&rig, &ends);
         let received = Frame::udp(ends.internet, ends.pod);
         let error = IcmpError::PortUnreachable;
         let message = Frame::icmp_error(ends.other_pod.0, ends.internet.0, error, received.packet());
@@ -203,7 +203,7 @@ fn pod_does_not_speak_of_anothers_packet_or_from_anothers_address() {
 #[test]
 fn errors_do_not_renew_or_reset_a_flow() {
     let rig = Rig::new();
-    answered(&rig, &V4);
+    open_with_replies(&rig, &V4);
     let key = tuple((Rig::POD_A, PORT), (Rig::INTERNET, 443), 17);
     let before = rig.flow(&key).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -224,12 +224,12 @@ fn errors_do_not_renew_or_reset_a_flow() {
 fn errors_about_flows_through_the_stack_are_left_to_it() {
     let rig = Rig::with_services_unknown();
     for ends in [V4, V6] {
-        for (what, question, answer) in KINDS {
+        for (what, question, reply) in KINDS {
             rig.from_pod_a(&question(ends.pod, ends.internet)).keeps(what, &Untouched);
             let out = Passes(question(ends.node, ends.internet));
             rig.to_wire(&question(ends.pod, ends.internet)).keeps(what, &out);
-            let back = Passes(answer(ends.internet, ends.pod));
-            rig.from_wire(&answer(ends.internet, ends.node)).keeps(what, &back);
+            let back = Passes(reply(ends.internet, ends.pod));
+            rig.from_wire(&reply(ends.internet, ends.node)).keeps(what, &back);
 
             let error = IcmpError::TooLong(1400);
             let (sent, own) = (question(ends.node, ends.internet), question(ends.pod, ends.internet));
@@ -237,7 +237,7 @@ fn errors_about_flows_through_the_stack_are_left_to_it() {
             let expected = Frame::icmp_error(ends.router, ends.pod.0, error, own.packet());
             rig.from_wire(&message).keeps(&format!("{what}, from the wire"), &Passes(expected));
 
-            let (received, came) = (answer(ends.internet, ends.pod), answer(ends.internet, ends.node));
+            let (received, came) = (reply(ends.internet, ends.pod), reply(ends.internet, ends.node));
             let message = Frame::icmp_error(ends.pod.0, ends.internet.0, error, received.packet());
             rig.from_pod_a(&message).keeps(&format!("{what}, from the pod"), &Untouched);
             let expected = Frame::icmp_error(ends.node.0, ends.internet.0, error, came.packet());
@@ -249,7 +249,7 @@ fn errors_about_flows_through_the_stack_are_left_to_it() {
 #[test]
 fn last_hop_of_an_error_is_left_to_the_stack() {
     let rig = Rig::new();
-    answered(&rig, &V4);
+    open_with_replies(&rig, &V4);
     let message = |to: End| {
         let quoted = Frame::udp(to, V4.internet);
         Frame::icmp_error(V4.router, to.0, IcmpError::PortUnreachable, quoted.packet()).with_hop_limit(1)

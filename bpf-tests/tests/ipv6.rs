@@ -30,7 +30,7 @@ const NEIGHBOR_SOLICITATION: u8 = 135;
 const PADDING: &[u8] = &[0, 0, 1, 4, 0, 0, 0, 0];
 const LONG_PADDING: &[u8] = &[0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// What; the question; the answer.
+/// What; the question; the reply.
 const KINDS: [(&str, Kind, Kind); 4] = [
     ("TCP", |from, to| Frame::tcp(from, to, "S"), |from, to| Frame::tcp(from, to, "SA")),
     ("UDP", Frame::udp, Frame::udp),
@@ -64,31 +64,31 @@ fn destination_decides_way_and_source() {
 fn translated_both_ways_and_through_the_stack() {
     let rig = Rig::new();
     let stack = Rig::with_services_unknown;
-    for (what, question, answer) in KINDS {
+    for (what, question, reply) in KINDS {
         let out = question(NODE, INTERNET);
         rig.from_pod_a(&question(A, INTERNET)).keeps(what, &ToWire(out.one_hop_on()));
-        let back = answer(INTERNET, A);
-        rig.from_wire(&answer(INTERNET, NODE)).keeps(what, &ToPod(back.one_hop_on()));
+        let back = reply(INTERNET, A);
+        rig.from_wire(&reply(INTERNET, NODE)).keeps(what, &ToPod(back.one_hop_on()));
     }
     drop(rig);
     let rig = stack();
-    for (what, question, answer) in KINDS {
+    for (what, question, reply) in KINDS {
         rig.from_pod_a(&question(A, INTERNET)).keeps(what, &Untouched);
         rig.to_wire(&question(A, INTERNET)).keeps(what, &Passes(question(NODE, INTERNET)));
-        rig.from_wire(&answer(INTERNET, NODE)).keeps(what, &Passes(answer(INTERNET, A)));
+        rig.from_wire(&reply(INTERNET, NODE)).keeps(what, &Passes(reply(INTERNET, A)));
     }
 }
 
 #[test]
 fn two_pods_with_the_same_port_get_two_and_each_its_own_answers() {
     let rig = Rig::new();
-    for (what, question, answer) in &KINDS[..3] {
+    for (what, question, reply) in &KINDS[..3] {
         rig.from_pod_a(&question(A, INTERNET)).keeps(what, &ToWire(question(NODE, INTERNET).one_hop_on()));
         let second = rig.from_pod_b(&question(B, INTERNET)).frame.source6();
         assert!(second.0 == Rig::NODE6 && second != NODE, "{what}: {second:?}");
         rig.from_pod_b(&question(B, INTERNET)).keeps(what, &ToWire(question(second, INTERNET).one_hop_on()));
-        rig.from_wire(&answer(INTERNET, second)).keeps(what, &ToPod(answer(INTERNET, B).one_hop_on()));
-        rig.from_wire(&answer(INTERNET, NODE)).keeps(what, &ToPod(answer(INTERNET, A).one_hop_on()));
+        rig.from_wire(&reply(INTERNET, second)).keeps(what, &ToPod(reply(INTERNET, B).one_hop_on()));
+        rig.from_wire(&reply(INTERNET, NODE)).keeps(what, &ToPod(reply(INTERNET, A).one_hop_on()));
     }
 }
 
@@ -125,12 +125,12 @@ fn transport_is_found_behind_extension_headers() {
         ),
     ];
     for (what, chain) in chains {
-        for (kind, question, answer) in KINDS {
+        for (kind, question, reply) in KINDS {
             let what = format!("{what}, {kind}");
             let out = question(NODE, INTERNET).with_extensions(chain).one_hop_on();
             rig.from_pod_a(&question(A, INTERNET).with_extensions(chain)).keeps(&what, &ToWire(out));
-            let back = answer(INTERNET, A).with_extensions(chain).one_hop_on();
-            rig.from_wire(&answer(INTERNET, NODE).with_extensions(chain)).keeps(&what, &ToPod(back));
+            let back = reply(INTERNET, A).with_extensions(chain).one_hop_on();
+            rig.from_wire(&reply(INTERNET, NODE).with_extensions(chain)).keeps(&what, &ToPod(back));
         }
     }
 }
@@ -197,7 +197,7 @@ fn pod_sends_from_its_own_address_and_on_its_link_from_a_link_local_one() {
     let cases = [
         ("another pod's", Frame::udp(B, PEER), foreign.clone()),
         ("the node's", Frame::udp(NODE, INTERNET), foreign.clone()),
-        ("somebody's", Frame::udp(INTERNET, PEER), foreign.clone()),
+        ("a stranger's", Frame::udp(INTERNET, PEER), foreign.clone()),
         ("another pod's to all nodes", Frame::udp(B, (ALL_NODES, 5353)), foreign.clone()),
         ("link-local to the Internet", Frame::udp((LINK_LOCAL, 1), INTERNET), foreign.clone()),
         ("link-local to a pod", Frame::udp((LINK_LOCAL, 1), B), foreign.clone()),
@@ -220,27 +220,27 @@ fn prober_on_the_uplinks_link_is_answered_there_and_never_asked() {
     const PROBER: End = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x1234, 0x5678, 0x9abc), 50_000);
     let rig = Rig::new();
     let to_prober = |kind: Kind| kind((A.0, 80), PROBER);
-    for (what, probe, answer) in KINDS {
+    for (what, probe, reply) in KINDS {
         rig.from_pod_a(&to_prober(probe)).keeps(&format!("{what}, not probed yet"), &Untouched);
         rig.from_wire(&probe(PROBER, (A.0, 80))).keeps(what, &ToPod(probe(PROBER, (A.0, 80)).one_hop_on()));
-        rig.from_pod_a(&to_prober(answer)).keeps(what, &ToWire(to_prober(answer).one_hop_on()));
+        rig.from_pod_a(&to_prober(reply)).keeps(what, &ToWire(to_prober(reply).one_hop_on()));
     }
     let [_, later] = Frame::udp(A, (PROBER.0, 9)).in_two(16, 9);
     rig.from_pod_a(&later).keeps("fragment without its first", &Untouched);
     let foreign = Frame::tcp((Rig::POD_B6, 80), PROBER, "SA");
-    rig.from_pod_a(&foreign).keeps("another pod's answer", &Dropped(SourceNotOwned));
+    rig.from_pod_a(&foreign).keeps("another pod's reply", &Dropped(SourceNotOwned));
     assert_eq!(rig.translation_count(), 0);
 }
 
 #[test]
 fn family_that_is_not_translated_keeps_its_source() {
     let rig = Rig::with(Constants { snat6: false, ..Rig::constants() }, 1024);
-    for (what, question, answer) in KINDS {
+    for (what, question, reply) in KINDS {
         let packet = question(A, INTERNET);
         rig.from_pod_a(&packet).keeps(what, &ToWire(packet.clone().one_hop_on()));
         rig.to_wire(&question((A.0, 20_001), INTERNET)).keeps(&format!("{what}, at the wire"), &Untouched);
-        let back = answer(INTERNET, A);
-        rig.from_wire(&back).keeps(&format!("{what}, its answer"), &ToPod(back.clone().one_hop_on()));
+        let back = reply(INTERNET, A);
+        rig.from_wire(&back).keeps(&format!("{what}, its reply"), &ToPod(back.clone().one_hop_on()));
     }
     let [_, later] = Frame::udp(A, INTERNET).in_two(16, 9);
     rig.from_pod_a(&later).keeps("fragment without its first", &Untouched);

@@ -10,8 +10,8 @@ mod egress_choices;
 mod conntrack;
 mod counting;
 mod full_tables;
+mod half_open;
 mod healing;
-mod opening;
 
 mod host_ports;
 mod nat;
@@ -27,5 +27,6 @@ mod malformed;
 mod not_ours;
 
 mod drop_reasons;
+mod layers;
 mod tables;
 mod verifier;

@@ -15,7 +15,7 @@ const NODE: (Ipv4Addr, u16) = (Rig::NODE, PORT);
 /// A packet of a kind, from and to.
 type Kind = fn((Ipv4Addr, u16), (Ipv4Addr, u16)) -> Frame;
 
-/// What; the question; the answer, asked by the one it goes to.
+/// What; the question; the reply, asked by the one it goes to.
 const KINDS: &[(&str, Kind, Kind)] = &[
     ("TCP", |from, to| Frame::tcp(from, to, "S"), |from, to| Frame::tcp(from, to, "SA")),
     ("UDP", Frame::udp, Frame::udp),
@@ -47,30 +47,30 @@ const KINDS: &[(&str, Kind, Kind)] = &[
 ];
 
 #[test]
-fn flow_leaves_from_the_node_and_its_answer_comes_back_to_the_pod() {
-    for (what, question, answer) in KINDS {
+fn flow_leaves_from_the_node_and_its_reply_comes_back_to_the_pod() {
+    for (what, question, reply) in KINDS {
         let rig = Rig::new();
         let out = question(NODE, INTERNET).one_hop_on();
         rig.from_pod_a(&question(A, INTERNET)).keeps(what, &ToWire(out));
-        let back = answer(INTERNET, A).one_hop_on();
-        rig.from_wire(&answer(INTERNET, NODE)).keeps(&format!("{what}, answer"), &ToPod(back));
+        let back = reply(INTERNET, A).one_hop_on();
+        rig.from_wire(&reply(INTERNET, NODE)).keeps(&format!("{what}, reply"), &ToPod(back));
     }
 }
 
 #[test]
 fn flow_through_the_stack_is_translated_the_same() {
     let rig = Rig::with_services_unknown();
-    for (index, (what, question, answer)) in KINDS.iter().enumerate() {
+    for (index, (what, question, reply)) in KINDS.iter().enumerate() {
         // A destination each: protocols without ports have one flow to each.
         let remote = (Ipv4Addr::new(198, 51, 100, 100 + index as u8), 443);
         rig.to_wire(&question(A, remote)).keeps(what, &Passes(question(NODE, remote)));
-        rig.from_wire(&answer(remote, NODE)).keeps(&format!("{what}, answer"), &Passes(answer(remote, A)));
+        rig.from_wire(&reply(remote, NODE)).keeps(&format!("{what}, reply"), &Passes(reply(remote, A)));
     }
 }
 
 #[test]
 fn port_outside_of_the_range_changes_and_comes_back() {
-    for (what, question, answer) in KINDS {
+    for (what, question, reply) in KINDS {
         let rig = Rig::with_nat_ports(25_000, 25_000);
         if question(A, INTERNET).packet()[9] > 17 {
             continue;
@@ -78,8 +78,8 @@ fn port_outside_of_the_range_changes_and_comes_back() {
         let node = (Rig::NODE, 25_000);
         let out = question(node, INTERNET).one_hop_on();
         rig.from_pod_a(&question(A, INTERNET)).keeps(what, &ToWire(out));
-        let back = answer(INTERNET, A).one_hop_on();
-        rig.from_wire(&answer(INTERNET, node)).keeps(&format!("{what}, answer"), &ToPod(back));
+        let back = reply(INTERNET, A).one_hop_on();
+        rig.from_wire(&reply(INTERNET, node)).keeps(&format!("{what}, reply"), &ToPod(back));
     }
 }
 

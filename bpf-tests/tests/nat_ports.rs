@@ -61,7 +61,7 @@ fn two_pods_with_the_same_port_get_two_and_each_its_own_answers() {
             |from, to| Frame::echo_reply(from.0, to.0, to.1),
         ),
     ];
-    for (what, question, answer) in kinds {
+    for (what, question, reply) in kinds {
         let first = question(node(20_000), INTERNET).one_hop_on();
         rig.from_pod_a(&question(a(20_000), INTERNET)).keeps(what, &ToWire(first));
         let second = rig.from_pod_b(&question(b(20_000), INTERNET)).frame.source();
@@ -69,10 +69,10 @@ fn two_pods_with_the_same_port_get_two_and_each_its_own_answers() {
         let again = question(second, INTERNET).one_hop_on();
         rig.from_pod_b(&question(b(20_000), INTERNET)).keeps(what, &ToWire(again));
 
-        let to_a = answer(INTERNET, a(20_000)).one_hop_on();
-        rig.from_wire(&answer(INTERNET, node(20_000))).keeps(what, &ToPod(to_a));
-        let to_b = answer(INTERNET, b(20_000)).one_hop_on();
-        rig.from_wire(&answer(INTERNET, second)).keeps(what, &ToPod(to_b));
+        let to_a = reply(INTERNET, a(20_000)).one_hop_on();
+        rig.from_wire(&reply(INTERNET, node(20_000))).keeps(what, &ToPod(to_a));
+        let to_b = reply(INTERNET, b(20_000)).one_hop_on();
+        rig.from_wire(&reply(INTERNET, second)).keeps(what, &ToPod(to_b));
     }
 }
 
@@ -109,11 +109,11 @@ fn port_of_a_flow_that_expired_is_given_to_the_next() {
     rig.from_pod_b(&Frame::udp(b(5000), INTERNET)).keeps("the next, too early", &refused);
     rig.expire_flows();
     rig.from_pod_b(&Frame::udp(b(5000), INTERNET)).keeps("the next", &translated);
-    let answer = ToPod(Frame::udp(INTERNET, b(5000)).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("its answer", &answer);
+    let reply = ToPod(Frame::udp(INTERNET, b(5000)).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("its reply", &reply);
 
     rig.from_pod_a(&Frame::udp(a(5000), INTERNET)).keeps("the former holder comes back", &refused);
-    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("the port is not its any more", &answer);
+    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("the port is not its any more", &reply);
     rig.from_pod_b(&Frame::udp(b(5000), INTERNET)).keeps("and the flow goes on", &translated);
 }
 
@@ -150,10 +150,10 @@ fn pod_is_not_given_a_port_that_the_host_uses() {
 }
 
 #[test]
-fn answer_to_the_host_passes_and_keeps_its_port_reserved() {
+fn reply_to_the_host_passes_and_keeps_its_port_reserved() {
     let rig = Rig::with_nat_ports(20_000, 20_000);
     rig.to_wire(&Frame::udp(node(20_000), INTERNET)).keeps("the host's question", &Untouched);
-    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("its answer", &Untouched);
+    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("its reply", &Untouched);
     rig.from_pod_a(&Frame::udp(a(20_000), INTERNET)).keeps("a pod", &Dropped(NatPortsExhausted));
     rig.expire_flows();
     let translated = ToWire(Frame::udp(node(20_000), INTERNET).one_hop_on());
@@ -168,8 +168,8 @@ fn host_does_not_break_into_the_flow_of_a_pod() {
     rig.to_wire(&Frame::tcp(node(20_000), INTERNET, "S")).keeps("the host's", &Dropped(HostPortTaken));
     rig.to_wire(&Frame::tcp(node(20_001), INTERNET, "S")).keeps("the host's next port", &Untouched);
     rig.to_wire(&Frame::tcp(node(20_000), ELSEWHERE, "S")).keeps("to another destination", &Untouched);
-    let answer = ToPod(Frame::tcp(INTERNET, a(20_000), "SA").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, node(20_000), "SA")).keeps("the pod's answer", &answer);
+    let reply = ToPod(Frame::tcp(INTERNET, a(20_000), "SA").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, node(20_000), "SA")).keeps("the pod's reply", &reply);
 }
 
 /// IPsec or a tunnel of the host: a pod with a raw socket must not draw its packets to itself.
@@ -181,7 +181,7 @@ fn protocol_without_ports_that_the_host_speaks_is_not_a_pods_to_take() {
     rig.to_wire(&of_host).keeps("the host's", &Untouched);
     let of_pod = Frame::portless(Rig::POD_A, INTERNET.0, ESP);
     rig.from_pod_a(&of_pod).keeps("the pod's", &Dropped(NatPortsExhausted));
-    rig.from_wire(&Frame::portless(INTERNET.0, Rig::NODE, ESP)).keeps("the host's answer", &Untouched);
+    rig.from_wire(&Frame::portless(INTERNET.0, Rig::NODE, ESP)).keeps("the host's reply", &Untouched);
     rig.to_wire(&of_host).keeps("the host's next", &Untouched);
 }
 
@@ -203,6 +203,6 @@ fn flow_through_the_stack_gets_a_port_by_the_same_rules() {
     rig.from_pod_b(&Frame::udp(b(20_000), INTERNET)).keeps("up the stack", &Untouched);
     let second = rig.to_wire(&Frame::udp(b(20_000), INTERNET)).frame.source();
     assert_ne!(second, node(20_000));
-    let answer = Passes(Frame::udp(INTERNET, b(20_000)));
-    rig.from_wire(&Frame::udp(INTERNET, second)).keeps("the second's answer", &answer);
+    let reply = Passes(Frame::udp(INTERNET, b(20_000)));
+    rig.from_wire(&Frame::udp(INTERNET, second)).keeps("the second's reply", &reply);
 }

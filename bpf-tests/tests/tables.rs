@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::drop_reason::DropReason::SourceNotOwned;
-use azure_cni_common::endpoint_cache::{Slot, slot_of};
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::{EndpointFlags, Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
-use azure_cni_common::layout::{EndpointFlags, NatHolder, NatKey, RouteClass};
+use azure_cni_common::nat::{NatHolder, NatKey};
 use azure_cni_datapath::{Endpoint, Hook, Sweeper};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};
@@ -37,9 +38,9 @@ fn sweep_takes_what_has_expired_and_nothing_else() {
     assert_eq!(sweep(&rig, now_ns()), (2, 1));
     assert_eq!(rig.flow_count(), 2);
     assert!(rig.flow(&tuple(B, INTERNET, UDP)).is_some());
-    let answer = ToPod(Frame::udp(INTERNET, B).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, (Rig::NODE, B.1))).keeps("a live flow's answer", &answer);
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("a dead flow's answer", &Untouched);
+    let reply = ToPod(Frame::udp(INTERNET, B).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, (Rig::NODE, B.1))).keeps("a live flow's reply", &reply);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("a dead flow's reply", &Untouched);
 
     assert_eq!(sweep(&rig, now_ns()), (0, 0), "a second sweep");
     assert_eq!(rig.flow_count(), 2);
@@ -137,7 +138,7 @@ fn next_pod_with_an_address_receives_nothing_of_the_last() {
     rig.tables().remove_endpoint(Rig::POD_A.into()).unwrap();
     rig.tables().scrub(Rig::POD_A.into()).unwrap();
     rig.tables().set_endpoint(Rig::POD_A.into(), Endpoint::at(ifindex("azvb"))).unwrap();
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the last one's answer", &Untouched);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the last one's reply", &Untouched);
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
     let delivered = |destination| ToPod(to(destination).one_hop_on());
     let flagged = Endpoint { ifindex: ifindex("azvb"), flags: EndpointFlags::KEEP_SOURCE };
 
-    rig.from_pod_b(&to(c)).keeps("nobody has the address", &ToWire(to(c).one_hop_on()));
+    rig.from_pod_b(&to(c)).keeps("no pod has the address", &ToWire(to(c).one_hop_on()));
     tables.set_endpoint(c.0.into(), flagged).unwrap();
     for _ in 0..2 {
         rig.from_pod_b(&to(A)).keeps("the first pod", &delivered(A));
@@ -232,17 +233,17 @@ fn restarted_agent_makes_the_cache_anew() {
     rig.from_pod_a(&Frame::udp(A, PEER)).keeps("after", &ToWire(Frame::udp(A, PEER).one_hop_on()));
 }
 
-/// The programs on the interfaces go on with the same maps until they are swapped, so nothing may be made anew.
+/// The programs on the interfaces use these maps until they are replaced, so none may be made again.
 #[test]
-fn upgraded_agent_carries_over_what_the_first_layout_had() {
+fn upgraded_agent_carries_over_what_an_earlier_layout_had() {
     let mut rig = Rig::new();
     assert_eq!(rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).verdict, Verdict::ToWire);
     assert_eq!(rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).verdict, Verdict::ToPod);
     assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
-    rig.upgrade_agent_from_layout_1(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
+    rig.upgrade_agent_that_pinned(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
 
-    let answer = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("answer to a flow of before", &answer);
+    let reply = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("reply to a flow of before", &reply);
     let next = ToWire(Frame::tcp(NODE, INTERNET, "A").one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("its next segment, from the same port", &next);
     let vnet = Frame::udp(A, PEER);
@@ -252,11 +253,11 @@ fn upgraded_agent_carries_over_what_the_first_layout_had() {
     assert_eq!(refused.per_cpu.iter().sum::<u64>(), 1, "counts of before");
 }
 
-/// The agent that carried over the rest was killed.
+/// The agent that carried over the other maps was killed.
 #[test]
 fn carrying_over_goes_on_where_it_was_broken_off() {
     let mut rig = Rig::new();
-    rig.upgrade_agent_from_layout_1(&["ENDPOINTS4"]);
+    rig.upgrade_agent_that_pinned(&["ENDPOINTS4"]);
     assert_eq!(rig.tables().endpoint(Rig::POD_A.into()).unwrap().map(|pod| pod.ifindex), Some(ifindex("azva")));
 }
 
@@ -277,8 +278,8 @@ fn restarted_agent_finds_everything_as_it_was() {
     assert_eq!(drops(&rig), before);
     assert_eq!(rig.tables().endpoint(Rig::POD_B.into()).unwrap(), Some(Endpoint::at(ifindex("azvb"))));
     assert!(rig.tables().fills().unwrap().iter().all(|fill| fill.max == 1024));
-    let answer = ToPod(Frame::udp(INTERNET, A).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("answer to a flow of before", &answer);
+    let reply = ToPod(Frame::udp(INTERNET, A).one_hop_on());
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply to a flow of before", &reply);
     let vnet = Frame::udp(A, PEER);
     rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
 }

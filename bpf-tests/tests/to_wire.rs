@@ -45,7 +45,7 @@ fn what_is_not_a_pods_leaves_untouched() {
         ("the host, ephemeral port", Frame::tcp((Rig::NODE, 45_000), INTERNET, "S")),
         ("the host, port of the NAT range", Frame::tcp(NODE, INTERNET, "S")),
         ("the host, mid-stream", Frame::tcp((Rig::NODE, 20_001), INTERNET, "A")),
-        ("the host, answer", Frame::tcp((Rig::NODE, 22), INTERNET, "SA")),
+        ("the host, reply", Frame::tcp((Rig::NODE, 22), INTERNET, "SA")),
         ("the host, echo", Frame::echo_request(NODE.0, INTERNET.0, 20_000)),
         ("the host, echo reply", Frame::echo_reply(NODE.0, INTERNET.0, 20_000)),
         ("the host, fragment", Frame::udp(NODE, INTERNET).fragment(true, 0)),
@@ -95,8 +95,8 @@ fn what_from_endpoint_sends_to_the_wire_passes_to_wire_once() {
     let offload = Offload { mark: sent.mark, ..Offload::default() };
     let left = Frame::udp(NODE, INTERNET).one_hop_on();
     rig.run(Hook::ToWire, "uplink", &left, offload).keeps("translated already", &Untouched);
-    let answer = Frame::udp(INTERNET, A).one_hop_on();
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("its answer", &bpf_tests::Promise::ToPod(answer));
+    let reply = Frame::udp(INTERNET, A).one_hop_on();
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("its reply", &bpf_tests::Promise::ToPod(reply));
 }
 
 #[test]

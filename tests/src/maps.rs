@@ -11,9 +11,10 @@ use aya::{
 };
 use azure_cni_common::{
     ABI,
+    endpoint::{Endpoint, EndpointFlags},
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
-    layout::{Endpoint, EndpointFlags, NatHolder, NatKey},
+    nat::{NatHolder, NatKey},
 };
 
 use crate::{
@@ -31,13 +32,13 @@ struct Names {
 
 const V4: Names = Names {
     endpoints: "ENDPOINTS4",
-    flows: [("FLOWS4", Map::HashMap), ("OPENING4", Map::LruHashMap)],
-    translations: [("NAT4", Map::HashMap), ("NATOPEN4", Map::LruHashMap)],
+    flows: [("FLOWS4", Map::HashMap), ("HALF_OPEN4", Map::LruHashMap)],
+    translations: [("NAT4", Map::HashMap), ("NAT_HALF_OPEN4", Map::LruHashMap)],
 };
 const V6: Names = Names {
     endpoints: "ENDPOINTS6",
-    flows: [("FLOWS6", Map::HashMap), ("OPENING6", Map::LruHashMap)],
-    translations: [("NAT6", Map::HashMap), ("NATOPEN6", Map::LruHashMap)],
+    flows: [("FLOWS6", Map::HashMap), ("HALF_OPEN6", Map::LruHashMap)],
+    translations: [("NAT6", Map::HashMap), ("NAT_HALF_OPEN6", Map::LruHashMap)],
 };
 
 type Kind = fn(MapData) -> Map;

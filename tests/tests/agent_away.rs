@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_api::boot_time::{BootTime, boot_id};
 use azure_cni_api::spool::{Folder, SpooledCall, SpooledRequest};
 use azure_cni_tests::{CniCall, CniOutput, Fabric, FabricBuilder, Pod, Result, Station, Vm};

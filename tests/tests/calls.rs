@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, FabricBuilder, Namespace, Result, Vm, query};
 use serde_json::Value;
 

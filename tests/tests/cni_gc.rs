@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Pod, Result, Vm};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Station, query};
 use serde_json::{Value, json};
 

@@ -158,7 +158,7 @@ fn address_whose_answer_came_too_late_is_given_back() -> Result<()> {
     let cns = Cns::start(vm)?;
     cns.answer_late(Duration::from_secs(5));
     let message = refused(vm, "a")?;
-    assert!(message.contains("no complete answer within 1 s"), "{message}");
+    assert!(message.contains("no complete response within 1 s"), "{message}");
     await_nothing_held(vm, &cns);
     vm.expect_clean()
 }

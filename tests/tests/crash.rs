@@ -3,7 +3,7 @@
 
 use std::{net::Ipv4Addr, os::unix::process::ExitStatusExt};
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Vm, probe, query};
 
 /// A single address: a leak shows at once.

@@ -1,6 +1,6 @@
 //! ADD fails at each of its steps: nothing of it is left, and the next ADD works as before.
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Error, Fabric, Namespace, Result, Vm, query};
 
 /// The plugin's own code for a fault of the agent.

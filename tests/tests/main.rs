@@ -33,6 +33,7 @@ mod sources;
 mod agent_away;
 mod crash;
 mod faults;
+mod foreign_programs;
 mod live;
 mod reconcile;
 mod restart;

@@ -93,8 +93,8 @@ fn assert_event_names(vm: &Vm, pod: &Pod, destination: SocketAddr) -> Result<()>
 }
 
 /// The size of the table of half-open flows, and a flood ten times as large.
-const OPENING: usize = 4096;
-const FLOOD: usize = 10 * OPENING;
+const HALF_OPEN: usize = 4096;
+const FLOOD: usize = 10 * HALF_OPEN;
 const PER_SECOND: u32 = 20_000;
 /// Established connections: half of them opened by a pod and translated, half opened from outside.
 const ESTABLISHED: usize = 1_000;
@@ -102,7 +102,7 @@ const ESTABLISHED: usize = 1_000;
 #[test]
 fn floods_from_both_sides_end_no_established_connection() -> Result<()> {
     for builder in both_ways() {
-        let net = builder.agent_toml(&format!("datapath.max_opening = {OPENING}")).start()?;
+        let net = builder.agent_toml(&format!("datapath.max_half_open = {HALF_OPEN}")).start()?;
         let vm = net.vm(0);
         let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
         let [client, server] = &pods;
@@ -155,7 +155,7 @@ fn floods_from_both_sides_end_no_established_connection() -> Result<()> {
 #[test]
 fn flood_of_unanswered_datagrams_ends_no_answered_flow() -> Result<()> {
     for builder in both_ways() {
-        let net = builder.agent_toml(&format!("datapath.max_opening = {OPENING}")).start()?;
+        let net = builder.agent_toml(&format!("datapath.max_half_open = {HALF_OPEN}")).start()?;
         let vm = net.vm(0);
         let pod = vm.add_pod("a")?;
         let echo = EchoServer::start(net.internet())?;

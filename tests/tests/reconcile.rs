@@ -145,8 +145,8 @@ fn leases_of_an_earlier_boot_are_released_at_the_start() -> Result<()> {
     let _pod = vm.add_pod("a")?;
     vm.stop_agent()?;
     {
-        let store = Store::open(&vm.state_dir()).expect("the agent has closed it");
-        let mut records = store.all().expect("sound");
+        let store = Store::open(&vm.state_dir(), "another boot").expect("the agent has closed it");
+        let mut records = store.all();
         assert_eq!(records.len(), 1);
         records[0].boot_id = "another boot".to_owned();
         store.put(&records[0]).expect("room");

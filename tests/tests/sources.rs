@@ -189,7 +189,9 @@ fn address_with_a_public_one_is_not_translated_once_the_source_lists_it() -> Res
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(vm.address()), IpAddr::from(vm.address())));
     net.lister().change(vm, |listing| listing.publish(a.address(), [198, 51, 100, 99]));
     vm.await_status("changed", |status| status["source"]["changes"] == 1)?;
-    vm.await_log("the endpoint's egress", Duration::from_secs(5), |log| log.contains("its egress follows"))?;
+    vm.await_log("the endpoint's egress", Duration::from_secs(5), |log| {
+        log.contains("the endpoint has new egress flags")
+    })?;
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(a.address()), IpAddr::from(vm.address())));
     // The same holds for an agent that starts while the source does not answer.
     net.lister().down();
@@ -209,7 +211,7 @@ fn source_that_is_down_leaves_the_last_pool_in_use_and_visibly_stale() -> Result
         net.lister().down();
         let status = vm.await_status("stale", is_stale)?;
         let problems = status["problems"].to_string();
-        for words in [service.source(), "http://", "no connection", "what is known stays in use", " s ago"] {
+        for words in [service.source(), "http://", "no connection", "the last confirmed pool stays in use", " s ago"] {
             assert!(problems.contains(words), "{words:?} is not in {problems}");
         }
         let shown = vm.ctl(&["status"]).expect_err("there is a problem").to_string();
@@ -247,7 +249,7 @@ fn faults_of_the_source_change_nothing_and_are_reported_with_their_cause() -> Re
         (Fault::WrongMac, "no interface in the address source has the uplink's MAC address"),
         (Fault::Dtd, "not an acceptable XML document"),
         (Fault::Huge, "longer than 4194304 bytes"),
-        (Fault::Slow, "no complete answer within 1 s"),
+        (Fault::Slow, "no complete response within 1 s"),
     ] {
         net.lister().fail(Some(fault));
         let status = vm.await_status(complaint, |status| {
@@ -273,7 +275,7 @@ fn agent_that_knows_no_pool_waits_for_its_source_and_then_serves() -> Result<()>
     net.lister().down();
     let waits = |times: usize| {
         vm.await_log("that it waits", Duration::from_secs(15), |log| {
-            log.matches("no address pool is known yet").count() >= times
+            log.matches("no address pool yet").count() >= times
         })
     };
     vm.launch_agent(&[])?;

@@ -1,8 +1,8 @@
 //! The records on disk are damaged, lost, or cannot be written. Live pods do not notice, and calls report the problem.
 
-use std::{fs, net::Ipv4Addr};
+use std::{fs, net::Ipv4Addr, path::PathBuf};
 
-use azure_cni_agent::state::FILE_NAME;
+use azure_cni_agent::state::DIR_NAME;
 use azure_cni_tests::{
     Fabric, Pod, Result, Station, Vm,
     probe::{self, Connection, EchoServer},
@@ -23,21 +23,36 @@ fn problems(vm: &Vm) -> Result<String> {
 /// Damage to the store while the agent does not run.
 type Loss = fn(&Vm);
 
+fn files(vm: &Vm) -> Vec<PathBuf> {
+    let entries = fs::read_dir(vm.state_dir().join(DIR_NAME)).expect("the agent made it");
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+fn records(vm: &Vm) -> Vec<PathBuf> {
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    files(vm).into_iter().filter(is_record).collect()
+}
+
 fn overwritten(vm: &Vm) {
-    fs::write(vm.state_dir().join(FILE_NAME), vec![0x5a; 1 << 16]).expect("the agent wrote it");
+    for file in records(vm) {
+        fs::write(file, vec![0x5a; 1 << 16]).expect("the agent wrote it");
+    }
 }
 
 fn cut_short(vm: &Vm) {
-    let path = vm.state_dir().join(FILE_NAME);
-    let whole = fs::read(&path).expect("the agent wrote it");
-    fs::write(&path, &whole[..whole.len() / 3]).expect("the agent wrote it");
+    let file = &records(vm)[0];
+    let whole = fs::read(file).expect("the agent wrote it");
+    fs::write(file, &whole[..whole.len() / 3]).expect("the agent wrote it");
 }
 
 fn removed(vm: &Vm) {
-    fs::remove_file(vm.state_dir().join(FILE_NAME)).expect("the agent wrote it");
+    fs::remove_dir_all(vm.state_dir().join(DIR_NAME)).expect("the agent wrote it");
 }
 
-fn assert_pods_outlive(loss: Loss, is_reported: bool, builder: azure_cni_tests::FabricBuilder) -> Result<()> {
+/// `damaged`: how many files are reported and kept for the operator.
+fn assert_pods_outlive(loss: Loss, damaged: usize, builder: azure_cni_tests::FabricBuilder) -> Result<()> {
     let net = builder.pool(3).agent_toml("pool.cooldown_secs = 0").start()?;
     let vm = net.vm(0);
     let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
@@ -51,10 +66,9 @@ fn assert_pods_outlive(loss: Loss, is_reported: bool, builder: azure_cni_tests::
     stream.round_trip(b"the agent is back")?;
 
     assert_eq!(shown(vm)?, before);
-    assert_eq!(problems(vm)?.contains("store was damaged"), is_reported);
-    let aside = fs::read_dir(vm.state_dir()).expect("a directory").flatten();
-    let aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{FILE_NAME}.damaged-")));
-    assert_eq!(aside.count(), usize::from(is_reported));
+    assert_eq!(problems(vm)?.contains("store was damaged"), damaged > 0);
+    assert_eq!(files(vm).iter().filter(|file| file.to_string_lossy().contains(".damaged-")).count(), damaged);
+    assert_eq!(records(vm).len(), 2);
     for pod in [&a, &b] {
         pod.check()?;
         // The same ADD again, as from a runtime that did not get the answer.
@@ -77,17 +91,17 @@ fn assert_pods_outlive(loss: Loss, is_reported: bool, builder: azure_cni_tests::
 
 #[test]
 fn stream_between_pods_goes_on_through_a_store_that_was_overwritten() -> Result<()> {
-    assert_pods_outlive(overwritten, true, Fabric::builder().dual_stack())
+    assert_pods_outlive(overwritten, 2, Fabric::builder().dual_stack())
 }
 
 #[test]
-fn stream_between_pods_goes_on_through_a_store_that_was_cut_short() -> Result<()> {
-    assert_pods_outlive(cut_short, true, Fabric::builder())
+fn stream_between_pods_goes_on_through_a_record_that_was_cut_short() -> Result<()> {
+    assert_pods_outlive(cut_short, 1, Fabric::builder())
 }
 
 #[test]
 fn stream_between_pods_goes_on_through_a_store_that_was_removed() -> Result<()> {
-    assert_pods_outlive(removed, false, Fabric::builder())
+    assert_pods_outlive(removed, 0, Fabric::builder())
 }
 
 /// Writes until there is no room left.
@@ -123,7 +137,7 @@ fn full_disk_refuses_adds_with_nothing_left_of_them_and_serves_again_once_there_
     };
     let error = refusal.refusal().unwrap_or_else(|| panic!("{refusal}"));
     assert_eq!(error.code, IO, "{error}");
-    assert!(error.msg.contains(FILE_NAME) && error.msg.contains("No space left"), "{error}");
+    assert!(error.msg.contains(DIR_NAME) && error.msg.contains("No space left"), "{error}");
     early.check()?;
     // A DEL is done as a whole or not at all.
     let doomed = late.pop();

@@ -19,8 +19,21 @@ use crate::{
 };
 
 pub(crate) const PACKAGE: &str = "azure-cni-ebpf";
-/// What the package builds: the agent's programs under its own name, and those that the benchmark measures against.
-const OBJECTS: [&str; 2] = [PACKAGE, "bench-ebpf"];
+/// What the package builds.
+const OBJECTS: [Object; 3] = [
+    // What users load.
+    Object { name: PACKAGE, binary: PACKAGE, features: "" },
+    // For the benchmark: the same, and it counts how often tables are used.
+    Object { name: "counting-ebpf", binary: PACKAGE, features: "count-uses" },
+    // For the benchmark: what it measures against.
+    Object { name: "bench-ebpf", binary: "bench-ebpf", features: "" },
+];
+
+struct Object {
+    name: &'static str,
+    binary: &'static str,
+    features: &'static str,
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Profile {
@@ -36,13 +49,16 @@ pub(crate) fn run(workspace: &Workspace, facts: &Facts, profile: Profile) -> Res
         Profile::Release => ("release", "release"),
     };
 
-    let mut build = toolchain.cargo(workspace, "build");
-    build.args(["--package", PACKAGE, "--target", TARGET, "--profile", name, "--target-dir"]).arg(&target_dir);
-    build.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &[]));
-    progress::show(&format!("eBPF programs, with `core` from {toolchain}"), build)?;
-
-    let built = target_dir.join(TARGET).join(directory);
-    OBJECTS.iter().try_for_each(|name| place(&built.join(name), &workspace.ebpf_object.with_file_name(name)))
+    OBJECTS.iter().try_for_each(|object| {
+        let mut build = toolchain.cargo(workspace, "build");
+        build.args(["--package", PACKAGE, "--bin", object.binary, "--features", object.features]);
+        build.args(["--target", TARGET, "--profile", name, "--target-dir"]).arg(&target_dir);
+        build.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&linker.path, &[]));
+        progress::show(&format!("eBPF programs {}, with `core` from {toolchain}", object.name), build)?;
+        // Before the next one, which may have the same file.
+        let built = target_dir.join(TARGET).join(directory).join(object.binary);
+        place(&built, &workspace.ebpf_object.with_file_name(object.name))
+    })
 }
 
 /// Not the host's target directory: the two compilers would throw away each other's work.

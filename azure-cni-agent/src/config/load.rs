@@ -1,11 +1,14 @@
-//! From a file and the command line to a configuration. A file that was named must exist; the default one may be absent.
+//! From a file and the command line to a configuration. A file that the operator names must exist; the default one may be
+//! absent.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{AgentConfig, ConfigError, DEFAULT_PATH, LogLevel};
+use super::error::ConfigError;
+use super::level::LogLevel;
+use super::{AgentConfig, DEFAULT_PATH};
 
-/// What the daemon's command line sets; each one given wins over the file.
+/// The daemon's command line. Each value given wins over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Overrides {
     /// Unix socket to listen on
@@ -55,7 +58,7 @@ impl AgentConfig {
     }
 }
 
-/// One line with the place and the text there, which names the key whatever the parser's message says.
+/// One line with the place and the text there, so that the error names the key whatever the parser's message says.
 fn invalid(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let offset = error.span().map_or(0, |span| span.start).min(text.len());
     let before = &text.as_bytes()[..offset];
@@ -121,7 +124,7 @@ mod tests {
             node_ports = "3000-3999"
             ipv6 = true
             [timeouts]
-            tcp_opening_secs = 11
+            tcp_half_open_secs = 11
             tcp_established_secs = 16
             tcp_half_closed_secs = 13
             tcp_closed_secs = 12
@@ -130,7 +133,7 @@ mod tests {
             [datapath]
             attach = "clsact"
             max_flows = 65536
-            max_opening = 32768
+            max_half_open = 32768
             mtu = 1400
             log = true
             "#,
@@ -166,12 +169,12 @@ mod tests {
         assert_eq!(config.snat.node_ports.to_string(), "3000-3999");
         assert!(config.snat.ipv6);
         let timeouts = config.timeouts;
-        assert_eq!((timeouts.tcp_opening_secs, timeouts.tcp_established_secs), (11, 16));
+        assert_eq!((timeouts.tcp_half_open_secs, timeouts.tcp_established_secs), (11, 16));
         assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
         assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_replied_secs), (14, 15));
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
         assert_eq!(config.datapath.max_flows, Some(65_536));
-        assert_eq!(config.datapath.max_opening, Some(32_768));
+        assert_eq!(config.datapath.max_half_open, Some(32_768));
         assert_eq!(config.datapath.mtu, Some(1400));
         assert!(config.datapath.log);
     }

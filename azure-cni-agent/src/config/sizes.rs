@@ -1,14 +1,14 @@
-//! How many flows the data path has room for: what is configured, else what the machine's memory allows.
+//! The sizes of the data path's flow tables: as configured, else by the machine's memory.
 
 use super::DatapathConfig;
 
 /// One entry of the connection table for this much of the machine's memory.
 const BYTES_PER_FLOW: u64 = 64 << 10;
-/// Below, a few busy pods of a small VM would meet the limit; above, only flows that are really there should cost memory.
+/// With fewer, a few busy pods of a small VM would reach the limit. With more, empty entries would cost too much memory.
 const DERIVED_FLOWS: (u64, u64) = (65_536, 524_288);
 /// Of the connection table, for half-open and one-way flows: a handshake lasts a fraction of a connection.
-const OPENING_SHARE: u32 = 4;
-const DERIVED_OPENING_MIN: u32 = 16_384;
+const HALF_OPEN_SHARE: u32 = 4;
+const DERIVED_HALF_OPEN_MIN: u32 = 16_384;
 
 /// Entries of the data path's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +16,15 @@ pub struct TableSizes {
     /// The connection table, and the table of translations.
     pub max_flows: u32,
     /// The table of half-open and one-way flows.
-    pub max_opening: u32,
+    pub max_half_open: u32,
 }
 
 impl DatapathConfig {
     /// On a machine with this much memory.
     pub fn table_sizes(&self, memory_bytes: u64) -> TableSizes {
         let max_flows = self.max_flows.unwrap_or_else(|| flows_for(memory_bytes));
-        let max_opening = self.max_opening.unwrap_or((max_flows / OPENING_SHARE).max(DERIVED_OPENING_MIN));
-        TableSizes { max_flows, max_opening }
+        let max_half_open = self.max_half_open.unwrap_or((max_flows / HALF_OPEN_SHARE).max(DERIVED_HALF_OPEN_MIN));
+        TableSizes { max_flows, max_half_open }
     }
 }
 
@@ -39,15 +39,15 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn sizes(max_flows: Option<u32>, max_opening: Option<u32>, memory_bytes: u64) -> (u32, u32) {
-        let config = DatapathConfig { max_flows, max_opening, ..DatapathConfig::default() };
-        let TableSizes { max_flows, max_opening } = config.table_sizes(memory_bytes);
-        (max_flows, max_opening)
+    fn sizes(max_flows: Option<u32>, max_half_open: Option<u32>, memory_bytes: u64) -> (u32, u32) {
+        let config = DatapathConfig { max_flows, max_half_open, ..DatapathConfig::default() };
+        let TableSizes { max_flows, max_half_open } = config.table_sizes(memory_bytes);
+        (max_flows, max_half_open)
     }
 
     #[test]
-    fn sizes_that_are_not_configured_follow_the_machines_memory_within_bounds() {
-        for (memory, max_flows, max_opening) in [
+    fn sizes_that_are_not_configured_depend_on_the_machines_memory_within_bounds() {
+        for (memory, max_flows, max_half_open) in [
             (0, 65_536, 16_384),
             (GIB, 65_536, 16_384),
             (4 * GIB, 65_536, 16_384),
@@ -57,12 +57,12 @@ mod tests {
             (32 * GIB, 524_288, 131_072),
             (u64::MAX, 524_288, 131_072),
         ] {
-            assert_eq!(sizes(None, None, memory), (max_flows, max_opening), "{memory} bytes");
+            assert_eq!(sizes(None, None, memory), (max_flows, max_half_open), "{memory} bytes");
         }
     }
 
     #[test]
-    fn configured_sizes_are_taken_as_they_are() {
+    fn configured_sizes_are_used_as_they_are() {
         assert_eq!(sizes(Some(1024), Some(2048), 64 * GIB), (1024, 2048));
         assert_eq!(sizes(Some(1024), None, 64 * GIB), (1024, 16_384));
         assert_eq!(sizes(Some(16_777_216), None, GIB), (16_777_216, 4_194_304));

@@ -1,10 +1,10 @@
-//! `[timeouts]`: for how long a flow may stay silent before it is forgotten.
+//! `[timeouts]`: how long the data path remembers a silent flow.
 
 use azure_cni_common::conntrack::Timeouts;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-use super::check::within;
+use super::bounds::within;
+use super::error::ConfigError;
 
 /// Five days: what the kernel's own tracking gives an established connection (net/netfilter/nf_conntrack_proto_tcp.c).
 const SECS: (u64, u64) = (1, 432_000);
@@ -14,22 +14,22 @@ const SECS: (u64, u64) = (1, 432_000);
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimeoutsConfig {
     /// TCP, handshake not complete. At most `tcp_established_secs`.
-    pub tcp_opening_secs: u32,
+    pub tcp_half_open_secs: u32,
     /// TCP, open in both directions.
     pub tcp_established_secs: u32,
     /// TCP, one end has sent FIN. At most `tcp_established_secs`.
     pub tcp_half_closed_secs: u32,
     /// TCP, both ends have sent FIN, or one a reset. At most `tcp_half_closed_secs`.
     pub tcp_closed_secs: u32,
-    /// UDP, ICMP echo and all other protocols, not answered yet. At most `datagram_replied_secs`.
+    /// UDP, ICMP echo and all other protocols, before the first reply. At most `datagram_replied_secs`.
     pub datagram_one_way_secs: u32,
-    /// The same, answered.
+    /// The same, after the first reply.
     pub datagram_replied_secs: u32,
 }
 
 impl TimeoutsConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let opening = ("timeouts.tcp_opening_secs", self.tcp_opening_secs);
+        let opening = ("timeouts.tcp_half_open_secs", self.tcp_half_open_secs);
         let established = ("timeouts.tcp_established_secs", self.tcp_established_secs);
         let half_closed = ("timeouts.tcp_half_closed_secs", self.tcp_half_closed_secs);
         let closed = ("timeouts.tcp_closed_secs", self.tcp_closed_secs);
@@ -38,7 +38,7 @@ impl TimeoutsConfig {
         for (key, secs) in [opening, established, half_closed, closed, one_way, replied] {
             within(key, secs.into(), SECS)?;
         }
-        // A flow of which less is to be expected must not outlive one of which more is.
+        // A flow in an earlier or closing state must not outlive an open one.
         [(opening, established), (closed, half_closed), (half_closed, established), (one_way, replied)]
             .into_iter()
             .try_for_each(|(shorter, longer)| not_longer(shorter, longer))
@@ -52,7 +52,7 @@ fn not_longer(shorter: (&'static str, u32), longer: (&'static str, u32)) -> Resu
 impl Default for TimeoutsConfig {
     fn default() -> Self {
         let Timeouts {
-            tcp_opening_secs,
+            tcp_half_open_secs,
             tcp_established_secs,
             tcp_half_closed_secs,
             tcp_closed_secs,
@@ -60,7 +60,7 @@ impl Default for TimeoutsConfig {
             datagram_replied_secs,
         } = Timeouts::DEFAULT;
         Self {
-            tcp_opening_secs,
+            tcp_half_open_secs,
             tcp_established_secs,
             tcp_half_closed_secs,
             tcp_closed_secs,
@@ -73,7 +73,7 @@ impl Default for TimeoutsConfig {
 impl From<&TimeoutsConfig> for Timeouts {
     fn from(config: &TimeoutsConfig) -> Self {
         Self {
-            tcp_opening_secs: config.tcp_opening_secs,
+            tcp_half_open_secs: config.tcp_half_open_secs,
             tcp_established_secs: config.tcp_established_secs,
             tcp_half_closed_secs: config.tcp_half_closed_secs,
             tcp_closed_secs: config.tcp_closed_secs,
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_timeout_reaches_the_data_path_as_its_own() {
         let config = TimeoutsConfig {
-            tcp_opening_secs: 1,
+            tcp_half_open_secs: 1,
             tcp_established_secs: 2,
             tcp_half_closed_secs: 3,
             tcp_closed_secs: 4,
@@ -111,7 +111,7 @@ mod tests {
             datagram_replied_secs: 6,
         };
         let expected = Timeouts {
-            tcp_opening_secs: 1,
+            tcp_half_open_secs: 1,
             tcp_established_secs: 2,
             tcp_half_closed_secs: 3,
             tcp_closed_secs: 4,
@@ -137,11 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_of_which_less_is_to_be_expected_does_not_live_longer() {
+    fn a_flow_in_an_earlier_or_closing_state_does_not_outlive_an_open_one() {
         for (keys, change) in [
             (
-                ["tcp_opening_secs", "tcp_established_secs"],
-                (|t| t.tcp_opening_secs = 86_401) as fn(&mut TimeoutsConfig),
+                ["tcp_half_open_secs", "tcp_established_secs"],
+                (|t| t.tcp_half_open_secs = 86_401) as fn(&mut TimeoutsConfig),
             ),
             (["tcp_closed_secs", "tcp_half_closed_secs"], |t| t.tcp_closed_secs = 121),
             (["tcp_half_closed_secs", "tcp_established_secs"], |t| t.tcp_half_closed_secs = 86_401),

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use world::{ADDRESSES, CONTAINERS, COOLDOWN, World, address, id};
 
 use super::plan::plan;
-use crate::state::FILE_NAME;
+use crate::state::DIR_NAME;
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -30,6 +30,8 @@ enum Event {
     Wait(u64),
     Crash,
     StoreIsLost,
+    /// The file of this container's record, if it has one, and the agent is started again.
+    RecordIsDamaged(u8),
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -46,6 +48,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (0..4_u64).prop_map(Event::Wait),
         1 => Just(Event::Crash),
         1 => Just(Event::StoreIsLost),
+        2 => container().prop_map(Event::RecordIsDamaged),
     ]
 }
 
@@ -68,9 +71,9 @@ impl World {
                 false
             }
             Event::Round => {
-                let seen = self.look();
-                let actions = plan(&seen, &mut self.grace, self.now);
-                self.carry_out(actions);
+                let state = self.observe();
+                let actions = plan(&state, &mut self.grace, self.now);
+                self.execute(actions);
                 false
             }
             Event::Wait(secs) => {
@@ -81,7 +84,15 @@ impl World {
             Event::StoreIsLost => {
                 drop(self.store.take());
                 self.cooling.clear();
-                std::fs::remove_file(self.dir.path().join(FILE_NAME)).unwrap();
+                std::fs::remove_dir_all(self.dir.path().join(DIR_NAME)).unwrap();
+                true
+            }
+            Event::RecordIsDamaged(container) => {
+                let name = format!("{}.json", names::host_interface(&id(container)));
+                let path = self.dir.path().join(DIR_NAME).join(name);
+                if path.exists() {
+                    std::fs::write(path, "{").unwrap();
+                }
                 true
             }
         };

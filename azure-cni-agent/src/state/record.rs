@@ -28,16 +28,12 @@ pub struct AttachmentRecord {
     pub boot_id: String,
     pub mtu: u32,
     /// Addresses that the network asked to be reached through the host's stack.
-    #[serde(default)]
     pub via_host: Vec<IpAddr>,
     /// The network opted out of source NAT.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_source: bool,
-    /// When the ADD was asked for that the runtime was answered last. Of an agent that did not write it: at boot.
-    #[serde(default, skip_serializing_if = "BootTime::is_boot")]
+    /// When the runtime made the ADD that it was answered last.
     pub asked: BootTime,
     /// When that ADD was recorded.
-    #[serde(default, skip_serializing_if = "BootTime::is_boot")]
     pub made: BootTime,
 }
 
@@ -48,31 +44,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_agents_that_knew_ipv4_alone_still_read() {
-        let mut written = json!({
-            "id": {"network": "azure", "containerId": "c1", "ifname": "eth0"}, "addresses": ["10.240.0.5"],
-            "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
-            "netns": "/run/netns/p", "netnsId": {"device": 4, "inode": 4_026_532_000_u64}, "bootId": "b", "mtu": 1500,
-            "viaHost": ["169.254.20.10"],
-        });
-        let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
-        assert_eq!(record.via_host, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
-        // And such an agent could read what is written of a pod with IPv4 alone.
-        assert_eq!(serde_json::to_value(&record).unwrap(), written);
-
-        written.as_object_mut().unwrap().remove("viaHost");
-        assert_eq!(serde_json::from_value::<AttachmentRecord>(written).unwrap().via_host, [] as [IpAddr; 0]);
-    }
-
-    #[test]
-    fn both_families_are_written_and_read() {
+    fn a_record_is_written_and_read_with_all_of_its_fields() {
         let written = json!({
             "id": {"network": "azure", "containerId": "c1", "ifname": "eth0"}, "addresses": ["10.240.0.5", "fd00::5"],
             "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
-            "netns": "/run/netns/p", "netnsId": null, "bootId": "b", "mtu": 1500, "viaHost": ["fd00::10"],
+            "netns": "/run/netns/p", "netnsId": {"device": 4, "inode": 4_026_532_000_u64}, "bootId": "b", "mtu": 1500,
+            "viaHost": ["fd00::10"], "keepSource": true, "asked": 5, "made": 7,
         });
         let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
         assert!(record.addresses[0].is_ipv4() && record.addresses[1].is_ipv6() && record.via_host[0].is_ipv6());
         assert_eq!(serde_json::to_value(&record).unwrap(), written);
+    }
+
+    #[test]
+    fn a_record_without_one_of_its_fields_is_not_read() {
+        let written = serde_json::to_value(crate::state::sample::record("a")).unwrap();
+        // Of an `Option`, absent says the same as null.
+        for field in written.as_object().unwrap().keys().filter(|field| *field != "netnsId") {
+            let mut other = written.clone();
+            other.as_object_mut().unwrap().remove(field);
+            assert!(serde_json::from_value::<AttachmentRecord>(other).is_err(), "{field}");
+        }
     }
 }

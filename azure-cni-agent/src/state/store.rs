@@ -1,255 +1,175 @@
-//! The store itself: a redb file with one table of records and one for its schema.
+//! The store itself: what its files say is also held in memory, so only changes wait for the disk.
 
 #[cfg(test)]
 mod tests;
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use azure_cni_api::cni::AttachmentId;
+use azure_cni_api::durable::{self, PRIVATE, PRIVATE_DIR};
 use nix::errno::Errno;
-use nix::sys::statvfs::{FsFlags, statvfs};
-use redb::{ReadableTable, TableDefinition, TableError};
+use nix::fcntl::Flock;
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 
-use super::database::OpenDatabase;
 use super::error::StoreError;
+use super::file;
+use super::open::{self, Content, SetAside};
 use super::record::AttachmentRecord;
 
-/// The database's name in the state directory.
-pub const FILE_NAME: &str = "attachments.redb";
+/// The store's directory in the state directory.
+pub const DIR_NAME: &str = "attachments";
 
-/// Raised with every change that an earlier agent would misread; adding an optional field is none.
-const SCHEMA: u32 = 1;
-const SCHEMA_KEY: &str = "schema";
-/// There from the making of the store until what lives on the node is recorded in it.
-const UNFINISHED_KEY: &str = "unfinished";
-const META: TableDefinition<&str, u32> = TableDefinition::new("meta");
-/// Key: the attachment's display form, which is unique, as no part of it can hold a slash. Value: JSON.
-const ATTACHMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("attachments");
-
-/// Key: an address. Value: the boot, and the milliseconds since it, at which the address was last released.
-const RELEASED: TableDefinition<&str, (&str, u64)> = TableDefinition::new("released");
-
-/// A point in time that a clock of the same boot can be compared with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootStamp {
-    /// `/proc/sys/kernel/random/boot_id`
-    pub boot_id: String,
-    /// By `CLOCK_BOOTTIME`.
-    pub since_boot: Duration,
-}
-
+/// Changes of different attachments do not wait for each other. Those of one come one after the other: the caller holds the
+/// attachment's lock.
 #[derive(Debug)]
 pub struct Store {
-    database: OpenDatabase,
-}
-
-/// A store that could not be trusted, out of the way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
-    pub moved_to: PathBuf,
-    /// What was wrong with it.
-    pub problem: String,
+    dir: PathBuf,
+    boot_id: String,
+    set_aside: Vec<SetAside>,
+    /// Changed once the disk has the change. After a change that failed the disk has either, and the next change is for both.
+    content: Mutex<Content>,
+    _lock: Flock<File>,
 }
 
 impl Store {
-    /// Opens the store in this directory, making both if absent. Every page is checked before it is trusted.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+    /// Opens the store in this state directory, making both if absent. Every file is checked before it is trusted: one that
+    /// is damaged is set aside, and concerns no other attachment. `boot_id` is that of this run of the kernel.
+    pub fn open(state_dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
+        let dir = state_dir.join(DIR_NAME);
         // Only the agent's own user may learn which pods run here.
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| io(dir, source))?;
-        let store = Self { database: OpenDatabase::open(dir.join(FILE_NAME))? };
-        store.check_schema()?;
-        // A new file is safe only once the directory that names it is.
-        sync(dir)?;
-        Ok(store)
+        durable::create_dir(&dir, PRIVATE_DIR).map_err(StoreError::io(&dir))?;
+        let lock = open::lock(&dir)?;
+        expect_writable(&dir)?;
+        let (content, set_aside) = open::read(&dir, boot_id)?;
+        Ok(Self { dir, boot_id: boot_id.to_owned(), set_aside, content: Mutex::new(content), _lock: lock })
     }
 
-    /// As [`Store::open`], with every record read once; a store that is damaged is renamed, and a new one takes its place.
-    pub fn open_or_set_aside(dir: &Path) -> Result<(Self, Option<SetAside>), StoreError> {
-        let opened = Self::open(dir).and_then(|store| store.all().map(|_| store));
-        let problem = match opened {
-            Ok(store) => return Ok((store, None)),
-            Err(StoreError::Corrupt { problem, .. }) => problem,
-            Err(other) => return Err(other),
-        };
-        let path = dir.join(FILE_NAME);
-        let moved_to = dir.join(format!("{FILE_NAME}.damaged-{}", unix_ms()));
-        std::fs::rename(&path, &moved_to).map_err(|source| io(&path, source))?;
-        sync(dir)?;
-        Ok((Self::open(dir)?, Some(SetAside { moved_to, problem })))
+    /// What was damaged when the store was opened.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.set_aside
     }
 
-    /// Whether it was made and not finished: it says nothing yet of what lives on the node.
-    pub fn is_unfinished(&self) -> Result<bool, StoreError> {
-        self.database.read(|transaction| Ok(transaction.open_table(META)?.get(UNFINISHED_KEY)?.is_some()))
+    /// Whether it lacks records of what lives on the node: all of them if it is new, or those that were damaged.
+    pub fn is_unfinished(&self) -> bool {
+        let content = self.content();
+        content.is_new || !content.lost.is_empty()
     }
 
-    /// Finishes a new store with what lives on the node: all of it, or the next start finds it unfinished again.
+    /// Whether it lacks the record of this attachment, which lives on the node.
+    pub fn lacks(&self, found: &AttachmentRecord) -> bool {
+        let content = self.content();
+        let is_lost = || content.lost.contains(&file::interface_name(&found.host_interface));
+        !content.records.contains_key(&found.id) && (content.is_new || is_lost())
+    }
+
+    /// Finishes the store with the records that it lacks: all of them, or the next start finds it unfinished again.
     pub fn finish(&self, records: &[AttachmentRecord]) -> Result<(), StoreError> {
-        let entries = records.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-        self.database.write(|transaction| {
-            let mut attachments = transaction.open_table(ATTACHMENTS)?;
-            for (key, value) in &entries {
-                attachments.insert(key.as_str(), value.as_slice())?;
-            }
-            transaction.open_table(META)?.remove(UNFINISHED_KEY)?;
-            Ok(())
-        })
+        records.iter().try_for_each(|record| encode(record).map(drop))?;
+        records.iter().try_for_each(|record| self.put(record))?;
+        let (is_new, lost) = {
+            let content = self.content();
+            let recorded = |name: &String| content.records.keys().any(|id| file::record_name(id) == *name);
+            (content.is_new, content.lost.iter().filter(|name| !recorded(name)).cloned().collect::<Vec<_>>())
+        };
+        for name in lost {
+            let path = self.dir.join(name);
+            durable::remove(&path).map_err(StoreError::io(&path))?;
+        }
+        if is_new {
+            open::write_schema(&self.dir, true)?;
+        }
+        let mut content = self.content();
+        content.is_new = false;
+        content.lost.clear();
+        Ok(())
     }
 
     /// Writes the record, over the attachment's earlier one if there is one. Its addresses no longer cool down.
     pub fn put(&self, record: &AttachmentRecord) -> Result<(), StoreError> {
-        let (key, value) = encode(record)?;
-        self.database.write(|transaction| {
-            transaction.open_table(ATTACHMENTS)?.insert(key.as_str(), value.as_slice())?;
-            let mut released = transaction.open_table(RELEASED)?;
-            for address in &record.addresses {
-                released.remove(address.to_string().as_str())?;
-            }
-            Ok(())
-        })
+        let text = encode(record)?;
+        let name = file::record_name(&record.id);
+        let path = self.dir.join(&name);
+        let replaces = {
+            let content = self.content();
+            content.records.contains_key(&record.id) || content.lost.contains(&name)
+        };
+        let write = if replaces { durable::replace } else { durable::create_checksummed };
+        write(&path, &text, PRIVATE).map_err(StoreError::io(&path))?;
+        let unused = {
+            let mut content = self.content();
+            content.records.insert(record.id.clone(), record.clone());
+            content.released.take(&record.addresses)
+        };
+        open::remove_unused(&self.dir, unused);
+        Ok(())
     }
 
-    /// Removes the attachment's record; whether there was one. Its addresses have then been released at that moment.
-    pub fn remove(&self, id: &AttachmentId, at: &BootStamp) -> Result<bool, StoreError> {
-        let Some(record) = self.get(id)? else { return Ok(false) };
-        let key = id.to_string();
-        self.database.write(|transaction| {
-            let was_there = transaction.open_table(ATTACHMENTS)?.remove(key.as_str())?.is_some();
-            let mut released = transaction.open_table(RELEASED)?;
-            for address in &record.addresses {
-                released.insert(address.to_string().as_str(), (at.boot_id.as_str(), millis(at.since_boot)))?;
-            }
-            Ok(was_there)
-        })
+    /// Removes the attachment's record; whether there was one. Its addresses have then been released, at this time since
+    /// boot: the record stays under a name that says so, which is one change on the disk.
+    pub fn remove(&self, id: &AttachmentId, at: Duration) -> Result<bool, StoreError> {
+        let path = self.dir.join(file::record_name(id));
+        let Some(record) = self.get(id) else {
+            // A write that failed may have left one.
+            durable::remove(&path).map_err(StoreError::io(&path))?;
+            return Ok(false);
+        };
+        let released = file::released_name(id, &self.boot_id, at);
+        match durable::rename(&path, &self.dir.join(&released)) {
+            // By an earlier call that failed later, or by another hand.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(StoreError::io(&path))?,
+        }
+        let unused = {
+            let mut content = self.content();
+            content.records.remove(id);
+            content.released.insert(&record.addresses, at, &released)
+        };
+        open::remove_unused(&self.dir, unused);
+        Ok(true)
     }
 
-    /// Addresses released in this boot at that moment or later, with when it was.
-    pub fn released_since(&self, moment: &BootStamp) -> Result<Vec<(IpAddr, Duration)>, StoreError> {
-        let is_later = |(boot_id, ms): (&str, u64)| boot_id == moment.boot_id && ms >= millis(moment.since_boot);
-        self.database.read(|transaction| {
-            let table = match transaction.open_table(RELEASED) {
-                Ok(table) => table,
-                // Nothing was, or by an agent that did not keep it.
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
-            let mut released = Vec::new();
-            for entry in table.iter()? {
-                let (address, at) = entry?;
-                if let (true, Ok(address)) = (is_later(at.value()), address.value().parse()) {
-                    released.push((address, Duration::from_millis(at.value().1)));
-                }
-            }
-            Ok(released)
-        })
+    /// Addresses released in this boot at that time since it or later, with when it was.
+    pub fn released_since(&self, time: Duration) -> Vec<(IpAddr, Duration)> {
+        self.content().released.since(time)
     }
 
-    pub fn get(&self, id: &AttachmentId) -> Result<Option<AttachmentRecord>, StoreError> {
-        let key = id.to_string();
-        let value = self.database.read(|transaction| {
-            let value = transaction.open_table(ATTACHMENTS)?.get(key.as_str())?;
-            Ok(value.map(|value| value.value().to_vec()))
-        })?;
-        value.map(|value| self.decode(&key, &value)).transpose()
+    pub fn get(&self, id: &AttachmentId) -> Option<AttachmentRecord> {
+        self.content().records.get(id).cloned()
     }
 
     /// Every record, in the order of their ids.
-    pub fn all(&self) -> Result<Vec<AttachmentRecord>, StoreError> {
-        let entries = self.database.read(|transaction| {
-            let table = transaction.open_table(ATTACHMENTS)?;
-            let owned = table.iter()?.map(|entry| {
-                let (key, value) = entry?;
-                Ok((key.value().to_owned(), value.value().to_vec()))
-            });
-            owned.collect::<Result<Vec<_>, redb::Error>>()
-        })?;
-        entries.iter().map(|(key, value)| self.decode(key, value)).collect()
+    pub fn all(&self) -> Vec<AttachmentRecord> {
+        self.content().records.values().cloned().collect()
     }
 
-    /// Whether a record could be read and written now, as far as can be told without writing.
+    /// Whether a record could be written now, as far as can be told without writing.
     pub fn expect_usable(&self) -> Result<(), StoreError> {
-        self.database.read(|transaction| Ok(transaction.open_table(META)?.get(SCHEMA_KEY)?.map(drop)))?;
-        let path = self.path();
-        let state = statvfs(path).map_err(|errno| io(path, errno.into()))?;
-        if state.flags().contains(FsFlags::ST_RDONLY) {
-            return Err(io(path, Errno::EROFS.into()));
-        }
-        if state.blocks_free() == 0 {
-            return Err(io(path, Errno::ENOSPC.into()));
+        let state = expect_writable(&self.dir)?;
+        // A file system that does not count its files has none free of none.
+        let no_files_left = state.files() > 0 && state.files_available() == 0;
+        if state.blocks_free() == 0 || no_files_left {
+            return Err(StoreError::io(&self.dir)(Errno::ENOSPC.into()));
         }
         Ok(())
     }
 
-    /// A new store gets the schema of this version; an old one must have one that this version knows.
-    fn check_schema(&self) -> Result<(), StoreError> {
-        let (found, is_new) = self.database.read(|transaction| {
-            let found = match transaction.open_table(META) {
-                Ok(meta) => meta.get(SCHEMA_KEY)?.map(|schema| schema.value()),
-                Err(TableError::TableDoesNotExist(_)) => None,
-                Err(error) => return Err(error.into()),
-            };
-            Ok((found, transaction.list_tables()?.next().is_none()))
-        })?;
-        match found {
-            Some(SCHEMA) => Ok(()),
-            Some(found) if found > SCHEMA => {
-                Err(StoreError::NewerSchema { path: self.path().to_owned(), found, known: SCHEMA })
-            }
-            None if is_new => self.database.write(|transaction| {
-                let mut meta = transaction.open_table(META)?;
-                meta.insert(SCHEMA_KEY, SCHEMA)?;
-                meta.insert(UNFINISHED_KEY, 1)?;
-                transaction.open_table(ATTACHMENTS)?;
-                Ok(())
-            }),
-            _ => Err(self.corrupt("it has no schema that an agent ever wrote")),
-        }
-    }
-
-    fn decode(&self, key: &str, value: &[u8]) -> Result<AttachmentRecord, StoreError> {
-        let record: AttachmentRecord = serde_json::from_slice(value)
-            .map_err(|error| self.corrupt(&format!("the record of {key} cannot be read: {error}")))?;
-        if record.id.to_string() == key {
-            Ok(record)
-        } else {
-            Err(self.corrupt(&format!("the record of {key} is that of {}", record.id)))
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.database.path()
-    }
-
-    fn corrupt(&self, problem: &str) -> StoreError {
-        StoreError::Corrupt { path: self.path().to_owned(), problem: problem.to_owned() }
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn encode(record: &AttachmentRecord) -> Result<(String, Vec<u8>), StoreError> {
-    let key = record.id.to_string();
-    match serde_json::to_vec(record) {
-        Ok(value) => Ok((key, value)),
-        Err(source) => Err(StoreError::Unstorable { id: key, source }),
+fn expect_writable(dir: &Path) -> Result<Statvfs, StoreError> {
+    let state = statvfs(dir).map_err(|errno| StoreError::io(dir)(errno.into()))?;
+    if state.flags().contains(FsFlags::ST_RDONLY) {
+        return Err(StoreError::io(dir)(Errno::EROFS.into()));
     }
+    Ok(state)
 }
 
-fn io(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::Io { path: path.to_owned(), source }
-}
-
-fn sync(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| io(dir, source))
-}
-
-/// For a name that no earlier one has.
-fn unix_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis().try_into().unwrap_or(u64::MAX)
+fn encode(record: &AttachmentRecord) -> Result<Vec<u8>, StoreError> {
+    file::encode(record).map_err(|source| StoreError::Unstorable { id: record.id.to_string(), source })
 }

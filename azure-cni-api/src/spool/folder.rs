@@ -1,17 +1,18 @@
 //! The folder of requests: written by the plugin, emptied by the agent. Root only.
 //!
-//! A request that is there is whole and on the disk: it is written beside its place, synced, and moved there.
+//! A request that is there is whole and on the disk ([`durable`]).
 
 #[cfg(test)]
 mod tests;
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::request::SpooledRequest;
+use crate::durable::{self, PRIVATE, PRIVATE_DIR};
 use crate::socket::MAX_FRAME;
 
 /// The most requests that wait. More are refused, so that a node without an agent does not fill its disk.
@@ -21,7 +22,6 @@ pub const MAX_REQUESTS: usize = 16_384;
 const UNFINISHED_AFTER: Duration = Duration::from_secs(600);
 
 const SUFFIX: &str = ".json";
-const UNFINISHED: char = '.';
 
 /// Why a request could not be written, or the folder not be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Folder {
     /// Makes the folder if it is absent; refuses one that others can write to.
     pub fn open(path: &Path) -> Result<Self, SpoolError> {
         let failed = |source| SpoolError::Io { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        durable::create_dir(path, PRIVATE_DIR).map_err(failed)?;
         let found = path.symlink_metadata().map_err(failed)?;
         let refused = |problem| Err(SpoolError::Unsafe { path: path.to_owned(), problem });
         if !found.is_dir() {
@@ -84,23 +84,7 @@ impl Folder {
             return Err(SpoolError::Full { path: self.path.clone() });
         }
         let name = request.file_name();
-        let unfinished = format!("{UNFINISHED}{name}.{}", std::process::id());
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(self.path.join(&unfinished))?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(self.path.join(&unfinished), self.path.join(&name))?;
-            self.sync()
-        };
-        write().map_err(|source| {
-            let _ = std::fs::remove_file(self.path.join(&unfinished));
-            self.io(&name, source)
-        })
+        durable::replace(&self.path.join(&name), &bytes, PRIVATE).map_err(|source| self.io(&name, source))
     }
 
     /// The names of the requests that wait, in order.
@@ -108,7 +92,7 @@ impl Folder {
         let mut names: Vec<String> = self
             .entries()?
             .into_iter()
-            .filter(|name| name.ends_with(SUFFIX) && !name.starts_with(UNFINISHED))
+            .filter(|name| name.ends_with(SUFFIX) && !durable::is_unfinished(name))
             .collect();
         names.sort();
         Ok(names)
@@ -144,32 +128,20 @@ impl Folder {
 
     /// Removes a request that was executed. It is no error if the request is gone already.
     pub fn remove(&self, name: &str) -> Result<(), SpoolError> {
-        match std::fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.io(name, error)),
-            _ => self.sync().map_err(|source| self.io(name, source)),
-        }
+        durable::remove(&self.path.join(name)).map(drop).map_err(|source| self.io(name, source))
     }
 
     /// Renames a malformed request so that it is not read again; returns the new name.
     pub fn set_aside(&self, name: &str) -> Result<String, SpoolError> {
         let aside = format!("{name}.bad");
-        std::fs::rename(self.path.join(name), self.path.join(&aside)).map_err(|source| self.io(name, source))?;
+        durable::rename(&self.path.join(name), &self.path.join(&aside)).map_err(|source| self.io(name, source))?;
         Ok(aside)
     }
 
     /// Removes what killed plugins have left half-written.
     pub fn remove_unfinished(&self) -> Result<(), SpoolError> {
-        self.remove_unfinished_since(SystemTime::now() - UNFINISHED_AFTER)
-    }
-
-    fn remove_unfinished_since(&self, since: SystemTime) -> Result<(), SpoolError> {
-        for name in self.entries()?.iter().filter(|name| name.starts_with(UNFINISHED)) {
-            let path = self.path.join(name);
-            if path.symlink_metadata().and_then(|found| found.modified()).is_ok_and(|modified| modified < since) {
-                std::fs::remove_file(&path).map_err(|source| self.io(name, source))?;
-            }
-        }
-        Ok(())
+        let before = SystemTime::now() - UNFINISHED_AFTER;
+        durable::remove_unfinished(&self.path, before).map_err(|source| self.io("", source))
     }
 
     /// Names that are not UTF-8 are not those of requests.
@@ -178,10 +150,6 @@ impl Folder {
             || std::fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
         let entries = list().map_err(|source| self.io("", source))?;
         Ok(entries.into_iter().filter_map(|name| name.into_string().ok()).collect())
-    }
-
-    fn sync(&self) -> std::io::Result<()> {
-        File::open(&self.path)?.sync_all()
     }
 
     fn io(&self, name: &str, source: std::io::Error) -> SpoolError {

@@ -3,8 +3,11 @@
 // Here "from" is where a packet comes from.
 #![allow(clippy::wrong_self_convention)]
 
+mod hooks;
+
 mod conntrack;
 mod nat;
+
 mod node;
 mod table;
 mod traffic;
@@ -53,8 +56,8 @@ macro_rules! promises {
 promises! {
     a_reply_to_a_flow_from_outside_is_never_translated: RepliesKeepTheirSource;
     two_live_flows_never_hold_the_same_port_towards_a_peer: PortsAreHeldOnce;
-    an_answer_undone_reaches_the_pod_and_port_that_asked: AnswersComeBack;
-    a_settled_flow_ends_by_its_own_end_or_time_only: SettledFlowsStay;
-    the_translation_of_a_settled_flow_is_settled_too: SettledTranslationsStay;
+    a_reply_reversed_reaches_the_pod_and_port_that_asked: RepliesComeBack;
+    an_assured_flow_ends_by_its_own_end_or_time_only: AssuredFlowsStay;
+    the_translation_of_an_assured_flow_is_assured_too: AssuredTranslationsStay;
     a_lost_half_is_made_whole_by_the_next_packet: LostHalvesComeBack;
 }

@@ -4,8 +4,7 @@ use azure_cni_common::conntrack::Event;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Family};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
-use azure_cni_common::layout::{NatHolder, NatKey};
-use azure_cni_common::snat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, search_start};
+use azure_cni_common::nat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, search_start};
 
 use crate::node::{Key, NODE, Net, Node, PORTS};
 
@@ -18,7 +17,7 @@ impl<F: Net> Node<F> {
     }
 
     pub fn holder_of(&self, key: &Wire<F>) -> Option<Holder<F>> {
-        let holder = self.translations.get(key).or_else(|| self.opening_translations.get(key));
+        let holder = self.translations.get(key).or_else(|| self.half_open_translations.get(key));
         holder.filter(|_| Self::can_be_held(key.node_port))
     }
 
@@ -28,8 +27,8 @@ impl<F: Net> Node<F> {
         (NatKey::for_outgoing(tuple, F::address(NODE), port), holder)
     }
 
-    /// `tuple` is the answer's, as the holder sees it.
-    pub fn settle_translation(&mut self, tuple: &Tuple<F::Address>, port: Be16, holder: F::Address) -> bool {
+    /// `tuple` is the reply's, as the holder sees it.
+    pub fn promote_translation(&mut self, tuple: &Tuple<F::Address>, port: Be16, holder: F::Address) -> bool {
         let key = NatKey { node: F::address(NODE), node_port: port, ..NatKey::for_incoming(tuple) };
         self.establish(key, NatHolder::new(holder, tuple.destination_port, self.now_ns))
     }
@@ -38,7 +37,7 @@ impl<F: Net> Node<F> {
         if self.translations.get(&key).is_none() && !self.translations.insert(key, holder) {
             return false;
         }
-        self.opening_translations.remove(&key);
+        self.half_open_translations.remove(&key);
         true
     }
 
@@ -52,17 +51,17 @@ impl<F: Net> Node<F> {
     ) -> Result<(), DropReason> {
         let opened = self.open_translated(tuple, event, side, path, port);
         if opened.is_err() {
-            self.opening_translations.remove(&NatKey::for_outgoing(tuple, F::address(NODE), port));
+            self.half_open_translations.remove(&NatKey::for_outgoing(tuple, F::address(NODE), port));
         }
         opened.map(|_| ())
     }
 
-    pub fn give_port_back(&mut self, key: &Key<F>, flow: &Flow, side: Side) {
-        if flow.nat != Nat::TRANSLATED || flow.opener != side {
+    pub fn release_port(&mut self, key: &Key<F>, flow: &Flow, side: Side) {
+        if flow.nat != Nat::TRANSLATED || flow.initiator != side {
             return;
         }
-        let (held, ours) = self.claim_of(&key.tuple_from(flow.opener), flow.nat_port);
-        for table in [&mut self.translations, &mut self.opening_translations] {
+        let (held, ours) = self.claim_of(&key.tuple_from(flow.initiator), flow.nat_port);
+        for table in [&mut self.translations, &mut self.half_open_translations] {
             if table.get(&held).is_some_and(|holder| holder.is_same(&ours)) {
                 table.remove(&held);
             }
@@ -71,20 +70,20 @@ impl<F: Net> Node<F> {
 
     pub fn port_of(&mut self, flow: &Flow, tuple: &Tuple<F::Address>) -> Result<Be16, DropReason> {
         let (key, ours) = self.claim_of(tuple, flow.nat_port);
-        let is_settled = flow.state.is_settled(flow.origin);
-        let table = if is_settled { &self.translations } else { &self.opening_translations };
+        let is_assured = flow.state.is_assured(flow.origin);
+        let table = if is_assured { &self.translations } else { &self.half_open_translations };
         if table.get(&key).is_some_and(|holder| holder.is_same(&ours)) {
             return Ok(flow.nat_port);
         }
-        self.heal(tuple, flow.nat_port, is_settled)
+        self.heal(tuple, flow.nat_port, is_assured)
     }
 
-    fn heal(&mut self, tuple: &Tuple<F::Address>, port: Be16, is_settled: bool) -> Result<Be16, DropReason> {
+    fn heal(&mut self, tuple: &Tuple<F::Address>, port: Be16, is_assured: bool) -> Result<Be16, DropReason> {
         let (key, ours) = self.claim_of(tuple, port);
         let port = if self.hold(key, ours) { port } else { self.claim(tuple)? };
-        self.decide(tuple, Nat::TRANSLATED, port);
+        self.set_nat(tuple, Nat::TRANSLATED, port);
         let (key, ours) = self.claim_of(tuple, port);
-        if is_settled && !self.establish(key, ours) {
+        if is_assured && !self.establish(key, ours) {
             return Err(DropReason::NatTableFull);
         }
         Ok(port)
@@ -114,7 +113,7 @@ impl<F: Net> Node<F> {
         Err(DropReason::NatPortsExhausted)
     }
 
-    pub fn recall(&self, tuple: &Tuple<F::Address>) -> Option<Be16> {
+    pub fn find_held_port(&self, tuple: &Tuple<F::Address>) -> Option<Be16> {
         let candidates = candidates::<F>(tuple);
         (0..MAX_TAKE_OVERS).map_while(|try_number| candidates.port(try_number)).find(|port| {
             let (key, ours) = self.claim_of(tuple, *port);
@@ -123,28 +122,28 @@ impl<F: Net> Node<F> {
     }
 
     fn hold(&mut self, key: Wire<F>, ours: Holder<F>) -> bool {
-        if let Some(present) = self.opening_translations.get(&key) {
+        if let Some(present) = self.half_open_translations.get(&key) {
             return present.is_same(&ours);
         }
-        self.opening_translations.insert(key, ours);
+        self.half_open_translations.insert(key, ours);
         let Some(established) = self.translations.get(&key) else { return true };
-        self.opening_translations.remove(&key);
+        self.half_open_translations.remove(&key);
         established.is_same(&ours)
     }
 
     fn take_over(&mut self, key: Wire<F>, ours: Holder<F>) -> bool {
-        let holders = [self.translations.get(&key), self.opening_translations.get(&key)];
+        let holders = [self.translations.get(&key), self.half_open_translations.get(&key)];
         if holders.into_iter().flatten().any(|holder| self.is_in_use(&key, &holder)) {
             return false;
         }
         self.translations.remove(&key);
-        self.opening_translations.insert(key, ours)
+        self.half_open_translations.insert(key, ours)
     }
 
     fn is_in_use(&self, key: &Wire<F>, holder: &Holder<F>) -> bool {
-        let (holding, opener) = FlowKey::of(&holder.opening_tuple(key));
+        let (holding, initiator) = FlowKey::of(&holder.initiator_tuple(key));
         holder.is_claiming(self.now_ns)
-            || self.peek(&holding).is_some_and(|flow| flow.opener == opener && flow.holds_port(key.node_port))
+            || self.peek(&holding).is_some_and(|flow| flow.initiator == initiator && flow.holds_port(key.node_port))
     }
 }
 

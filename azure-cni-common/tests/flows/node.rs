@@ -1,17 +1,11 @@
-//! The data path of one node on the host: the hooks' steps over tables of a few entries.
-//!
-//! Each function is the one of the same name in `azure-cni-ebpf`; the decisions are the same code. What is left out: other
-//! CPUs, hop limits, fragments, ICMP errors, and what the host's stack does to a packet's addresses.
+//! What the model of a node knows: its addresses, and tables of a few entries.
 
-use azure_cni_common::conntrack::{Event, Sender};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Be16, Family};
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Origin, Path, Side, Tuple};
-use azure_cni_common::layout::{NatHolder, NatKey, RouteClass};
-use azure_cni_common::next_hop::{self, Services, Translation};
-use azure_cni_common::snat::PortRange;
+use azure_cni_common::egress::{RouteClass, ServicePrefixes, SnatPolicy};
+use azure_cni_common::family::Family;
+use azure_cni_common::flow::{Flow, FlowKey, Tuple};
+use azure_cni_common::nat::{NatHolder, NatKey, PortRange};
 
-use crate::conntrack::{Tracking, begin};
 use crate::table::Table;
 
 /// A family whose addresses can be counted and shown.
@@ -40,215 +34,33 @@ pub type Outcome<A> = Result<(Place, Tuple<A>), DropReason>;
 
 pub struct Node<F: Net> {
     pub now_ns: u64,
-    pub services: Services,
-    pub translation: Translation,
+    pub services: ServicePrefixes,
+    pub snat: SnatPolicy,
     pub flows: Table<Key<F>, Flow>,
-    pub opening: Table<Key<F>, Flow>,
+    pub half_open: Table<Key<F>, Flow>,
     pub translations: NatTable<F>,
-    pub opening_translations: NatTable<F>,
+    pub half_open_translations: NatTable<F>,
 }
 
 impl<F: Net> Node<F> {
-    pub fn new(services: Services, translation: Translation) -> Self {
+    pub fn new(services: ServicePrefixes, snat: SnatPolicy) -> Self {
         Self {
             now_ns: 1 << 40,
             services,
-            translation,
+            snat,
             flows: Table::hash(6),
-            opening: Table::lru(4),
+            half_open: Table::lru(4),
             translations: Table::hash(6),
-            opening_translations: Table::lru(4),
+            half_open_translations: Table::lru(4),
         }
     }
 
-    fn route(&self, destination: F::Address) -> Option<RouteClass> {
+    pub fn route(&self, destination: F::Address) -> Option<RouteClass> {
         let classes = [(10, RouteClass::VNET), (11, RouteClass::HOST), (12, RouteClass::PLATFORM)];
         classes.into_iter().find(|(number, _)| F::address(*number) == destination).map(|(_, class)| class)
     }
 
-    fn is_pod(&self, address: F::Address) -> bool {
+    pub fn is_pod(&self, address: F::Address) -> bool {
         PODS.into_iter().any(|number| F::address(number) == address)
-    }
-
-    /// `from_endpoint`, then what the stack and `to_wire` do.
-    pub fn from_pod(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        match self.track(&tuple, event) {
-            Tracking::Known { flow, is_opener, is_refused, .. } => {
-                if flow.path != Path::LOCAL && flow.path != Path::WIRE {
-                    return self.stack_from_pod(tuple, event);
-                }
-                if is_refused {
-                    return Err(DropReason::FlowTableFull);
-                }
-                if is_opener && flow.nat == Nat::TRANSLATED {
-                    let port = self.port_of(&flow, &tuple)?;
-                    return Ok((Place::Wire, self.translated(tuple, port)));
-                }
-                if self.is_pod(tuple.destination) {
-                    return Ok((Place::Pod, tuple));
-                }
-                Ok((Place::Wire, tuple))
-            }
-            Tracking::New(side) => self.new_flow(tuple, event, side),
-        }
-    }
-
-    fn new_flow(&mut self, tuple: Tuple<F::Address>, event: Event, side: Side) -> Outcome<F::Address> {
-        if self.is_pod(tuple.destination) {
-            self.open(&tuple, event, side, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
-            return Ok((Place::Pod, tuple));
-        }
-        let class = self.route(tuple.destination);
-        let egress = next_hop::from_pod(class, self.services, self.translation, event);
-        if egress.path == Path::STACK {
-            let _ = self.open(&tuple, event, side, Origin::NODE, egress.path, egress.nat);
-            return self.stack_from_pod(tuple, event);
-        }
-        if egress.nat == Nat::TRANSLATED {
-            let port = self.claim(&tuple)?;
-            self.open_claimed(&tuple, event, side, egress.path, port)?;
-            return Ok((Place::Wire, self.translated(tuple, port)));
-        }
-        if event.opens() || class == Some(RouteClass::VNET) {
-            self.open(&tuple, event, side, Origin::NODE, egress.path, egress.nat)?;
-        } else if let Some(port) = self.recall(&tuple) {
-            self.open_translated(&tuple, event, side, egress.path, port)?;
-            return Ok((Place::Wire, self.translated(tuple, port)));
-        }
-        Ok((Place::Wire, tuple))
-    }
-
-    fn stack_from_pod(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        if self.route(tuple.destination) == Some(RouteClass::HOST) {
-            return Ok((Place::Host, tuple));
-        }
-        self.to_wire(tuple, event)
-    }
-
-    fn to_wire(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        let tracking = self.track(&tuple, event);
-        let port = match &tracking {
-            Tracking::Known { is_opener: false, .. } => return Ok((Place::Wire, tuple)),
-            Tracking::Known { flow, .. } if flow.nat == Nat::TRANSLATED => self.port_of(flow, &tuple)?,
-            Tracking::Known { flow, .. } if flow.nat != Nat::UNDECIDED => return Ok((Place::Wire, tuple)),
-            tracking => {
-                let class = self.route(tuple.destination);
-                if let Some(port) = self.recall(&tuple).filter(|_| !event.opens()) {
-                    match tracking {
-                        Tracking::Known { .. } => self.decide(&tuple, Nat::TRANSLATED, port),
-                        Tracking::New(side) => {
-                            self.open_translated(&tuple, event, *side, Path::STACK, port)?;
-                        }
-                    }
-                    return Ok((Place::Wire, self.translated(tuple, port)));
-                }
-                if next_hop::at_the_wire(class, self.translation, event) != Nat::TRANSLATED {
-                    match tracking {
-                        Tracking::Known { .. } => self.decide(&tuple, Nat::KEEP, Be16(0)),
-                        Tracking::New(side) if event.opens() => {
-                            self.open(&tuple, event, *side, Origin::NODE, Path::STACK, Nat::KEEP)?;
-                        }
-                        Tracking::New(_) => {}
-                    }
-                    return Ok((Place::Wire, tuple));
-                }
-                let port = self.claim(&tuple)?;
-                match tracking {
-                    Tracking::Known { .. } => self.decide(&tuple, Nat::TRANSLATED, port),
-                    Tracking::New(side) => self.open_claimed(&tuple, event, *side, Path::STACK, port)?,
-                }
-                port
-            }
-        };
-        Ok((Place::Wire, self.translated(tuple, port)))
-    }
-
-    /// A socket of the host sends from the node's own address.
-    pub fn from_host(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        if Self::can_be_held(tuple.source_port)
-            && let Tracking::New(side) = self.track(&tuple, event)
-            && event.opens()
-        {
-            match self.reserve_for_host(&tuple) {
-                Ok(()) => {
-                    let _ = self.open(&tuple, event, side, Origin::NODE, Path::HOST, Nat::KEEP);
-                }
-                Err(DropReason::HostPortTaken) => return Err(DropReason::HostPortTaken),
-                Err(_) => {}
-            }
-        }
-        Ok((Place::Wire, tuple))
-    }
-
-    pub fn from_wire(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        if tuple.destination == F::address(NODE) {
-            return match self.holder_of(&NatKey::for_incoming(&tuple)) {
-                None => Ok((Place::Host, tuple)),
-                Some(holder) if holder.address == F::address(NODE) => {
-                    if let Tracking::Known { is_settling: true, .. } = self.track(&tuple, event) {
-                        self.settle_translation(&tuple, tuple.destination_port, F::address(NODE));
-                    }
-                    Ok((Place::Host, tuple))
-                }
-                Some(holder) => self.answer(tuple, event, holder),
-            };
-        }
-        let path = match self.track(&tuple, event) {
-            Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
-                return Err(DropReason::FlowTableFull);
-            }
-            Tracking::Known { flow, is_settling, .. } => {
-                if is_settling
-                    && flow.nat == Nat::TRANSLATED
-                    && !self.settle_translation(&tuple, flow.nat_port, tuple.destination)
-                {
-                    return Err(DropReason::NatTableFull);
-                }
-                flow.path
-            }
-            Tracking::New(side) => self.open(&tuple, event, side, Origin::OUTSIDE, Path::WIRE, Nat::KEEP)?,
-        };
-        self.deliver(tuple, event, path)
-    }
-
-    fn answer(&mut self, wire: Tuple<F::Address>, event: Event, holder: NatHolder<F::Address>) -> Outcome<F::Address> {
-        let tuple = Tuple { destination: holder.address, destination_port: holder.port, ..wire };
-        let path = match self.track(&tuple, event) {
-            Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
-                return Err(DropReason::FlowTableFull);
-            }
-            Tracking::Known { flow, is_settling, .. } => {
-                if is_settling && !self.settle_translation(&tuple, wire.destination_port, tuple.destination) {
-                    return Err(DropReason::NatTableFull);
-                }
-                flow.path
-            }
-            Tracking::New(side) => {
-                let flow = Flow::opened_by(side.other(), Origin::NODE, Path::STACK, Nat::TRANSLATED);
-                let state = begin(Sender::Responder, event);
-                self.remember(&tuple, Flow { nat_port: wire.destination_port, state, ..flow })?;
-                if self.flows.get(&FlowKey::of(&tuple).0).is_some()
-                    && !self.settle_translation(&tuple, wire.destination_port, tuple.destination)
-                {
-                    return Err(DropReason::NatTableFull);
-                }
-                Path::STACK
-            }
-        };
-        self.deliver(tuple, event, path)
-    }
-
-    /// Straight to the pod, or through the stack and `to_endpoint`.
-    fn deliver(&mut self, tuple: Tuple<F::Address>, event: Event, path: Path) -> Outcome<F::Address> {
-        if path == Path::STACK
-            && let Tracking::New(side) = self.track(&tuple, event)
-        {
-            let _ = self.open(&tuple, event, side, Origin::OUTSIDE, Path::STACK, Nat::KEEP);
-        }
-        Ok((Place::Pod, tuple))
-    }
-
-    fn translated(&self, tuple: Tuple<F::Address>, port: Be16) -> Tuple<F::Address> {
-        Tuple { source: F::address(NODE), source_port: port, ..tuple }
     }
 }

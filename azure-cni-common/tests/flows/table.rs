@@ -5,7 +5,7 @@ pub struct Table<K, V> {
     entries: Vec<(K, V)>,
     capacity: usize,
     is_lru: bool,
-    /// Entries that made room for others, until somebody asks.
+    /// Entries that made room for others, until they are taken.
     evicted: Vec<(K, V)>,
 }
 

@@ -1,14 +1,14 @@
 //! What happens on a node, one step after the other: few addresses and ports, so that flows meet.
 
 use azure_cni_common::conntrack::{Event, TcpFlags};
+use azure_cni_common::egress::{ServicePrefixes, SnatPolicy};
 use azure_cni_common::family::{Be16, TCP, UDP};
 use azure_cni_common::flow::Tuple;
-use azure_cni_common::next_hop::{Services, Translation};
 use proptest::prelude::*;
 
 use crate::node::{NODE, Net, PODS, REMOTES};
 
-/// The ends of a packet, whoever sends it: the near one is on the node.
+/// The ends of a packet, in either direction: the near one is on the node.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     pub near: u8,
@@ -18,7 +18,7 @@ pub struct Ends {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Said {
+pub enum PacketKind {
     Tcp(u8),
     Udp,
     /// The one who sends it asks.
@@ -31,44 +31,44 @@ pub enum Said {
 #[derive(Clone, Copy, Debug)]
 pub enum Half {
     Flow,
-    Opening,
+    HalfOpen,
     Translation,
-    OpeningTranslation,
+    HalfOpenTranslation,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    FromPod(Ends, Said),
-    FromHost(Ends, Said),
-    FromWire(Ends, Said),
+    FromPod(Ends, PacketKind),
+    FromHost(Ends, PacketKind),
+    FromWire(Ends, PacketKind),
     /// To the translated packet that left so many translated packets ago.
-    Answer(usize, Said),
+    Answer(usize, PacketKind),
     /// Of the pod whose packet was translated that many translated packets ago.
-    GoOn(usize, Said),
+    GoOn(usize, PacketKind),
     Pass(u64),
     Lose(Half, usize),
     /// What the agent does from time to time.
     Sweep,
 }
 
-impl Said {
+impl PacketKind {
     pub fn event(self) -> Event {
         match self {
-            Said::Tcp(flags) => Event::Segment(TcpFlags(flags)),
-            Said::Pong => Event::Answer,
-            Said::Udp | Said::Ping | Said::Other => Event::Datagram,
+            PacketKind::Tcp(flags) => Event::Segment(TcpFlags(flags)),
+            PacketKind::Pong => Event::Reply,
+            PacketKind::Udp | PacketKind::Ping | PacketKind::Other => Event::Datagram,
         }
     }
 }
 
 impl Ends {
-    pub fn from_near<F: Net>(self, said: Said) -> Tuple<F::Address> {
-        let (protocol, ports) = match said {
-            Said::Tcp(_) => (TCP, (self.near_port, self.remote_port)),
-            Said::Udp => (UDP, (self.near_port, self.remote_port)),
-            Said::Ping => (F::ICMP, (self.near_port, 0)),
-            Said::Pong => (F::ICMP, (0, self.near_port)),
-            Said::Other => (50, (0, 0)),
+    pub fn from_near<F: Net>(self, kind: PacketKind) -> Tuple<F::Address> {
+        let (protocol, ports) = match kind {
+            PacketKind::Tcp(_) => (TCP, (self.near_port, self.remote_port)),
+            PacketKind::Udp => (UDP, (self.near_port, self.remote_port)),
+            PacketKind::Ping => (F::ICMP, (self.near_port, 0)),
+            PacketKind::Pong => (F::ICMP, (0, self.near_port)),
+            PacketKind::Other => (50, (0, 0)),
         };
         Tuple {
             source: F::address(self.near),
@@ -79,25 +79,25 @@ impl Ends {
         }
     }
 
-    pub fn from_remote<F: Net>(self, said: Said) -> Tuple<F::Address> {
-        let asked = match said {
-            Said::Ping => Said::Pong,
-            Said::Pong => Said::Ping,
+    pub fn from_remote<F: Net>(self, kind: PacketKind) -> Tuple<F::Address> {
+        let asked = match kind {
+            PacketKind::Ping => PacketKind::Pong,
+            PacketKind::Pong => PacketKind::Ping,
             other => other,
         };
         self.from_near::<F>(asked).reversed()
     }
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn kind() -> impl Strategy<Value = PacketKind> {
     let flags =
         [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST];
     prop_oneof![
-        6 => prop::sample::select(flags.to_vec()).prop_map(Said::Tcp),
-        3 => Just(Said::Udp),
-        1 => Just(Said::Ping),
-        1 => Just(Said::Pong),
-        1 => Just(Said::Other),
+        6 => prop::sample::select(flags.to_vec()).prop_map(PacketKind::Tcp),
+        3 => Just(PacketKind::Udp),
+        1 => Just(PacketKind::Ping),
+        1 => Just(PacketKind::Pong),
+        1 => Just(PacketKind::Other),
     ]
 }
 
@@ -112,14 +112,14 @@ fn steps() -> impl Strategy<Value = Step> {
     let remotes = REMOTES.to_vec();
     // The Internet more often than all others.
     let from_pods = [&REMOTES[..], &PODS, &REMOTES[3..], &REMOTES[3..]].concat();
-    let halves = vec![Half::Flow, Half::Opening, Half::Translation, Half::OpeningTranslation];
+    let halves = vec![Half::Flow, Half::HalfOpen, Half::Translation, Half::HalfOpenTranslation];
     let times = vec![100, 400, 1_000, 11_000, 61_000, 181_000, 86_401_000];
     prop_oneof![
-        6 => (ends(PODS.to_vec(), from_pods), said()).prop_map(|(ends, said)| Step::FromPod(ends, said)),
-        1 => (ends(vec![NODE], remotes.clone()), said()).prop_map(|(ends, said)| Step::FromHost(ends, said)),
-        3 => (ends([&PODS[..], &[NODE]].concat(), remotes), said()).prop_map(|(ends, said)| Step::FromWire(ends, said)),
-        5 => (0usize..4, said()).prop_map(|(back, said)| Step::Answer(back, said)),
-        5 => (0usize..4, said()).prop_map(|(back, said)| Step::GoOn(back, said)),
+        6 => (ends(PODS.to_vec(), from_pods), kind()).prop_map(|(ends, kind)| Step::FromPod(ends, kind)),
+        1 => (ends(vec![NODE], remotes.clone()), kind()).prop_map(|(ends, kind)| Step::FromHost(ends, kind)),
+        3 => (ends([&PODS[..], &[NODE]].concat(), remotes), kind()).prop_map(|(ends, kind)| Step::FromWire(ends, kind)),
+        5 => (0usize..4, kind()).prop_map(|(back, kind)| Step::Answer(back, kind)),
+        5 => (0usize..4, kind()).prop_map(|(back, kind)| Step::GoOn(back, kind)),
         2 => prop::sample::select(times).prop_map(|ms| Step::Pass(ms * 1_000_000)),
         1 => (prop::sample::select(halves), any::<usize>()).prop_map(|(half, n)| Step::Lose(half, n)),
         1 => Just(Step::Sweep),
@@ -128,17 +128,17 @@ fn steps() -> impl Strategy<Value = Step> {
 
 #[derive(Clone, Debug)]
 pub struct Scene {
-    pub services: Services,
-    pub translation: Translation,
+    pub services: ServicePrefixes,
+    pub snat: SnatPolicy,
     pub steps: Vec<Step>,
 }
 
 pub fn scenes() -> impl Strategy<Value = Scene> {
-    let services = prop::sample::select(vec![Services::Unknown, Services::Known]);
+    let services = prop::sample::select(vec![ServicePrefixes::Unknown, ServicePrefixes::Known]);
     (services, prop::bool::weighted(0.9), prop::bool::weighted(0.1), prop::collection::vec(steps(), 1..40)).prop_map(
         |(services, is_on, pod_keeps_source, steps)| Scene {
             services,
-            translation: Translation { is_on, pod_keeps_source },
+            snat: SnatPolicy { is_on, pod_keeps_source },
             steps,
         },
     )

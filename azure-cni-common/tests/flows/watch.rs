@@ -1,20 +1,20 @@
-//! Who watches a node from outside and remembers what it should: what is promised is checked after every step.
+//! Watches a node from outside and remembers what the node should: what is promised is checked after every step.
 
 use azure_cni_common::family::{Be16, Family};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
-use azure_cni_common::layout::{NatHolder, NatKey};
+use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::node::{Key, NODE, Net, Node, Outcome, Place};
 use crate::table::Table;
-use crate::traffic::{Half, Said, Scene, Step};
+use crate::traffic::{Half, PacketKind, Scene, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
     RepliesKeepTheirSource,
     PortsAreHeldOnce,
-    AnswersComeBack,
-    SettledFlowsStay,
-    SettledTranslationsStay,
+    RepliesComeBack,
+    AssuredFlowsStay,
+    AssuredTranslationsStay,
     LostHalvesComeBack,
 }
 
@@ -23,11 +23,11 @@ type Tuples<F> = Tuple<<F as Family>::Address>;
 pub struct Watch<F: Net> {
     node: Node<F>,
     promise: Promise,
-    /// Flows that somebody outside opened at a pod's own address, whatever the node still knows of them.
+    /// Flows that were opened from outside at a pod's own address, whatever the node still knows of them.
     from_outside: Vec<Key<F>>,
-    /// Flows whose translation was lost, or refused its place, until their opener goes on.
+    /// Flows whose translation was lost, or refused its place, until their initiator goes on.
     halved: Vec<Key<F>>,
-    /// Settled flows that were lost with their translation left behind, in their opener's direction, with their port.
+    /// Assured flows that were lost with their translation left behind, in their initiator's direction, with their port.
     orphaned: Vec<(Tuples<F>, Be16)>,
     /// Translated packets: as the pod sent them, and as they left.
     sent: Vec<(Tuples<F>, Tuples<F>)>,
@@ -35,46 +35,46 @@ pub struct Watch<F: Net> {
 
 impl<F: Net> Watch<F> {
     pub fn new(scene: &Scene, promise: Promise) -> Self {
-        let node = Node::new(scene.services, scene.translation);
+        let node = Node::new(scene.services, scene.snat);
         Self { node, promise, from_outside: vec![], halved: vec![], orphaned: vec![], sent: vec![] }
     }
 
     pub fn step(&mut self, step: Step) -> Result<(), String> {
         let before = self.node.flows.clone();
         match step {
-            Step::FromPod(ends, said) => self.from_pod(ends.from_near::<F>(said), said)?,
-            Step::GoOn(back, said) => {
-                if let Some((tuple, _)) = self.earlier(back, said) {
-                    self.from_pod(tuple, said)?;
+            Step::FromPod(ends, kind) => self.from_pod(ends.from_near::<F>(kind), kind)?,
+            Step::GoOn(back, kind) => {
+                if let Some((tuple, _)) = self.earlier(back, kind) {
+                    self.from_pod(tuple, kind)?;
                 }
             }
-            Step::FromHost(ends, said) => {
-                let _ = self.node.from_host(ends.from_near::<F>(said), said.event());
+            Step::FromHost(ends, kind) => {
+                let _ = self.node.from_host(ends.from_near::<F>(kind), kind.event());
             }
-            Step::FromWire(ends, said) => self.from_wire(ends.from_remote::<F>(said), said)?,
-            Step::Answer(back, said) => {
-                if let Some((_, wire)) = self.earlier(back, said) {
-                    self.from_wire(wire.reversed(), said)?;
+            Step::FromWire(ends, kind) => self.from_wire(ends.from_remote::<F>(kind), kind)?,
+            Step::Answer(back, kind) => {
+                if let Some((_, wire)) = self.earlier(back, kind) {
+                    self.from_wire(wire.reversed(), kind)?;
                 }
             }
             Step::Pass(ns) => self.node.now_ns += ns,
             Step::Lose(half, n) => self.lose(half, n),
             Step::Sweep => self.sweep(),
         }
-        for (key, holder) in self.node.opening_translations.take_evicted() {
+        for (key, holder) in self.node.half_open_translations.take_evicted() {
             self.halve(&key, &holder);
         }
-        self.check_settled(&before, step)?;
+        self.check_assured(&before, step)?;
         self.check_pairs()
     }
 
     /// An earlier translated packet that may be followed by such a one.
-    fn earlier(&self, back: usize, said: Said) -> Option<(Tuples<F>, Tuples<F>)> {
-        let protocol = match said {
-            Said::Tcp(_) => 6,
-            Said::Udp => 17,
-            Said::Ping | Said::Pong => F::ICMP,
-            Said::Other => 50,
+    fn earlier(&self, back: usize, kind: PacketKind) -> Option<(Tuples<F>, Tuples<F>)> {
+        let protocol = match kind {
+            PacketKind::Tcp(_) => 6,
+            PacketKind::Udp => 17,
+            PacketKind::Ping | PacketKind::Pong => F::ICMP,
+            PacketKind::Other => 50,
         };
         self.sent.iter().rev().filter(|(tuple, _)| tuple.protocol == protocol).nth(back).copied()
     }
@@ -83,14 +83,14 @@ impl<F: Net> Watch<F> {
         if holds || promise != self.promise { Ok(()) } else { Err(what()) }
     }
 
-    fn from_pod(&mut self, tuple: Tuples<F>, said: Said) -> Result<(), String> {
+    fn from_pod(&mut self, tuple: Tuples<F>, kind: PacketKind) -> Result<(), String> {
         let (key, side) = FlowKey::of(&tuple);
-        let event = said.event();
+        let event = kind.event();
         let known = self.node.peek(&key);
         let orphan = self.take_orphan(&tuple);
         let outcome = self.node.from_pod(tuple, event);
         let translated = self.translated_port(&outcome);
-        let goes_on = known.is_some_and(|flow| flow.opener != side && !(event.opens() && flow.state.is_closing()));
+        let goes_on = known.is_some_and(|flow| flow.initiator != side && !(event.opens() && flow.state.is_closing()));
         if event.opens() && !goes_on {
             self.from_outside.retain(|known| *known != key);
         }
@@ -111,34 +111,34 @@ impl<F: Net> Watch<F> {
             let holder = self.node.holder_of(&NatKey::for_incoming(&wire.reversed()));
             let comes_back =
                 holder.is_some_and(|holder| (holder.address, holder.port) == (tuple.source, tuple.source_port));
-            self.expect(Promise::AnswersComeBack, comes_back, || format!("{tuple:?} left as {wire:?}"))?;
+            self.expect(Promise::RepliesComeBack, comes_back, || format!("{tuple:?} left as {wire:?}"))?;
         } else if outcome.is_err() {
             self.halved.push(key);
         }
         Ok(())
     }
 
-    fn from_wire(&mut self, tuple: Tuples<F>, said: Said) -> Result<(), String> {
+    fn from_wire(&mut self, tuple: Tuples<F>, kind: PacketKind) -> Result<(), String> {
         let (key, side) = FlowKey::of(&tuple);
         let wire = NatKey::for_incoming(&tuple);
         let holder = self.node.holder_of(&wire).filter(|holder| holder.address != F::address(NODE));
         let Some(holder) = holder.filter(|_| tuple.destination == F::address(NODE)) else {
-            let _ = self.node.from_wire(tuple, said.event());
-            let opened = self.node.peek(&key).is_some_and(|flow| flow.opener == side && flow.nat != Nat::TRANSLATED);
+            let _ = self.node.from_wire(tuple, kind.event());
+            let opened = self.node.peek(&key).is_some_and(|flow| flow.initiator == side && flow.nat != Nat::TRANSLATED);
             if opened && tuple.destination != F::address(NODE) && !self.from_outside.contains(&key) {
                 self.from_outside.push(key);
             }
             return Ok(());
         };
-        let asked = holder.opening_tuple(&wire);
+        let asked = holder.initiator_tuple(&wire);
         let orphan = self.take_orphan(&asked);
-        let outcome = self.node.from_wire(tuple, said.event());
-        let (key, opener) = FlowKey::of(&asked);
+        let outcome = self.node.from_wire(tuple, kind.event());
+        let (key, initiator) = FlowKey::of(&asked);
         if outcome.is_err() {
             self.halved.push(key);
         }
-        // It was sent to the node's port: who answers from there does not answer to what came to the pod's own address.
-        if self.node.peek(&key).is_some_and(|flow| flow.opener == opener) {
+        // It was sent to the node's port: a reply from there is no reply to what came to the pod's own address.
+        if self.node.peek(&key).is_some_and(|flow| flow.initiator == initiator) {
             self.from_outside.retain(|known| *known != key);
         }
         if orphan.is_some() && outcome.is_ok() {
@@ -158,27 +158,27 @@ impl<F: Net> Watch<F> {
     /// The port that a lost flow is to have again, if its translation is still there.
     fn take_orphan(&mut self, tuple: &Tuples<F>) -> Option<Be16> {
         let at = self.orphaned.iter().position(|(orphan, _)| orphan == tuple || orphan.reversed() == *tuple)?;
-        let (opening, port) = self.orphaned.remove(at);
-        let holder = self.node.holder_of(&NatKey::for_outgoing(&opening, F::address(NODE), port))?;
+        let (sent, port) = self.orphaned.remove(at);
+        let holder = self.node.holder_of(&NatKey::for_outgoing(&sent, F::address(NODE), port))?;
         let is_its_own = (holder.address, holder.port) == (tuple.source, tuple.source_port);
         if is_its_own && self.node.peek(&FlowKey::of(tuple).0).is_none() { Some(port) } else { None }
     }
 
     fn halve(&mut self, key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) {
-        self.halved.push(FlowKey::of(&holder.opening_tuple(key)).0);
+        self.halved.push(FlowKey::of(&holder.initiator_tuple(key)).0);
     }
 
     fn lose(&mut self, half: Half, n: usize) {
         let (flows, translations) = match half {
             Half::Flow => (Some(&mut self.node.flows), None),
-            Half::Opening => (Some(&mut self.node.opening), None),
+            Half::HalfOpen => (Some(&mut self.node.half_open), None),
             Half::Translation => (None, Some(&mut self.node.translations)),
-            Half::OpeningTranslation => (None, Some(&mut self.node.opening_translations)),
+            Half::HalfOpenTranslation => (None, Some(&mut self.node.half_open_translations)),
         };
         if let Some((key, flow)) = flows.and_then(|table| table.remove_nth(n)) {
-            let is_settled = flow.is_live(self.node.now_ns) && flow.state.is_settled(flow.origin);
-            if is_settled && flow.nat == Nat::TRANSLATED {
-                self.orphaned.push((key.tuple_from(flow.opener), flow.nat_port));
+            let is_assured = flow.is_live(self.node.now_ns) && flow.state.is_assured(flow.origin);
+            if is_assured && flow.nat == Nat::TRANSLATED {
+                self.orphaned.push((key.tuple_from(flow.initiator), flow.nat_port));
             }
         }
         if let Some((key, holder)) = translations.and_then(|table| table.remove_nth(n)) {
@@ -193,21 +193,21 @@ impl<F: Net> Watch<F> {
             self.node.flows.remove(&key);
         }
         for (key, holder) in self.node.translations.clone().iter() {
-            let flow = self.node.peek(&FlowKey::of(&holder.opening_tuple(&key)).0);
+            let flow = self.node.peek(&FlowKey::of(&holder.initiator_tuple(&key)).0);
             if !holder.is_claiming(now_ns) && !flow.is_some_and(|flow| flow.holds_port(key.node_port)) {
                 self.node.translations.remove(&key);
             }
         }
     }
 
-    fn check_settled(&self, before: &Table<Key<F>, Flow>, step: Step) -> Result<(), String> {
+    fn check_assured(&self, before: &Table<Key<F>, Flow>, step: Step) -> Result<(), String> {
         if matches!(step, Step::Lose(..)) {
             return Ok(());
         }
         for (key, flow) in before.iter().filter(|(_, flow)| flow.is_live(self.node.now_ns)) {
             let after = self.node.flows.get(&key);
-            let is_there = after.is_some_and(|after| after.opener == flow.opener && after.origin == flow.origin);
-            self.expect(Promise::SettledFlowsStay, is_there || flow.state.is_closing(), || {
+            let is_there = after.is_some_and(|after| after.initiator == flow.initiator && after.origin == flow.origin);
+            self.expect(Promise::AssuredFlowsStay, is_there || flow.state.is_closing(), || {
                 format!("{flow:?} is {after:?}")
             })?;
         }
@@ -215,7 +215,7 @@ impl<F: Net> Watch<F> {
     }
 
     fn live_flows(&self) -> impl Iterator<Item = (Key<F>, Flow)> {
-        let keys = self.node.flows.iter().chain(self.node.opening.iter()).map(|(key, _)| key);
+        let keys = self.node.flows.iter().chain(self.node.half_open.iter()).map(|(key, _)| key);
         let mut live: Vec<(Key<F>, Flow)> = Vec::new();
         for key in keys {
             if let Some(flow) = self.node.peek(&key)
@@ -231,16 +231,16 @@ impl<F: Net> Watch<F> {
     fn check_pairs(&self) -> Result<(), String> {
         let mut held: Vec<NatKey<F::Address>> = Vec::new();
         for (key, flow) in self.live_flows().filter(|(_, flow)| flow.nat == Nat::TRANSLATED) {
-            let opening = key.tuple_from(flow.opener);
+            let opening = key.tuple_from(flow.initiator);
             let wire = NatKey::for_outgoing(&opening, F::address(NODE), flow.nat_port);
             self.expect(Promise::PortsAreHeldOnce, !held.contains(&wire), || format!("{wire:?} is held twice"))?;
             held.push(wire);
-            let is_ours = |holder: NatHolder<F::Address>| holder.opening_tuple(&wire) == opening;
+            let is_ours = |holder: NatHolder<F::Address>| holder.initiator_tuple(&wire) == opening;
             let comes_back = self.node.holder_of(&wire).is_some_and(is_ours);
-            self.expect(Promise::AnswersComeBack, comes_back, || format!("{opening:?} of {wire:?}: {flow:?}"))?;
-            let is_settled = flow.state.is_settled(flow.origin) && self.node.flows.get(&key).is_some();
-            let stays = !is_settled || self.node.translations.get(&wire).is_some_and(is_ours);
-            self.expect(Promise::SettledTranslationsStay, stays, || format!("{wire:?} is still opening: {flow:?}"))?;
+            self.expect(Promise::RepliesComeBack, comes_back, || format!("{opening:?} of {wire:?}: {flow:?}"))?;
+            let is_assured = flow.state.is_assured(flow.origin) && self.node.flows.get(&key).is_some();
+            let stays = !is_assured || self.node.translations.get(&wire).is_some_and(is_ours);
+            self.expect(Promise::AssuredTranslationsStay, stays, || format!("{wire:?} is still half-open: {flow:?}"))?;
         }
         Ok(())
     }

@@ -1,57 +1,70 @@
 //! Egress of a pod: TC ingress of its host veth.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use azure_cni_common::conntrack::Event;
+use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Address, Be16, V4, V6};
-use azure_cni_common::flow::{Nat, Origin, Path};
-use azure_cni_common::layout::RouteClass;
-use azure_cni_common::next_hop::{self, Translation};
+use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
+use azure_cni_common::family::{Address, Be16};
+use azure_cni_common::flow::{Nat, Path};
 
-use crate::conntrack::{self, Known, NewFlow, Tracking};
-use crate::endpoint::{self, Sender};
-use crate::icmp::{self, Speaker};
-use crate::maps::{self, Tables};
-use crate::packet::{self, Kind, Packet, Unparsed};
-use crate::rewrite::{self, End, Replacement, Rewrite};
-use crate::verdict::{Verdict, finish};
-use crate::{events, fragments, nat};
+use super::{Hook, open_translated, run, to_pod};
+use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
+use crate::icmp::{self, IcmpSender};
+use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
+use crate::scratch::ScratchRef;
+use crate::tables::Tables;
+use crate::verdict::{self, Verdict};
+use crate::{events, fragments, globals, nat};
 
 #[classifier]
 fn from_endpoint(ctx: TcContext) -> i32 {
-    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
+    run::<FromEndpoint>(&ctx)
 }
 
-#[inline(always)]
-fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
-}
+struct FromEndpoint;
 
-/// A function of its own for each family and for messages, with a stack of its own.
-#[inline(never)]
-fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    let result = steps::<F>(ctx);
-    if !matches!(result, Ok(verdict) if verdict.is_wait()) {
-        packet::end_wait(ctx);
-    }
-    finish::<F>(ctx, result)
-}
+impl Hook for FromEndpoint {
+    const PUTS_BACK: bool = true;
 
-#[inline(always)]
-fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
-    let parsed = packet.parse(ctx);
-    let Some(translation) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
-    match packet.kind {
-        Kind::Flow => {
-            let event = packet.event();
-            match conntrack::track(packet, event) {
-                Tracking::Known(known) => known_flow(ctx, packet, &known),
-                Tracking::New(new) => new_flow(ctx, packet, &new, translation, event),
+    #[inline(always)]
+    fn steps<F: Rewrite + Tables>(
+        ctx: &TcContext,
+        packet: &mut Packet<F>,
+        scratch: ScratchRef<'_, F>,
+    ) -> Result<Verdict, DropReason> {
+        let parsed = packet.parse(ctx);
+        let Some(snat) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
+        match packet.kind {
+            Kind::Flow => {
+                let event = packet.event();
+                match conntrack::track(packet, event) {
+                    Tracking::Known(known) => known_flow(ctx, packet, &known, scratch),
+                    Tracking::New(new) => new_flow(ctx, packet, &new, snat, event, scratch),
+                }
             }
+            Kind::StrayFragment => stray_fragment(ctx, packet, snat),
+            _ => Ok(Verdict::PASS),
         }
-        Kind::StrayFragment => stray_fragment(ctx, packet, translation),
-        _ => Ok(Verdict::PASS),
+    }
+
+    #[inline(always)]
+    fn icmp_error_steps<F: Rewrite + Tables>(
+        ctx: &TcContext,
+        message: &mut Packet<F>,
+        scratch: ScratchRef<'_, F>,
+    ) -> Result<Verdict, DropReason> {
+        let parsed = message.parse_apart(ctx);
+        if admit(ctx, message, parsed)?.is_none() || !matches!(message.kind, Kind::IcmpError) {
+            return Ok(Verdict::PASS);
+        }
+        match icmp::apply_snat(ctx, message, IcmpSender::Pod, scratch)? {
+            Path::WIRE => to_wire(ctx, message),
+            Path::LOCAL => match F::pod_ifindex(message.tuple.destination) {
+                Some(ifindex) => to_pod(ctx, message, ifindex),
+                None => Ok(Verdict::PASS),
+            },
+            _ => Ok(Verdict::PASS),
+        }
     }
 }
 
@@ -61,7 +74,7 @@ fn admit<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     parsed: Result<(), Unparsed>,
-) -> Result<Option<Translation>, DropReason> {
+) -> Result<Option<SnatPolicy>, DropReason> {
     match parsed {
         Ok(()) => {}
         Err(Unparsed::NotOurs) => return Ok(None),
@@ -69,26 +82,40 @@ fn admit<F: Rewrite + Tables>(
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
     }
-    let Sender::Pod(translation) = endpoint::check_source(packet)? else { return Ok(None) };
-    fragments::follow(packet);
+    let Some(snat) = check_source(packet)? else { return Ok(None) };
+    if packet.is_fragment() {
+        fragments::find_ports(packet);
+    }
     F::check_platform(&packet.tuple)?;
     // The host's stack knows how to answer what a router cannot forward: time exceeded, fragmentation needed.
-    if packet.hop_limit <= 1 || packet.exceeds(ctx, maps::UPLINK_MTU.load()) {
+    if packet.hop_limit <= 1 || packet.exceeds(ctx, globals::UPLINK_MTU.load()) {
         return Ok(None);
     }
-    // Who probes from the uplink's link is answered there; a pod opens no flow to it.
+    // The prober on the uplink's link gets its replies there; a pod opens no flow to it.
     let destination = packet.tuple.destination;
     if destination.stays_on_link() && !destination.is_prober_on_link() {
         return Ok(None);
     }
-    Ok(Some(translation))
+    Ok(Some(snat))
+}
+
+/// A pod sends from its own address only: the source must belong to the veth that the packet came from. Nothing is forwarded
+/// that a pod sends in the affairs of its link (neighbour discovery, router solicitation).
+#[inline(always)]
+fn check_source<F: Rewrite + Tables>(packet: &Packet<F>) -> Result<Option<SnatPolicy>, DropReason> {
+    match F::endpoint(packet.tuple.source) {
+        Some(pod) if pod.ifindex == packet.ifindex => Ok(Some(SnatPolicy::of(&pod, F::is_translated()))),
+        None if packet.tuple.source.is_link_source() && packet.tuple.destination.stays_on_link() => Ok(None),
+        _ => Err(DropReason::SourceNotOwned),
+    }
 }
 
 #[inline(always)]
 fn known_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
-    known: &Known,
+    known: &KnownFlow,
+    scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
         return Ok(Verdict::PASS);
@@ -97,13 +124,13 @@ fn known_flow<F: Rewrite + Tables>(
         return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
     }
     // It went to the Internet or to the platform when it was opened: no pod has been there, nor is one met there now.
-    if known.is_opener && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
-        let port =
-            nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
+    if known.is_initiator && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
+        let port = nat::port_of::<F>(&known.flow, &packet.tuple, known.now_ns, scratch)
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
     }
-    // Looked up anew: the pod may have come since the flow was opened.
-    if let Some(ifindex) = endpoint::find::<F>(packet.tuple.destination) {
+    // Looked up again: the pod may have come since the flow was opened.
+    if let Some(ifindex) = F::pod_ifindex(packet.tuple.destination) {
         return to_pod(ctx, packet, ifindex);
     }
     // A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
@@ -118,20 +145,21 @@ fn new_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     new: &NewFlow,
-    translation: Translation,
+    snat: SnatPolicy,
     event: Event,
+    scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     if destination.stays_on_link() {
         return Ok(Verdict::PASS);
     }
-    if let Some(ifindex) = endpoint::find::<F>(destination) {
+    if let Some(ifindex) = F::pod_ifindex(destination) {
         new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_pod(ctx, packet, ifindex);
     }
     let class = F::route(destination);
-    let egress = next_hop::from_pod(class, maps::services(), translation, event);
+    let egress = egress::from_pod(class, globals::service_prefixes(), snat, event);
     if egress.path == Path::STACK {
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
@@ -141,15 +169,14 @@ fn new_flow<F: Rewrite + Tables>(
         return Ok(Verdict::PASS);
     }
     if egress.nat == Nat::TRANSLATED {
-        let port = nat::claim::<F>(&packet.tuple, new.now_ns)
-            .and_then(|port| nat::open::<F>(new, &packet.tuple, egress.path, port).map(|()| port))
+        let port = open_translated::<F>(new, &packet.tuple, egress.path, scratch)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
     }
     if event.opens() || class == Some(RouteClass::VNET) {
         new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
-    } else if let Some(port) = nat::recall::<F>(&packet.tuple) {
+    } else if let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) {
         new.open_translated::<F>(&packet.tuple, egress.path, port)?;
         return to_internet(ctx, packet, port);
     }
@@ -161,47 +188,19 @@ fn new_flow<F: Rewrite + Tables>(
 fn stray_fragment<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &Packet<F>,
-    translation: Translation,
+    snat: SnatPolicy,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     let class = F::route(destination);
-    if destination.stays_on_link() || next_hop::at_the_wire(class, translation, Event::Datagram) != Nat::TRANSLATED {
+    if destination.stays_on_link() || egress::at_the_wire(class, snat, Event::Datagram) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
-    if packet::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
-}
-
-#[inline(never)]
-fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish::<F>(ctx, message_steps::<F>(ctx))
-}
-
-#[inline(always)]
-fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
-    let parsed = packet.parse_apart(ctx);
-    if admit(ctx, packet, parsed)?.is_none() || !matches!(packet.kind, Kind::IcmpError) {
-        return Ok(Verdict::PASS);
-    }
-    match icmp::translate(ctx, packet, Speaker::Pod)? {
-        Path::WIRE => to_wire(ctx, packet),
-        Path::LOCAL => match endpoint::find::<F>(packet.tuple.destination) {
-            Some(ifindex) => to_pod(ctx, packet, ifindex),
-            None => Ok(Verdict::PASS),
-        },
-        _ => Ok(Verdict::PASS),
-    }
-}
-
-#[inline(always)]
-fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, ifindex: u32) -> Result<Verdict, DropReason> {
-    rewrite::decrement_hop_limit(ctx, packet)?;
-    Ok(Verdict::to_pod(ifindex))
+    if verdict::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
 }
 
 #[inline(always)]
 fn to_wire<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Verdict, DropReason> {
-    rewrite::decrement_hop_limit(ctx, packet)?;
+    packet::decrement_hop_limit(ctx, packet)?;
     Ok(Verdict::TO_WIRE)
 }
 
@@ -213,6 +212,6 @@ fn to_internet<F: Rewrite + Tables>(
     port: Be16,
 ) -> Result<Verdict, DropReason> {
     let node = Replacement { address: F::node_address(), port, hops: 1 };
-    rewrite::replace(ctx, packet, End::Source, &node)?;
+    packet::replace(ctx, packet, End::Source, &node)?;
     Ok(Verdict::TO_INTERNET)
 }

@@ -1,6 +1,104 @@
 //! One program per file; each composes its steps in the order in which a packet meets them.
+//!
+//! Here is what all hooks have in common: the way of a packet is chosen by its family and by whether it is an ICMP error, and
+//! each way is a function with a stack of its own, which stacks of the others do not add to.
 
 mod from_endpoint;
 mod from_wire;
 mod to_endpoint;
 mod to_wire;
+
+use aya_ebpf::programs::TcContext;
+use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::family::{Be16, V4, V6};
+use azure_cni_common::flow::{Path, Tuple};
+
+use crate::conntrack::NewFlow;
+use crate::nat;
+use crate::packet::{self, Packet, Rewrite};
+use crate::scratch::{self, ScratchRef};
+use crate::tables::Tables;
+use crate::verdict::{self, Verdict, finish};
+
+/// What a program does with its packets.
+trait Hook {
+    /// Whether ICMP errors go a way of their own.
+    const SEES_ICMP_ERRORS: bool = true;
+    /// Whether fragments are put back into the queue that they came from.
+    const PUTS_BACK: bool = false;
+
+    fn steps<F: Rewrite + Tables>(
+        ctx: &TcContext,
+        packet: &mut Packet<F>,
+        scratch: ScratchRef<'_, F>,
+    ) -> Result<Verdict, DropReason>;
+
+    /// For an ICMP error right behind the IP header.
+    fn icmp_error_steps<F: Rewrite + Tables>(
+        _: &TcContext,
+        _: &mut Packet<F>,
+        _: ScratchRef<'_, F>,
+    ) -> Result<Verdict, DropReason> {
+        Ok(Verdict::PASS)
+    }
+}
+
+#[inline(always)]
+fn run<H: Hook>(ctx: &TcContext) -> i32 {
+    if packet::is_of::<V6>(ctx) { run_family::<H, V6>(ctx) } else { run_family::<H, V4>(ctx) }
+}
+
+#[inline(always)]
+fn run_family<H: Hook, F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    if H::SEES_ICMP_ERRORS && packet::is_icmp_error::<F>(ctx) {
+        run_icmp_error::<H, F>(ctx)
+    } else {
+        run_packet::<H, F>(ctx)
+    }
+}
+
+#[inline(never)]
+fn run_packet<H: Hook, F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    // SAFETY: once a run, here or in `run_icmp_error`.
+    let result = match unsafe { scratch::begin::<F>() } {
+        Some((packet, scratch)) => H::steps(ctx, packet, scratch),
+        None => Ok(Verdict::PASS),
+    };
+    if H::PUTS_BACK && !matches!(result, Ok(verdict) if verdict.is_wait()) {
+        verdict::end_wait(ctx);
+    }
+    finish::<F>(ctx, result)
+}
+
+#[inline(never)]
+fn run_icmp_error<H: Hook, F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
+    // SAFETY: as in `run_packet`.
+    let result = match unsafe { scratch::begin::<F>() } {
+        Some((message, scratch)) => H::icmp_error_steps(ctx, message, scratch),
+        None => Ok(Verdict::PASS),
+    };
+    finish::<F>(ctx, result)
+}
+
+/// Remembers a new flow that leaves with the node's address. The port is claimed first: what finds the flow finds its port.
+#[inline(always)]
+fn open_translated<F: Tables>(
+    new: &NewFlow,
+    tuple: &Tuple<F::Address>,
+    path: Path,
+    scratch: ScratchRef<'_, F>,
+) -> Result<Be16, DropReason> {
+    let port = nat::claim::<F>(tuple, new.now_ns, scratch)?;
+    let opened = new.open_translated::<F>(tuple, path, port);
+    if opened.is_err() {
+        nat::release::<F>(tuple, port);
+    }
+    opened.map(|_| port)
+}
+
+/// Straight into the namespace of the pod behind this host veth.
+#[inline(always)]
+fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, ifindex: u32) -> Result<Verdict, DropReason> {
+    packet::decrement_hop_limit(ctx, packet)?;
+    Ok(Verdict::to_pod(ifindex))
+}

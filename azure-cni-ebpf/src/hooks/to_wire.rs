@@ -4,59 +4,79 @@
 //! destination. Flows of the host inside the NAT range, or without ports, are noted, so that no pod is given the same.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use azure_cni_common::conntrack::Event;
+use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Be16, V4, V6};
-use azure_cni_common::flow::{Nat, Origin, Path};
-use azure_cni_common::next_hop::{self, Translation};
+use azure_cni_common::egress::{self, SnatPolicy};
+use azure_cni_common::family::{Be16, V4};
+use azure_cni_common::flow::{Nat, Path};
 
+use super::{Hook, open_translated, run};
 use crate::conntrack::{self, Tracking};
-use crate::endpoint;
-use crate::icmp::{self, Speaker};
-use crate::maps::Tables;
-use crate::packet::{self, Headers, Kind, Packet};
-use crate::rewrite::{self, End, Replacement, Rewrite};
-use crate::verdict::{Verdict, finish};
+use crate::icmp::{self, IcmpSender};
+use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
+use crate::scratch::ScratchRef;
+use crate::tables::{Tables, can_be_held, set_nat};
+use crate::verdict::{self, Verdict};
 use crate::{events, fragments, nat};
 
 #[classifier]
 fn to_wire(ctx: TcContext) -> i32 {
-    if packet::take_handled_mark(&ctx) {
-        return finish::<V4>(&ctx, Ok(Verdict::PASS));
+    if verdict::take_handled_mark(&ctx) {
+        return verdict::finish::<V4>(&ctx, Ok(Verdict::PASS));
     }
-    if packet::is_of::<V6>(&ctx) { of_family::<V6>(&ctx) } else { of_family::<V4>(&ctx) }
+    run::<ToWire>(&ctx)
 }
 
-#[inline(always)]
-fn of_family<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    if packet::is_icmp_error::<F>(ctx) { run_message::<F>(ctx) } else { run::<F>(ctx) }
-}
+struct ToWire;
 
-/// A function of its own for each family and for messages, with a stack of its own.
-#[inline(never)]
-fn run<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish::<F>(ctx, steps::<F>(ctx))
-}
+impl Hook for ToWire {
+    #[inline(always)]
+    fn steps<F: Rewrite + Tables>(
+        ctx: &TcContext,
+        packet: &mut Packet<F>,
+        scratch: ScratchRef<'_, F>,
+    ) -> Result<Verdict, DropReason> {
+        if packet.parse(ctx).is_err() {
+            return Ok(Verdict::PASS);
+        }
+        if packet.tuple.source == F::node_address() {
+            return if matches!(packet.kind, Kind::Flow) { host_flow(packet, scratch) } else { Ok(Verdict::PASS) };
+        }
+        let Some(pod) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
+        let snat = SnatPolicy::of(&pod, F::is_translated());
+        if packet.is_fragment() {
+            fragments::find_ports(packet);
+        }
+        // Once more: the stack may have led the packet here from a service's address.
+        F::check_platform(&packet.tuple)?;
+        match packet.kind {
+            Kind::Flow => pod_flow(ctx, packet, snat, packet.event(), scratch),
+            Kind::StrayFragment => untranslatable(packet, snat, DropReason::FragmentNotTranslated),
+            Kind::IcmpError | Kind::Opaque => untranslatable(packet, snat, DropReason::IcmpNotTranslated),
+            Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
+        }
+    }
 
-#[inline(always)]
-fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
-    if packet.parse(ctx).is_err() {
-        return Ok(Verdict::PASS);
-    }
-    if packet.tuple.source == F::node_address() {
-        return if matches!(packet.kind, Kind::Flow) { host_flow(packet) } else { Ok(Verdict::PASS) };
-    }
-    let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
-    let translation = endpoint::translation::<F>(&endpoint);
-    fragments::follow(packet);
-    // Once more: the stack may have led the packet here from a service's address.
-    F::check_platform(&packet.tuple)?;
-    match packet.kind {
-        Kind::Flow => pod_flow(ctx, packet, translation, packet.event()),
-        Kind::StrayFragment => untranslatable(packet, translation, DropReason::FragmentNotTranslated),
-        Kind::IcmpError | Kind::Opaque => untranslatable(packet, translation, DropReason::IcmpNotTranslated),
-        Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
+    #[inline(always)]
+    fn icmp_error_steps<F: Rewrite + Tables>(
+        ctx: &TcContext,
+        message: &mut Packet<F>,
+        scratch: ScratchRef<'_, F>,
+    ) -> Result<Verdict, DropReason> {
+        if message.parse_apart(ctx).is_err() || !matches!(message.kind, Kind::IcmpError) {
+            return Ok(Verdict::PASS);
+        }
+        // The host may send one about a reply on its way to a pod: that its time is over, that it is too long.
+        if message.tuple.source == F::node_address() {
+            return icmp::apply_snat(ctx, message, IcmpSender::Host, scratch).map(|_| Verdict::PASS);
+        }
+        let Some(pod) = F::endpoint(message.tuple.source) else { return Ok(Verdict::PASS) };
+        match icmp::apply_snat(ctx, message, IcmpSender::PodThroughStack, scratch)? {
+            Path::UNKNOWN => {
+                untranslatable(message, SnatPolicy::of(&pod, F::is_translated()), DropReason::IcmpNotTranslated)
+            }
+            _ => Ok(Verdict::PASS),
+        }
     }
 }
 
@@ -64,41 +84,37 @@ fn steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
 fn pod_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
-    translation: Translation,
+    snat: SnatPolicy,
     event: Event,
+    mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     let tracking = conntrack::track(packet, event);
     let is_decided = match &tracking {
-        Tracking::Known(known) if !known.is_opener => return Ok(Verdict::PASS),
+        Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
         Tracking::Known(known) => known.flow.nat != Nat::UNDECIDED,
         Tracking::New(_) => false,
     };
     let port = match &tracking {
         Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => {
-            nat::port_of::<F>(known, &packet.tuple).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
+            nat::port_of::<F>(&known.flow, &packet.tuple, known.now_ns, scratch.lend())
+                .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
         }
         _ if is_decided => return Ok(Verdict::PASS),
-        Tracking::New(new) if !event.opens() && decide(packet, translation, Event::Datagram) == Nat::TRANSLATED => {
+        Tracking::New(new) if !event.opens() && nat_of_new_flow(packet, snat, Event::Datagram) == Nat::TRANSLATED => {
             // In mid-stream of a flow that is unknown, or was forgotten.
-            let Some(port) = nat::recall::<F>(&packet.tuple) else { return Ok(Verdict::PASS) };
+            let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch.lend()) else { return Ok(Verdict::PASS) };
             new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
             port
         }
-        _ if decide(packet, translation, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
-        _ => {
-            let now_ns = conntrack::now_ns();
-            nat::claim::<F>(&packet.tuple, now_ns)
-                .and_then(|port| {
-                    match &tracking {
-                        Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::TRANSLATED, port),
-                        Tracking::New(new) => nat::open::<F>(new, &packet.tuple, Path::STACK, port)?,
-                    }
-                    Ok(port)
-                })
-                .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
+        _ if nat_of_new_flow(packet, snat, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
+        _ => match &tracking {
+            Tracking::Known(known) => nat::claim::<F>(&packet.tuple, known.now_ns, scratch)
+                .inspect(|port| set_nat::<F>(&packet.tuple, Nat::TRANSLATED, *port)),
+            Tracking::New(new) => open_translated::<F>(new, &packet.tuple, Path::STACK, scratch),
         }
+        .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?,
     };
-    rewrite::replace(ctx, packet, End::Source, &Replacement::new(F::node_address(), port))?;
+    packet::replace(ctx, packet, End::Source, &Replacement::new(F::node_address(), port))?;
     Ok(Verdict::PASS)
 }
 
@@ -110,7 +126,7 @@ fn keep_source<F: Headers + Tables>(
     event: Event,
 ) -> Result<Verdict, DropReason> {
     match tracking {
-        Tracking::Known(_) => conntrack::decide::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
+        Tracking::Known(_) => set_nat::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
         Tracking::New(new) if event.opens() => {
             new.open::<F>(&packet.tuple, Origin::NODE, Path::STACK, Nat::KEEP)?;
         }
@@ -120,31 +136,31 @@ fn keep_source<F: Headers + Tables>(
 }
 
 #[inline(always)]
-fn decide<F: Headers + Tables>(packet: &Packet<F>, translation: Translation, event: Event) -> Nat {
-    next_hop::at_the_wire(F::route(packet.tuple.destination), translation, event)
+fn nat_of_new_flow<F: Headers + Tables>(packet: &Packet<F>, snat: SnatPolicy, event: Event) -> Nat {
+    egress::at_the_wire(F::route(packet.tuple.destination), snat, event)
 }
 
 /// A packet without ports leaves with the pod's address or not at all.
 #[inline(always)]
 fn untranslatable<F: Headers + Tables>(
     packet: &Packet<F>,
-    translation: Translation,
+    snat: SnatPolicy,
     reason: DropReason,
 ) -> Result<Verdict, DropReason> {
-    match decide(packet, translation, Event::Datagram) {
+    match nat_of_new_flow(packet, snat, Event::Datagram) {
         Nat::TRANSLATED => Err(reason),
         _ => Ok(Verdict::PASS),
     }
 }
 
 #[inline(always)]
-fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
-    if !nat::can_be_held(packet.tuple.source_port) {
+fn host_flow<F: Headers + Tables>(packet: &Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
+    if !can_be_held(packet.tuple.source_port) {
         return Ok(Verdict::PASS);
     }
     let event = packet.event();
     match conntrack::track(packet, event) {
-        Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns) {
+        Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
             Ok(()) => {
                 let _ = new.open::<F>(&packet.tuple, Origin::NODE, Path::HOST, Nat::KEEP);
                 Ok(Verdict::PASS)
@@ -153,28 +169,6 @@ fn host_flow<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropRea
             // A full table is no reason to cut the host off.
             Err(_) => Ok(Verdict::PASS),
         },
-        _ => Ok(Verdict::PASS),
-    }
-}
-
-#[inline(never)]
-fn run_message<F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
-    finish::<F>(ctx, message_steps::<F>(ctx))
-}
-
-#[inline(always)]
-fn message_steps<F: Rewrite + Tables>(ctx: &TcContext) -> Result<Verdict, DropReason> {
-    let Some(packet) = F::packet() else { return Ok(Verdict::PASS) };
-    if packet.parse_apart(ctx).is_err() || !matches!(packet.kind, Kind::IcmpError) {
-        return Ok(Verdict::PASS);
-    }
-    // The host may speak of an answer on its way to a pod: that its time is over, that it is too long.
-    if packet.tuple.source == F::node_address() {
-        return icmp::translate(ctx, packet, Speaker::Host).map(|_| Verdict::PASS);
-    }
-    let Some(endpoint) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
-    match icmp::translate(ctx, packet, Speaker::PodThroughStack)? {
-        Path::UNKNOWN => untranslatable(packet, endpoint::translation::<F>(&endpoint), DropReason::IcmpNotTranslated),
         _ => Ok(Verdict::PASS),
     }
 }

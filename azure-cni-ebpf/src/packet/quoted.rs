@@ -5,18 +5,7 @@ use azure_cni_common::conntrack::TcpFlags;
 use azure_cni_common::family::{Family, TCP, UDP};
 use azure_cni_common::flow::Tuple;
 
-use super::transport::{Transport, icmp};
-use super::{Headers, Kind, Packet, Said, read};
-
-/// The IP header of a quoted packet.
-pub struct QuotedHeader<F: Family> {
-    pub(super) source: F::Address,
-    pub(super) destination: F::Address,
-    pub(super) protocol: u8,
-    pub(super) source_offset: u32,
-    pub(super) checksum: (u32, u16),
-    pub(super) transport_offset: u32,
-}
+use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TransportHeader, icmp, read};
 
 /// The packet that an ICMP error speaks of, as far as it is quoted: eight bytes behind its IP header are certain (RFC 792,
 /// RFC 4443 section 2.4 has more). Offsets are from the start of the frame.
@@ -50,11 +39,11 @@ impl<F: Headers> Quoted<F> {
                     Some(sum) => (start + 16, sum),
                     None => (0, 0),
                 };
-                (Transport::with_ports(words[0], Said::Fragment, TcpFlags(0)), [start, start + 2], checksum)
+                (TransportHeader::with_ports(words[0], EventKind::Fragment, TcpFlags(0)), [start, start + 2], checksum)
             }
             UDP => {
                 let checksum = if udp_sum != 0 { (start + 6, udp_sum) } else { (0, 0) };
-                (Transport::with_ports(words[0], Said::Fragment, TcpFlags(0)), [start, start + 2], checksum)
+                (TransportHeader::with_ports(words[0], EventKind::Fragment, TcpFlags(0)), [start, start + 2], checksum)
             }
             icmp_protocol if icmp_protocol == F::ICMP => {
                 let offsets = match icmp_type {
@@ -64,7 +53,7 @@ impl<F: Headers> Quoted<F> {
                 };
                 (icmp::<F>(icmp_type, words[1]), offsets, (start + 2, icmp_sum))
             }
-            _ => (Transport::none(Kind::Opaque), [0, 0], (0, 0)),
+            _ => (TransportHeader::none(Kind::Opaque), [0, 0], (0, 0)),
         };
         let tuple = transport.between(header.source, header.destination, header.protocol);
         let QuotedHeader { source_offset, checksum: header_checksum, .. } = header;

@@ -1,11 +1,12 @@
-//! The header of IPv4 (RFC 791).
+//! The header of IPv4 (RFC 791): how it is read, and how it is written.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{bindings::BPF_F_PSEUDO_HDR, programs::TcContext};
+use azure_cni_common::checksum;
+use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv4, V4};
 
-use super::quoted::QuotedHeader;
-use super::transport::transport;
-use super::{ETH_LEN, Headers, Packet, Part, Unparsed, read, skb};
+use super::parse::{ETH_LEN, Headers, Packet, Part, QuotedHeader, Unparsed, read, skb, transport};
+use super::rewrite::{Rewrite, store, update_checksum};
 
 impl Headers for V4 {
     /// RFC 792.
@@ -55,7 +56,7 @@ impl Headers for V4 {
         *packet = Packet {
             tuple: transport.between(Ipv4(words[3]), Ipv4(words[4]), protocol),
             kind: transport.kind,
-            said: transport.said,
+            event_kind: transport.event_kind,
             flags: transport.flags,
             part,
             hop_limit,
@@ -84,5 +85,57 @@ impl Headers for V4 {
             checksum: (offset + 10, u16::from_ne_bytes([sum_first, sum_second])),
             transport_offset: offset + header_length,
         })
+    }
+}
+
+impl Rewrite for V4 {
+    const ICMP_HAS_PSEUDO_HEADER: bool = false;
+
+    /// Bytes 8 to 19 of RFC 791 section 3.1: time to live, protocol, checksum, source, destination.
+    #[inline(always)]
+    fn write_header(
+        ctx: &TcContext,
+        packet: &mut Packet<V4>,
+        hop_limit: u8,
+        source: Ipv4,
+        destination: Ipv4,
+    ) -> Result<(), DropReason> {
+        let first_word = |hop_limit| u16::from_ne_bytes([hop_limit, packet.tuple.protocol]);
+        let mut sum = checksum::update(packet.header_checksum, first_word(packet.hop_limit), first_word(hop_limit));
+        sum = checksum::update32(sum, packet.tuple.source.0, source.0);
+        sum = checksum::update32(sum, packet.tuple.destination.0, destination.0);
+
+        let [sum_first, sum_second] = sum.to_ne_bytes();
+        let words =
+            [u32::from_ne_bytes([hop_limit, packet.tuple.protocol, sum_first, sum_second]), source.0, destination.0];
+        store(ctx, ETH_LEN + 8, &words)?;
+        packet.hop_limit = hop_limit;
+        packet.header_checksum = sum;
+        packet.tuple.source = source;
+        packet.tuple.destination = destination;
+        Ok(())
+    }
+
+    fn update_pseudo_header(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        flags: u64,
+        old: Ipv4,
+        new: Ipv4,
+    ) -> Result<(), DropReason> {
+        let flags = flags | u64::from(BPF_F_PSEUDO_HDR) | size_of::<Ipv4>() as u64;
+        update_checksum(ctx, checksum_offset, u64::from(old.0), u64::from(new.0), flags)
+    }
+
+    fn change_quoted_address(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        offset: u32,
+        old: Ipv4,
+        new: Ipv4,
+    ) -> Result<(), DropReason> {
+        let size = size_of::<Ipv4>() as u64;
+        update_checksum(ctx, checksum_offset, u64::from(old.0), u64::from(new.0), size)?;
+        store(ctx, offset, &new)
     }
 }

@@ -1,11 +1,17 @@
-//! The header of IPv6 and its extension headers (RFC 8200).
+//! The header of IPv6 and its extension headers (RFC 8200): how they are read, and how the header is written.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{
+    bindings::{BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
+    helpers::generated::bpf_csum_diff,
+    programs::TcContext,
+};
+use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv6, V6};
 
-use super::quoted::QuotedHeader;
-use super::transport::{Transport, transport};
-use super::{ETH_LEN, Headers, Kind, Packet, Part, Unparsed, read, skb};
+use super::parse::{
+    ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb, transport,
+};
+use super::rewrite::{Rewrite, store, store_with, update_checksum};
 
 impl Headers for V6 {
     /// RFC 4443 section 4.
@@ -47,16 +53,16 @@ impl Headers for V6 {
         let inner = behind_extensions(ctx, ETH_LEN + V6_HEADER, next_header).ok_or(Unparsed::Malformed)?;
         let headers = inner.offset - ETH_LEN;
         let transport = if inner.is_hidden {
-            Transport::none(Kind::Opaque)
+            TransportHeader::none(Kind::Opaque)
         } else if headers > length {
-            Transport::none(Kind::Malformed)
+            TransportHeader::none(Kind::Malformed)
         } else {
             transport::<V6>(ctx, inner.offset, inner.protocol, length - headers, inner.part)
         };
         *packet = Packet {
             tuple: transport.between(source, destination, inner.protocol),
             kind: transport.kind,
-            said: transport.said,
+            event_kind: transport.event_kind,
             flags: transport.flags,
             part: inner.part,
             hop_limit,
@@ -132,4 +138,73 @@ const FRAGMENT: u8 = 44;
 
 fn is_extension(protocol: u8) -> bool {
     matches!(protocol, 0 | 43 | FRAGMENT | 60)
+}
+
+impl Rewrite for V6 {
+    const ICMP_HAS_PSEUDO_HEADER: bool = true;
+
+    /// Bytes 7 to 39 of RFC 8200 section 3: hop limit, source, destination. No checksum in the header makes up for a
+    /// change of it, so what the device has summed up already (CHECKSUM_COMPLETE) has to learn of each.
+    #[inline(always)]
+    fn write_header(
+        ctx: &TcContext,
+        packet: &mut Packet<V6>,
+        hop_limit: u8,
+        source: Ipv6,
+        destination: Ipv6,
+    ) -> Result<(), DropReason> {
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        if hop_limit != packet.hop_limit {
+            store_with(ctx, ETH_LEN + 7, &hop_limit, flags)?;
+            packet.hop_limit = hop_limit;
+        }
+        if source != packet.tuple.source {
+            store_with(ctx, ETH_LEN + 8, &source, flags)?;
+            packet.tuple.source = source;
+        }
+        if destination != packet.tuple.destination {
+            store_with(ctx, ETH_LEN + 24, &destination, flags)?;
+            packet.tuple.destination = destination;
+        }
+        Ok(())
+    }
+
+    fn update_pseudo_header(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        flags: u64,
+        old: Ipv6,
+        new: Ipv6,
+    ) -> Result<(), DropReason> {
+        let flags = flags | u64::from(BPF_F_PSEUDO_HDR);
+        replace_by_difference(ctx, checksum_offset, flags, old, new)
+    }
+
+    fn change_quoted_address(
+        ctx: &TcContext,
+        checksum_offset: u32,
+        offset: u32,
+        old: Ipv6,
+        new: Ipv6,
+    ) -> Result<(), DropReason> {
+        replace_by_difference(ctx, checksum_offset, 0, old, new)?;
+        store(ctx, offset, &new)
+    }
+}
+
+/// Tells a checksum of a change that is longer than the kernel's helper takes: by the sum of the difference.
+fn replace_by_difference(
+    ctx: &TcContext,
+    checksum_offset: u32,
+    flags: u64,
+    mut old: Ipv6,
+    mut new: Ipv6,
+) -> Result<(), DropReason> {
+    let size = size_of::<Ipv6>() as u32;
+    // SAFETY: both pointers are to 16 bytes of the stack, as the sizes say.
+    let difference = unsafe { bpf_csum_diff(old.0.as_mut_ptr(), size, new.0.as_mut_ptr(), size, 0) };
+    if difference < 0 {
+        return Err(DropReason::RewriteFailed);
+    }
+    update_checksum(ctx, checksum_offset, 0, difference as u64, flags)
 }

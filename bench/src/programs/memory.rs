@@ -11,25 +11,26 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bpf_tests::Rig;
 
-use crate::{arm::Arm, collect::Collector, unit::Unit};
+use super::tables;
+use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 /// What each kind of flow has an entry in.
 const FLOWS: [(&str, &[&str]); 8] = [
     ("IPv4", &["FLOWS4"]),
     ("IPv4, translated", &["FLOWS4", "NAT4"]),
-    ("IPv4, opening", &["OPENING4"]),
-    ("IPv4, opening, translated", &["OPENING4", "NATOPEN4"]),
+    ("IPv4, half-open", &["HALF_OPEN4"]),
+    ("IPv4, half-open, translated", &["HALF_OPEN4", "NAT_HALF_OPEN4"]),
     ("IPv6", &["FLOWS6"]),
     ("IPv6, translated", &["FLOWS6", "NAT6"]),
-    ("IPv6, opening", &["OPENING6"]),
-    ("IPv6, opening, translated", &["OPENING6", "NATOPEN6"]),
+    ("IPv6, half-open", &["HALF_OPEN6"]),
+    ("IPv6, half-open, translated", &["HALF_OPEN6", "NAT_HALF_OPEN6"]),
 ];
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h.
 const NO_PREALLOC: u64 = 1;
 
 /// Looks at the tables of a node.
-pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
+pub(super) fn measure(rig: &Rig, collector: &mut Collector) -> Result<()> {
     let mut names: Vec<&'static str> = FLOWS.iter().flat_map(|(_, tables)| tables.iter().copied()).collect();
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
@@ -37,14 +38,21 @@ pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
     let tables = tables.collect::<Result<BTreeMap<_, _>>>()?;
     for (flow, of) in FLOWS {
         let bytes = of.iter().map(|name| tables[name]).sum();
-        collector.sample(&format!("memory/{flow}"), &format!("A flow, {flow}"), None, Unit::Bytes, Arm::Ours, bytes);
+        collector.sample(
+            &format!("memory/{flow}"),
+            &format!("A flow, {flow}"),
+            None,
+            Unit::Bytes,
+            Variant::Ours,
+            bytes,
+        );
     }
     Ok(())
 }
 
 /// What a table takes in all, by its places.
 fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
-    let map = super::pinned(rig, name)?;
+    let map = tables::open(rig, name)?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))
         .with_context(|| format!("ask the kernel about {name}"))?;
     let number = |key: &str| {
@@ -53,7 +61,7 @@ fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
             Some(hex) => u64::from_str_radix(hex, 16).ok(),
             None => text.parse().ok(),
         });
-        number.with_context(|| format!("the kernel does not tell {key} of {name}:\n{info}"))
+        number.with_context(|| format!("the kernel does not report {key} of {name}:\n{info}"))
     };
     ensure!(number("map_flags")? & NO_PREALLOC == 0, "{name} is not preallocated: its size says nothing of a flow's");
     let (places, bytes) = (number("max_entries")?, number("memlock")?);

@@ -12,7 +12,7 @@ use aya_obj::generated::{
 /// Registers, a bit for each.
 pub(super) type Registers = u16;
 
-/// A straight piece of code: whoever executes its first instruction executes all.
+/// A straight piece of code: a run that executes its first instruction executes all.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) instructions: u32,
@@ -129,7 +129,7 @@ fn read_later(code: &[bpf_insn]) -> Vec<Registers> {
     read
 }
 
-/// The registers at each slot that some way there has left with a value: the verifier lets nobody read another.
+/// The registers at each slot that some way there has left with a value: the verifier lets no code read another.
 fn written_before(code: &[bpf_insn]) -> Vec<Registers> {
     let mut written = vec![0; code.len() + 1];
     written[0] = ARGUMENTS;

@@ -75,7 +75,7 @@ pub(super) fn stack_depths(code: &Code) -> io::Result<Vec<u32>> {
     let text = log.end();
     let depths = text.lines().find_map(|line| line.strip_prefix("stack depth "));
     let numbers = depths.map(|numbers| numbers.split('+').map(str::parse).collect::<Result<Vec<_>, _>>());
-    numbers.and_then(Result::ok).ok_or_else(|| io::Error::other(format!("the verifier tells no stack depth: {text}")))
+    numbers.and_then(Result::ok).ok_or_else(|| io::Error::other(format!("the verifier reports no stack depth: {text}")))
 }
 
 /// What the verifier may say (include/linux/bpf_verifier.h).
@@ -126,10 +126,10 @@ fn load(code: &Code, log: Option<&mut Log>) -> io::Result<OwnedFd> {
     file(bpf_cmd::BPF_PROG_LOAD, &load)
 }
 
-/// A command that is answered with a file.
+/// A command that returns a file.
 fn file<Attributes>(command: bpf_cmd, attributes: &Attributes) -> io::Result<OwnedFd> {
     let fd = bpf(command, attributes)?;
-    // SAFETY: the kernel has just made it, for nobody else.
+    // SAFETY: the kernel has just made it, for this call alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

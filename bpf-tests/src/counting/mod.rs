@@ -17,9 +17,9 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use aya_obj::Object;
 use aya_obj::generated::bpf_func_info;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
-use azure_cni_datapath::{Hook, OBJECT};
+use azure_cni_datapath::Hook;
 
-use crate::Rig;
+use crate::rig::Rig;
 use blocks::function_starts;
 use instrument::{StackFrame, instrument};
 pub use load::Code;
@@ -53,7 +53,7 @@ impl Rig {
         let counter = Counter::create();
         // Open until all is loaded: code has their numbers.
         let maps = self.maps_of_programs();
-        let object = relocated(&maps);
+        let object = relocated(self.settings().object, &maps);
         for hook in Hook::ALL {
             let program = &object.programs[hook.program()];
             let function = &object.functions[&program.function_key()];
@@ -73,7 +73,11 @@ impl Rig {
     /// By name, constants included.
     fn maps_of_programs(&self) -> HashMap<String, MapData> {
         let ids = Hook::ALL.into_iter().flat_map(|hook| {
-            self.program(hook).info().and_then(|info| info.map_ids()).expect("the kernel tells").unwrap_or_default()
+            self.program(hook)
+                .info()
+                .and_then(|info| info.map_ids())
+                .expect("the kernel reports it")
+                .unwrap_or_default()
         });
         let open = |id| {
             let name = MapInfo::from_id(id).expect("a map in use").name_as_str().expect("UTF-8").to_owned();
@@ -99,9 +103,9 @@ pub fn load_counting(code: &Code, counter: &Counter, pin: &Path) -> Result<(), S
     load_classifier(&code, pin).map_err(|error| error.to_string())
 }
 
-/// The agent's object with maps in the place of its references to them.
-fn relocated(maps: &HashMap<String, MapData>) -> Object {
-    let mut object = Object::parse(OBJECT).expect("the agent loads it too");
+/// The object with maps in the place of its references to them.
+fn relocated(object: &[u8], maps: &HashMap<String, MapData>) -> Object {
+    let mut object = Object::parse(object).expect("the agent's loader has loaded it");
     let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let known = object.maps.clone();
     let used = known.iter().filter_map(|(name, map)| Some((&**name, maps.get(name)?.fd().as_fd().as_raw_fd(), map)));

@@ -9,18 +9,18 @@ use azure_cni_api::AddressRequest;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
-use azure_cni_common::layout::EndpointFlags;
-use azure_cni_datapath::{Endpoint as MapEntry, Hook};
+use azure_cni_common::endpoint::EndpointFlags;
+use azure_cni_datapath::{Endpoint as EndpointEntry, Hook};
 use azure_cni_ipam::{Addresses, Leases};
 use tempfile::TempDir;
 
 use crate::net::{Link, NetnsId};
 use crate::reconcile::grace::Grace;
+use crate::reconcile::node_state::{Life, NodeState};
 use crate::reconcile::plan::{Action, Repair, plan};
-use crate::reconcile::rebuild::Kernel;
-use crate::reconcile::seen::{Life, Seen};
+use crate::reconcile::recover_records::Kernel;
 use crate::reconcile::tests::veth_of;
-use crate::state::{AttachmentRecord, BootStamp, Store};
+use crate::state::{AttachmentRecord, Store};
 
 pub const CONTAINERS: u8 = 5;
 pub const ADDRESSES: u8 = 4;
@@ -48,7 +48,7 @@ pub struct World {
     pub pool: BTreeSet<u8>,
     pub now: Duration,
     pub links: BTreeMap<String, Link>,
-    pub map_entries: BTreeMap<IpAddr, MapEntry>,
+    pub map_entries: BTreeMap<IpAddr, EndpointEntry>,
     /// By container. Numbers are never used again.
     pub namespaces: BTreeMap<u8, NetnsId>,
     /// When the addresses of deleted pods were released, as long as it is known anywhere.
@@ -81,7 +81,7 @@ impl World {
     }
 
     pub fn records(&self) -> Vec<AttachmentRecord> {
-        self.store().all().unwrap()
+        self.store().all()
     }
 
     fn path(container: u8) -> PathBuf {
@@ -101,38 +101,40 @@ impl World {
     /// What was in memory is gone; what is in the file and in the kernel comes back.
     pub fn start_agent(&mut self) {
         drop(self.store.take());
-        self.store = Some(Store::open(self.dir.path()).unwrap());
+        self.store = Some(Store::open(self.dir.path(), "boot").unwrap());
         self.leases = Leases::new(COOLDOWN, false);
         self.leases.set_pool(self.pool.iter().map(|number| address(*number)));
         self.grace = Grace::new(GRACE);
-        if self.store().is_unfinished().unwrap() {
+        if self.store().is_unfinished() {
             let kernel = Kernel {
                 boot_id: "boot".to_owned(),
                 links: self.links.values().cloned().collect(),
                 map_entries: self.map_entries.clone(),
                 ..Kernel::default()
             };
-            self.store().finish(&kernel.records(|path| self.netns_id(path))).unwrap();
+            let mut records = kernel.records(|path| self.netns_id(path));
+            records.retain(|record| self.store().lacks(record));
+            self.store().finish(&records).unwrap();
+            assert!(!self.store().is_unfinished());
         }
-        let since = BootStamp { boot_id: "boot".to_owned(), since_boot: self.now.saturating_sub(COOLDOWN) };
-        for (address, at) in self.store().released_since(&since).unwrap() {
+        for (address, at) in self.store().released_since(self.now.saturating_sub(COOLDOWN)) {
             self.leases.restore_released(address, at);
         }
-        for (id, addresses) in self.look().to_restore() {
+        for (id, addresses) in self.observe().to_restore() {
             self.leases.restore(&id, addresses).unwrap();
         }
-        let actions = plan(&self.look(), &mut Grace::new(Duration::ZERO), self.now);
-        self.carry_out(actions);
+        let actions = plan(&self.observe(), &mut Grace::new(Duration::ZERO), self.now);
+        self.execute(actions);
     }
 
-    pub fn look(&self) -> Seen {
+    pub fn observe(&self) -> NodeState {
         let records = self.records();
         let attached = |name: &String| (name.clone(), Hook::ENDPOINT.to_vec());
         let life = |record: &AttachmentRecord| {
             let lives = self.netns_id(&record.netns).is_some_and(|found| Some(found) == record.netns_id);
             (record.id.clone(), if lives { Life::Lives } else { Life::Gone })
         };
-        Seen {
+        NodeState {
             boot_id: "boot".to_owned(),
             node_addresses: Addresses::first_of_each([address(200)]),
             leases: self.leases.all().map(|(id, addresses)| (id.clone(), addresses)).collect(),
@@ -141,7 +143,7 @@ impl World {
             programs: self.links.keys().map(attached).collect(),
             namespaces: records.iter().map(life).collect(),
             records,
-            ..Seen::default()
+            ..NodeState::default()
         }
     }
 
@@ -153,7 +155,7 @@ impl World {
     }
 
     fn set_map_entries(&mut self, addresses: Addresses, ifindex: u32) {
-        let entry = MapEntry { ifindex, flags: EndpointFlags::NONE };
+        let entry = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
         self.map_entries.extend(addresses.iter().map(|address| (address, entry)));
     }
 
@@ -163,7 +165,7 @@ impl World {
         let number = self.number();
         let new = NetnsId { device: 4, inode: number.into() };
         let netns_id = *self.namespaces.entry(container).or_insert(new);
-        if let Some(record) = self.store().get(&id).unwrap() {
+        if let Some(record) = self.store().get(&id) {
             let link = self.links.get(&record.host_interface);
             if record.netns_id == Some(netns_id) && link.is_some_and(|link| link.index == record.host_ifindex) {
                 return false;
@@ -226,8 +228,7 @@ impl World {
         if dies() {
             return true;
         }
-        let now = BootStamp { boot_id: "boot".to_owned(), since_boot: self.now };
-        if self.store().remove(&id, &now).unwrap() {
+        if self.store().remove(&id, self.now).unwrap() {
             self.cooling.extend(held.iter().flat_map(Addresses::iter).map(|address| (address, self.now)));
         }
         if dies() {
@@ -247,7 +248,7 @@ impl World {
         dies()
     }
 
-    pub fn carry_out(&mut self, actions: Vec<Action>) {
+    pub fn execute(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Release { id, .. } | Action::DropLease { id } => {
@@ -259,7 +260,7 @@ impl World {
                 }
                 Action::RemoveMapEntry { address } => drop(self.map_entries.remove(&address)),
                 Action::Rebuild { id } => {
-                    let record = self.store().get(&id).unwrap().unwrap();
+                    let record = self.store().get(&id).unwrap();
                     let addresses = Addresses::first_of_each(record.addresses.iter().copied()).unwrap();
                     let host_ifindex = self.make_veth(&id, &record.netns);
                     self.set_map_entries(addresses, host_ifindex);

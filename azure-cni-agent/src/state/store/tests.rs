@@ -3,57 +3,80 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use redb::Database;
+use azure_cni_api::names::host_interface;
 use tempfile::TempDir;
 
 use super::*;
 use crate::state::sample::record;
 
-fn at(boot: &str, secs: u64) -> BootStamp {
-    BootStamp { boot_id: boot.to_owned(), since_boot: Duration::from_secs(secs) }
+const BOOT: &str = "6e7c7ab1-6b2f-4b0a-8a3e-b7d7dfb1b0a5";
+
+fn at(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn open(dir: &TempDir) -> Store {
+    Store::open(&dir.path().join("state"), BOOT).unwrap()
 }
 
 fn opened() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("state")).unwrap();
+    let store = open(&dir);
     (dir, store)
 }
 
 fn reopened(dir: &TempDir, store: Store) -> Store {
     drop(store);
-    Store::open(&dir.path().join("state")).unwrap()
+    open(dir)
 }
 
-fn file(dir: &TempDir) -> PathBuf {
-    dir.path().join("state").join(FILE_NAME)
+fn files(dir: &TempDir) -> PathBuf {
+    dir.path().join("state").join(DIR_NAME)
+}
+
+fn file_of(dir: &TempDir, record: &AttachmentRecord) -> PathBuf {
+    files(dir).join(file::record_name(&record.id))
+}
+
+fn names(dir: &TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(files(dir)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// As the kernel tells of it: under the name that its veth has.
+fn found(container: &str) -> AttachmentRecord {
+    let record = record(container);
+    AttachmentRecord { host_interface: host_interface(&record.id), ..record }
 }
 
 #[test]
 fn a_record_is_there_after_reopening_and_gone_after_removal() {
     let (dir, store) = opened();
-    assert_eq!(store.all().unwrap(), []);
+    assert_eq!(store.all(), []);
     let (a, b) = (record("a"), record("b"));
     store.put(&b).unwrap();
     store.put(&a).unwrap();
 
     let store = reopened(&dir, store);
-    assert_eq!(store.get(&a.id).unwrap(), Some(a.clone()));
-    assert_eq!(store.all().unwrap(), [a.clone(), b.clone()]);
-    assert!(store.remove(&a.id, &at("b", 5)).unwrap());
+    assert_eq!(store.get(&a.id), Some(a.clone()));
+    assert_eq!(store.all(), [a.clone(), b.clone()]);
+    assert!(store.remove(&a.id, at(5)).unwrap());
+    assert_eq!(store.get(&a.id), None);
 
     let store = reopened(&dir, store);
-    assert!(!store.remove(&a.id, &at("b", 5)).unwrap());
-    assert_eq!(store.get(&a.id).unwrap(), None);
-    assert_eq!(store.all().unwrap(), [b]);
+    assert!(!store.remove(&a.id, at(5)).unwrap());
+    assert_eq!(store.get(&a.id), None);
+    assert_eq!(store.all(), [b]);
 }
 
 #[test]
 fn a_second_put_replaces_the_first() {
-    let (_dir, store) = opened();
+    let (dir, store) = opened();
     store.put(&record("a")).unwrap();
     let changed = AttachmentRecord { host_ifindex: 18, netns_id: None, ..record("a") };
     store.put(&changed).unwrap();
-    assert_eq!(store.all().unwrap(), [changed]);
+    assert_eq!(store.all(), std::slice::from_ref(&changed));
+    assert_eq!(reopened(&dir, store).all(), [changed]);
 }
 
 #[test]
@@ -62,20 +85,57 @@ fn when_addresses_were_released_is_kept_until_they_are_recorded_again_or_it_no_l
     let record = record("a");
     let address = record.addresses[0];
     store.put(&record).unwrap();
-    assert_eq!(store.released_since(&at("b", 0)).unwrap(), []);
-    store.remove(&record.id, &at("b", 50)).unwrap();
+    assert_eq!(store.released_since(at(0)), []);
+    store.remove(&record.id, at(50)).unwrap();
 
     let store = reopened(&dir, store);
     for _ in 0..2 {
-        assert_eq!(store.released_since(&at("b", 20)).unwrap(), [(address, Duration::from_secs(50))]);
+        assert_eq!(store.released_since(at(20)), [(address, at(50))]);
     }
+    assert_eq!(store.released_since(at(51)), []);
     store.put(&record).unwrap();
-    assert_eq!(store.released_since(&at("b", 0)).unwrap(), []);
-    for later in [at("b", 51), at("another boot", 0)] {
-        store.remove(&record.id, &at("b", 50)).unwrap();
-        assert_eq!(store.released_since(&later).unwrap(), []);
+    assert_eq!(store.released_since(at(0)), []);
+    let store = reopened(&dir, store);
+    assert_eq!(store.released_since(at(0)), []);
+
+    store.remove(&record.id, at(60)).unwrap();
+    drop(store);
+    let store = Store::open(&dir.path().join("state"), "another boot").unwrap();
+    assert_eq!(store.released_since(at(0)), []);
+}
+
+#[test]
+fn files_of_deleted_attachments_are_no_more_than_addresses() {
+    let (dir, store) = opened();
+    for number in 0..20 {
+        let record = record(&format!("c{number}"));
         store.put(&record).unwrap();
+        assert!(store.remove(&record.id, at(number)).unwrap());
     }
+    // All had the same address; beside it there is the schema.
+    assert_eq!(names(&dir).len(), 2, "{:?}", names(&dir));
+    let store = reopened(&dir, store);
+    assert_eq!(store.released_since(at(0)), [(record("a").addresses[0], at(19))]);
+}
+
+#[test]
+fn an_agent_that_dies_before_it_has_tidied_up_finds_the_same() {
+    let (dir, store) = opened();
+    let (a, b) = (record("a"), record("b"));
+    store.put(&a).unwrap();
+    store.remove(&a.id, at(5)).unwrap();
+    let released = files(&dir).join(file::released_name(&a.id, BOOT, at(5)));
+    let content = std::fs::read(&released).unwrap();
+    store.put(&b).unwrap();
+    assert!(!released.exists());
+    // What it had not yet removed, and what it was about to write.
+    std::fs::write(&released, content).unwrap();
+    std::fs::write(files(&dir).join(".azv.json.77"), "{").unwrap();
+
+    let store = reopened(&dir, store);
+    assert_eq!(store.released_since(at(0)), []);
+    assert_eq!(store.all(), [b]);
+    assert_eq!(names(&dir).len(), 2, "{:?}", names(&dir));
 }
 
 #[test]
@@ -83,34 +143,37 @@ fn a_new_store_is_unfinished_until_it_has_all_that_lives_on_the_node() {
     let (dir, store) = opened();
     // An agent that dies before it has finished finds the same again.
     let store = reopened(&dir, store);
-    assert!(store.is_unfinished().unwrap());
+    assert!(store.is_unfinished() && store.lacks(&record("a")));
     let unstorable = AttachmentRecord { netns: OsString::from_vec(b"/run/netns/\xff".to_vec()).into(), ..record("b") };
     store.finish(&[record("a"), unstorable]).unwrap_err();
-    assert!(store.is_unfinished().unwrap() && store.all().unwrap().is_empty());
+    assert!(store.is_unfinished() && store.all().is_empty());
 
     store.finish(&[record("a"), record("b")]).unwrap();
+    assert!(!store.is_unfinished() && !store.lacks(&record("c")));
     let store = reopened(&dir, store);
-    assert!(!store.is_unfinished().unwrap());
-    assert_eq!(store.all().unwrap(), [record("a"), record("b")]);
+    assert!(!store.is_unfinished());
+    assert_eq!(store.all(), [record("a"), record("b")]);
 }
 
 #[test]
 fn only_its_owner_may_look_into_a_new_state_directory() {
     let (dir, _store) = opened();
-    let mode = dir.path().join("state").metadata().unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    for made in [dir.path().join("state"), files(&dir)] {
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
 }
 
 #[test]
 fn records_written_at_the_same_time_are_all_kept() {
-    let (_dir, store) = opened();
+    let (dir, store) = opened();
     std::thread::scope(|scope| {
-        for container in 0..8 {
+        for container in 0..64 {
             let store = &store;
             scope.spawn(move || store.put(&record(&format!("c{container}"))).unwrap());
         }
     });
-    assert_eq!(store.all().unwrap().len(), 8);
+    assert_eq!(store.all().len(), 64);
+    assert_eq!(reopened(&dir, store).all().len(), 64);
 }
 
 /// Set in a process that this test binary starts of itself, to the state directory it shall use.
@@ -127,7 +190,7 @@ fn child(test: &str, dir: &TempDir) -> Command {
 #[test]
 fn a_second_process_is_told_that_the_store_is_in_use() {
     if let Some(dir) = std::env::var_os(CHILD_DIR) {
-        let error = Store::open(Path::new(&dir)).unwrap_err();
+        let error = Store::open(Path::new(&dir), BOOT).unwrap_err();
         assert!(matches!(error, StoreError::InUse { .. }), "{error}");
         return;
     }
@@ -149,114 +212,180 @@ impl Drop for KillOnDrop {
     }
 }
 
+/// Runs the test of this name in another process until it has reported this many steps, and kills it. The last step reported.
+fn kill_in_the_middle(test: &str, dir: &TempDir, steps: usize) -> usize {
+    let reported = || std::fs::read_to_string(dir.path().join("state/reported")).ok()?.parse::<usize>().ok();
+    let process = KillOnDrop(child(test, dir).stdout(Stdio::null()).spawn().unwrap());
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while reported().is_none_or(|number| number < steps) {
+        assert!(std::time::Instant::now() < deadline, "the writing process does not write");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(process);
+    // The kill may have come while the word was written.
+    reported().unwrap_or(steps)
+}
+
+/// What a child has done for certain; the parent takes its word for it.
+fn report(dir: &Path, number: usize) {
+    std::fs::write(dir.join("reported"), number.to_string()).unwrap();
+}
+
 #[test]
 fn what_was_put_survives_a_kill_in_the_middle_of_writing() {
     if let Some(dir) = std::env::var_os(CHILD_DIR) {
-        let store = Store::open(Path::new(&dir)).unwrap();
-        // Far more than it gets to, and an end even if nobody is left to kill it.
+        let store = Store::open(Path::new(&dir), BOOT).unwrap();
+        // Far more than it gets to, and an end even if no parent is left to kill it.
         for number in 0..10_000 {
             store.put(&record(&format!("c{number:06}"))).unwrap();
-            // Told only once it is written; the parent takes our word for it.
-            std::fs::write(Path::new(&dir).join("told"), number.to_string()).unwrap();
+            report(Path::new(&dir), number);
         }
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let told = || std::fs::read_to_string(dir.path().join("state/told")).ok()?.parse::<usize>().ok();
-    let mut command = child("what_was_put_survives_a_kill_in_the_middle_of_writing", &dir);
-    let process = KillOnDrop(command.stdout(Stdio::null()).spawn().unwrap());
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while told().is_none_or(|number| number < 20) {
-        assert!(std::time::Instant::now() < deadline, "the writing process does not write");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    drop(process);
-
-    let records = Store::open(&dir.path().join("state")).unwrap().all().unwrap();
-    // The kill may have come while the word was written; the loop above saw at least 20.
-    let told = told().unwrap_or(20);
-    assert!(records.len() > told, "{} records, {told} was the last number told", records.len());
+    let reported = kill_in_the_middle("what_was_put_survives_a_kill_in_the_middle_of_writing", &dir, 20);
+    let store = open(&dir);
+    let records = store.all();
+    assert_eq!(store.set_aside(), []);
+    assert!(records.len() > reported, "{} records, {reported} was the last number reported", records.len());
     for (number, found) in records.iter().enumerate() {
         assert_eq!(*found, record(&format!("c{number:06}")));
     }
 }
 
 #[test]
-fn a_file_that_is_no_database_is_reported_as_damaged_and_left_alone() {
-    let (dir, store) = opened();
-    drop(store);
-    for garbage in [b"garbage".to_vec(), vec![0; 4096], vec![0xff; 1 << 20]] {
-        std::fs::write(file(&dir), &garbage).unwrap();
-        let error = Store::open(&dir.path().join("state")).unwrap_err();
-        assert!(matches!(error, StoreError::Corrupt { .. }), "{} bytes: {error:?}", garbage.len());
-        assert_eq!(std::fs::read(file(&dir)).unwrap(), garbage);
-    }
-}
-
-#[test]
-fn an_empty_file_is_a_new_store() {
-    let (dir, store) = opened();
-    drop(store);
-    std::fs::write(file(&dir), b"").unwrap();
-    assert_eq!(Store::open(&dir.path().join("state")).unwrap().all().unwrap(), []);
-}
-
-#[test]
-fn a_damaged_store_gives_an_error_or_the_true_records_and_never_a_panic() {
-    let (dir, store) = opened();
-    let records: Vec<_> = (0..40).map(|number| record(&format!("c{number:02}"))).collect();
-    records.iter().for_each(|record| store.put(record).unwrap());
-    drop(store);
-    let sound = std::fs::read(file(&dir)).unwrap();
-    let mut damaged_count = 0;
-    // A prime step, so that the damage meets every part of a page.
-    for at in (0..sound.len()).step_by(sound.len() / 211) {
-        let mut damaged = sound.clone();
-        damaged[at] ^= 0x55;
-        std::fs::write(file(&dir), &damaged).unwrap();
-        match Store::open(&dir.path().join("state")).and_then(|store| store.all()) {
-            Ok(found) => assert_eq!(found, records, "byte {at} was changed"),
-            Err(StoreError::Corrupt { .. }) => damaged_count += 1,
-            Err(other) => panic!("byte {at} was changed: {other}"),
-        }
-    }
-    for length in [1, 300, 4096, sound.len() / 2, sound.len() - 1] {
-        std::fs::write(file(&dir), &sound[..length]).unwrap();
-        match Store::open(&dir.path().join("state")).and_then(|store| store.all()) {
-            Ok(found) => assert_eq!(found, records, "cut to {length} bytes"),
-            Err(StoreError::Corrupt { .. }) => damaged_count += 1,
-            Err(other) => panic!("cut to {length} bytes: {other}"),
-        }
-    }
-    assert!(damaged_count > 0, "no damage met anything in use");
-}
-
-#[test]
-fn a_record_that_does_not_read_back_is_reported_by_its_key() {
-    let (_dir, store) = opened();
-    let put_raw = |key: &str, value: &[u8]| {
-        let put = |transaction: &redb::WriteTransaction| {
-            transaction.open_table(ATTACHMENTS)?.insert(key, value)?;
-            Ok(())
-        };
-        store.database.write(put).unwrap();
+fn a_kill_in_the_middle_of_a_change_leaves_the_old_or_the_new_record_as_a_whole() {
+    let changed = |number: usize| {
+        let netns = format!("/run/netns/{}", "x".repeat(number % 3000)).into();
+        AttachmentRecord { host_ifindex: number as u32, netns, ..record("a") }
     };
-    put_raw("azure/a/eth0", b"{}");
-    let error = store.all().unwrap_err().to_string();
-    assert!(error.contains("is damaged: the record of azure/a/eth0 cannot be read"), "{error}");
-    put_raw("azure/a/eth0", &serde_json::to_vec(&record("b")).unwrap());
-    let error = store.get(&record("a").id).unwrap_err().to_string();
-    assert!(error.contains("the record of azure/a/eth0 is that of azure/b/eth0"), "{error}");
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        let store = Store::open(Path::new(&dir), BOOT).unwrap();
+        for number in 0..10_000 {
+            // Now over the earlier one, now in place of one that was removed.
+            if number % 4 == 0 {
+                store.remove(&record("a").id, at(number as u64)).unwrap();
+            }
+            store.put(&changed(number)).unwrap();
+            report(Path::new(&dir), number);
+        }
+        return;
+    }
+    let test = "a_kill_in_the_middle_of_a_change_leaves_the_old_or_the_new_record_as_a_whole";
+    for round in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let reported = kill_in_the_middle(test, &dir, 10 + round);
+        let store = open(&dir);
+        assert_eq!(store.set_aside(), []);
+        match store.get(&record("a").id) {
+            Some(found) => {
+                assert!(found.host_ifindex as usize >= reported, "{} after {reported}", found.host_ifindex);
+                assert_eq!(found, changed(found.host_ifindex as usize));
+                assert_eq!(store.released_since(at(0)), []);
+            }
+            // Removed, and not yet written again: its address cools down.
+            None => assert_eq!(store.released_since(at(0)).len(), 1),
+        }
+    }
 }
 
-fn set_schema(dir: &TempDir, schema: Option<u32>) {
-    let database = Database::open(file(dir)).unwrap();
-    let transaction = database.begin_write().unwrap();
-    match schema {
-        Some(schema) => drop(transaction.open_table(META).unwrap().insert(SCHEMA_KEY, schema).unwrap()),
-        None => drop(transaction.open_table(META).unwrap().remove(SCHEMA_KEY).unwrap()),
+#[test]
+fn a_damaged_record_is_set_aside_and_concerns_no_other_attachment() {
+    let (dir, store) = opened();
+    let (a, b) = (found("a"), found("b"));
+    store.finish(&[a.clone(), b.clone()]).unwrap();
+    let sound = std::fs::read(file_of(&dir, &a)).unwrap();
+    drop(store);
+    let damages = [b"".to_vec(), b"garbage".to_vec(), vec![0xff; 1 << 20], sound[..sound.len() / 3].to_vec()];
+    for (number, damage) in (1..).zip(damages) {
+        std::fs::write(file_of(&dir, &a), &damage).unwrap();
+        // Each at a time of its own, which coarse clocks do not tell.
+        let file = File::options().write(true).open(file_of(&dir, &a)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + at(number)).unwrap();
+        let store = open(&dir);
+        assert_eq!(store.all(), std::slice::from_ref(&b));
+        let [aside] = store.set_aside() else { panic!("{:?}", store.set_aside()) };
+        assert_eq!(std::fs::read(&aside.kept_as).unwrap(), damage);
+        assert!(aside.problem.contains(&file::record_name(&a.id)), "{}", aside.problem);
+        // The other stands, and what has no record is not to be.
+        assert!(store.is_unfinished() && store.lacks(&a) && !store.lacks(&b) && !store.lacks(&found("c")));
+
+        // An agent that dies now finds the same again, and the damaged file is kept once.
+        let store = reopened(&dir, store);
+        assert_eq!(store.set_aside().len(), 1);
+        assert!(store.lacks(&a));
+        store.finish(std::slice::from_ref(&a)).unwrap();
+        let store = reopened(&dir, store);
+        assert_eq!(store.all(), [a.clone(), b.clone()]);
+        assert!(!store.is_unfinished() && store.set_aside().is_empty());
     }
-    transaction.commit().unwrap();
+    assert_eq!(names(&dir).iter().filter(|name| name.contains(".damaged-")).count(), 4, "{:?}", names(&dir));
+}
+
+#[test]
+fn a_damaged_record_of_what_no_longer_lives_is_gone_once_the_store_is_finished() {
+    let (dir, store) = opened();
+    let a = found("a");
+    store.finish(std::slice::from_ref(&a)).unwrap();
+    std::fs::write(file_of(&dir, &a), "garbage").unwrap();
+    let store = reopened(&dir, store);
+    store.finish(&[]).unwrap();
+    let store = reopened(&dir, store);
+    assert!(!store.is_unfinished() && store.all().is_empty() && store.set_aside().is_empty());
+}
+
+#[test]
+fn a_record_found_under_another_identity_takes_the_place_of_the_damaged_one() {
+    let (dir, store) = opened();
+    let a = found("a");
+    store.finish(std::slice::from_ref(&a)).unwrap();
+    std::fs::write(file_of(&dir, &a), "garbage").unwrap();
+    let store = reopened(&dir, store);
+    let recovered = AttachmentRecord { id: record("recovered").id, ..a };
+    assert!(store.lacks(&recovered));
+    store.finish(std::slice::from_ref(&recovered)).unwrap();
+    let store = reopened(&dir, store);
+    assert_eq!(store.all(), [recovered]);
+    assert!(!store.is_unfinished());
+}
+
+#[test]
+fn a_damaged_release_is_set_aside_and_changes_nothing_else() {
+    let (dir, store) = opened();
+    store.finish(&[record("a"), record("b")]).unwrap();
+    store.remove(&record("a").id, at(5)).unwrap();
+    let name = file::released_name(&record("a").id, BOOT, at(5));
+    std::fs::write(files(&dir).join(&name), "garbage").unwrap();
+    let store = reopened(&dir, store);
+    assert_eq!((store.all(), store.set_aside().len(), store.is_unfinished()), (vec![record("b")], 1, false));
+    assert!(!files(&dir).join(name).exists());
+}
+
+#[test]
+fn damage_anywhere_gives_the_true_records_or_one_less_and_never_a_panic() {
+    let (dir, store) = opened();
+    let records: Vec<_> = (0..8).map(|number| found(&format!("c{number:02}"))).collect();
+    store.finish(&records).unwrap();
+    drop(store);
+    for name in names(&dir) {
+        let path = files(&dir).join(&name);
+        let sound = std::fs::read(&path).unwrap();
+        let flipped = (0..sound.len()).step_by(37).map(|at| {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 0x55;
+            damaged
+        });
+        let cut = [0, 1, sound.len() / 2, sound.len() - 2].map(|length| sound[..length].to_vec());
+        for damaged in flipped.chain(cut) {
+            std::fs::write(&path, &damaged).unwrap();
+            let store = open(&dir);
+            let left = records.iter().filter(|record| store.get(&record.id).as_ref() == Some(*record)).count();
+            assert!(left >= 7 && store.is_unfinished(), "{name}: {left} records are left");
+            let lacking: Vec<_> = records.iter().filter(|record| store.lacks(record)).cloned().collect();
+            store.finish(&lacking).unwrap();
+            assert_eq!(reopened(&dir, store).all(), records, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -264,31 +393,38 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
     let (dir, store) = opened();
     store.put(&record("a")).unwrap();
     drop(store);
-    set_schema(&dir, Some(SCHEMA + 1));
-    let error = Store::open(&dir.path().join("state")).unwrap_err();
+    let schema = files(&dir).join(open::SCHEMA_FILE);
+    let ours = std::fs::read(&schema).unwrap();
+    std::fs::write(&schema, r#"{"schema":2,"layout":"of another kind"}"#).unwrap();
+    std::fs::write(files(&dir).join("x.json"), "not ours").unwrap();
+    let before = names(&dir);
+    let error = Store::open(&dir.path().join("state"), BOOT).unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { found: 2, known: 1, .. }), "{error}");
-    set_schema(&dir, Some(SCHEMA));
-    assert_eq!(Store::open(&dir.path().join("state")).unwrap().all().unwrap(), [record("a")]);
+    assert_eq!(names(&dir), before);
+    std::fs::write(&schema, ours).unwrap();
+    assert_eq!(open(&dir).all(), [record("a")]);
 }
 
 #[test]
-fn a_database_that_no_agent_wrote_is_refused() {
+fn a_directory_without_a_sound_schema_is_unfinished_and_keeps_its_records() {
     let (dir, store) = opened();
+    let a = found("a");
+    store.finish(std::slice::from_ref(&a)).unwrap();
+    let schema = files(&dir).join(open::SCHEMA_FILE);
     drop(store);
-    for schema in [None, Some(0)] {
-        set_schema(&dir, schema);
-        let error = Store::open(&dir.path().join("state")).unwrap_err();
-        assert!(matches!(error, StoreError::Corrupt { .. }), "{schema:?}: {error}");
+    for damage in [None, Some(""), Some("{}"), Some(r#"{"schema":0,"finished":true}"#), Some(r#"{"schema":1}"#)] {
+        match damage {
+            Some(text) => std::fs::write(&schema, text).unwrap(),
+            None => std::fs::remove_file(&schema).unwrap(),
+        }
+        let store = open(&dir);
+        assert_eq!(store.set_aside().len(), usize::from(damage.is_some()));
+        assert!(store.is_unfinished() && !store.lacks(&a) && store.lacks(&found("b")));
+        store.finish(&[]).unwrap();
+        let store = reopened(&dir, store);
+        assert!(!store.is_unfinished());
+        assert_eq!(store.all(), std::slice::from_ref(&a));
     }
-    std::fs::remove_file(file(&dir)).unwrap();
-    const OTHER: TableDefinition<u64, u64> = TableDefinition::new("attachments");
-    let database = Database::create(file(&dir)).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(OTHER).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    let error = Store::open(&dir.path().join("state")).unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
 
 #[test]
@@ -296,60 +432,60 @@ fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let in_the_way = dir.path().join("file");
     std::fs::write(&in_the_way, b"").unwrap();
-    let error = Store::open(&in_the_way.join("state")).unwrap_err();
+    let error = Store::open(&in_the_way.join("state"), BOOT).unwrap_err();
     assert!(matches!(&error, StoreError::Io { .. }) && error.to_string().contains("file/state"), "{error}");
 }
 
 #[test]
 fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
-    let (_dir, store) = opened();
+    let (dir, store) = opened();
     let netns = PathBuf::from(OsString::from_vec(b"/run/netns/\xff".to_vec()));
     let error = store.put(&AttachmentRecord { netns, ..record("a") }).unwrap_err();
     assert!(matches!(error, StoreError::Unstorable { .. }), "{error}");
-    assert_eq!(store.all().unwrap(), []);
+    assert_eq!(store.all(), []);
+    assert_eq!(names(&dir), [open::SCHEMA_FILE]);
 }
 
 #[test]
-fn a_damaged_store_is_set_aside_as_it_is_and_a_new_one_takes_its_place() {
+fn a_write_that_failed_loses_nothing_and_the_next_one_succeeds() {
     let (dir, store) = opened();
-    store.finish(&[record("a")]).unwrap();
-    drop(store);
-    let state = dir.path().join("state");
-    let (store, aside) = Store::open_or_set_aside(&state).unwrap();
-    assert!(aside.is_none() && !store.is_unfinished().unwrap());
-    drop(store);
-
-    std::fs::write(file(&dir), b"garbage").unwrap();
-    let (store, aside) = Store::open_or_set_aside(&state).unwrap();
-    let aside = aside.unwrap();
-    assert_eq!(std::fs::read(&aside.moved_to).unwrap(), b"garbage");
-    assert!(!aside.problem.is_empty() && store.is_unfinished().unwrap());
-    store.put(&record("b")).unwrap();
-    drop(store);
-    assert_eq!(Store::open_or_set_aside(&state).unwrap().0.all().unwrap(), [record("b")]);
-}
-
-#[test]
-fn a_record_that_does_not_read_back_sets_its_store_aside_too() {
-    let (dir, store) = opened();
-    let garble = |transaction: &redb::WriteTransaction| {
-        transaction.open_table(ATTACHMENTS)?.insert("azure/a/eth0", b"{}".as_slice())?;
-        Ok(())
+    let (a, b) = (record("a"), record("b"));
+    store.put(&a).unwrap();
+    // As a full or failing disk does: nothing can be written beside the place.
+    let in_the_way = |record: &AttachmentRecord| {
+        files(&dir).join(format!(".{}.{}", file::record_name(&record.id), std::process::id()))
     };
-    store.database.write(garble).unwrap();
-    drop(store);
-    let (store, aside) = Store::open_or_set_aside(&dir.path().join("state")).unwrap();
-    assert!(aside.unwrap().problem.contains("azure/a/eth0"));
-    assert_eq!(store.all().unwrap(), []);
+    for record in [&a, &b] {
+        std::fs::create_dir(in_the_way(record)).unwrap();
+        let error = store.put(&AttachmentRecord { mtu: 9000, ..record.clone() }).unwrap_err();
+        assert!(matches!(&error, StoreError::Io { .. }) && error.to_string().contains(DIR_NAME), "{error}");
+    }
+    assert_eq!(store.all(), std::slice::from_ref(&a));
+    for record in [&a, &b] {
+        std::fs::remove_dir(in_the_way(record)).unwrap();
+    }
+    store.put(&b).unwrap();
+    assert_eq!(store.all(), [a.clone(), b.clone()]);
+    assert_eq!(reopened(&dir, store).all(), [a, b]);
 }
 
 #[test]
-fn neither_a_store_of_a_later_version_nor_one_in_use_is_set_aside() {
+fn a_record_that_a_failed_write_has_left_goes_with_its_removal() {
     let (dir, store) = opened();
-    drop(store);
-    set_schema(&dir, Some(SCHEMA + 1));
-    let state = dir.path().join("state");
-    let error = Store::open_or_set_aside(&state).unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { .. }), "{error}");
-    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
+    let a = found("a");
+    std::fs::write(file_of(&dir, &a), file::encode(&a).unwrap()).unwrap();
+    assert!(!store.remove(&a.id, at(5)).unwrap());
+    assert_eq!(reopened(&dir, store).all(), []);
+}
+
+#[test]
+fn a_record_whose_file_another_hand_has_removed_can_be_removed() {
+    let (dir, store) = opened();
+    let a = found("a");
+    store.put(&a).unwrap();
+    std::fs::remove_file(file_of(&dir, &a)).unwrap();
+    assert!(store.remove(&a.id, at(5)).unwrap());
+    assert_eq!((store.all(), store.released_since(at(0)).len()), (vec![], 1));
+    store.put(&a).unwrap();
+    assert_eq!(reopened(&dir, store).all(), [a]);
 }

@@ -1,0 +1,197 @@
+//! What a pod may reach, where its new flow goes, and from which address: the egress table.
+//!
+//! Right before fast: a destination that the host's stack may want to translate (a cluster service) goes up the stack.
+//! While the service prefixes are unknown, that is every destination outside the VNet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::conntrack::Event;
+use crate::drop_reason::DropReason;
+use crate::endpoint::{Endpoint, EndpointFlags};
+use crate::family::{Ipv4, TCP};
+use crate::flow::{Nat, Path, Tuple};
+
+/// What is reached at a prefix. Maps `ROUTES4` and `ROUTES6`: longest prefix match → class.
+///
+/// A destination that no prefix covers is the Internet.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct RouteClass(pub u32);
+
+impl RouteClass {
+    /// The VNet, peered networks, on-premises: reached with the pod's own address, on the short way.
+    pub const VNET: Self = Self(1);
+    /// The node's own addresses, node-local services, cluster service prefixes: the host's stack decides.
+    pub const HOST: Self = Self(2);
+    /// Services of the platform that answer the NIC's primary address only; never a service of the cluster.
+    pub const PLATFORM: Self = Self(3);
+}
+
+/// What the agent knows of the cluster's service addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServicePrefixes {
+    /// Any address outside the VNet may be a service.
+    Unknown,
+    /// They are in the route table as [`RouteClass::HOST`].
+    Known,
+}
+
+/// The way and the source address of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Egress {
+    pub path: Path,
+    /// [`Nat::TRANSLATED`] asks for a port.
+    pub nat: Nat,
+}
+
+/// Which sources may be translated at all: of the family, and of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnatPolicy {
+    /// The family's packets to the Internet are translated (IPv6 only where it is asked for).
+    pub is_on: bool,
+    /// The pod has a public address of its own, or its network opts out.
+    pub pod_keeps_source: bool,
+}
+
+impl SnatPolicy {
+    /// Of a pod's packets; `is_on` is of their family.
+    pub fn of(pod: &Endpoint, is_on: bool) -> Self {
+        Self { is_on, pod_keeps_source: pod.flags.has(EndpointFlags::KEEP_SOURCE) }
+    }
+}
+
+/// For a flow that a pod of this node opens: `class` is what the route table says of the destination, which is no pod
+/// of this node.
+pub fn from_pod(class: Option<RouteClass>, services: ServicePrefixes, snat: SnatPolicy, event: Event) -> Egress {
+    match class {
+        Some(RouteClass::VNET) => Egress { path: Path::WIRE, nat: Nat::KEEP },
+        Some(RouteClass::HOST) => Egress { path: Path::STACK, nat: Nat::UNDECIDED },
+        None if services == ServicePrefixes::Unknown => Egress { path: Path::STACK, nat: Nat::UNDECIDED },
+        _ => Egress { path: Path::WIRE, nat: at_the_wire(class, snat, event) },
+    }
+}
+
+/// Whether a pod's packet that is about to leave the uplink, and belongs to no known flow, changes its source. What does
+/// not open a flow never does: it may be a reply.
+pub fn at_the_wire(class: Option<RouteClass>, snat: SnatPolicy, event: Event) -> Nat {
+    let is_translated = match class {
+        Some(RouteClass::PLATFORM) => snat.is_on,
+        Some(_) => false,
+        None => snat.is_on && !snat.pod_keeps_source,
+    };
+    if is_translated && event.opens() { Nat::TRANSLATED } else { Nat::KEEP }
+}
+
+/// The wire server: DNS, DHCP, health probes and the host agent.
+pub const WIRE_SERVER: Ipv4 = Ipv4::new(168, 63, 129, 16);
+
+/// The host agent's ports. They hand out the VM's certificates and extension settings: only the VM may ask.
+const HOST_AGENT_PORTS: [u16; 2] = [80, 32526];
+
+/// The Instance Metadata Service, at TCP 80.
+pub const METADATA_SERVICE: Ipv4 = Ipv4::new(169, 254, 169, 254);
+
+/// Refuses what pods must not reach.
+pub fn check_ipv4(tuple: &Tuple<Ipv4>, block_metadata: bool) -> Result<(), DropReason> {
+    if tuple.protocol != TCP {
+        return Ok(());
+    }
+    let port = tuple.destination_port.to_host();
+    if tuple.destination == WIRE_SERVER && (port == HOST_AGENT_PORTS[0] || port == HOST_AGENT_PORTS[1]) {
+        return Err(DropReason::PlatformBlocked);
+    }
+    if block_metadata && tuple.destination == METADATA_SERVICE && port == 80 {
+        return Err(DropReason::MetadataBlocked);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::TcpFlags;
+    use crate::family::{Be16, UDP};
+
+    const SYN: Event = Event::Segment(TcpFlags(TcpFlags::SYN));
+    const ON: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: false };
+    const OFF: SnatPolicy = SnatPolicy { is_on: false, pod_keeps_source: false };
+    const OWN: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: true };
+    const UNASKED_FOR: [Event; 5] = [
+        Event::Segment(TcpFlags(TcpFlags::SYN | TcpFlags::ACK)),
+        Event::Segment(TcpFlags(TcpFlags::ACK)),
+        Event::Segment(TcpFlags(TcpFlags::RST)),
+        Event::Reply,
+        Event::Fragment,
+    ];
+
+    #[test]
+    fn egress_table() {
+        use ServicePrefixes::{Known, Unknown};
+        let (vnet, host, platform) = (Some(RouteClass::VNET), Some(RouteClass::HOST), Some(RouteClass::PLATFORM));
+        let cases = [
+            ("VNet", vnet, Unknown, ON, Path::WIRE, Nat::KEEP),
+            ("VNet, services known", vnet, Known, ON, Path::WIRE, Nat::KEEP),
+            ("the host", host, Known, ON, Path::STACK, Nat::UNDECIDED),
+            ("platform", platform, Unknown, ON, Path::WIRE, Nat::TRANSLATED),
+            ("platform, from a pod with a public address", platform, Known, OWN, Path::WIRE, Nat::TRANSLATED),
+            ("Internet or a service", None, Unknown, ON, Path::STACK, Nat::UNDECIDED),
+            ("Internet", None, Known, ON, Path::WIRE, Nat::TRANSLATED),
+            ("Internet, from a pod with a public address", None, Known, OWN, Path::WIRE, Nat::KEEP),
+            ("Internet, family that is not translated", None, Known, OFF, Path::WIRE, Nat::KEEP),
+        ];
+        for (what, class, services, snat, path, nat) in cases {
+            for event in [SYN, Event::Datagram] {
+                assert_eq!(from_pod(class, services, snat, event), Egress { path, nat }, "{what}");
+            }
+            for event in UNASKED_FOR {
+                let egress = from_pod(class, services, snat, event);
+                assert_eq!(egress.path, path, "{what}");
+                assert_ne!(egress.nat, Nat::TRANSLATED, "{what}: {event:?} may be a reply");
+            }
+        }
+    }
+
+    #[test]
+    fn what_went_up_the_stack_is_translated_at_the_wire_if_its_destination_asks_for_it() {
+        for (class, snat, nat) in [
+            (Some(RouteClass::VNET), ON, Nat::KEEP),
+            (Some(RouteClass::HOST), ON, Nat::KEEP),
+            (Some(RouteClass::PLATFORM), OWN, Nat::TRANSLATED),
+            (None, ON, Nat::TRANSLATED),
+            (None, OWN, Nat::KEEP),
+            (None, OFF, Nat::KEEP),
+        ] {
+            assert_eq!(at_the_wire(class, snat, SYN), nat, "{class:?} {snat:?}");
+            for event in UNASKED_FOR {
+                assert_eq!(at_the_wire(class, snat, event), Nat::KEEP, "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_host_agent_is_refused_and_the_metadata_service_where_it_is_asked_for() {
+        use DropReason::{MetadataBlocked, PlatformBlocked};
+        let cases = [
+            (WIRE_SERVER, TCP, 80, Some(PlatformBlocked), Some(PlatformBlocked)),
+            (WIRE_SERVER, TCP, 32526, Some(PlatformBlocked), Some(PlatformBlocked)),
+            (WIRE_SERVER, TCP, 53, None, None),
+            (WIRE_SERVER, UDP, 53, None, None),
+            (WIRE_SERVER, UDP, 80, None, None),
+            (METADATA_SERVICE, TCP, 80, None, Some(MetadataBlocked)),
+            (METADATA_SERVICE, TCP, 81, None, None),
+            (METADATA_SERVICE, UDP, 80, None, None),
+            (Ipv4::new(168, 63, 129, 17), TCP, 80, None, None),
+        ];
+        for (destination, protocol, port, refused, refused_with_metadata) in cases {
+            let tuple = Tuple {
+                source: Ipv4::new(10, 240, 0, 5),
+                destination,
+                source_port: Be16::from_host(40_000),
+                destination_port: Be16::from_host(port),
+                protocol,
+            };
+            assert_eq!(check_ipv4(&tuple, false).err(), refused, "{tuple:?}");
+            assert_eq!(check_ipv4(&tuple, true).err(), refused_with_metadata, "{tuple:?}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What is known of this node's pods, and the cache that the programs read it from.
+//!
+//! The cache is direct-mapped, an array in front of the endpoint tables. Its rule: a slot is right or is a miss, and then the
+//! table has to be asked. A slot speaks for every address that is mapped to it, so "not local" is a hit too. Only the agent
+//! writes slots, with each change of the table. There are many more slots than pods, and the addresses of a /24 never share one.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::family::{Address, Ipv4, Ipv6};
+
+/// What is known of a pod by its address. Maps `ENDPOINTS4` and `ENDPOINTS6`: address → endpoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct Endpoint {
+    /// Index of the host veth, in the node's network namespace.
+    pub ifindex: u32,
+    pub flags: EndpointFlags,
+}
+
+impl Endpoint {
+    pub const fn at(ifindex: u32) -> Self {
+        Self { ifindex, flags: EndpointFlags::NONE }
+    }
+}
+
+/// What is special about a pod, as a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct EndpointFlags(pub u32);
+
+impl EndpointFlags {
+    pub const NONE: Self = Self(0);
+    /// Also the Internet sees the pod's own address: it has a public one, or its network opts out of source NAT.
+    pub const KEEP_SOURCE: Self = Self(1);
+
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Entries of the maps `ENDPOINT_CACHE4` and `ENDPOINT_CACHE6`.
+pub const SLOTS: u32 = 1 << SLOT_BITS;
+
+const SLOT_BITS: u32 = 12;
+
+/// Knuth's multiplicative hashing: 2^32 divided by the golden ratio, which is odd.
+const MULTIPLIER: u32 = 0x9e37_79b1;
+
+/// The slot that speaks for an address.
+pub fn slot_of<A: Address>(address: A) -> u32 {
+    address.fold().wrapping_mul(MULTIPLIER) >> (u32::BITS - SLOT_BITS)
+}
+
+/// What is known of the addresses that are mapped to one place. Maps `ENDPOINT_CACHE4` and `ENDPOINT_CACHE6`: [`slot_of`] → slot.
+///
+/// All zeros: none of them is a pod's. An array's value is not written in one go. A reader in between sees words of before and of after. It notices by
+/// `check`, or gets a slot that was right just before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
+pub struct Slot<A> {
+    /// Of the only pod; zeros if there is none, or more than one.
+    pub address: A,
+    pub endpoint: Endpoint,
+    /// All other words, combined by exclusive or.
+    pub check: u32,
+}
+
+/// [`Endpoint::ifindex`] of an address that no pod of this node has.
+pub const NOT_LOCAL: u32 = 0;
+
+/// [`Endpoint::ifindex`] where a slot can't tell, and the table has to be asked. The kernel gives it to no interface.
+pub const MISS: u32 = u32::MAX;
+
+impl<A: Address> Slot<A> {
+    /// For all pods whose addresses are mapped to one slot.
+    pub fn of(pods: impl IntoIterator<Item = (A, Endpoint)>) -> Self {
+        let mut pods = pods.into_iter();
+        let (address, endpoint) = match (pods.next(), pods.next()) {
+            (None, _) => (A::UNSPECIFIED, Endpoint::at(NOT_LOCAL)),
+            (Some(only), None) => only,
+            _ => (A::UNSPECIFIED, Endpoint::at(MISS)),
+        };
+        Self { address, endpoint, check: check(address, endpoint) }
+    }
+
+    /// The pod that has the address; [`Endpoint::ifindex`] may be [`NOT_LOCAL`] or [`MISS`].
+    #[inline(always)]
+    pub fn find(&self, address: A) -> Endpoint {
+        if self.check != check(self.address, self.endpoint) {
+            Endpoint::at(MISS)
+        } else if self.endpoint.ifindex == MISS || self.address == address {
+            self.endpoint
+        } else {
+            Endpoint::at(NOT_LOCAL)
+        }
+    }
+}
+
+fn check<A: Address>(address: A, endpoint: Endpoint) -> u32 {
+    let Endpoint { ifindex, flags } = endpoint;
+    address.to_words().into_iter().fold(ifindex ^ flags.0, |check, word| check ^ word)
+}
+
+const _: () = assert!(size_of::<Endpoint>() == 8);
+const _: () = assert!(size_of::<Slot<Ipv4>>() == 16 && size_of::<Slot<Ipv6>>() == 28);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Pods = BTreeMap<Ipv4, Endpoint>;
+
+    /// Addresses that share a slot.
+    fn neighbours() -> Vec<Ipv4> {
+        let wanted = slot_of(Ipv4::new(10, 240, 1, 1));
+        let all = (0..=u16::MAX).map(|host| host.to_be_bytes()).map(|[c, d]| Ipv4::new(10, 240, c, d));
+        all.filter(|address| slot_of(*address) == wanted).take(4).collect()
+    }
+
+    fn endpoints() -> impl Strategy<Value = Endpoint> {
+        (1u32..70_000, any::<bool>()).prop_map(|(ifindex, keeps)| Endpoint {
+            ifindex,
+            flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE },
+        })
+    }
+
+    fn slot(pods: &Pods) -> Slot<Ipv4> {
+        Slot::of(pods.iter().map(|(address, endpoint)| (*address, *endpoint)))
+    }
+
+    fn in_table(pods: &Pods, address: Ipv4) -> Endpoint {
+        pods.get(&address).copied().unwrap_or(Endpoint::at(NOT_LOCAL))
+    }
+
+    fn words(slot: Slot<Ipv4>) -> [u32; 4] {
+        [slot.address.0, slot.endpoint.ifindex, slot.endpoint.flags.0, slot.check]
+    }
+
+    #[test]
+    fn addresses_of_a_subnet_have_slots_of_their_own() {
+        for subnet in [[10, 240, 0], [192, 168, 255], [172, 16, 7]] {
+            let slots: BTreeSet<_> =
+                (0..=u8::MAX).map(|host| slot_of(Ipv4::new(subnet[0], subnet[1], subnet[2], host))).collect();
+            assert_eq!(slots.len(), 256, "{subnet:?}");
+            assert!(slots.iter().all(|slot| *slot < SLOTS));
+        }
+    }
+
+    #[test]
+    fn slot_that_was_never_written_says_not_local() {
+        let fresh = Slot { address: Ipv4(0), endpoint: Endpoint::at(0), check: 0 };
+        assert_eq!(fresh, Slot::of([]));
+        assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), Endpoint::at(NOT_LOCAL));
+    }
+
+    proptest! {
+        /// Pods come, go and are replaced, one at a time. At every moment, and for a reader who sees any mixture of the
+        /// words of before and of after, the slot says what is or was right, or that the table has to be asked.
+        #[test]
+        fn slot_is_right_or_a_miss(
+            changes in prop::collection::vec((0usize..4, prop::option::of(endpoints())), 1..12),
+            seen in prop::array::uniform4(any::<bool>()),
+        ) {
+            let addresses = neighbours();
+            let mut pods = Pods::new();
+            for (which, change) in changes {
+                let before = pods.clone();
+                match change {
+                    Some(endpoint) => pods.insert(addresses[which], endpoint),
+                    None => pods.remove(&addresses[which]),
+                };
+                let (old, new) = (slot(&before), slot(&pods));
+                let mut mixed = words(old);
+                for (word, _) in seen.iter().enumerate().filter(|(_, seen)| **seen) {
+                    mixed[word] = words(new)[word];
+                }
+                let [address, ifindex, flags, check] = mixed;
+                let endpoint = Endpoint { ifindex, flags: EndpointFlags(flags) };
+                let mixed = Slot { address: Ipv4(address), endpoint, check };
+                for asked in &addresses {
+                    let answer = new.find(*asked);
+                    prop_assert!(answer == in_table(&pods, *asked) || (answer.ifindex == MISS && pods.len() > 1));
+                    let answer = mixed.find(*asked);
+                    let rights = [in_table(&before, *asked).ifindex, in_table(&pods, *asked).ifindex, MISS];
+                    prop_assert!(rights.contains(&answer.ifindex), "{mixed:?} between {old:?} and {new:?}");
+                    if answer.ifindex != MISS && answer.ifindex != NOT_LOCAL {
+                        prop_assert!([in_table(&before, *asked), in_table(&pods, *asked)].contains(&answer));
+                    }
+                }
+            }
+        }
+    }
+}

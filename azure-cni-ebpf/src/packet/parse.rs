@@ -1,0 +1,316 @@
+//! The only file that reads a packet's memory: headers in, plain values out.
+//!
+//! Every read is bounded by the packet's end; what does not lie in the linear part is fetched by the kernel's helper. How a
+//! family's own header looks is in `v4` and `v6`; what lies behind it (ports, flags, the identifier of an echo) is here.
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use azure_cni_common::conntrack::{Event, TcpFlags};
+use azure_cni_common::family::{Be16, Family, TCP, UDP};
+use azure_cni_common::flow::Tuple;
+
+/// Length of an Ethernet header without tags.
+pub const ETH_LEN: u32 = 14;
+
+/// include/uapi/linux/if_packet.h
+const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
+
+/// include/uapi/linux/if_ether.h: ETH_P_8021Q and ETH_P_8021AD, of a tag that the kernel has not taken off yet.
+const VLAN_ETHERTYPES: [Be16; 2] = [Be16::from_host(0x8100), Be16::from_host(0x88a8)];
+
+/// What a packet is to connection tracking.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// [`Packet::event`] says what happens in it.
+    Flow,
+    /// A later fragment whose first has not come.
+    StrayFragment,
+    /// An ICMP message about a packet of a flow: see [`is_icmp_error`].
+    IcmpError,
+    /// Belongs to no flow: other ICMP messages, headers too many to look behind.
+    Opaque,
+    /// The transport's header is cut short.
+    Malformed,
+    /// The frame was for all machines of the link; routers do not forward such (RFC 1812 section 5.3.4).
+    LinkBroadcast,
+}
+
+/// An [`Event`] without what only some of them carry: a payload that is set in some variants only is left uninitialised in
+/// the others, and the compiler moves such bytes around where the verifier refuses to read them.
+#[derive(Clone, Copy)]
+pub(super) enum EventKind {
+    Segment,
+    Datagram,
+    Reply,
+    Fragment,
+}
+
+/// How much of the packet that was sent is in this one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    First,
+    /// Without the transport's header.
+    Later,
+}
+
+impl Part {
+    pub(super) fn of(has_offset: bool, has_more: bool) -> Self {
+        match (has_offset, has_more) {
+            (true, _) => Self::Later,
+            (false, true) => Self::First,
+            (false, false) => Self::Whole,
+        }
+    }
+}
+
+pub struct Packet<F: Family> {
+    /// Ports are zero where the packet has none.
+    pub tuple: Tuple<F::Address>,
+    pub kind: Kind,
+    pub(super) event_kind: EventKind,
+    pub(super) flags: TcpFlags,
+    pub part: Part,
+    pub hop_limit: u8,
+    /// Of fragments, as it stands in the packet.
+    pub identification: u32,
+    /// See [`Packet::transport_offset`].
+    pub(super) transport_offset: u16,
+    /// Bytes from the start of the IP header to its end of payload.
+    pub length: u32,
+    /// Index of the interface the program runs at.
+    pub ifindex: u32,
+    /// Checksum of the IP header, raw; 0 where the family has none.
+    pub header_checksum: u16,
+}
+
+pub enum Unparsed {
+    /// Another protocol, or a frame for another machine.
+    NotOurs,
+    /// The packet is behind a VLAN tag.
+    Tagged,
+    Malformed,
+}
+
+/// The verifier follows no offset beyond 65,535 into a packet (kernel/bpf/verifier.c, MAX_PACKET_OFF). The deepest
+/// transport header is behind four extension headers of 2,048 bytes.
+const DEEPEST: u32 = 0x7fff;
+
+/// How a family's header is read.
+pub trait Headers: Family + Sized {
+    const ECHO: u8;
+    const ECHO_REPLY: u8;
+
+    fn is_icmp_error(icmp_type: u8) -> bool;
+
+    /// Of a packet whose ICMP header is right behind its IP header.
+    fn icmp_type(ctx: &TcContext) -> Option<u8>;
+
+    fn parse(ctx: &TcContext, packet: &mut Packet<Self>) -> Result<(), Unparsed>;
+
+    /// The header of the packet that an ICMP error quotes.
+    fn parse_quoted(ctx: &TcContext, offset: u32) -> Option<QuotedHeader<Self>>;
+}
+
+/// The IP header of a quoted packet.
+pub struct QuotedHeader<F: Family> {
+    pub(super) source: F::Address,
+    pub(super) destination: F::Address,
+    pub(super) protocol: u8,
+    pub(super) source_offset: u32,
+    pub(super) checksum: (u32, u16),
+    pub(super) transport_offset: u32,
+}
+
+/// Whether the packet is an ICMP error right behind its IP header: those go a way of their own.
+#[inline(always)]
+pub fn is_icmp_error<F: Headers>(ctx: &TcContext) -> bool {
+    match F::icmp_type(ctx) {
+        Some(icmp_type) => F::is_icmp_error(icmp_type),
+        None => false,
+    }
+}
+
+/// Whether the frame says that it holds a packet of this family.
+pub fn is_of<F: Family>(ctx: &TcContext) -> bool {
+    skb(ctx).protocol == u32::from(F::ETHERTYPE.0)
+}
+
+impl<F: Headers> Packet<F> {
+    #[inline(always)]
+    pub fn parse(&mut self, ctx: &TcContext) -> Result<(), Unparsed> {
+        let skb = skb(ctx);
+        if skb.vlan_present != 0 || VLAN_ETHERTYPES.iter().any(|tag| skb.protocol == u32::from(tag.0)) {
+            return Err(Unparsed::Tagged);
+        }
+        if skb.protocol != u32::from(F::ETHERTYPE.0) || skb.pkt_type == PACKET_OTHERHOST {
+            return Err(Unparsed::NotOurs);
+        }
+        F::parse(ctx, self)?;
+        if matches!(self.kind, Kind::Malformed) {
+            return Err(Unparsed::Malformed);
+        }
+        if skb.pkt_type != PACKET_HOST {
+            self.kind = Kind::LinkBroadcast;
+        }
+        Ok(())
+    }
+
+    /// [`Self::parse`] with a stack of its own, for callers that need much of theirs later.
+    #[inline(never)]
+    pub fn parse_apart(&mut self, ctx: &TcContext) -> Result<(), Unparsed> {
+        self.parse(ctx)
+    }
+
+    /// What the packet says about its flow; to be asked if its kind is [`Kind::Flow`].
+    #[inline(always)]
+    pub fn event(&self) -> Event {
+        match self.event_kind {
+            EventKind::Segment => Event::Segment(self.flags),
+            EventKind::Datagram => Event::Datagram,
+            EventKind::Reply => Event::Reply,
+            EventKind::Fragment => Event::Fragment,
+        }
+    }
+
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        self.part != Part::Whole
+    }
+
+    /// The ports are known after all.
+    pub fn follows(&mut self, source_port: Be16, destination_port: Be16) {
+        self.tuple.source_port = source_port;
+        self.tuple.destination_port = destination_port;
+        self.kind = Kind::Flow;
+        self.event_kind = EventKind::Fragment;
+    }
+
+    /// Bytes from the start of the frame to the transport header: at most [`DEEPEST`], the parser sees to that.
+    pub fn transport_offset(&self) -> u32 {
+        // Bounded once more: the verifier has forgotten it.
+        u32::from(self.transport_offset) & DEEPEST
+    }
+
+    /// Whether the packet, or a segment that the device will cut from it, is longer than `mtu`.
+    pub fn exceeds(&self, ctx: &TcContext, mtu: u32) -> bool {
+        if self.length <= mtu {
+            return false;
+        }
+        let skb = skb(ctx);
+        // A TCP header is at most 60 bytes (RFC 9293 section 3.1): a bound, at the cost of the slower way for few.
+        let headers = self.transport_offset() - ETH_LEN + if self.tuple.protocol == TCP { 20 } else { 8 };
+        skb.gso_size == 0 || headers + skb.gso_size > mtu
+    }
+}
+
+pub fn skb(ctx: &TcContext) -> &__sk_buff {
+    // SAFETY: the context the kernel hands to the program lives as long as the program runs.
+    unsafe { &*ctx.skb.skb }
+}
+
+/// What lies behind the IP header, as far as flows need it.
+pub(super) struct TransportHeader {
+    pub(super) kind: Kind,
+    pub(super) event_kind: EventKind,
+    pub(super) flags: TcpFlags,
+    source_port: Be16,
+    destination_port: Be16,
+}
+
+impl TransportHeader {
+    pub(super) const fn none(kind: Kind) -> Self {
+        Self {
+            kind,
+            event_kind: EventKind::Datagram,
+            flags: TcpFlags(0),
+            source_port: Be16(0),
+            destination_port: Be16(0),
+        }
+    }
+
+    /// The two ports as one word of the packet.
+    pub(super) const fn with_ports(word: u32, event_kind: EventKind, flags: TcpFlags) -> Self {
+        let [source_first, source_second, destination_first, destination_second] = word.to_ne_bytes();
+        Self {
+            kind: Kind::Flow,
+            event_kind,
+            flags,
+            source_port: Be16(u16::from_ne_bytes([source_first, source_second])),
+            destination_port: Be16(u16::from_ne_bytes([destination_first, destination_second])),
+        }
+    }
+
+    pub(super) fn between<A>(&self, source: A, destination: A, protocol: u8) -> Tuple<A> {
+        let Self { source_port, destination_port, .. } = *self;
+        Tuple { source, destination, source_port, destination_port, protocol }
+    }
+}
+
+#[inline(always)]
+pub(super) fn transport<F: Headers>(
+    ctx: &TcContext,
+    offset: u32,
+    protocol: u8,
+    length: u32,
+    part: Part,
+) -> TransportHeader {
+    if part == Part::Later {
+        return TransportHeader::none(Kind::StrayFragment);
+    }
+    match protocol {
+        TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
+            // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
+            Some([ports, _, _, word]) => {
+                let [_, flags, _, _] = word.to_ne_bytes();
+                TransportHeader::with_ports(ports, EventKind::Segment, TcpFlags(flags))
+            }
+            None => TransportHeader::none(Kind::Malformed),
+        },
+        UDP if length >= 8 => match read::<u32>(ctx, offset) {
+            Some(ports) => TransportHeader::with_ports(ports, EventKind::Datagram, TcpFlags(0)),
+            None => TransportHeader::none(Kind::Malformed),
+        },
+        protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {
+            Some([first, second]) => {
+                let [icmp_type, _, _, _] = first.to_ne_bytes();
+                icmp::<F>(icmp_type, second)
+            }
+            None => TransportHeader::none(Kind::Malformed),
+        },
+        TCP | UDP => TransportHeader::none(Kind::Malformed),
+        protocol if protocol == F::ICMP => TransportHeader::none(Kind::Malformed),
+        _ => TransportHeader::none(Kind::Flow),
+    }
+}
+
+/// The identifier of an echo is the port of the side that asks.
+#[inline(always)]
+pub(super) fn icmp<F: Headers>(icmp_type: u8, second_word: u32) -> TransportHeader {
+    let [id_first, id_second, _, _] = second_word.to_ne_bytes();
+    let identifier = Be16(u16::from_ne_bytes([id_first, id_second]));
+    if icmp_type == F::ECHO {
+        TransportHeader { source_port: identifier, ..TransportHeader::none(Kind::Flow) }
+    } else if icmp_type == F::ECHO_REPLY {
+        TransportHeader {
+            destination_port: identifier,
+            event_kind: EventKind::Reply,
+            ..TransportHeader::none(Kind::Flow)
+        }
+    } else {
+        TransportHeader::none(if F::is_icmp_error(icmp_type) { Kind::IcmpError } else { Kind::Opaque })
+    }
+}
+
+/// Reads integers at an offset of the frame.
+#[inline(always)]
+pub(super) fn read<T: Copy>(ctx: &TcContext, offset: u32) -> Option<T> {
+    let start = ctx.data() + offset as usize;
+    if start + size_of::<T>() <= ctx.data_end() {
+        // SAFETY: inside the packet, as just checked and as the verifier proves. The address need not be a multiple of
+        // the alignment: the verifier admits such loads only where the machine executes them (kernel/bpf/verifier.c,
+        // check_ptr_alignment).
+        return Some(unsafe { (start as *const T).read() });
+    }
+    ctx.load(offset as usize).ok()
+}
