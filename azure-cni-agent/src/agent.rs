@@ -1,220 +1,101 @@
-//! What the agent knows and holds: the node, the pool, the leases, the data path and the records on disk.
+//! What the agent holds: the node, the leases, the data path and the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use azure_cni_api::AddressRequest;
-use azure_cni_api::cni::{AttachmentId, CniArgs, NetConf};
-use azure_cni_common::egress::RouteClass;
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::AttachmentId;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Datapath, DatapathError, Endpoint};
-use azure_cni_ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, NoAddress, Pool};
-use ipnet::IpNet;
-use nix::time::{ClockId, clock_gettime};
+use azure_cni_datapath::{Datapath, EndpointEntry};
+use azure_cni_ipam::Pool;
 
-use crate::commands::Faults;
+use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
-use crate::events::Refusals;
-use crate::net::{HeldPort, Link, Netlink, NextHop};
-use crate::node;
-use crate::reconcile::Counters;
-use crate::routing::{PLATFORM_ADDRESSES, Routing, gateways};
-use crate::source::Followed;
-use crate::source::cns::{self, Cns, CnsError};
+use crate::leases::AddressLeases;
+use crate::net::{HeldPort, Link, Netlink};
+use crate::programs::ForeignFilters;
+use crate::refusals::Refusals;
+use crate::routing::Routing;
+use crate::source::WatchedSource;
 use crate::state::{AttachmentRecord, Store, StoreError};
-use crate::times::StepTimes;
-use crate::turns::Turns;
+use crate::steps::{Faults, LatencyHistograms};
 
-/// Why an attachment got no addresses.
-#[derive(Debug, thiserror::Error)]
-pub enum NotLeased {
-    /// Whether a retry helps is the cause's to say.
-    #[error(transparent)]
-    Pool(#[from] NoAddress),
-    /// Likewise.
-    #[error(transparent)]
-    Cns(#[from] CnsError),
-}
+/// How often the reconciler has executed each kind of action since the agent started. Actions that failed do not count.
+pub type ReconcileCounts = BTreeMap<&'static str, u64>;
 
-/// The running agent. Everything in it is locked on its own and briefly; [`Turns`] orders the calls.
+/// The running agent. Each part has its own lock, held briefly; [`AttachmentLocks`] orders the calls.
 pub struct Agent {
-    /// As read at the start; [`Agent::routing`] has what is in force of its `[routing]`.
+    /// As read at the start. What is in force of `[routing]` is in [`Agent::routing`].
     pub config: AgentConfig,
     pub uplink: Link,
-    /// As the source last listed it; [`Agent::pool`] reads it.
-    pub(crate) pool: RwLock<Arc<Pool>>,
-    /// Where that comes from.
-    pub source: Followed,
-    /// Gives addresses to attachments, in place of the pool; `None`: the pool does.
-    pub cns: Option<Cns>,
+    pub leases: AddressLeases,
+    /// Where the pool comes from.
+    pub source: Arc<WatchedSource>,
     pub netlink: Netlink,
     pub datapath: Datapath,
-    pub turns: Turns,
+    pub locks: AttachmentLocks,
     pub faults: Faults,
-    /// Names this run of the kernel: what was recorded in another one is gone.
+    /// The name of this boot of the kernel. Interfaces recorded in another boot are gone.
     pub boot_id: String,
     pub(crate) store: Arc<Store>,
-    pub(crate) leases: Mutex<Leases>,
-    /// The node's own addresses, as last seen.
+    /// The node's own addresses, as last observed.
     pub(crate) node_addresses: Mutex<BTreeSet<IpAddr>>,
     pub(crate) routing: Mutex<Routing>,
-    /// What attachments want to be reached through the host, as last published.
+    /// The addresses that attachments reach through the host, as last published.
     pub(crate) via_host: Mutex<BTreeSet<IpAddr>>,
-    /// Held from reading what routes follow from until they are published, so that no older word comes last.
+    /// Held from reading what routes follow from until the routes are published, so that the newest are published last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
-    /// Ports of the NAT's range that sockets of the host hold, as last seen; `None`: not looked yet.
+    /// Ports of the NAT's range that sockets of the host hold, as last observed; `None`: not observed yet.
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
-    pub(crate) reconciled: Mutex<Counters>,
-    /// What became of the store at the start, if it was not sound.
+    pub(crate) reconciled: Mutex<ReconcileCounts>,
+    pub foreign_filters: ForeignFilters,
+    /// What was wrong with the store at the start, if anything was.
     pub(crate) store_problem: Option<String>,
-    pub(crate) times: StepTimes,
-    /// Fields of network configurations without meaning, as they were logged.
+    pub(crate) latency: LatencyHistograms,
+    /// Fields of network configurations that mean nothing here and were logged.
     pub(crate) ignored: Mutex<BTreeSet<String>>,
 }
 
 impl Agent {
-    /// Bytes, of pod interfaces: what the network asks for, else what the agent's configuration says, else the uplink's.
-    pub fn pod_mtu(&self, asked: Option<u32>) -> u32 {
-        asked.or(self.config.datapath.mtu).unwrap_or(self.uplink.mtu)
-    }
-
-    /// Why the agent can have no pod of this network as it is configured, if it cannot.
-    pub fn unfit(&self, network: &NetConf) -> Option<String> {
-        let uplink = &self.uplink.name;
-        let elsewhere = network.master.as_ref().filter(|master| *master != uplink).map(|master| {
-            format!(
-                "master is {master}, and this agent's pods are on {uplink}: a NIC of its own needs an agent of its own"
-            )
-        });
-        let too_small = || {
-            let of_dual_stack = self.pool().is_dual_stack();
-            node::ipv6_mtu_problem(self.pod_mtu(network.mtu)).filter(|_| of_dual_stack)
-        };
-        elsewhere.or_else(too_small)
-    }
-
-    /// The pool as the source last listed it. One call works with one of them from its beginning to its end.
+    /// The pool as the source last listed it. One call works with one pool from its beginning to its end.
     pub fn pool(&self) -> Arc<Pool> {
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.leases.pool()
     }
 
-    /// What is in force of `[routing]`. To be held briefly.
+    /// What is in force of `[routing]`. Hold it briefly.
     pub fn routing(&self) -> MutexGuard<'_, Routing> {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the data path is to know of a pod. `keep_source`: its network opts out of source NAT.
-    pub fn endpoint(&self, address: IpAddr, ifindex: u32, keep_source: bool) -> Endpoint {
+    /// The data path's entry for an address of a pod. `keep_source`: its network opts out of source NAT.
+    pub fn endpoint_entry(&self, address: IpAddr, ifindex: u32, keep_source: bool) -> EndpointEntry {
         let public = self.routing().has_public_address(address) || self.pool().public.contains(&address);
         let keeps = keep_source || public;
-        Endpoint { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
+        EndpointEntry { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
     }
 
-    /// The lease book's clock: time since the machine was booted, the same for every run of the agent.
+    /// Tells the leases which public addresses the configuration in force names.
+    pub fn sync_public_addresses(&self) {
+        let configured: Vec<_> = self.routing().config.public_addresses.clone();
+        self.leases.set_public(&configured);
+    }
+
+    /// Time since the machine booted, the same for every run of the agent.
     pub fn now(&self) -> Duration {
-        // Fails for clocks that the kernel does not have alone.
-        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+        Duration::from_nanos(BootTime::now().as_nanos())
     }
 
     /// Addresses that were released a short time before the agent started still cool down.
     pub(crate) fn restore_released(&self) {
-        let released = self.store.released_since(self.now().saturating_sub(self.config.pool.cooldown()));
-        let mut leases = self.leases();
-        released.into_iter().for_each(|(address, at)| leases.restore_released(address, at));
-    }
-
-    /// Addresses for an attachment; those it has, if it has some. The one way in which an attachment gets addresses.
-    /// To be called with its turn.
-    pub async fn lease(
-        &self,
-        id: &AttachmentId,
-        address_request: &AddressRequest,
-        args: &CniArgs,
-    ) -> Result<Addresses, NotLeased> {
-        if let Some(cns) = &self.cns {
-            return Ok(cns::lease(self, cns, id, address_request, args).await?);
-        }
-        let leased = self.leases().lease(id, address_request, self.now());
-        if leased.is_err() {
-            // The source may list more by now.
-            self.source.hurry();
-        }
-        Ok(leased?)
-    }
-
-    /// Gives an attachment of an earlier run its addresses again.
-    pub fn restore_lease(&self, id: &AttachmentId, addresses: Addresses) -> Result<(), LeasesRestoreError> {
-        self.leases().restore(id, addresses)
-    }
-
-    /// The way back of [`Agent::lease`]; `None` if it had none.
-    pub async fn release(&self, id: &AttachmentId) -> Option<Addresses> {
-        let released = self.leases().release(id, self.now());
-        if let Some(cns) = &self.cns {
-            cns.owe();
-        }
-        released
-    }
-
-    /// Makes these the addresses that pods may get.
-    pub(crate) fn set_leasable(&self, addresses: Vec<IpAddr>) {
-        self.leases().set_pool(addresses);
-    }
-
-    /// Whether a pod that starts now finds no address in the pool. Never of azure-cns, which has addresses of its own.
-    pub fn is_out_of_addresses(&self) -> bool {
-        let counts = self.pool_counts();
-        self.cns.is_none() && (counts.v4.free == 0 || counts.v6.is_some_and(|v6| v6.free == 0))
-    }
-
-    /// Pods that ask for a public address get one of these, others get them last.
-    pub fn follow_public_addresses(&self) {
-        let configured: Vec<_> = self.routing().config.public_addresses.clone();
-        let public = configured.into_iter().chain(self.pool().public.iter().copied()).collect();
-        self.leases().set_public(&public);
-    }
-
-    pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
-        self.leases().lease_of(id)
-    }
-
-    pub fn all_leases(&self) -> BTreeMap<AttachmentId, Addresses> {
-        self.leases().all().map(|(id, addresses)| (id.clone(), addresses)).collect()
-    }
-
-    /// Addresses of the pool that nobody holds.
-    pub fn free_addresses(&self) -> BTreeSet<IpAddr> {
-        let leases = self.leases();
-        self.pool().addresses().filter(|address| leases.holder(*address).is_none()).collect()
-    }
-
-    /// Takes an address out of the data path unless somebody holds it; whether it was.
-    pub fn remove_if_nobodys(&self, address: IpAddr) -> Result<bool, DatapathError> {
-        {
-            // Held meanwhile, so that nobody gets the address in between.
-            let leases = self.leases();
-            if leases.holder(address).is_some() {
-                return Ok(false);
-            }
-            self.datapath.tables().remove_endpoint(address)?;
-        }
-        tokio::task::block_in_place(|| self.datapath.tables().scrub(address))?;
-        Ok(true)
+        let since = self.now().saturating_sub(self.config.pool.cooldown());
+        self.leases.restore_released(self.store.released_since(since));
     }
 
     pub(crate) fn count_reconciled(&self, action: &'static str) {
         *self.reconciled.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
-    }
-
-    pub fn pool_counts(&self) -> FamilyCounts {
-        self.leases().counts(self.now())
-    }
-
-    fn leases(&self) -> MutexGuard<'_, Leases> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a change of the store on a thread that may block.
@@ -236,45 +117,5 @@ impl Agent {
     /// Every attachment there is a record of.
     pub fn records(&self) -> Vec<AttachmentRecord> {
         self.store.all()
-    }
-
-    /// Makes the data path's route table say what configuration, node and attachments say, and where the Internet is.
-    ///
-    /// A prefix that several of them name belongs to the host: up the stack is right for everything, only slower. The
-    /// platform's addresses are the platform's whoever names them.
-    pub fn publish_routes(
-        &self,
-        of_attachments: &BTreeSet<IpAddr>,
-        next_hops: &[Option<Vec<NextHop>>; 2],
-    ) -> Result<(), DatapathError> {
-        let mut routes = BTreeMap::new();
-        let routing = self.routing();
-        let pool = self.pool();
-        let subnets = pool.subnets.iter().map(|subnet| subnet.prefix);
-        for prefix in subnets.chain(routing.vnet_prefixes()) {
-            routes.insert(prefix.trunc(), RouteClass::VNET);
-        }
-        for prefix in routing.config.service_prefixes.iter().flatten() {
-            routes.insert(prefix.trunc(), RouteClass::HOST);
-        }
-        let node_addresses = self.node_addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let configured = routing.config.host_addresses.iter();
-        for address in configured.chain(node_addresses.iter()).chain(of_attachments) {
-            routes.insert(IpNet::from(*address), RouteClass::HOST);
-        }
-        let apart: Vec<_> = routes.keys().copied().collect();
-        let gateways = gateways(next_hops, &apart);
-        if self.datapath.tables().set_gateways(gateways)? {
-            let name =
-                |router: Option<IpAddr>| router.map_or("by the kernel's routes".into(), |router| router.to_string());
-            let (router, router6) = (name(gateways.v4.map(Into::into)), name(gateways.v6.map(Into::into)));
-            tracing::info!(router, router6, "the way to the Internet has changed");
-        }
-        for address in PLATFORM_ADDRESSES {
-            routes.insert(address.parse().expect("a constant prefix"), RouteClass::PLATFORM);
-        }
-        self.datapath.tables().set_routes(&routes)?;
-        *self.via_host.lock().unwrap_or_else(PoisonError::into_inner) = of_attachments.clone();
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! The network configuration for the runtime, written once the agent serves: a runtime that finds one takes the node for
+//! The runtime's network configuration. The agent writes it once it serves, as a runtime that finds one reports the node as
 //! ready.
 //!
-//! The rule: what is there is the operator's, and is left as it is.
+//! The rule: an existing file is the operator's, and the agent never changes it.
 
 use std::io::ErrorKind;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::config::AgentConfig;
 
-/// As it is shipped, for an agent with the default configuration.
+/// The file as shipped, for an agent with the default configuration.
 const SHIPPED: &str = include_str!("../../deploy/10-azure.conflist");
 
 /// Writes the file that `conflist` names, if it is absent; true if it was written.
@@ -23,14 +23,14 @@ pub fn publish(config: &AgentConfig) -> std::io::Result<bool> {
     durable::create(path, text(config)?.as_bytes(), 0o644)
 }
 
-/// The shipped one, with where this agent is found if that is not the default.
+/// The shipped configuration, with this agent's socket and spool if they are not the defaults.
 fn text(config: &AgentConfig) -> serde_json::Result<String> {
-    let default = AgentConfig::default();
+    let defaults = AgentConfig::default();
     let mut conflist: Value = serde_json::from_str(SHIPPED)?;
-    for (key, path, usual) in
-        [("agentSocket", &config.socket, &default.socket), ("spoolDir", &config.spool_dir, &default.spool_dir)]
+    for (key, path, default) in
+        [("agentSocket", &config.socket, &defaults.socket), ("spoolDir", &config.spool_dir, &defaults.spool_dir)]
     {
-        if path != usual {
+        if path != default {
             conflist["plugins"][0][key] = path.to_string_lossy().into();
         }
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_left_as_it_is() {
+    fn an_existing_file_is_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("net.d/10-azure.conflist");
         let config = AgentConfig { conflist: Some(path.clone()), ..AgentConfig::default() };

@@ -1,16 +1,17 @@
-//! What is wrong with the agent or its node, each with what it keeps from working: one list for STATUS, ADD and the
+//! What is wrong with the agent or its node, and what each problem keeps from working: one list for STATUS, ADD and the
 //! operator's command.
 //!
-//! The rule: looking never fails. What cannot be looked at is a finding itself.
+//! The rule: observing never fails. What cannot be observed is a finding itself.
 
 use std::sync::Arc;
 
-use azure_cni_datapath::Hook;
+use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Counts;
 
 use crate::agent::Agent;
 use crate::net::Link;
 use crate::node;
+use crate::programs::{self, ForeignFilter, Interface};
 
 /// What a finding keeps from working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +30,8 @@ pub struct Finding {
     pub text: String,
 }
 
-/// The texts of those that keep pods from being added, as one sentence; `None` if pods can be added.
-pub fn told(findings: &[Finding]) -> Option<String> {
+/// The findings that keep pods from being added, as one sentence; `None` if pods can be added.
+pub fn summary(findings: &[Finding]) -> Option<String> {
     let texts: Vec<&str> =
         findings.iter().filter(|finding| finding.effect > Effect::None).map(|finding| finding.text.as_str()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
@@ -40,13 +41,14 @@ pub fn told(findings: &[Finding]) -> Option<String> {
 pub async fn of_adds(agent: &Arc<Agent>) -> Vec<Finding> {
     let mut findings = of_node(agent).await;
     findings.extend(of_pool(agent));
+    findings.extend(agent.foreign_filters.get().iter().map(|filter| of_one_pod(filter.to_string())));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(no_new_pods(format!("attachments cannot be recorded: {error}")));
     }
     findings
 }
 
-/// What the data path stands on: the node's settings, its uplink, and the programs there.
+/// What the data path needs: the node's settings, its uplink, and the programs there.
 pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
     let uplink = match agent.netlink.link_by_index(agent.uplink.index).await {
         Ok(Some(link)) => link,
@@ -62,16 +64,24 @@ pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
     };
     match agent.datapath.bpffs_problem() {
         Some(problem) => findings.push(limited(problem)),
-        None => findings.extend(Hook::UPLINK.into_iter().filter_map(|hook| of_hook(agent, hook, &uplink))),
+        None => {
+            for hook in Hook::UPLINK {
+                findings.extend(of_hook(agent, hook, &uplink).await);
+            }
+        }
     }
     findings
 }
 
-fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
+async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
     let (program, name) = (hook.program(), &uplink.name);
-    match agent.datapath.is_attached(hook, name) {
-        Ok(true) => None,
-        Ok(false) => {
+    let interface = Interface { name, index: uplink.index };
+    match programs::attachment(&agent.netlink, &agent.datapath, hook, interface).await {
+        Ok(Attachment::Current) => None,
+        Ok(Attachment::Foreign(holder)) => {
+            Some(limited(ForeignFilter { hook, interface: name.clone(), holder }.to_string()))
+        }
+        Ok(Attachment::Outdated | Attachment::Missing) => {
             let text = format!("program {program} is not attached to uplink {name}: restart azure-cni-agent");
             Some(limited(text))
         }
@@ -79,13 +89,13 @@ fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
     }
 }
 
-/// Of every family that new pods get an address of.
+/// The families of which a new pod would get no address.
 fn of_pool(agent: &Agent) -> Vec<Finding> {
-    if agent.cns.is_some() {
-        // The addresses are azure-cns's to know.
+    if agent.leases.cns().is_some() {
+        // azure-cns knows which addresses are free.
         return Vec::new();
     }
-    let counts = agent.pool_counts();
+    let counts = agent.leases.counts();
     let v6 = counts.v6.unwrap_or_default();
     let families = [("IPv4", counts.v4, true), ("IPv6", v6, agent.pool().is_dual_stack())];
     let wanted = families.into_iter().filter(|(.., wanted)| *wanted);
@@ -104,6 +114,10 @@ fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<Findin
 
 fn limited(text: String) -> Finding {
     Finding { effect: Effect::PodsLimited, text }
+}
+
+fn of_one_pod(text: String) -> Finding {
+    Finding { effect: Effect::None, text }
 }
 
 fn no_new_pods(text: String) -> Finding {

@@ -1,27 +1,41 @@
-//! The agent's library: what the daemon, the plugin and the operator's command are made of.
+//! The agent's library: what the daemon is made of.
 //!
-//! A CNI call comes in through `api` (frames), `server`, `cni` (the protocol as types) and `commands` (the verbs), which
-//! build an `endpoint` with `net` (netlink) and `datapath` (eBPF), out of an address of `ipam`, recorded in `state`.
+//! A CNI call comes in through `server` and goes to one of the `verbs`. These take an address from `leases`, build an
+//! `endpoint` with `net` (netlink) and the data path's crate (eBPF), and record it in `state`.
+//!
+//! The rule: the layers stand here from bottom to top. A module uses its own layer and those before it, and no two modules
+//! use each other.
+
+// Values and tools.
+pub mod attachment_locks;
+pub mod config;
+pub mod http;
+pub mod net;
+pub mod steps;
+mod wall_clock;
+
+// The parts of an agent.
+pub mod endpoint;
+pub mod node;
+pub mod programs;
+pub mod refusals;
+pub mod routing;
+pub mod source;
+pub mod state;
+
+pub mod leases;
 
 pub mod agent;
-pub mod commands;
-pub mod config;
-pub mod conflist;
-pub mod endpoint;
-pub mod events;
+
+// What an agent does.
 pub mod findings;
-pub mod host_ports;
-pub mod inspect;
-pub mod maintain;
-pub mod net;
-pub mod node;
+pub mod verbs;
+
+pub mod background;
 pub mod reconcile;
-pub mod routing;
+
+// The process around it.
+pub mod conflist;
+pub mod operator_queries;
 pub mod server;
-pub mod source;
-pub mod spool;
-mod start;
-pub mod state;
-pub mod times;
-pub mod turns;
-mod undo;
+pub mod start;

@@ -1,24 +1,24 @@
-//! The daemon: reads its configuration, starts the agent and serves until it is told to stop. The data path goes on.
-//! SIGHUP makes it read its configuration again.
+//! The daemon: reads its configuration, starts the agent and serves until it gets SIGTERM or SIGINT. SIGHUP makes it read
+//! its configuration again. The data path goes on without it.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use azure_cni_agent::agent::Agent;
-use azure_cni_agent::config::{AgentConfig, ConfigError, Overrides};
-use azure_cni_agent::{conflist, maintain, routing, server};
+use azure_cni_agent::config::load::Overrides;
+use azure_cni_agent::config::{AgentConfig, ConfigError};
+use azure_cni_agent::{background, conflist, server, start};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How long calls that have begun are waited for at the end; less than systemd waits for a service.
-const LAST_CALLS: Duration = Duration::from_secs(60);
+/// How long the end waits for calls that have begun; less than systemd waits for a service.
+const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Attaches pods to the virtual network through eBPF.
 ///
-/// Runs on every VM, as root. Answers the azure-cni plugin on a Unix socket, keeps leases and programs, and leaves the
+/// Runs on every VM, as root. Serves the azure-cni plugin on a Unix socket, keeps leases and programs, and leaves the
 /// data path running when it ends: restart or upgrade it at any time.
 #[derive(Debug, Parser)]
 #[command(name = "azure-cni-agent", version)]
@@ -31,15 +31,15 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// The configuration that they stand for, as the file is now.
-    fn read(&self) -> Result<AgentConfig, ConfigError> {
+    /// Reads the configuration: the file as it is now, with the command line's overrides.
+    fn read_config(&self) -> Result<AgentConfig, ConfigError> {
         AgentConfig::load(self.config.as_deref())?.with_overrides(self.overrides.clone())
     }
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let config = arguments.read()?;
+    let config = arguments.read_config()?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
         .init();
     // Calls mostly wait for the kernel: two threads keep a small node's other core free.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    // On one of them: this thread would have to be woken for every call, and would have to wake one of them to serve it.
+    // Accept calls on one of the two. This thread would have to be woken for every call, and to wake one of them to serve it.
     let agent = runtime.spawn(run(arguments, config));
     runtime.block_on(agent)?
 }
@@ -59,10 +59,10 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut hung_up = signal(SignalKind::hangup())?;
 
-    server::expect_unserved(&socket)?;
-    // It may have to wait for the source of the pool.
+    server::ensure_not_in_use(&socket)?;
+    // The start may have to wait for the source of the pool.
     let agent = tokio::select! {
-        started = Agent::start(config) => started?,
+        started = start::start(config) => started?,
         _ = terminated.recv() => return Ok(()),
         _ = interrupted.recv() => return Ok(()),
     };
@@ -73,10 +73,10 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
         Err(error) => tracing::error!(%error, "the runtime's network configuration cannot be written: conflist"),
     }
     let calls = TaskTracker::new();
-    tokio::spawn(maintain::maintain(agent.clone()));
+    tokio::spawn(background::run(agent.clone()));
     let reload = async {
         while hung_up.recv().await.is_some() {
-            routing::reload(&agent, arguments.read()).await;
+            background::reload(&agent, arguments.read_config()).await;
         }
     };
     tokio::select! {
@@ -85,11 +85,14 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }
-    // Nobody shall find a socket on which nobody answers.
+    // A socket that no process serves would make plugins wait.
     let _ = std::fs::remove_file(&socket);
     calls.close();
-    if tokio::time::timeout(LAST_CALLS, calls.wait()).await.is_err() {
-        tracing::warn!(calls = calls.len(), "calls are left half-done: they took longer than {LAST_CALLS:?}");
+    if tokio::time::timeout(LAST_CALLS_TIMEOUT, calls.wait()).await.is_err() {
+        tracing::warn!(
+            calls = calls.len(),
+            "ending before these calls are done: they took longer than {LAST_CALLS_TIMEOUT:?}"
+        );
     }
     tracing::info!("ended; the data path goes on");
     Ok(())

@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::agent::Agent;
-use crate::commands::Steps;
-use crate::{commands, inspect};
+use crate::verbs::StepRunner;
+use crate::{operator_queries, verbs};
 
-/// A caller that connects and says nothing is let go after this long.
+/// A caller that connects and sends nothing is dropped after this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the agent cannot listen.
@@ -33,8 +33,8 @@ pub enum ListenError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
-/// Fails if somebody serves on the path: to be asked before anything is touched that the other agent works with.
-pub fn expect_unserved(path: &Path) -> Result<(), ListenError> {
+/// Fails if another agent serves on the path. Call it before you touch anything that the other agent works with.
+pub fn ensure_not_in_use(path: &Path) -> Result<(), ListenError> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
         Err(_) => Ok(()),
@@ -47,12 +47,12 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    expect_unserved(path)?;
+    ensure_not_in_use(path)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    // Bound beside its place and moved there: whoever finds the socket finds one that only root may use.
+    // Bind it beside its place and rename it: callers that find the socket find one that only root may use.
     let unfinished = path.with_extension("new");
     let _ = std::fs::remove_file(&unfinished);
     let listener = UnixListener::bind(&unfinished).map_err(failed)?;
@@ -62,7 +62,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Serves until it is dropped. Each connection is a task of its own: a call that has begun comes to its end, or is undone,
-/// whether its caller waits or not. `calls` has a token of each that has begun, for whoever ends the process.
+/// whether its caller waits or not. `calls` holds a token of each call that has begun, so that the process can wait for it.
 pub async fn serve(agent: Arc<Agent>, listener: UnixListener, calls: &TaskTracker) {
     loop {
         match listener.accept().await {
@@ -87,7 +87,7 @@ async fn converse(agent: Arc<Agent>, stream: UnixStream, calls: &TaskTracker) ->
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     let mut frames = Framed::new(stream, codec);
     let Ok(Some(frame)) = tokio::time::timeout(REQUEST_TIMEOUT, frames.next()).await else { return Ok(()) };
-    // Callers that have not asked for anything yet hold nobody up.
+    // Callers that have sent no request do not delay the end of the process.
     let _call = calls.token();
     let response = match serde_json::from_slice::<Request>(&frame?) {
         Ok(request) => answer(&agent, request).await,
@@ -97,21 +97,21 @@ async fn converse(agent: Arc<Agent>, stream: UnixStream, calls: &TaskTracker) ->
 }
 
 async fn answer(agent: &Arc<Agent>, request: Request) -> Response {
-    let inspected = match request {
+    let queried = match request {
         Request::Cni(call) => return answer_call(agent, call).await,
-        Request::Status => inspect::status(agent).await,
-        Request::Endpoints => inspect::endpoints(agent).await,
-        Request::Drops => inspect::drops(agent),
-        Request::Events => inspect::events(agent),
-        Request::Steps => Ok(serde_json::to_value(agent.times.all()).unwrap_or_default()),
+        Request::Status => operator_queries::status(agent).await,
+        Request::Endpoints => operator_queries::endpoints(agent).await,
+        Request::Drops => operator_queries::drops(agent),
+        Request::Events => operator_queries::events(agent),
+        Request::Steps => Ok(serde_json::to_value(agent.latency.all()).unwrap_or_default()),
     };
-    match inspected {
+    match queried {
         Ok(value) => Response::Ok(value),
         Err(error) => refusal(&CniError::internal(format!("{error:#}")), None),
     }
 }
 
-/// One call of a runtime. Everything that is logged on its way names command, container and trace.
+/// One call of a runtime. Every line that it logs names command, container and trace.
 async fn answer_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
     let span = tracing::info_span!(
         "call",
@@ -126,14 +126,14 @@ async fn answer_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
 /// One line in the log, however the call ends.
 async fn logged_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
     let began = Instant::now();
-    let mut steps = Steps::new(agent.faults);
+    let mut steps = StepRunner::new(agent.faults);
     let result = run_call(agent, &call, &mut steps).await;
     let whole = began.elapsed();
-    agent.times.record(call.environment.command, whole, &steps);
+    agent.latency.record(call.environment.command, whole, steps.taken());
     let duration_ms = whole.as_secs_f64() * 1e3;
     match result {
         Ok(value) => {
-            // Runtimes poll it.
+            // Runtimes poll STATUS.
             if call.environment.command == Command::Status {
                 tracing::debug!(duration_ms, "done");
             } else {
@@ -148,29 +148,29 @@ async fn logged_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
     }
 }
 
-async fn run_call(agent: &Arc<Agent>, call: &CniRequest, steps: &mut Steps) -> Result<Value, CniError> {
-    let asked = call.asked.unwrap_or_else(BootTime::now);
+async fn run_call(agent: &Arc<Agent>, call: &CniRequest, steps: &mut StepRunner) -> Result<Value, CniError> {
+    let requested_at = call.requested_at.unwrap_or_else(BootTime::now);
     match Invocation::parse(&call.environment, &call.config)? {
         Invocation::Add(call) => {
-            tell_ignored(agent, &call.config);
+            report_ignored(agent, &call.config);
             let version = call.config.cni_version;
-            return Ok(commands::add(agent, *call, asked, steps).await?.to_json(version));
+            return Ok(verbs::add(agent, *call, requested_at, steps).await?.to_json(version));
         }
-        Invocation::Del(call) => commands::del(agent, call, steps).await?,
-        Invocation::Check(call) => commands::check(agent, *call, steps).await?,
-        Invocation::Gc(call) => commands::collect(agent, &call, asked, steps).await?,
-        Invocation::Status(call) => commands::status(agent, *call).await?,
-        // The plugin answers it by itself.
+        Invocation::Del(call) => verbs::del(agent, call, steps).await?,
+        Invocation::Check(call) => verbs::check(agent, *call, steps).await?,
+        Invocation::Gc(call) => verbs::collect(agent, &call, requested_at, steps).await?,
+        Invocation::Status(call) => verbs::status(agent, *call).await?,
+        // The plugin answers VERSION by itself.
         Invocation::Version => return Ok(version_answer(Some(&call.config))),
     }
     Ok(Value::Null)
 }
 
-/// Fields that are accepted and do nothing are told of once: nobody shall think that they work.
-fn tell_ignored(agent: &Agent, config: &NetConf) {
-    let mut told = agent.ignored.lock().unwrap_or_else(PoisonError::into_inner);
+/// Reports each field that is accepted and does nothing once, so that no operator thinks that it works.
+fn report_ignored(agent: &Agent, config: &NetConf) {
+    let mut reported = agent.ignored.lock().unwrap_or_else(PoisonError::into_inner);
     let new: Vec<&str> =
-        config.ignored.iter().filter(|field| told.insert((*field).clone())).map(String::as_str).collect();
+        config.ignored.iter().filter(|field| reported.insert((*field).clone())).map(String::as_str).collect();
     if !new.is_empty() {
         tracing::warn!(network = %config.name, fields = new.join(", "), "fields of the network configuration without meaning here");
     }

@@ -1,124 +1,113 @@
-//! From a configuration to a running agent: look at the node, load the data path, take over what an earlier agent left.
+//! From a configuration to a running agent: check the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use azure_cni_api::boot_time;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_datapath::{AttachModes, Constants, Datapath, Hook, Settings};
-use azure_cni_ipam::{Leases, Pool};
+use azure_cni_ipam::Pool;
 use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
-use crate::commands::{self, Faults};
-use crate::config::{self, AgentConfig, AttachMode as AskedMode, PoolSource, TableSizes};
-use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
-use crate::host_ports::follow_host_ports;
-use crate::net::{Link, NeighbourEntry, Netlink};
+use crate::attachment_locks::AttachmentLocks;
+use crate::background::{drain_spool, sync_endpoints, sync_host_ports};
+use crate::config::check::check_port_range;
+use crate::config::sizes::TableSizes;
+use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
+use crate::leases::AddressLeases;
+use crate::leases::cns::Cns;
+use crate::net::{Link, Netlink};
 use crate::node::{self, NodeError};
+use crate::programs::{self, ForeignFilters, Interface};
 use crate::reconcile;
-use crate::routing::{Routing, follow_endpoints};
-use crate::source::cns::Cns;
-use crate::source::{self, Found};
-use crate::spool;
+use crate::routing::Routing;
+use crate::source::{self, InitialPool};
 use crate::state::{SetAside, Store};
-use crate::times::StepTimes;
-use crate::turns::Turns;
+use crate::steps::{Faults, LatencyHistograms};
+use crate::verbs;
 
-impl Agent {
-    /// Fails with what is missing and how to mend it. Changes nothing on the node before all checks have passed.
-    pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
-        if !nix::unistd::geteuid().is_root() {
-            bail!("the agent makes interfaces and loads eBPF programs: run it as root");
-        }
-        let boot_id = boot_time::boot_id().context("reading the boot id")?;
-        let netlink = Netlink::here()?;
-        let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
-        let Found { pool, source } = source::at_start(&config, &netlink, &uplink).await?;
-        source::report_withheld(&pool.withheld);
-        check_node(&config, &netlink, &uplink, &pool).await?;
-        let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
-        let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
-
-        let store = Store::open(&config.state_dir, &boot_id)?;
-        let store_problem = reported(store.set_aside());
-        let sizes = config.datapath.table_sizes(node::memory_bytes().context("asking for the machine's memory")?);
-        let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
-        let mut leases = Leases::new(config.pool.cooldown(), config.pool.reuse_cooling);
-        leases.set_pool(pool.addresses());
-        let agent = Arc::new(Agent {
-            source,
-            cns: (config.pool.source == PoolSource::Cns).then(|| Cns::new(&config)),
-            config,
-            uplink,
-            pool: RwLock::new(Arc::new(pool)),
-            netlink,
-            datapath,
-            turns: Turns::default(),
-            faults: Faults::from_environment(),
-            boot_id,
-            store: Arc::new(store),
-            leases: Mutex::new(leases),
-            node_addresses: Mutex::new(node_addresses),
-            routing: Mutex::new(routing),
-            via_host: Mutex::default(),
-            publishing: tokio::sync::Mutex::default(),
-            host_ports: Mutex::default(),
-            refusals: Mutex::default(),
-            reconciled: Mutex::default(),
-            store_problem,
-            times: StepTimes::default(),
-            ignored: Mutex::default(),
-        });
-
-        agent.follow_public_addresses();
-        follow_host_ports(&agent).await?;
-        agent.restore_released();
-        reconcile::at_start(&agent).await?;
-        follow_endpoints(&agent).await?;
-        commands::publish_routes(&agent).await?;
-        agent.settle_gateway().await?;
-        for hook in Hook::UPLINK {
-            agent.datapath.attach(hook, &agent.uplink.name)?;
-        }
-        // A spool that cannot be read is looked at again later; nothing that lives depends on it.
-        match spool::sweep(&agent).await {
-            Ok(0) => {}
-            Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
-            Err(error) => tracing::error!(%error, "the spool cannot be read"),
-        }
-        let (pool, endpoints) = (agent.pool(), agent.records().len());
-        tracing::info!(
-            uplink = agent.uplink.name,
-            source = %agent.source.origin,
-            primary = %pool.primary,
-            primary6 = pool.primary6.map(tracing::field::display),
-            addresses = agent.pool_counts().v4.total,
-            addresses6 = agent.pool_counts().v6.map(|counts| counts.total),
-            endpoints,
-            uplink_by = agent.datapath.modes().uplink.name(),
-            pods_by = agent.datapath.modes().endpoints.name(),
-            "ready"
-        );
-        Ok(agent)
+/// Fails with what is missing and how to repair it. Changes nothing on the node before all checks have passed.
+pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the agent makes interfaces and loads eBPF programs: run it as root");
     }
+    let boot_id = boot_time::boot_id().context("reading the boot id")?;
+    let netlink = Netlink::here()?;
+    let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
+    let InitialPool { pool, source } = source::initial_pool(&config, &netlink, &uplink).await?;
+    source::report_withheld(&pool.withheld);
+    check_node(&config, &netlink, &uplink, &pool).await?;
+    let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
+    let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
-    /// The platform's router answers no neighbour solicitation for its address: everybody is to know its MAC.
-    pub(crate) async fn settle_gateway(&self) -> anyhow::Result<()> {
-        let has_v6 = |pool: &Pool| pool.subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
-        let pool = self.pool();
-        if pool.is_dual_stack() || (self.cns.is_some() && has_v6(&pool)) {
-            let interface = self.uplink.index;
-            let gateway = NeighbourEntry { address: GATEWAY6.into(), mac: PLATFORM_GATEWAY_MAC, interface };
-            self.netlink.replace_neighbour(gateway).await?;
-        }
-        Ok(())
+    let store = Store::open(&config.state_dir, &boot_id)?;
+    let store_problem = report_set_aside(store.set_aside());
+    let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
+    let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
+    let source = Arc::new(source);
+    let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
+    let cns = (config.pool.source == PoolSource::Cns).then(cns);
+    let agent = Arc::new(Agent {
+        leases: AddressLeases::new(&config.pool, pool, cns),
+        source,
+        config,
+        uplink,
+        netlink,
+        datapath,
+        locks: AttachmentLocks::default(),
+        faults: Faults::from_environment(),
+        boot_id,
+        store: Arc::new(store),
+        node_addresses: Mutex::new(node_addresses),
+        routing: Mutex::new(routing),
+        via_host: Mutex::default(),
+        publishing: tokio::sync::Mutex::default(),
+        host_ports: Mutex::default(),
+        refusals: Mutex::default(),
+        reconciled: Mutex::default(),
+        foreign_filters: ForeignFilters::default(),
+        store_problem,
+        latency: LatencyHistograms::default(),
+        ignored: Mutex::default(),
+    });
+
+    agent.sync_public_addresses();
+    sync_host_ports(&agent).await?;
+    agent.restore_released();
+    reconcile::at_start(&agent).await?;
+    sync_endpoints(&agent).await?;
+    verbs::publish_routes(&agent).await?;
+    verbs::set_platform_gateway(&agent).await?;
+    for hook in Hook::UPLINK {
+        let interface = Interface { name: &agent.uplink.name, index: agent.uplink.index };
+        programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
     }
+    // The spool is read again later, and nothing that runs depends on it.
+    match drain_spool(&agent).await {
+        Ok(0) => {}
+        Ok(waiting) => tracing::warn!(waiting, "requests in the spool failed"),
+        Err(error) => tracing::error!(%error, "the spool cannot be read"),
+    }
+    let (pool, endpoints) = (agent.pool(), agent.records().len());
+    tracing::info!(
+        uplink = agent.uplink.name,
+        source = %agent.source.origin,
+        primary = %pool.primary,
+        primary6 = pool.primary6.map(tracing::field::display),
+        addresses = agent.leases.counts().v4.total,
+        addresses6 = agent.leases.counts().v6.map(|counts| counts.total),
+        endpoints,
+        uplink_by = agent.datapath.modes().uplink.name(),
+        pods_by = agent.datapath.modes().endpoints.name(),
+        "ready"
+    );
+    Ok(agent)
 }
 
-/// One sentence for the log and for `status`, until the next start.
-fn reported(damaged: &[SetAside]) -> Option<String> {
+/// Logs every problem, and returns a sentence that `status` shows until the next start.
+fn report_set_aside(damaged: &[SetAside]) -> Option<String> {
     for SetAside { kept_as, problem } in damaged {
         tracing::error!(problem, kept_as = %kept_as.display(), "a file of the store was damaged");
     }
@@ -133,7 +122,7 @@ fn reported(damaged: &[SetAside]) -> Option<String> {
 }
 
 async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {
-    config::check_port_range(config.snat.port_range, config.snat.node_ports, node::ephemeral_ports()?)?;
+    check_port_range(config.snat.port_range, config.snat.node_ports, node::ephemeral_ports()?)?;
     let dual_stack = pool.is_dual_stack();
     for primary in pool.primaries().iter().filter(|primary| primary.is_ipv4() || dual_stack) {
         node::check_primary(netlink, uplink, primary).await?;
@@ -169,14 +158,14 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
         max_flows: sizes.max_flows,
         max_half_open: sizes.max_half_open,
         attach: match config.datapath.attach {
-            AskedMode::Auto => AttachModes::detect(),
-            AskedMode::Tcx => AttachModes::TCX,
-            AskedMode::Clsact => AttachModes::CLSACT,
+            ConfiguredMode::Auto => AttachModes::detect(),
+            ConfiguredMode::Tcx => AttachModes::TCX,
+            ConfiguredMode::Clsact => AttachModes::CLSACT,
         },
     }
 }
 
-/// Nobody outside of the machine knows its boot id.
+/// Hard to guess for other machines: they do not know the boot id.
 fn seed_of(boot_id: &str) -> u32 {
     let digest = Sha256::digest(boot_id);
     u32::from_ne_bytes([digest[0], digest[1], digest[2], digest[3]])

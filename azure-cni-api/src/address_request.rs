@@ -1,11 +1,11 @@
-//! What a call asks of the address that it gets.
+//! What a call requests of the pod's addresses.
 
 use std::net::IpAddr;
 
-/// The default asks for nothing: any address of the pool will do.
+/// The default requests nothing: any address of the pool will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressRequest {
-    /// These and no others; one of each family at most.
+    /// Exactly these addresses; at most one of each family.
     pub addresses: Vec<IpAddr>,
     /// An IPv4 address that has a public address of its own.
     pub public: bool,

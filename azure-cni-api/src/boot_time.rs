@@ -1,6 +1,6 @@
-//! When a call was made, on a clock that every process of the machine shares and nobody sets.
+//! Time since boot, on a clock that all processes share and no process can set.
 //!
-//! The rule: moments compare within one boot of the kernel; whoever keeps one on disk keeps the boot's id beside it.
+//! The rule: compare times within one boot only. Store the boot's id next to every time on disk.
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct BootTime(u64);
 
 impl BootTime {
-    /// Before everything that happened in this boot.
+    /// The moment of the boot itself.
     pub const BOOT: Self = Self(0);
 
     pub fn now() -> Self {
-        // Linux has had the clock since 2.6.39; without it every moment would be that of the boot.
+        // Linux has this clock since 2.6.39.
         let Ok(now) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return Self::BOOT };
         let secs = u64::try_from(now.tv_sec()).unwrap_or_default();
         Self(secs * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or_default())
@@ -30,7 +30,7 @@ impl BootTime {
     }
 }
 
-/// The name of this run of the kernel.
+/// The kernel's id of this boot.
 pub fn boot_id() -> std::io::Result<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }

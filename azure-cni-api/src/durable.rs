@@ -131,8 +131,10 @@ mod tests {
 
     use super::*;
 
+    type Write = fn(&Path, &[u8], u32) -> Result<()>;
+
     /// The ways to write a file.
-    const WAYS: [fn(&Path, &[u8], u32) -> Result<()>; 2] = [replace, create_checksummed];
+    const WAYS: [Write; 2] = [replace, create_checksummed];
 
     fn names(dir: &Path) -> Vec<String> {
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

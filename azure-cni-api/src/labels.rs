@@ -1,28 +1,28 @@
-//! How a host veth is known as ours, and as whose, by the kernel alone: its group, which it is made with, and its alias,
-//! which names the attachment and where the pod's namespace is.
+//! The labels of a host veth in the kernel: its group marks it as ours, and its alias names the attachment and the path of
+//! the pod's namespace.
 //!
-//! The name and the MAC do not tell: the platform's own plugin uses the same.
+//! Name and MAC do not mark it as ours: the platform's own plugin uses the same.
 
 use std::path::{Path, PathBuf};
 
 use crate::cni::AttachmentId;
 
-/// Set by the message that makes the veth: there is no moment at which it exists without.
+/// Set by the message that creates the veth, so that it never exists without.
 pub const GROUP: u32 = 0xac1;
 
 const PREFIX: &str = "azure-cni";
 /// `IFALIASZ` (include/uapi/linux/if.h) is 256; the kernel counts the zero that ends the netlink attribute.
 const MAX: usize = 254;
 
-/// What an alias tells.
+/// The content of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     pub id: AttachmentId,
-    /// `None`: it did not fit.
+    /// `None` if it did not fit.
     pub netns: Option<PathBuf>,
 }
 
-/// The alias of an attachment's host veth. What does not fit is left out, the namespace first.
+/// The alias of an attachment's host veth. It leaves out what does not fit, the namespace first.
 pub fn alias(id: &AttachmentId, netns: &Path) -> String {
     let named = format!("{PREFIX} {id}");
     let netns = netns.to_str().filter(|path| !path.is_empty() && !path.contains(char::is_control));
@@ -30,7 +30,7 @@ pub fn alias(id: &AttachmentId, netns: &Path) -> String {
     [full, Some(named)].into_iter().flatten().find(|alias| alias.len() <= MAX).unwrap_or_else(|| PREFIX.to_owned())
 }
 
-/// `None` for what names no attachment.
+/// `None` if the alias names no attachment.
 pub fn read_alias(alias: &str) -> Option<Label> {
     let rest = alias.strip_prefix(PREFIX)?.strip_prefix(' ')?;
     let (id, netns) = match rest.split_once(' ') {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_and_never_cut() {
+    fn parts_that_do_not_fit_are_left_out_and_never_cut() {
         let long = "p".repeat(250);
         assert_eq!(alias(&id("azure", "c1"), Path::new(&long)), "azure-cni azure/c1/eth0");
         assert_eq!(alias(&id(&long, "c1"), Path::new("/run/netns/p")), "azure-cni");

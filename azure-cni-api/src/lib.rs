@@ -1,7 +1,8 @@
-//! What the plugin, the operator's command and the agent say to each other, and the names that all of them derive from it.
+//! The interface between the plugin, the operator's command and the agent: the CNI protocol, the agent's socket, the spool,
+//! and the names that follow from an attachment.
 //!
 //! The rule: nothing here knows how the agent works. There is no async runtime, no eBPF and no netlink, so that the two
-//! small programs start fast; what touches a file or a socket says so in its module.
+//! small programs start fast. Modules that touch files or sockets say so.
 
 pub mod cni;
 

@@ -1,7 +1,11 @@
-//! A MAC address as sources write it: twelve hex digits of any case, with or without colons.
+//! MAC addresses: as address sources write them (twelve hex digits of any case, with or without colons), and the one that
+//! all host veths have.
 
 use std::fmt;
 use std::str::FromStr;
+
+/// The MAC address of every host veth. It is constant, so that nothing on the node rewrites it and pods need not learn it.
+pub const HOST_MAC: [u8; 6] = [0xaa; 6];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddress(pub [u8; 6]);

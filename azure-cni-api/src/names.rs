@@ -1,25 +1,22 @@
-//! Names derived from the attachment's identity: the same attachment always has the same.
+//! Names and MAC addresses that follow from the attachment's identity: the same attachment always has the same.
 
 use sha2::{Digest, Sha256};
 
 use crate::cni::AttachmentId;
 
-/// Name of the host veth: `azv` and 11 hex digits of a SHA-256 over the identity.
+/// The name of the host veth: `azv` and 11 hex digits of a SHA-256 over the identity.
 pub fn host_interface(id: &AttachmentId) -> String {
     let hex: String = digest(id).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("azv{}", &hex[..11])
 }
 
-/// Of every host veth. Constant, so that nothing on the node rewrites it, and so that pods need not learn it.
-pub const HOST_MAC: [u8; 6] = [0xaa; 6];
-
-/// Whether host veths are named like that.
+/// Whether this is the name of a host veth.
 pub fn is_host_interface(name: &str) -> bool {
     let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     name.strip_prefix("azv").is_some_and(|digits| digits.len() == 11 && digits.bytes().all(lower_hex))
 }
 
-/// MAC of the pod's interface: a locally administered unicast address (IEEE 802, U/L bit set, I/G bit clear).
+/// The MAC of the pod's interface: a locally administered unicast address (IEEE 802, U/L bit set, I/G bit clear).
 pub fn pod_mac(id: &AttachmentId) -> [u8; 6] {
     let digest = digest(id);
     let mut mac = [digest[6], digest[7], digest[8], digest[9], digest[10], digest[11]];
@@ -57,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn host_veths_are_known_by_name() {
+    fn host_veths_are_recognized_by_name() {
         assert!(is_host_interface("azv97c9543ab0f"));
         for other in ["azv", "azv97c9543ab0", "azv97c9543ab0f1", "azv97C9543ab0f", "eth0", "azvxxxxxxxxxxx"] {
             assert!(!is_host_interface(other), "{other}");

@@ -1,7 +1,8 @@
-//! The operator's command: asks the agent on its socket and shows the answer, for people or as JSON.
+//! The operator's command: sends a request to the agent's socket and shows the answer as text or as JSON.
 
 mod show;
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use anyhow::Context;
 use azure_cni_api::socket::{self, DEFAULT_SOCKET, Request, Status};
 use clap::{Parser, Subcommand};
+use serde::Deserialize;
+use serde_json::Value;
 
-/// How long the agent may take to answer.
+/// How long to wait for the agent's answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Shows what azure-cni-agent on this VM does.
+/// Shows the state of azure-cni-agent on this VM.
 #[derive(Debug, Parser)]
 #[command(name = "azure-cni-ctl", version)]
 struct Arguments {
@@ -29,20 +32,48 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Uplink, pool, fill of the tables, and whatever is wrong; exits with 1 if anything is
+    /// Show uplink, address pool, use of the tables, and problems; exits with 1 if there are any problems
     Status,
-    /// The pods attached here, with addresses and interface
+    /// List the attached pods with their addresses and interfaces
     Endpoints,
-    /// Packets dropped, by reason; all reasons with --all
+    /// Count dropped packets by reason
     Drops {
-        /// Also the reasons for which nothing was dropped
+        /// Include reasons without drops
         #[arg(long)]
         all: bool,
     },
-    /// Flows that were refused of late, by pod and destination
+    /// List recently refused flows by pod and destination
     Events,
-    /// How long calls of the runtime and their steps have taken since the agent started
+    /// Show the latency of CNI calls and of their steps since the agent started
     Steps,
+}
+
+impl Command {
+    fn request(&self) -> Request {
+        match self {
+            Self::Status => Request::Status,
+            Self::Endpoints => Request::Endpoints,
+            Self::Drops { .. } => Request::Drops,
+            Self::Events => Request::Events,
+            Self::Steps => Request::Steps,
+        }
+    }
+
+    /// The answer as text.
+    fn show(&self, answer: Value) -> serde_json::Result<String> {
+        Ok(match self {
+            Self::Status => show::status(&serde_json::from_value(answer)?),
+            Self::Endpoints => show::endpoints(serde_json::from_value(answer)?),
+            Self::Drops { all } => show::drops(serde_json::from_value(answer)?, *all),
+            Self::Events => show::events(serde_json::from_value(answer)?),
+            Self::Steps => show::steps(serde_json::from_value(answer)?),
+        })
+    }
+
+    fn exit_code(&self, answer: &Value) -> serde_json::Result<ExitCode> {
+        let has_problems = matches!(self, Self::Status) && !Status::deserialize(answer)?.problems.is_empty();
+        Ok(if has_problems { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
 }
 
 fn main() -> ExitCode {
@@ -56,31 +87,20 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let request = match arguments.command {
-        Command::Status => Request::Status,
-        Command::Endpoints => Request::Endpoints,
-        Command::Drops { .. } => Request::Drops,
-        Command::Events => Request::Events,
-        Command::Steps => Request::Steps,
-    };
-    let answer = socket::call(&arguments.socket, &request, TIMEOUT)
+    let command = &arguments.command;
+    let answer = socket::call(&arguments.socket, &command.request(), TIMEOUT)
         .with_context(|| format!("no answer from the agent on {}", arguments.socket.display()))?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&answer)?);
+    let code = command.exit_code(&answer)?;
+    let text = if arguments.json { serde_json::to_string_pretty(&answer)? } else { command.show(answer)? };
+    print(&text)?;
+    Ok(code)
+}
+
+/// Writes the text to standard output. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the answer could not be written"),
+        _ => Ok(()),
     }
-    match arguments.command {
-        Command::Status => {
-            let status: Status = serde_json::from_value(answer)?;
-            if !arguments.json {
-                show::status(&status);
-            }
-            return Ok(if status.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-        Command::Endpoints if !arguments.json => show::endpoints(answer)?,
-        Command::Drops { all } if !arguments.json => show::drops(answer, all)?,
-        Command::Events if !arguments.json => show::events(answer)?,
-        Command::Steps if !arguments.json => show::steps(answer)?,
-        _ => {}
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,54 +1,51 @@
-//! The answers as a person reads them.
+//! The answers as text for people: lines for the status, tables for the rest.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use azure_cni_api::socket::{DropCount, EndpointInfo, RefusalInfo, SourceStatus, Status, StepTime};
+use azure_cni_api::socket::{DropCount, EndpointInfo, RefusalInfo, SourceStatus, Status, StepLatency};
 use comfy_table::{Table, presets};
-use serde_json::Value;
 
-pub fn status(status: &Status) {
-    println!("agent      {} (map layout {})", status.version, status.abi);
+pub fn status(status: &Status) -> String {
     let primaries = joined([Some(status.primary), status.primary6].into_iter().flatten());
-    println!(
-        "uplink     {} with {primaries}, programs attached by {}, those of pods by {}",
-        status.uplink, status.attach_mode, status.pod_attach_mode
-    );
-    println!("source     {}", source(&status.source));
+    let mut lines = vec![
+        format!("agent      {} (map layout {})", status.version, status.map_layout),
+        format!(
+            "uplink     {} with {primaries}, programs attached by {}, those of pods by {}",
+            status.uplink, status.uplink_attach_mode, status.pod_attach_mode
+        ),
+        format!("source     {}", source(&status.source)),
+    ];
     for (family, pool) in [("addresses ", Some(&status.pool)), ("IPv6      ", status.pool6.as_ref())] {
-        if let Some(pool) = pool {
-            println!("{family} {} leased, {} free, {} in all", pool.leased, pool.free, pool.total);
-        }
+        lines.extend(
+            pool.map(|pool| format!("{family} {} leased, {} free, {} in all", pool.leased, pool.free, pool.total)),
+        );
     }
-    println!("endpoints  {}", status.endpoints);
-    println!("host       holds {} ports of the range for translated flows", status.host_ports);
-    for table in &status.tables {
-        println!("table      {}: {} of {}", table.name, table.used, table.max);
-    }
-    for (action, count) in &status.reconciled {
-        println!("put right  {action}: {count}");
-    }
-    for problem in &status.problems {
-        println!("problem    {problem}");
-    }
+    lines.push(format!("endpoints  {}", status.endpoints));
+    lines.push(format!("host       holds {} ports of the source NAT range", status.reserved_ports));
+    lines.extend(
+        status.tables.iter().map(|table| format!("table      {}: {} of {}", table.name, table.used, table.max)),
+    );
+    lines.extend(status.repairs.iter().map(|(kind, count)| format!("repaired   {kind}: {count}")));
+    lines.extend(status.problems.iter().map(|problem| format!("problem    {problem}")));
+    lines.join("\n")
 }
 
-/// Whether its word is new is what an operator looks for.
+/// The source, and how current the pool is.
 fn source(source: &SourceStatus) -> String {
     let confirmed = match source.confirmed_secs_ago {
         Some(secs) => format!("confirmed {secs} s ago"),
-        None => "not asked yet".to_owned(),
+        None => "not confirmed yet".to_owned(),
     };
     let stale = if source.stale { ", stale" } else { "" };
-    format!("{} {}, {confirmed}{stale}", source.kind, source.from)
+    format!("{} {}, {confirmed}{stale}", source.kind, source.location)
 }
 
 fn joined(addresses: impl IntoIterator<Item = IpAddr>) -> String {
     addresses.into_iter().map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-pub fn endpoints(answer: Value) -> anyhow::Result<()> {
-    let endpoints: Vec<EndpointInfo> = serde_json::from_value(answer)?;
+pub fn endpoints(endpoints: Vec<EndpointInfo>) -> String {
     let mut table = table(["ADDRESSES", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
     for endpoint in endpoints {
         table.add_row([
@@ -61,29 +58,20 @@ pub fn endpoints(answer: Value) -> anyhow::Result<()> {
             endpoint.attachment.network.to_string(),
         ]);
     }
-    println!("{table}");
-    Ok(())
+    table.to_string()
 }
 
-pub fn drops(answer: Value, all: bool) -> anyhow::Result<()> {
-    let drops: Vec<DropCount> = serde_json::from_value(answer)?;
+pub fn drops(drops: Vec<DropCount>, all: bool) -> String {
     let mut table = table(["NUMBER", "REASON", "PACKETS", "MEANING"]);
     for drop in drops.iter().filter(|drop| all || drop.packets > 0) {
         table.add_row([&drop.number.to_string(), &drop.name, &drop.packets.to_string(), &drop.meaning]);
     }
-    if table.row_iter().next().is_none() {
-        println!("nothing was dropped");
-        return Ok(());
-    }
-    println!("{table}");
-    Ok(())
+    if table.row_iter().next().is_none() { "nothing was dropped".to_owned() } else { table.to_string() }
 }
 
-pub fn events(answer: Value) -> anyhow::Result<()> {
-    let refusals: Vec<RefusalInfo> = serde_json::from_value(answer)?;
+pub fn events(refusals: Vec<RefusalInfo>) -> String {
     if refusals.is_empty() {
-        println!("no flow was refused");
-        return Ok(());
+        return "no flow was refused".to_owned();
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let mut table = table(["SECONDS AGO", "TIMES", "POD", "SOURCE", "DESTINATION", "PROTOCOL", "REASON"]);
@@ -98,30 +86,26 @@ pub fn events(answer: Value) -> anyhow::Result<()> {
             refusal.reason,
         ]);
     }
-    println!("{table}");
-    Ok(())
+    table.to_string()
 }
 
-pub fn steps(answer: Value) -> anyhow::Result<()> {
-    let times: Vec<StepTime> = serde_json::from_value(answer)?;
-    if times.is_empty() {
-        println!("no call has come yet");
-        return Ok(());
+pub fn steps(latencies: Vec<StepLatency>) -> String {
+    if latencies.is_empty() {
+        return "no call has come yet".to_owned();
     }
     let millis = |micros: u64| format!("{:.3}", micros as f64 / 1e3);
     let mut table = table(["COMMAND", "STEP", "COUNT", "P50 MS", "P99 MS", "MAX MS"]);
-    for time in times {
+    for latency in latencies {
         table.add_row([
-            time.command,
-            time.step,
-            time.count.to_string(),
-            millis(time.p50_us),
-            millis(time.p99_us),
-            millis(time.max_us),
+            latency.command,
+            latency.step,
+            latency.count.to_string(),
+            millis(latency.p50_us),
+            millis(latency.p99_us),
+            millis(latency.max_us),
         ]);
     }
-    println!("{table}");
-    Ok(())
+    table.to_string()
 }
 
 fn protocol(number: u8) -> String {

@@ -1,208 +1,114 @@
-//! Programs onto interfaces: by TCX links, or by clsact filters; which of them where is said by [`AttachModes`].
+//! Programs onto interfaces: by TCX links, or by clsact filters.
 //!
-//! The rule of order: among those that are attached in the same way, our program is the one nearest to the pod or the wire.
-//! What others attach so to the same interface sees packets as the host's stack does.
+//! The rule of order: among those that are attached in the same way, our program is the nearest to the pod or the wire.
+//! Programs that others attach to the same interface in the same way see packets as the host's stack does.
 
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
+use aya::programs::links::{FdLink, Link, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
-use aya::util::KernelVersion;
 
-use super::{DatapathError, Pins, unpin};
+use crate::error::DatapathError;
+use crate::hook::Hook;
+use crate::pins::{Pins, unpin};
 
-/// The programs by where they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
-    FromEndpoint,
-    ToEndpoint,
-    FromWire,
-    ToWire,
-}
-
-impl Hook {
-    pub const ALL: [Hook; 4] = [Hook::FromEndpoint, Hook::ToEndpoint, Hook::FromWire, Hook::ToWire];
-    /// On the host veth of every pod.
-    pub const ENDPOINT: [Hook; 2] = [Hook::FromEndpoint, Hook::ToEndpoint];
-    /// On the NIC.
-    pub const UPLINK: [Hook; 2] = [Hook::FromWire, Hook::ToWire];
-
-    /// Name of the program in the object, of its pin, and in `bpftool prog`.
-    pub const fn program(self) -> &'static str {
-        match self {
-            Hook::FromEndpoint => "from_endpoint",
-            Hook::ToEndpoint => "to_endpoint",
-            Hook::FromWire => "from_wire",
-            Hook::ToWire => "to_wire",
+/// Attaches by a link, or swaps the program of the link that is there.
+pub(crate) fn attach_tcx(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+    let failed = |error: &(dyn std::error::Error + 'static)| failure(hook, interface, error);
+    let pin = pins.link(hook, interface);
+    let mut program = program(pins, hook).map_err(|error| failed(&error))?;
+    if let Ok(present) = PinnedLink::from_pin(&pin) {
+        let link = SchedClassifierLink::try_from(FdLink::from(present)).map_err(|error| failed(&error))?;
+        // A link whose interface is gone cannot be updated: it belonged to an earlier interface with this name.
+        if program.attach_to_link(link).is_ok() && is_running(&program, hook, interface) {
+            return Ok(());
         }
+        unpin(&pin)?;
     }
-
-    const fn direction(self) -> TcAttachType {
-        match self {
-            Hook::FromEndpoint | Hook::FromWire => TcAttachType::Ingress,
-            Hook::ToEndpoint | Hook::ToWire => TcAttachType::Egress,
-        }
-    }
-
-    fn order(self) -> LinkOrder {
-        match self {
-            Hook::FromEndpoint | Hook::FromWire => LinkOrder::first(),
-            Hook::ToEndpoint | Hook::ToWire => LinkOrder::last(),
-        }
-    }
-}
-
-/// How programs are attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttachMode {
-    Tcx,
-    Clsact,
-}
-
-impl AttachMode {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-        }
-    }
-}
-
-/// How programs are attached, by where they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttachModes {
-    pub uplink: AttachMode,
-    pub endpoints: AttachMode,
-}
-
-impl AttachModes {
-    pub const TCX: Self = Self { uplink: AttachMode::Tcx, endpoints: AttachMode::Tcx };
-    pub const CLSACT: Self = Self { uplink: AttachMode::Clsact, endpoints: AttachMode::Clsact };
-
-    /// TCX for the uplink, where the kernel has it, and clsact for pods: under the lock of all interfaces, attaching by TCX
-    /// waits for every processor twice (kernel/bpf/tcx.c, tcx_entry_sync), which makes a pod's start six times as long.
-    pub fn detect() -> Self {
-        let has_tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
-        Self { uplink: if has_tcx { AttachMode::Tcx } else { AttachMode::Clsact }, endpoints: AttachMode::Clsact }
-    }
-
-    const fn of(self, hook: Hook) -> AttachMode {
-        match hook {
-            Hook::FromEndpoint | Hook::ToEndpoint => self.endpoints,
-            Hook::FromWire | Hook::ToWire => self.uplink,
-        }
-    }
-}
-
-/// Priority and handle of our clsact filters: constant, so that an attachment can be replaced and found again.
-const FILTER_PRIORITY: u16 = 1;
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0xac1);
-
-pub(super) fn attach(pins: &Pins, modes: AttachModes, hook: Hook, interface: &str) -> Result<(), DatapathError> {
-    let mode = modes.of(hook);
-    let attached = match mode {
-        AttachMode::Tcx => attach_tcx(pins, hook, interface),
-        AttachMode::Clsact => attach_clsact(pins, hook, interface),
-    };
-    attached.map_err(|reason| DatapathError::Attach {
-        hook: hook.program(),
-        interface: interface.to_owned(),
-        reason,
-    })?;
-    // What an agent in the other mode has left would run the packet a second time.
-    match mode {
-        AttachMode::Tcx => {
-            let _ = detach_clsact(hook, interface);
-        }
-        AttachMode::Clsact => unpin(&pins.link(hook, interface))?,
-    }
+    let options = TcAttachOptions::TcxOrder(order(hook));
+    let id = program.attach_with_options(interface, direction(hook), options).map_err(|error| failed(&error))?;
+    let link = program.take_link(id).map_err(|error| failed(&error))?;
+    let link: FdLink = link.try_into().map_err(|error| failed(&error))?;
+    link.pin(&pin).map_err(|error| failed(&error))?;
     Ok(())
 }
 
-pub(super) fn detach(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
-    unpin(&pins.link(hook, interface))?;
-    let _ = detach_clsact(hook, interface);
-    Ok(())
+/// The programs that run at an interface by TCX. This reads only (BPF_PROG_QUERY).
+pub(crate) fn running_by_tcx(hook: Hook, interface: &str) -> Result<Vec<u32>, DatapathError> {
+    let (_, running) =
+        SchedClassifier::query_tcx(interface, direction(hook)).map_err(|error| failure(hook, interface, &error))?;
+    Ok(running.iter().map(aya::programs::ProgramInfo::id).collect())
 }
 
-pub(super) fn is_attached(pins: &Pins, modes: AttachModes, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
-    let failed =
-        |reason: String| DatapathError::Attach { hook: hook.program(), interface: interface.to_owned(), reason };
-    if modes.of(hook) == AttachMode::Clsact {
-        return Ok(replace_clsact(pins, hook, interface).is_ok());
+/// Whether a link that took the program is a link of this very interface.
+fn is_running(program: &SchedClassifier, hook: Hook, interface: &str) -> bool {
+    let Ok(info) = program.info() else { return false };
+    running_by_tcx(hook, interface).is_ok_and(|running| running.contains(&info.id()))
+}
+
+/// Adds a filter. Fails with [`DatapathError::Occupied`] if there is one in its place, and leaves that one alone.
+pub(crate) fn add_filter(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+    // It exists already for the second hook of an interface. Any other error shows when the filter is added.
+    let _ = qdisc_add_clsact(interface);
+    let place = hook.filter_place();
+    let options = NlOptions { priority: place.priority, handle: TcHandle::from(place.handle), classid: None };
+    let mut program = program(pins, hook).map_err(|error| failure(hook, interface, &error))?;
+    match program.attach_with_options(interface, direction(hook), TcAttachOptions::Netlink(options)) {
+        Ok(id) => keep(&mut program, id).map_err(|error| failure(hook, interface, &error)),
+        Err(error) if says_exists(&error) => {
+            Err(DatapathError::Occupied { hook: hook.program(), interface: interface.to_owned() })
+        }
+        Err(error) => Err(failure(hook, interface, &error)),
     }
-    let wanted = program(pins, hook).and_then(|program| program.info()).map_err(|error| failed(text(&error)))?;
-    let (_, running) = SchedClassifier::query_tcx(interface, hook.direction()).map_err(|error| failed(text(&error)))?;
-    Ok(running.iter().any(|program| program.id() == wanted.id()))
+}
+
+/// Swaps the program of the filter that is there. Check first that it is ours.
+pub(crate) fn replace_filter(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+    let failed = |error: &(dyn std::error::Error + 'static)| failure(hook, interface, error);
+    let mut program = program(pins, hook).map_err(|error| failed(&error))?;
+    let filter = filter(hook, interface).map_err(|error| failed(&error))?;
+    let id = program.attach_to_link(filter).map_err(|error| failed(&error))?;
+    keep(&mut program, id).map_err(|error| failed(&error))
+}
+
+/// Removes the filter that is there. Check first that it is ours.
+pub(crate) fn remove_filter(hook: Hook, interface: &str) -> Result<(), DatapathError> {
+    let filter = filter(hook, interface).map_err(|error| failure(hook, interface, &error))?;
+    filter.detach().map_err(|error| failure(hook, interface, &error))
 }
 
 fn program(pins: &Pins, hook: Hook) -> Result<SchedClassifier, ProgramError> {
     SchedClassifier::from_pin(pins.program(hook))
 }
 
-fn attach_tcx(pins: &Pins, hook: Hook, interface: &str) -> Result<(), String> {
-    let pin = pins.link(hook, interface);
-    let mut program = program(pins, hook).map_err(|error| text(&error))?;
-    if let Ok(present) = PinnedLink::from_pin(&pin) {
-        let link = SchedClassifierLink::try_from(FdLink::from(present)).map_err(|error| text(&error))?;
-        // A link whose interface is gone cannot be updated: it belonged to an earlier interface of the same name.
-        if program.attach_to_link(link).is_ok() && is_running(&program, hook, interface) {
-            return Ok(());
-        }
-        unpin(&pin).map_err(|error| text(&error))?;
-    }
-    let options = TcAttachOptions::TcxOrder(hook.order());
-    let id = program.attach_with_options(interface, hook.direction(), options).map_err(|error| text(&error))?;
-    let link: FdLink = program.take_link(id).map_err(|error| text(&error))?.try_into().map_err(|error| text(&error))?;
-    link.pin(&pin).map_err(|error| text(&error))?;
+fn direction(hook: Hook) -> TcAttachType {
+    if hook.is_ingress() { TcAttachType::Ingress } else { TcAttachType::Egress }
+}
+
+fn order(hook: Hook) -> LinkOrder {
+    if hook.is_ingress() { LinkOrder::first() } else { LinkOrder::last() }
+}
+
+fn filter(hook: Hook, interface: &str) -> Result<SchedClassifierLink, std::io::Error> {
+    let place = hook.filter_place();
+    SchedClassifierLink::attached(interface, direction(hook), place.priority, TcHandle::from(place.handle), None)
+}
+
+/// A filter belongs to its interface: it outlives the link by which aya would remove it.
+fn keep(program: &mut SchedClassifier, id: aya::programs::tc::SchedClassifierLinkId) -> Result<(), ProgramError> {
+    std::mem::forget(program.take_link(id)?);
     Ok(())
 }
 
-/// Whether a link that took the program is a link of this very interface.
-fn is_running(program: &SchedClassifier, hook: Hook, interface: &str) -> bool {
-    let Ok(info) = program.info() else { return false };
-    SchedClassifier::query_tcx(interface, hook.direction())
-        .is_ok_and(|(_, running)| running.iter().any(|other| other.id() == info.id()))
+/// The kernel's answer to a new filter in a place that is taken.
+fn says_exists(error: &ProgramError) -> bool {
+    let (ProgramError::TcError(TcError::NetlinkError(error)) | ProgramError::NetlinkError(error)) = error else {
+        return false;
+    };
+    error.raw_os_error() == Some(libc::EEXIST)
 }
 
-fn attach_clsact(pins: &Pins, hook: Hook, interface: &str) -> Result<(), String> {
-    // "Exists" is the usual answer for the second hook of an interface; any other error shows when the filter is added.
-    let _ = qdisc_add_clsact(interface);
-    // A pod's interface is new most often: only if it is not, there is a filter to replace.
-    add_clsact(pins, hook, interface).or_else(|refused| replace_clsact(pins, hook, interface).map_err(|_| refused))
-}
-
-/// Fails if there is a filter of ours.
-fn add_clsact(pins: &Pins, hook: Hook, interface: &str) -> Result<(), String> {
-    let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, classid: None };
-    let mut program = program(pins, hook).map_err(|error| text(&error))?;
-    let id = program
-        .attach_with_options(interface, hook.direction(), TcAttachOptions::Netlink(options))
-        .map_err(|error| text(&error))?;
-    keep(program.take_link(id).map_err(|error| text(&error))?);
-    Ok(())
-}
-
-/// Swaps the program of a filter that is there.
-fn replace_clsact(pins: &Pins, hook: Hook, interface: &str) -> Result<(), String> {
-    let mut program = program(pins, hook).map_err(|error| text(&error))?;
-    let filter = clsact_filter(hook, interface).map_err(|error| error.to_string())?;
-    let id = program.attach_to_link(filter).map_err(|error| text(&error))?;
-    keep(program.take_link(id).map_err(|error| text(&error))?);
-    Ok(())
-}
-
-fn detach_clsact(hook: Hook, interface: &str) -> Result<(), ProgramError> {
-    let filter = clsact_filter(hook, interface).map_err(aya::programs::tc::TcError::IoError)?;
-    aya::programs::links::Link::detach(filter)
-}
-
-fn clsact_filter(hook: Hook, interface: &str) -> Result<SchedClassifierLink, std::io::Error> {
-    SchedClassifierLink::attached(interface, hook.direction(), FILTER_PRIORITY, FILTER_HANDLE, None)
-}
-
-/// A filter outlives the handle that made it: it belongs to the interface.
-fn keep(link: SchedClassifierLink) {
-    std::mem::forget(link);
+fn failure(hook: Hook, interface: &str, error: &(dyn std::error::Error + 'static)) -> DatapathError {
+    DatapathError::Attach { hook: hook.program(), interface: interface.to_owned(), reason: text(error) }
 }
 
 /// The error with its causes, on one line.

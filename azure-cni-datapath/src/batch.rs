@@ -1,8 +1,8 @@
-//! Reads many entries of a hash map in one system call, in pieces, from where the last piece ended.
+//! Reads a hash map in pieces: many entries in one system call, from where the last piece ended.
 //!
-//! aya walks a map with two system calls an entry and starts over when the entry it stands at goes. The kernel's batch
-//! look-up (BPF_MAP_LOOKUP_BATCH, Linux 5.6) counts buckets instead: entries that come and go do not disturb it, and
-//! one bucket is locked at a time.
+//! aya's iterator needs two system calls for each entry, and starts over when the entry it stands at is removed. The
+//! kernel's batch look-up (BPF_MAP_LOOKUP_BATCH, Linux 5.6) counts buckets instead. Entries that come and go do not disturb
+//! it, and it locks one bucket at a time.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -25,19 +25,19 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// Where the next piece begins: a bucket's number; the beginning if there is none.
+/// Where the next piece begins: the number of a bucket. `None`: at the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cursor(Option<u32>);
+pub(crate) struct Cursor(Option<u32>);
 
 /// A piece of a map.
-pub(super) struct Piece<K, V> {
+pub(crate) struct Piece<K, V> {
     pub entries: Vec<(K, V)>,
-    /// Where to go on; `None` after the last entry.
+    /// Where the next piece begins; `None` after the last entry.
     pub next: Option<Cursor>,
 }
 
-/// About `wanted` entries from the cursor on; more if a bucket holds more.
-pub(super) fn read_piece<K: Pod, V: Pod>(
+/// Reads about `wanted` entries from the cursor on; more if a bucket holds more.
+pub(crate) fn read_piece<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     cursor: Cursor,
     wanted: usize,
@@ -45,7 +45,7 @@ pub(super) fn read_piece<K: Pod, V: Pod>(
     let mut room = wanted.max(16);
     loop {
         match try_read(map, cursor, room) {
-            // A single bucket has more entries than there is room for.
+            // One bucket has more entries than there is room for.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => room *= 2,
             other => return other,
         }
@@ -67,8 +67,8 @@ fn try_read<K: Pod, V: Pod>(map: BorrowedFd<'_>, cursor: Cursor, room: usize) ->
         elem_flags: 0,
         flags: 0,
     };
-    // SAFETY: every address in `attr` is of memory that lives longer than the call and has room for what the kernel
-    // writes there: `count` keys, `count` values, a bucket's number.
+    // SAFETY: every address in `attr` is of memory that lives longer than the call, and that has room for what the kernel
+    // writes: `count` keys, `count` values, a bucket's number.
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut attr, size_of::<BatchAttr>()) };
     let ended = match result {
         0 => false,

@@ -1,26 +1,26 @@
-//! A place for pins: checks that the directory is on a bpffs, and mounts one where it is not.
+//! A place for pins: checks that the directory is on a bpffs, and mounts one if it is not.
 
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-/// Where the kernel offers a mount point; nothing can be created in sysfs beside it.
+/// The mount point that the kernel offers. Nothing can be created in sysfs beside it.
 const CANONICAL: &str = "/sys/fs/bpf";
 
 #[derive(Debug, thiserror::Error)]
 pub enum BpffsError {
     #[error("creating {}: {source}", path.display())]
     Create { path: PathBuf, source: std::io::Error },
-    #[error("looking at {}: {source}", path.display())]
+    #[error("reading the file system of {}: {source}", path.display())]
     Stat { path: PathBuf, source: nix::Error },
-    /// A retry helps once the mount is allowed or made by hand.
+    /// A retry helps once the mount is allowed, or was made by hand.
     #[error("mounting a bpffs on {}: {source}; mount it by hand: mount -t bpf bpf {}", path.display(), path.display())]
     Mount { path: PathBuf, source: nix::Error },
 }
 
 /// Makes `dir` exist on a bpffs.
-pub(super) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
+pub(crate) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
     if on_bpffs(dir)? {
         return create(dir);
     }
@@ -40,8 +40,8 @@ pub(super) fn ensure_mounted(dir: &Path) -> Result<(), BpffsError> {
     create(dir)
 }
 
-/// What is wrong with the directory of an agent that runs.
-pub(super) fn problem(dir: &Path) -> Option<String> {
+/// What is wrong with the directory of a running agent.
+pub(crate) fn problem(dir: &Path) -> Option<String> {
     match statfs(dir) {
         Ok(info) if info.filesystem_type() == BPF_FS_MAGIC => None,
         Ok(_) => {
@@ -51,7 +51,7 @@ pub(super) fn problem(dir: &Path) -> Option<String> {
     }
 }
 
-/// Whether the directory, or the nearest one above it that exists, is on a bpffs.
+/// Whether the directory is on a bpffs; if it does not exist, the nearest one above it that does.
 fn on_bpffs(dir: &Path) -> Result<bool, BpffsError> {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let info = statfs(existing).map_err(|source| BpffsError::Stat { path: existing.to_owned(), source })?;

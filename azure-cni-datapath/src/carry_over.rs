@@ -1,7 +1,7 @@
-//! What an agent of an earlier map layout has pinned is carried over, so that an upgrade loses no connection.
+//! Carries over what an agent with an earlier map layout has pinned, so that an upgrade loses no connection.
 //!
-//! Maps that are what they were go on under new pins, and with them the programs that still run. The counters' map is made
-//! again, with room for more reasons, and the counts are copied. All other pins of the earlier layout go.
+//! Maps that a layout has in common with today's get new pins, and with them the programs that still run. Counters are
+//! copied into today's map, as there may be more of them now. Everything else of the earlier layout is removed.
 
 use std::fs;
 use std::path::Path;
@@ -9,76 +9,99 @@ use std::path::Path;
 use aya::maps::{Map, MapData, PerCpuArray};
 use azure_cni_common::ABI;
 
-use super::tables::in_map;
-use super::{DatapathError, Pins, unpin};
+use crate::error::DatapathError;
+use crate::map::in_map;
+use crate::pins::{Pins, unpin};
 
-/// A layout that came before this one.
+/// A layout that users may still have pinned, and what today's has in common with it.
 #[derive(Debug, Clone, Copy)]
 pub struct EarlierLayout {
-    /// Its number.
-    pub abi: u32,
-    /// Its maps that this layout has with the same name, key, value and meaning.
+    /// Its `ABI` number.
+    pub number: u32,
+    /// Maps with the same name, keys, values and meaning.
     pub unchanged: &'static [&'static str],
 }
 
-/// There is none yet: no layout before this one was released.
-pub(super) const EARLIER: Option<EarlierLayout> = None;
+/// None yet: layout 1 is the first that users have.
+pub(crate) const EARLIER: &[EarlierLayout] = &[];
 
-const _: () = assert!(ABI == 1 && EARLIER.is_none(), "say what becomes of the pins of layout 1");
+const _: () = assert!(ABI == 1, "say in EARLIER what today's layout has in common with layout 1");
 
-/// What has to wait until the new maps are there.
-pub(super) struct CarriedOver {
+/// The map of counters.
+const DROPS: &str = "DROPS";
+
+/// What has to wait until today's maps exist.
+pub(crate) struct CarriedOver {
     drops: Option<PerCpuArray<MapData, u64>>,
 }
 
-/// To be called before the programs are loaded. Nothing happens where no earlier layout is pinned.
-pub(super) fn begin(dir: &Path, pins: &Pins, layout: Option<EarlierLayout>) -> Result<CarriedOver, DatapathError> {
-    let Some(layout) = layout else { return Ok(CarriedOver { drops: None }) };
-    let earlier = Pins { root: dir.join(format!("abi{}", layout.abi)) };
-    if !earlier.root.exists() {
-        return Ok(CarriedOver { drops: None });
+/// Call this before the programs are loaded. Nothing happens if none of the layouts is pinned.
+pub(crate) fn begin(dir: &Path, pins: &Pins, earlier: &[EarlierLayout]) -> Result<CarriedOver, DatapathError> {
+    let mut drops = None;
+    for layout in earlier {
+        let from = Pins::of_layout(dir, layout.number);
+        if from.root.exists() {
+            tracing::info!(from = %from.root.display(), to = %pins.root.display(), "carrying over the pins of an earlier version");
+            drops = carry_over(&from, pins, layout)?.or(drops);
+        }
     }
-    // An agent of that layout may still run.
-    let _claim = earlier.claim()?;
-    tracing::info!(from = %earlier.root.display(), to = %pins.root.display(), "carrying over what an earlier version has pinned");
+    Ok(CarriedOver { drops })
+}
+
+/// Returns the counters.
+fn carry_over(
+    from: &Pins,
+    to: &Pins,
+    layout: &EarlierLayout,
+) -> Result<Option<PerCpuArray<MapData, u64>>, DatapathError> {
+    // An agent with that layout may still run.
+    let _claim = from.claim()?;
     for name in layout.unchanged {
-        rename(&earlier.map(name), &pins.map(name))?;
+        rename(&from.map(name), &to.map(name))?;
     }
-    for link in entries(&earlier.links())? {
-        rename(&earlier.links().join(&link), &pins.links().join(&link))?;
+    for link in entries(&from.links())? {
+        rename(&from.links().join(&link), &to.links().join(&link))?;
     }
     // Opened before its pin goes: the map lives as long as it is held.
-    let drops = MapData::from_pin(earlier.map("DROPS")).and_then(|data| PerCpuArray::try_from(Map::PerCpuArray(data)));
-    for dir in [earlier.maps(), earlier.programs(), earlier.links()] {
+    let drops = MapData::from_pin(from.map(DROPS)).and_then(|data| PerCpuArray::try_from(Map::PerCpuArray(data)));
+    for dir in [from.maps(), from.programs(), from.links()] {
         for name in entries(&dir)? {
             unpin(&dir.join(name))?;
         }
-        fs::remove_dir(&dir).map_err(|source| DatapathError::Pin { path: dir, source })?;
+        remove_dir(&dir)?;
     }
-    fs::remove_dir(&earlier.root).map_err(|source| DatapathError::Pin { path: earlier.root.clone(), source })?;
-    Ok(CarriedOver { drops: drops.ok() })
+    remove_dir(&from.root)?;
+    Ok(drops.ok())
 }
 
 impl CarriedOver {
-    /// To be called once the new maps are there.
+    /// Call this once today's maps exist.
     pub fn finish(self, pins: &Pins) -> Result<(), DatapathError> {
         let Some(earlier) = self.drops else { return Ok(()) };
-        let mut drops = MapData::from_pin(pins.map("DROPS"))
+        let mut drops = MapData::from_pin(pins.map(DROPS))
             .and_then(|data| PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(data)))
-            .map_err(in_map("DROPS"))?;
+            .map_err(in_map(DROPS))?;
         for slot in 0..earlier.len().min(drops.len()) {
-            let counts = earlier.get(&slot, 0).map_err(in_map("DROPS"))?;
-            drops.set(slot, counts, 0).map_err(in_map("DROPS"))?;
+            let counts = earlier.get(&slot, 0).map_err(in_map(DROPS))?;
+            drops.set(slot, counts, 0).map_err(in_map(DROPS))?;
         }
         Ok(())
     }
 }
 
-/// What an agent that was killed half-way has left goes on where it stopped: a pin that is gone was carried over.
+/// A pin that is gone was carried over by an agent that was killed before it had finished.
 fn rename(from: &Path, to: &Path) -> Result<(), DatapathError> {
-    match fs::rename(from, to) {
+    absent_is_done(from, fs::rename(from, to))
+}
+
+fn remove_dir(dir: &Path) -> Result<(), DatapathError> {
+    absent_is_done(dir, fs::remove_dir(dir))
+}
+
+fn absent_is_done(path: &Path, result: std::io::Result<()>) -> Result<(), DatapathError> {
+    match result {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(DatapathError::Pin { path: from.to_owned(), source })
+            Err(DatapathError::Pin { path: path.to_owned(), source })
         }
         _ => Ok(()),
     }

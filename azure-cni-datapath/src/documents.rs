@@ -1,5 +1,5 @@
-//! Holds `docs/maps.md` against the compiled programs: what there is and how large is asked of the object, what it is for
-//! is said here.
+//! Checks `docs/maps.md` against the compiled programs. The object says which maps there are and how large they are; this
+//! file says what they are for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,21 +11,22 @@ use aya_obj::generated::bpf_map_type::{self, *};
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::nat::PortRange;
 
-use super::load::sizes;
-use super::{AttachModes, Constants, OBJECT, Settings};
+use crate::hook::AttachModes;
+use crate::load::{OBJECT, sizes};
+use crate::settings::{Constants, Settings};
 
 const HEAD: &str = "\
 # Maps
 
 What the programs remember, and what they share with the agent. All but those of the last table are pinned, under
 `<bpffs_dir>/abi<N>/maps`, and outlive the agent. Sizes are bytes of a key and of a value, without what the kernel adds to an
-entry. *Hash* and *LRU hash* tables are allocated when they are made. A hash that is full refuses new entries; an LRU hash makes
-room by forgetting those that were not used for longest.
+entry. *Hash* and *LRU hash* tables are allocated when they are made. A full hash refuses new entries; a full LRU hash removes the
+entries that were not used for longest.
 
-Layouts are in `azure-cni-common`, each type in the file of its idea; they are those of one `ABI` number, see
-[ARCHITECTURE.md](ARCHITECTURE.md).
+The layouts of keys and values are in `azure-cni-common`, in the file of each subject (`endpoint.rs`, `egress.rs`, `flow.rs`,
+`nat.rs`, `fragments.rs`). They belong to one `ABI` number, see [ARCHITECTURE.md](ARCHITECTURE.md).
 
-Generated from the compiled programs and `azure-cni-datapath/src/documents.rs`. To make it again:
+Generated from the compiled programs and `azure-cni-datapath/src/documents.rs`. To generate it again:
 `UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`.
 ";
 
@@ -36,15 +37,15 @@ const COLUMNS: &str =
 const NOT_PINNED: &str = "
 ## Not pinned
 
-Each loaded object has its own. Most are memory of one run, because a program's stack is 512 bytes
+Each loaded object has its own. Most are scratch space, because a program's stack is 512 bytes
 ([adr/0007](adr/0007-scratch-maps-and-global-functions.md)).
 ";
 
 const FAMILIES: &str = "
-The tables of IPv6 translations have 1024 entries where `snat.ipv6` is off. Names that end in 4 are of IPv4, in 6 of IPv6.
+The tables of IPv6 translations have 1024 entries if `snat.ipv6` is off. Names that end in 4 are for IPv4, in 6 for IPv6.
 ";
 
-/// What the object cannot tell.
+/// What the object does not say.
 struct Meaning {
     name: &'static str,
     key: &'static str,
@@ -68,27 +69,27 @@ const FLOW_KEY: &str = "`FlowKey`";
 const NAT_KEY: &str = "`NatKey`";
 const HOLDER: &str = "`NatHolder`";
 const PROGRAMS: &str = "programs";
-const BOTH: &str = "programs; the agent removes what is over";
+const BOTH: &str = "programs; the agent removes expired ones";
 
 const ENDPOINTS: &str = "The pods of this node: host veth, and whether the Internet sees the pod's own address.";
-const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right or a miss, and then the table is asked \
+const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right, or says that the table has to be read \
     ([adr/0010](adr/0010-endpoint-cache.md)).";
 const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform.";
 const GATEWAY: &str =
-    "The router that all of the Internet is behind; zero: the kernel's routes are asked at every packet.";
-const FLOWS: &str = "Connections whose two ends are known to be there.";
-const HALF_OPEN: &str = "Half-open and one-way flows: all that a flood can turn over.";
+    "The router that all of the Internet is behind; zero: the programs look up the kernel's routes for every packet.";
+const FLOWS: &str = "Assured flows: both ends are known to exist.";
+const HALF_OPEN: &str = "Half-open and one-way flows: the only ones that a flood can push out.";
 const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
-const NAT_HALF_OPEN: &str = "The wire side of translated flows that have no reply yet; where ports are claimed.";
-const FRAGMENTS: &str = "The ports of packets that come in fragments, for two seconds.";
-const TAKEOVERS: &str = "Locks: ports that are just being taken from a holder whose flow is over.";
+const NAT_HALF_OPEN: &str = "The wire side of translated flows that are half-open; ports are claimed here.";
+const FRAGMENTS: &str = "The ports of fragmented packets, kept for two seconds.";
+const TAKEOVERS: &str = "Locks: ports that are taken at this moment from a holder whose flow has expired.";
 const PACKET: &str = "The packet's headers as values.";
 const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
 const PINNED: [Meaning; 23] = [
-    map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
-    map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
+    map("ENDPOINTS4", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
+    map("ENDPOINTS6", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINT_CACHE4", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
     map("ENDPOINT_CACHE6", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),
@@ -107,7 +108,7 @@ const PINNED: [Meaning; 23] = [
     map("FRAGMENTS6", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
     map("TAKEOVERS4", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
     map("TAKEOVERS6", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
-    map("HOST_PORTS", "word", "64 ports", "agent", "A bit for each TCP and UDP port: sockets of the host hold it."),
+    map("HOST_PORTS", "word", "64 ports", "agent", "A bit for each TCP and UDP port that a socket of the host holds."),
     map(
         "EVENTS",
         "",

@@ -1,33 +1,34 @@
-//! The endpoints of one address family: the table, and the cache that the programs read in its place.
+//! The endpoints of one address family: the table, and the cache in front of it that the programs read first.
 
 use std::collections::BTreeMap;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData};
-use azure_cni_common::endpoint::{Endpoint, SLOTS, Slot, slot_of};
+use azure_cni_common::endpoint::{EndpointEntry, SLOTS, Slot, slot_of};
 
-use super::family::{MapAddress, Names};
-use super::tables::{absent_is_none, in_map, open};
-use super::{DatapathError, Pins};
+use crate::error::DatapathError;
+use crate::map::{MapAddress, absent_is_none, in_map, open};
+use crate::names::Names;
+use crate::pins::Pins;
 
-/// Of all changes, those to the table come first where a pod comes, and last where one goes: a slot never tells of a pod
-/// that the table has not.
-pub(super) struct Endpoints<A: MapAddress>
+/// The order of changes: a pod comes into the table first, and leaves it last. So a slot never has a pod that the table has
+/// not.
+pub(crate) struct Endpoints<A: MapAddress>
 where
     Slot<A>: Pod,
 {
     names: Names,
-    table: HashMap<MapData, A, Endpoint>,
+    table: HashMap<MapData, A, EndpointEntry>,
     cache: Array<MapData, Slot<A>>,
-    /// What the table has, by the slot that speaks for it.
-    by_slot: BTreeMap<u32, BTreeMap<A, Endpoint>>,
+    /// The table's entries, by the slot that their address is mapped to.
+    by_slot: BTreeMap<u32, BTreeMap<A, EndpointEntry>>,
 }
 
 impl<A: MapAddress> Endpoints<A>
 where
     Slot<A>: Pod,
 {
-    /// Makes the cache again from what the table has: an agent may have been killed between the two.
+    /// Writes the whole cache from the table: an agent may have been killed after it changed one of them.
     pub fn open(pins: &Pins, names: Names) -> Result<Self, DatapathError> {
         let table = open(pins, names.endpoints, Map::HashMap)?;
         let cache = open(pins, names.endpoint_cache, Map::Array)?;
@@ -39,18 +40,18 @@ where
         Ok(endpoints)
     }
 
-    pub fn set(&mut self, address: A, endpoint: Endpoint) -> Result<(), DatapathError> {
+    pub fn set(&mut self, address: A, endpoint: EndpointEntry) -> Result<(), DatapathError> {
         self.table.insert(address, endpoint, 0).map_err(in_map(self.names.endpoints))?;
         let slot = slot_of(address);
         self.by_slot.entry(slot).or_default().insert(address, endpoint);
         self.write(slot)
     }
 
-    pub fn get(&self, address: A) -> Result<Option<Endpoint>, DatapathError> {
+    pub fn get(&self, address: A) -> Result<Option<EndpointEntry>, DatapathError> {
         absent_is_none(self.table.get(&address, 0)).map_err(in_map(self.names.endpoints))
     }
 
-    /// An address that is not there is no error.
+    /// Succeeds if the address is not there.
     pub fn remove(&mut self, address: A) -> Result<(), DatapathError> {
         let slot = slot_of(address);
         if let Some(pods) = self.by_slot.get_mut(&slot) {
@@ -60,7 +61,7 @@ where
         absent_is_none(self.table.remove(&address)).map(drop).map_err(in_map(self.names.endpoints))
     }
 
-    pub fn all(&self) -> Result<Vec<(A, Endpoint)>, DatapathError> {
+    pub fn all(&self) -> Result<Vec<(A, EndpointEntry)>, DatapathError> {
         self.table.iter().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
     }
 

@@ -1,5 +1,5 @@
-//! Flows that the data path refused, as it reports them: map `EVENTS`, a ring that the kernel fills and the agent empties.
-//! What does not fit is counted as every drop is, and reported nowhere else.
+//! Flows that the data path refused, as it reports them: map `EVENTS`, a ring that the programs fill and the agent empties.
+//! A report that does not fit is lost; the packet is counted as every dropped packet is.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,9 @@ use azure_cni_common::refused_flow::RefusedFlow;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::tables::open;
-use super::{Datapath, DatapathError};
+use crate::error::DatapathError;
+use crate::map::open;
+use crate::pins::Pins;
 
 const MAP: &str = "EVENTS";
 
@@ -26,28 +27,25 @@ pub struct Event {
     pub protocol: u8,
 }
 
-/// Where events come from; one reader at a time.
+/// Reads the ring. There may be one reader at a time.
 pub struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
 }
 
-impl Datapath {
-    /// Events from now on, and those that were not read yet.
-    pub fn events(&self) -> Result<EventSource, DatapathError> {
-        let ring: RingBuf<MapData> = open(&self.pins, MAP, Map::RingBuf)?;
+impl EventSource {
+    pub(crate) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let ring: RingBuf<MapData> = open(pins, MAP, Map::RingBuf)?;
         // SAFETY: the ring owns its map's descriptor for as long as it lives, and always names the same one.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|source| DatapathError::Walk { name: MAP, source: source.into() })?;
-        Ok(EventSource { ring })
+        Ok(Self { ring })
     }
-}
 
-impl EventSource {
-    /// Waits for the next one.
+    /// Waits for the next event.
     pub async fn next(&mut self) -> Event {
         loop {
             let Ok(mut guard) = self.ring.readable_mut().await else {
-                // The runtime is being shut down, and this task with it.
+                // The runtime is shutting down, and ends this task.
                 return std::future::pending().await;
             };
             while let Some(record) = guard.get_inner_mut().next() {
@@ -60,7 +58,7 @@ impl EventSource {
     }
 }
 
-/// A record of a length or with a number that this agent does not know is of a newer data path, and skipped.
+/// Skips a record whose length or numbers this agent does not know: the programs of a newer agent wrote it.
 fn parse(record: &[u8]) -> Option<Event> {
     if record.len() != size_of::<RefusedFlow>() {
         return None;

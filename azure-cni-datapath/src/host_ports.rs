@@ -1,10 +1,11 @@
-//! Ports that no translated flow is given, because sockets of the host hold them: a bitmap, map `HOST_PORTS`.
+//! Ports that source NAT leaves out, because sockets of the host hold them: a bitmap, map `HOST_PORTS`.
 
 use azure_cni_common::family::Be16;
 use azure_cni_common::host_ports::{HOST_PORT_WORDS, host_port_bit};
 
-use super::tables::{in_map, lock};
-use super::{DatapathError, Tables};
+use crate::error::DatapathError;
+use crate::map::{in_map, lock};
+use crate::tables::Tables;
 
 /// A set of ports, of TCP and of UDP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ impl Default for HostPorts {
 }
 
 impl HostPorts {
-    /// A protocol whose sockets hold no ports adds nothing.
+    /// Adds nothing for a protocol whose sockets hold no ports.
     pub fn insert(&mut self, protocol: u8, port: u16) {
         if let Some((word, bit)) = host_port_bit(protocol, Be16::from_host(port)) {
             self.words[word as usize] |= bit;
@@ -28,7 +29,7 @@ impl HostPorts {
 }
 
 impl Tables {
-    /// Makes these the ports that the host holds. A port that stays is never absent in between.
+    /// Makes these the ports that the host holds. A port that stays in the set is never absent meanwhile.
     pub fn set_host_ports(&self, ports: &HostPorts) -> Result<(), DatapathError> {
         let mut map = lock(&self.host_ports);
         for (index, word) in (0..).zip(&ports.words) {

@@ -1,44 +1,21 @@
-//! Loads the programs with their constants, and pins them and their maps.
+//! Loads the programs with their constants. Pins them and their maps.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::family::{Ipv4, Ipv6};
-use azure_cni_common::nat::PortRange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::family::Names;
-use super::{DatapathError, Hook, Pins, Settings, unpin};
+use crate::error::DatapathError;
+use crate::hook::Hook;
+use crate::names::Names;
+use crate::pins::{Pins, unpin};
+use crate::settings::{Constants, Settings};
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("AZURE_CNI_EBPF_OBJECT"));
-
-/// What the programs know from the moment they are loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Constants {
-    /// The uplink's primary address, which translated flows leave from.
-    pub node_address: Ipv4Addr,
-    /// The same for IPv6.
-    pub node_address6: Option<Ipv6Addr>,
-    /// Whether IPv6 to the Internet is translated at all; the platform routes the VNet's addresses.
-    pub snat6: bool,
-    pub uplink_ifindex: u32,
-    /// Bytes, IP header included.
-    pub uplink_mtu: u32,
-    pub nat_ports: PortRange,
-    /// Where searches for ports begin: the same for all agents of a boot, so that lost flows find their ports.
-    pub nat_seed: u32,
-    pub timeouts: Timeouts,
-    /// Whether all cluster service prefixes are in the route table.
-    pub services_known: bool,
-    /// Whether pods are kept from the platform's metadata service.
-    pub block_imds: bool,
-    /// Whether rare events are logged from the kernel.
-    pub log: bool,
-}
 
 /// Calls `with` with a loader that has the constants set.
 pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -> T) -> T {
@@ -46,7 +23,7 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
     let node_address6 = Ipv6::from(constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED)).0;
     let services_known = u32::from(constants.services_known);
     let block_imds = u32::from(constants.block_imds);
-    // Without an address of its own there is nothing to translate to.
+    // Without an IPv6 address, the node has nothing to translate to.
     let snat6 = u32::from(constants.snat6 && constants.node_address6.is_some());
     let log_level = if constants.log { aya_log::Level::Info as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
@@ -65,7 +42,17 @@ pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -
     with(&mut loader)
 }
 
-pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), DatapathError> {
+/// The programs that were loaded, by their ids.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ProgramIds([u32; Hook::ALL.len()]);
+
+impl ProgramIds {
+    pub fn of(&self, hook: Hook) -> u32 {
+        self.0[hook as usize]
+    }
+}
+
+pub(crate) fn load_programs(settings: &Settings, pins: &Pins) -> Result<ProgramIds, DatapathError> {
     let mut object = loader(&settings.constants, |loader| {
         loader.default_map_pin_directory(pins.maps());
         for (map, entries) in sizes(settings) {
@@ -74,19 +61,20 @@ pub(super) fn load_programs(settings: &Settings, pins: &Pins) -> Result<(), Data
         loader.load(settings.object)
     })
     .map_err(Box::new)?;
+    let mut ids = ProgramIds::default();
     for hook in Hook::ALL {
-        load_program(&mut object, hook, pins)?;
+        ids.0[hook as usize] = load_program(&mut object, hook, pins)?;
     }
     if settings.constants.log {
         forward_logs(&mut object);
     }
-    Ok(())
+    Ok(ids)
 }
 
-/// Entries of the maps whose size is not fixed.
-pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
+/// The sizes of the maps whose size is configured, in entries.
+pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
     let Settings { max_flows, max_half_open, .. } = *settings;
-    // IPv6 is routed: unless it is to be translated, its translations need no memory.
+    // IPv6 is routed: unless it is translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
     [
         (Names::V4.flows, max_flows),
@@ -100,21 +88,23 @@ pub(super) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
     ]
 }
 
-/// Entries of a map that is there and not used.
+/// The size of a map that is not used.
 const UNUSED: u32 = 1024;
 
-fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<(), DatapathError> {
+/// Returns the program's id.
+fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<u32, DatapathError> {
     let failed = |source| DatapathError::Program { name: hook.program(), source: Box::new(source) };
     let program = object.program_mut(hook.program()).ok_or_else(|| failed(ProgramError::NotLoaded))?;
     let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
     program.load().map_err(failed)?;
-    // Interfaces hold on to the program they run; the pin is what the next attachment takes.
+    // Interfaces keep the program that they run. The pin is for the next attachment.
     let path = pins.program(hook);
     unpin(&path)?;
-    program.pin(&path).map_err(|source| DatapathError::Pin { path, source: std::io::Error::other(source) })
+    program.pin(&path).map_err(|source| DatapathError::Pin { path, source: std::io::Error::other(source) })?;
+    Ok(program.info().map_err(failed)?.id())
 }
 
-/// Hands what the programs log to the agent's log, for as long as the agent runs.
+/// Writes what the programs log to the agent's log, as long as the agent runs.
 fn forward_logs(object: &mut Ebpf) {
     let source = match aya_log::EbpfLogger::init(object) {
         Ok(source) => source,

@@ -1,8 +1,8 @@
-//! Removes what has expired, a piece at a time. The data path checks expiry itself: sweeping gives memory and ports back,
-//! it decides nothing.
+//! Removes expired entries, a piece of the tables at a time. The programs check expiry themselves: sweeping gives memory and
+//! ports back, and decides nothing.
 //!
-//! One step reads a sixteenth of each table at most, and the pause between steps shrinks as the tables fill: a full pass
-//! takes half a minute where there is room, and a second where there is none.
+//! One step reads at most a sixteenth of each table, and the pause between steps shrinks as the tables fill. A full pass
+//! takes half a minute if there is room, and a second if there is none.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,25 +14,28 @@ use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
-use super::batch::Cursor;
-use super::family::{FamilyTables, MapAddress, NatTable, Table};
-use super::{DatapathError, Tables};
+use crate::batch::Cursor;
+use crate::error::DatapathError;
+use crate::family::FamilyTables;
+use crate::map::MapAddress;
+use crate::table::{NatTable, Table};
+use crate::tables::Tables;
 
-/// An entry is swept this long after it expired, so that a packet that is just renewing it does not lose it.
+/// An entry is swept this long after it expired, so that a packet that renews it at this moment does not lose it.
 const GRACE_NS: u64 = 5 * NS_PER_SEC;
 
 /// Steps that a pass over a large table takes.
 const STEPS: u64 = 16;
-/// Entries of a step: below, the calls cost more than the reading.
+/// The least entries of a step: below, the system calls cost more than the reading.
 const FEWEST: u64 = 1024;
 
-/// What a step saw and did.
+/// What a step has removed, and how full the tables are.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SweepReport {
     pub removed_flows: usize,
-    /// Of removed flows, and those whose flow was gone.
+    /// Those of removed flows, and those whose flow was gone.
     pub removed_translations: usize,
-    /// Of the fullest table, between 0 and 1, as of the last full pass.
+    /// How full the fullest table was in the last full pass, between 0 and 1.
     pub fill: f64,
 }
 
@@ -59,8 +62,8 @@ pub struct Sweeper {
 struct FamilyProgress<A> {
     flows: [Progress; 2],
     translations: [Progress; 2],
-    /// Translations that had no flow at the last step: a translation is made a moment before its flow, so only what is
-    /// an orphan at two looks is removed.
+    /// Translations that had no flow at the last step. A translation is made a moment before its flow, so it is removed only
+    /// if it has none at two steps.
     suspects: [HashSet<NatKey<A>>; 2],
 }
 
@@ -73,26 +76,27 @@ impl<A> Default for FamilyProgress<A> {
 #[derive(Debug, Default)]
 struct Progress {
     cursor: Cursor,
-    /// Entries seen since the pass began, and in the pass before.
-    seen: u64,
+    /// Entries read since the pass began.
+    read: u64,
+    /// Entries of the pass before.
     used: u64,
 }
 
 impl Progress {
-    /// The next piece of the table.
+    /// Reads the next piece of the table.
     fn advance<K: Pod, V: Pod>(&mut self, table: &Table<K, V>) -> Result<Vec<(K, V)>, DatapathError> {
-        let wanted = (self.used.max(self.seen) / STEPS).max(FEWEST);
+        let wanted = (self.used.max(self.read) / STEPS).max(FEWEST);
         let piece = table.piece(self.cursor, wanted as usize)?;
-        self.seen += piece.entries.len() as u64;
+        self.read += piece.entries.len() as u64;
         match piece.next {
             Some(next) => self.cursor = next,
-            None => *self = Self { cursor: Cursor::default(), seen: 0, used: self.seen },
+            None => *self = Self { cursor: Cursor::default(), read: 0, used: self.read },
         }
         Ok(piece.entries)
     }
 
     fn fill<K, V>(&self, table: &Table<K, V>) -> f64 {
-        self.used.max(self.seen) as f64 / f64::from(table.max.max(1))
+        self.used.max(self.read) as f64 / f64::from(table.max.max(1))
     }
 }
 
@@ -119,11 +123,11 @@ where
         now_ns: u64,
         report: &mut SweepReport,
     ) -> Result<(), DatapathError> {
-        let over = |flow: &Flow| flow.expires_ns.saturating_add(GRACE_NS) < now_ns;
+        let expired = |flow: &Flow| flow.expires_ns.saturating_add(GRACE_NS) < now_ns;
         for (flows, place) in self.flows.iter().zip(&mut progress.flows) {
             for (key, flow) in place.advance(flows)? {
-                // Looked at again: the piece may be some milliseconds old.
-                if over(&flow) && flows.get(&key)?.is_some_and(|flow| over(&flow)) {
+                // Read again: the piece may be some milliseconds old.
+                if expired(&flow) && flows.get(&key)?.is_some_and(|flow| expired(&flow)) {
                     flows.remove(&key)?;
                     report.removed_flows += 1;
                     report.removed_translations += self.remove_translation_of(&key, &flow)?;
@@ -145,7 +149,7 @@ where
         Ok(())
     }
 
-    /// The port goes with the flow that held it.
+    /// Removes the translation of a flow, so that its port is free.
     fn remove_translation_of(&self, key: &FlowKey<A>, flow: &Flow) -> Result<usize, DatapathError> {
         if flow.nat != Nat::TRANSLATED {
             return Ok(0);
@@ -175,7 +179,7 @@ where
         Ok(removed)
     }
 
-    /// No flow, assured or half-open, holds the port.
+    /// Whether no flow, assured or half-open, holds the port.
     fn is_orphan(&self, key: &NatKey<A>, holder: &NatHolder<A>) -> Result<bool, DatapathError> {
         let (flow_key, initiator) = FlowKey::of(&holder.initiator_tuple(key));
         for flows in &self.flows {

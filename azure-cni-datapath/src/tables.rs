@@ -1,20 +1,25 @@
-//! The maps, in the words of the agent.
+//! All maps of the data path, in the agent's types.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::Endpoint;
+use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use ipnet::IpNet;
 
-use super::family::{FamilyTables, Names};
-use super::{Constants, DatapathError, Pins};
+use crate::error::DatapathError;
+use crate::family::FamilyTables;
+use crate::map::{in_map, lock, open};
+use crate::names::Names;
+use crate::pins::Pins;
+use crate::settings::Constants;
+use crate::table::TableFill;
 
-/// How many packets were dropped for a reason.
+/// How many packets were dropped, for one reason.
 #[derive(Debug, Clone)]
 pub struct DropCounter {
     pub reason: DropReason,
@@ -22,32 +27,23 @@ pub struct DropCounter {
     pub per_cpu: Vec<u64>,
 }
 
-/// How full a table is. Entries that have expired and are not swept yet count as used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableFill {
-    /// Of the map.
-    pub name: &'static str,
-    pub used: u64,
-    pub max: u64,
-}
-
-/// The routers that all of the Internet is behind; `None`: the kernel's routes are asked at every packet.
+/// The routers that all of the Internet is behind. `None`: the programs look up the kernel's routes for every packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gateways {
     pub v4: Option<Ipv4Addr>,
     pub v6: Option<Ipv6Addr>,
 }
 
-/// All maps of the data path. Each is locked on its own, for one system call at a time.
+/// The maps. Each has a lock of its own, which is held for one system call at a time.
 pub struct Tables {
-    pub(super) v4: FamilyTables<Ipv4>,
-    pub(super) v6: FamilyTables<Ipv6>,
-    pub(super) host_ports: Mutex<Array<MapData, u64>>,
+    pub(crate) v4: FamilyTables<Ipv4>,
+    pub(crate) v6: FamilyTables<Ipv6>,
+    pub(crate) host_ports: Mutex<Array<MapData, u64>>,
     drops: Mutex<PerCpuArray<MapData, u64>>,
 }
 
 impl Tables {
-    pub(super) fn open(pins: &Pins, constants: &Constants) -> Result<Self, DatapathError> {
+    pub(crate) fn open(pins: &Pins, constants: &Constants) -> Result<Self, DatapathError> {
         let node6 = constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED);
         Ok(Self {
             v4: FamilyTables::open(pins, Names::V4, constants.node_address.into())?,
@@ -57,22 +53,22 @@ impl Tables {
         })
     }
 
-    pub fn set_endpoint(&self, address: IpAddr, endpoint: Endpoint) -> Result<(), DatapathError> {
+    pub fn set_endpoint(&self, address: IpAddr, endpoint: EndpointEntry) -> Result<(), DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().set(address.into(), endpoint),
             IpAddr::V6(address) => self.v6.endpoints().set(address.into(), endpoint),
         }
     }
 
-    /// What the data path knows of the pod that has this address.
-    pub fn endpoint(&self, address: IpAddr) -> Result<Option<Endpoint>, DatapathError> {
+    /// The pod that has this address in the data path.
+    pub fn endpoint(&self, address: IpAddr) -> Result<Option<EndpointEntry>, DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().get(address.into()),
             IpAddr::V6(address) => self.v6.endpoints().get(address.into()),
         }
     }
 
-    /// An address that is not there is no error.
+    /// Succeeds if the address is not there.
     pub fn remove_endpoint(&self, address: IpAddr) -> Result<(), DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().remove(address.into()),
@@ -80,8 +76,8 @@ impl Tables {
         }
     }
 
-    /// What the data path knows of every pod, of both families.
-    pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>, DatapathError> {
+    /// All pods in the data path, of both families.
+    pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, EndpointEntry>, DatapathError> {
         let v4 =
             self.v4.endpoints().all()?.into_iter().map(|(address, endpoint)| (IpAddr::V4(address.into()), endpoint));
         let v6 =
@@ -97,7 +93,7 @@ impl Tables {
         Ok(v4.chain(v6.map(|(address, _)| IpAddr::V6(address.into()))).collect())
     }
 
-    /// Makes the route tables hold exactly these prefixes. Prefixes that stay are never absent in between.
+    /// Makes the route tables hold exactly these prefixes. A prefix that stays is never absent meanwhile.
     pub fn set_routes(&self, wanted: &BTreeMap<IpNet, RouteClass>) -> Result<(), DatapathError> {
         let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
         for (prefix, class) in wanted {
@@ -111,7 +107,7 @@ impl Tables {
         self.v6.set_routes(&v6)
     }
 
-    /// Whether these are others than before.
+    /// Returns whether they have changed.
     pub fn set_gateways(&self, gateways: Gateways) -> Result<bool, DatapathError> {
         let v4 = self.v4.set_gateway(gateways.v4.map(Ipv4::from).unwrap_or_default())?;
         let v6 = self.v6.set_gateway(gateways.v6.map(Ipv6::from).unwrap_or_default())?;
@@ -129,14 +125,14 @@ impl Tables {
             .collect()
     }
 
-    /// Of every table of flows and translations, assured before half-open ones, IPv4 before IPv6.
+    /// How full the tables of flows and translations are: assured before half-open ones, IPv4 before IPv6.
     pub fn fills(&self) -> Result<Vec<TableFill>, DatapathError> {
         let mut fills = self.v4.fills()?;
         fills.extend(self.v6.fills()?);
         Ok(fills)
     }
 
-    /// Forgets every flow and translation of an address, so that its next holder receives nothing of theirs.
+    /// Removes every flow and translation of an address, so that the next pod with it receives no packet of theirs.
     pub fn scrub(&self, address: IpAddr) -> Result<usize, DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.scrub(|of| of == address.into()),
@@ -144,38 +140,9 @@ impl Tables {
         }
     }
 
-    /// Likewise of many, in one walk through the tables.
+    /// The same for many addresses, in one pass over the tables.
     pub fn scrub_all(&self, condemned: impl Fn(IpAddr) -> bool) -> Result<usize, DatapathError> {
         let v4 = self.v4.scrub(|of| condemned(IpAddr::V4(of.into())))?;
         Ok(v4 + self.v6.scrub(|of| condemned(IpAddr::V6(of.into())))?)
     }
-}
-
-pub(super) fn open<T>(pins: &Pins, name: &'static str, kind: fn(MapData) -> Map) -> Result<T, DatapathError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    MapData::from_pin(pins.map(name)).and_then(|data| T::try_from(kind(data))).map_err(in_map(name))
-}
-
-pub(super) fn max_entries(pins: &Pins, name: &'static str) -> Result<u32, DatapathError> {
-    MapData::from_pin(pins.map(name)).and_then(|data| data.info()).map(|info| info.max_entries()).map_err(in_map(name))
-}
-
-pub(super) fn in_map(name: &'static str) -> impl Fn(MapError) -> DatapathError {
-    move |source| DatapathError::Map { name, source: Box::new(source) }
-}
-
-pub(super) fn absent_is_none<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A thread that panicked between two system calls has left no map half changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
-//! One address of each family, as a pod has them and as the VM has them.
+//! The address of each family that a pod or the VM has.
 //!
-//! The rule: IPv4 always, IPv6 where there is one. Where an order matters, IPv4 comes first.
+//! The rule: there is always an IPv4 address, and IPv6 is optional. IPv4 comes first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// `None` if there is no IPv4 address among them.
+    /// The first address of each family; `None` without an IPv4 address.
     pub fn first_of_each(listed: impl IntoIterator<Item = IpAddr>) -> Option<Self> {
         let (mut first4, mut first6) = (None, None);
         for address in listed {
@@ -27,8 +27,8 @@ impl Addresses {
         [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)].into_iter().flatten()
     }
 
-    /// The address that is of the same family as the other.
-    pub fn alike(&self, other: IpAddr) -> Option<IpAddr> {
+    /// The address of the same family as `other`.
+    pub fn same_family(&self, other: IpAddr) -> Option<IpAddr> {
         match other {
             IpAddr::V4(_) => Some(self.v4.into()),
             IpAddr::V6(_) => self.v6.map(IpAddr::V6),
@@ -49,15 +49,15 @@ mod tests {
         let listed = ["fd00::5", "10.1.0.5", "fd00::6", "10.1.0.6"].map(ip);
         let both = Addresses::first_of_each(listed).unwrap();
         assert_eq!(both.iter().collect::<Vec<_>>(), [ip("10.1.0.5"), ip("fd00::5")]);
-        assert_eq!(both.alike(ip("10.9.9.9")), Some(ip("10.1.0.5")));
-        assert_eq!(both.alike(ip("fd99::9")), Some(ip("fd00::5")));
+        assert_eq!(both.same_family(ip("10.9.9.9")), Some(ip("10.1.0.5")));
+        assert_eq!(both.same_family(ip("fd99::9")), Some(ip("fd00::5")));
     }
 
     #[test]
     fn ipv6_may_be_missing_and_ipv4_may_not() {
         let alone = Addresses::first_of_each([ip("10.1.0.5")]).unwrap();
         assert_eq!(alone.iter().collect::<Vec<_>>(), [ip("10.1.0.5")]);
-        assert_eq!(alone.alike(ip("fd99::9")), None);
+        assert_eq!(alone.same_family(ip("fd99::9")), None);
         assert_eq!(Addresses::first_of_each([ip("fd00::5")]), None);
         assert_eq!(Addresses::first_of_each([]), None);
     }

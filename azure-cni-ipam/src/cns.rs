@@ -1,6 +1,6 @@
-//! What is said to azure-cns and what it answers, as data: requests and releases are per interface of a pod.
+//! Requests to azure-cns and its answers, as data. Requests and releases are per interface of a pod.
 //!
-//! The form for one address alone, of servers that do not know the other, is the same but for the names of a few fields.
+//! Old servers know only a form for one address. It differs in the names of a few fields.
 
 mod answer;
 #[cfg(test)]
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// An answer has a handful of addresses.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// Whom an address is for: everything that a request and the release of the same say.
+/// Who an address is for: what a request says, and its release again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
@@ -30,7 +30,7 @@ pub struct Claim {
 pub enum Form {
     /// Several addresses for a pod, such as one of each family.
     Many,
-    /// One address: all that an old server knows.
+    /// One address; the only form that old servers know.
     One,
 }
 
@@ -51,7 +51,7 @@ impl Form {
 }
 
 impl Claim {
-    /// The body of either call. `desired`: these and no others; the older form has room for one.
+    /// The body of a request or a release. `desired`: exactly these addresses; the old form has room for one.
     pub fn request(&self, form: Form, desired: &[IpAddr]) -> Value {
         let mut body = json!({
             "podInterfaceID": self.pod_interface_id(),
@@ -67,7 +67,7 @@ impl Claim {
         body
     }
 
-    /// The reference plugin's name of an endpoint: the container's first eight characters and the interface.
+    /// The name of an endpoint, as `azure-vnet` forms it: the container's first eight characters and the interface.
     pub fn pod_interface_id(&self) -> String {
         let container = self.id.container_id.as_str();
         format!("{}-{}", container.get(..8).unwrap_or(container), self.id.ifname.as_str())

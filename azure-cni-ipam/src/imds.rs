@@ -1,8 +1,7 @@
-//! The platform's instance metadata tells a VM's addresses in JSON, and which of them have a public address of their own.
+//! The listing of the platform's instance metadata: a VM's addresses in JSON, and which of them have a public address.
 //!
-//! As with the wire server, the whole document is right or none of it is used, and what is not known here is ignored. The
-//! first address of an interface, and of each family, is the VM's own (Azure, "Azure Instance Metadata Service": the
-//! primary is listed first).
+//! As with the wire server, a document is used as a whole or not at all, and unknown parts are ignored. The first address
+//! of an interface and family is the VM's own (Azure, "Azure Instance Metadata Service": the primary is listed first).
 
 mod error;
 #[cfg(test)]
@@ -12,16 +11,14 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use azure_cni_api::mac::MacAddress;
-pub use error::ImdsError;
+pub use error::{ImdsError, MAX_BYTES};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::nic::{Nic, NicMac, Subnet, subnet_lengths};
+use crate::nic::{Nic, NicMac, Subnet, subnet_lengths};
 
-/// 16,000 addresses, all that a virtual network may have, take about 1 MiB.
-pub const MAX_BYTES: usize = 4 << 20;
-/// Of a subnet of a virtual network, always ("What is IPv6 for Azure Virtual Network?": /64 exactly). The document does
-/// not name IPv6 subnets.
+/// The prefix length of every IPv6 subnet ("What is IPv6 for Azure Virtual Network?": /64 exactly). The document does not
+/// name IPv6 subnets.
 const IPV6_SUBNET_LENGTH: u8 = 64;
 
 #[derive(Deserialize)]
@@ -50,7 +47,7 @@ struct Family {
 #[serde(rename_all = "camelCase")]
 struct Address {
     private_ip_address: String,
-    /// Empty where there is none.
+    /// Empty if there is none.
     #[serde(default)]
     public_ip_address: String,
 }
@@ -80,7 +77,7 @@ pub fn parse(json: &str) -> Result<Vec<Nic>, ImdsError> {
         }
         let mut subnets = subnets(&interface.ipv4, true, &at("ipv4"), &mut addresses)?;
         subnets.extend(self::subnets(&interface.ipv6, false, &at("ipv6"), &mut addresses)?);
-        // "The primary NIC is listed first" holds of the list as of each entry.
+        // The primary NIC is listed first too.
         nics.push(Nic { mac: NicMac::Exact(mac), primary: index == 0, subnets });
     }
     Ok(nics)
@@ -91,7 +88,7 @@ fn subnets(family: &Family, is_v4: bool, at: &str, seen: &mut HashSet<IpAddr>) -
     let mut subnets: Vec<Subnet> = Vec::with_capacity(family.subnet.len());
     for (index, listed) in family.subnet.iter().enumerate() {
         let prefix = prefix(listed, is_v4, &format!("{at}.subnet[{index}]"))?;
-        if subnets.iter().all(|known| known.prefix != prefix) {
+        if subnets.iter().all(|subnet| subnet.prefix != prefix) {
             subnets.push(empty(prefix));
         }
     }
@@ -104,7 +101,7 @@ fn subnets(family: &Family, is_v4: bool, at: &str, seen: &mut HashSet<IpAddr>) -
         }
         if let (false, IpAddr::V6(_)) = (named, address) {
             let prefix = IpNet::new(address, IPV6_SUBNET_LENGTH).expect("64 is a length of IPv6").trunc();
-            if subnets.iter().all(|known| known.prefix != prefix) {
+            if subnets.iter().all(|subnet| subnet.prefix != prefix) {
                 subnets.push(empty(prefix));
             }
         }

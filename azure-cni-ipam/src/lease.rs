@@ -1,9 +1,9 @@
-//! Who holds which address: the pool's addresses, one holder each, and the order in which free ones are handed out.
+//! Which attachment holds which address, and the order in which free addresses are leased.
 //!
-//! The address that has been free for longest goes first, one with a public address of its own after all others. A
-//! released one cools down before it goes again, so that packets on their way to the old pod do not reach a new one. An
-//! address that leaves the pool while held stays its holder's until released. The time is an argument: the time since any
-//! fixed point, the same for all calls.
+//! The address that has been free for longest comes first; those with a public address come last. A released address cools
+//! down before it is leased again, so that packets on their way to the old pod do not reach a new one. An address that
+//! leaves the pool while it is held stays with its holder until it is released. The time is an argument: the time since
+//! any fixed point, the same for all calls.
 
 #[cfg(test)]
 pub(super) mod model_tests;
@@ -23,25 +23,25 @@ use std::time::Duration;
 use azure_cni_api::cni::AttachmentId;
 pub use choice::Choice;
 pub use error::{LeaseError, RestoreError};
-use idle::{Idle, Waiting};
+use idle::{Idle, IdleSince};
 
-/// How the addresses stand at one moment; `total` is the sum of the others.
+/// The number of addresses in each state; `total` is the sum of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub total: usize,
-    /// Ready to be handed out.
+    /// Ready to be leased.
     pub free: usize,
-    /// Held, among them those that have left the pool.
+    /// Held, including those that have left the pool.
     pub leased: usize,
-    /// Held by nobody, and not to be handed out yet.
+    /// Not held, and not ready to be leased yet.
     pub cooling: usize,
 }
 
 #[derive(Debug, Clone)]
 enum Slot {
-    /// In the pool and held by nobody since then; `None`: not held since it was listed.
+    /// In the pool and not held since then; `None`: never held since it was listed.
     Idle(Option<Duration>),
-    /// `listed` is false once the pool has lost the address: it is forgotten when released.
+    /// `listed` is false once the address has left the pool; it is then dropped when released.
     Leased { holder: AttachmentId, listed: bool },
 }
 
@@ -52,7 +52,7 @@ pub struct LeaseBook<A> {
     slots: HashMap<A, Slot>,
     leases: HashMap<AttachmentId, A>,
     idle: Idle<A>,
-    /// When addresses that are not in the pool were released: should they come back, they go on cooling down.
+    /// When addresses outside of the pool were released: they still cool down if they come back.
     released: HashMap<A, Duration>,
 }
 
@@ -68,13 +68,13 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         }
     }
 
-    /// Whether to hand out an address that is still cooling down when no other is left.
+    /// Whether to lease an address that still cools down when no other is left.
     pub fn with_reuse_cooling(self, reuse_cooling: bool) -> Self {
         Self { reuse_cooling, ..self }
     }
 
-    /// Makes these the pool's addresses. A free one that is not among them is forgotten at once, a held one when it
-    /// is released.
+    /// Replaces the pool's addresses. A free address that is not among them is dropped at once, a held one when it is
+    /// released.
     pub fn set_pool(&mut self, addresses: impl IntoIterator<Item = A>) {
         let pool: HashSet<A> = addresses.into_iter().collect();
         self.slots.retain(|address, slot| match slot {
@@ -100,12 +100,12 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         }
     }
 
-    /// Makes these the addresses that have a public address of their own, in the pool or not.
+    /// Replaces the set of addresses that have a public address of their own, in the pool or not.
     pub fn set_public(&mut self, public: impl IntoIterator<Item = A>) {
         self.idle.set_public(public.into_iter().collect());
     }
 
-    /// An address as chosen; the one that the attachment has, if it has one and that is what it asks for.
+    /// Leases an address as chosen. An attachment that has an address keeps it, or gets an error if it requests another.
     pub fn lease(&mut self, id: &AttachmentId, choice: Choice<A>, now: Duration) -> Result<A, LeaseError<A>> {
         let address = self.would_lease(id, choice, now)?;
         if let Some(Slot::Idle(since)) = self.slots.get(&address) {
@@ -116,29 +116,29 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         Ok(address)
     }
 
-    /// What [`Self::lease`] would give now: for a lease that is worth nothing without another.
+    /// What [`Self::lease`] would return now, for a lease that is useless without another one.
     pub fn would_lease(&self, id: &AttachmentId, choice: Choice<A>, now: Duration) -> Result<A, LeaseError<A>> {
         if let Some(&held) = self.leases.get(id) {
-            return self.still(held, choice);
+            return self.confirm_held(held, choice);
         }
         match choice {
-            Choice::This(address) => self.this(address, now),
+            Choice::This(address) => self.requested(address, now),
             Choice::Any => self.first_of(&[false, true], now),
             Choice::Public if self.idle.longest(true).is_none() => Err(self.nothing_public()),
             Choice::Public => self.first_of(&[true], now),
         }
     }
 
-    /// Whether what an attachment has is what it asks for.
-    fn still(&self, held: A, choice: Choice<A>) -> Result<A, LeaseError<A>> {
+    /// Whether the address that an attachment holds is what it requests.
+    fn confirm_held(&self, held: A, choice: Choice<A>) -> Result<A, LeaseError<A>> {
         match choice {
-            Choice::This(asked) if asked != held => Err(LeaseError::HoldsAnother { held, asked }),
+            Choice::This(requested) if requested != held => Err(LeaseError::HoldsAnother { held, requested }),
             Choice::Public if !self.is_public(held) => Err(LeaseError::HoldsNoPublic { held }),
             _ => Ok(held),
         }
     }
 
-    fn this(&self, address: A, now: Duration) -> Result<A, LeaseError<A>> {
+    fn requested(&self, address: A, now: Duration) -> Result<A, LeaseError<A>> {
         match self.slots.get(&address) {
             None => Err(LeaseError::NotInPool { address }),
             Some(Slot::Leased { holder, .. }) => Err(LeaseError::Held { address, holder: holder.clone() }),
@@ -149,11 +149,11 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         }
     }
 
-    /// The first that has cooled down, of addresses with or without a public one. Of each kind the longest idle stands for
-    /// all: whoever is idle for less long is cooling down too.
+    /// The first address that has cooled down, of the given kinds (with or without a public address). Only the longest idle
+    /// address of each kind matters: if it still cools down, so do the others.
     fn first_of(&self, kinds: &[bool], now: Duration) -> Result<A, LeaseError<A>> {
         let longest = || kinds.iter().filter_map(|public| self.idle.longest(*public));
-        let ready = |(since, _): &Waiting<A>| self.reuse_cooling || self.cooling_left(*since, now).is_none();
+        let ready = |(since, _): &IdleSince<A>| self.reuse_cooling || self.cooling_left(*since, now).is_none();
         if let Some((_, address)) = longest().find(ready) {
             return Ok(address);
         }
@@ -166,11 +166,11 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         }
     }
 
-    /// Takes over a lease of an earlier run, in the pool or not, cooling down or not.
+    /// Restores a lease of an earlier run. The address may be outside of the pool, or still cool down.
     pub fn restore(&mut self, id: &AttachmentId, address: A) -> Result<(), RestoreError<A>> {
         self.would_restore(id, address)?;
         let listed = match self.slots.get(&address) {
-            // Its own, as that was allowed.
+            // The attachment's own: `would_restore` has checked the holder.
             Some(Slot::Leased { .. }) => return Ok(()),
             Some(Slot::Idle(since)) => self.idle.remove((*since, address)),
             None => false,
@@ -180,7 +180,8 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         Ok(())
     }
 
-    /// Takes over when an address was released in an earlier run, in the pool or not. Nothing changes for one that is held.
+    /// Restores the time at which an address was released in an earlier run, in the pool or not. A held address does not
+    /// change.
     pub fn restore_released(&mut self, address: A, at: Duration) {
         match self.slots.get_mut(&address) {
             Some(Slot::Idle(since)) => {
@@ -193,7 +194,7 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         }
     }
 
-    /// Whether [`Self::restore`] would take the lease over now.
+    /// Whether [`Self::restore`] would succeed now.
     pub fn would_restore(&self, id: &AttachmentId, address: A) -> Result<(), RestoreError<A>> {
         match (self.leases.get(id), self.holder(address)) {
             (Some(held), _) if *held == address => Ok(()),
@@ -203,7 +204,7 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         }
     }
 
-    /// Takes the attachment's address back; `None` if it has none.
+    /// Releases the attachment's address; `None` if it has none.
     pub fn release(&mut self, id: &AttachmentId, now: Duration) -> Option<A> {
         let address = self.leases.remove(id)?;
         self.released.retain(|_, at| *at + self.cooldown > now);
@@ -227,17 +228,17 @@ impl<A: Copy + Ord + Hash + Debug + Display> LeaseBook<A> {
         self.leases.get(id).copied()
     }
 
-    /// Whether the address has a public one of its own.
+    /// Whether the address has a public address of its own.
     pub fn is_public(&self, address: A) -> bool {
         self.idle.public().contains(&address)
     }
 
-    /// Everything that is held.
+    /// All leases.
     pub fn all(&self) -> impl Iterator<Item = (&AttachmentId, A)> {
         self.leases.iter().map(|(id, address)| (id, *address))
     }
 
-    /// Looks at every cooling address: for status and metrics, not for each call.
+    /// Walks over all cooling addresses: for status and metrics, not for each call.
     pub fn counts(&self, now: Duration) -> Counts {
         let cooling = self.idle.count_latest(|since| self.cooling_left(since, now).is_some());
         let total = self.slots.len();

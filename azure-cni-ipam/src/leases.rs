@@ -1,7 +1,7 @@
-//! The leases of pods that have an address of each family: one book for IPv4, one for IPv6.
+//! The leases of both families: one book for IPv4, one for IPv6.
 //!
-//! The rule: both or none. What a pod needs is looked at in both books before either is changed, so that a pod that
-//! cannot have the second address does not hold the first, and does not make it cool down unused.
+//! The rule: a pod gets both addresses or none. Both books are checked before either is changed, so that a pod that cannot
+//! have the second address does not hold the first, nor make it cool down unused.
 
 #[cfg(test)]
 mod model_tests;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use azure_cni_api::AddressRequest;
 use azure_cni_api::cni::AttachmentId;
 
-use super::addresses::Addresses;
-use super::lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
+use crate::addresses::Addresses;
+use crate::lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
 
-/// Why a pod got no addresses, and of which family there was none. Whether a retry helps is the cause's to say.
+/// Why a pod got no addresses, and which family had none. The source says whether a retry helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no {family} address for the pod: {source}")]
 pub struct NoAddress {
@@ -36,7 +36,7 @@ impl NoAddress {
     }
 }
 
-/// Why leases of an earlier run were not taken over.
+/// Why leases of an earlier run were not restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeasesRestoreError {
     #[error(transparent)]
@@ -45,11 +45,11 @@ pub enum LeasesRestoreError {
     V6(#[from] RestoreError<Ipv6Addr>),
 }
 
-/// How the addresses of each family stand at one moment.
+/// The number of addresses in each state, by family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FamilyCounts {
     pub v4: Counts,
-    /// `None`: the pool has no IPv6 address, and nobody holds one.
+    /// `None`: the pool has no IPv6 address, and no attachment holds one.
     pub v6: Option<Counts>,
 }
 
@@ -57,7 +57,7 @@ pub struct FamilyCounts {
 pub struct Leases {
     v4: LeaseBook<Ipv4Addr>,
     v6: LeaseBook<Ipv6Addr>,
-    /// New pods get an IPv6 address too: the pool has some.
+    /// The pool has IPv6 addresses, so new pods get one too.
     dual_stack: bool,
 }
 
@@ -70,7 +70,7 @@ impl Leases {
         }
     }
 
-    /// Makes these the pool's addresses; see [`LeaseBook::set_pool`].
+    /// Replaces the pool's addresses; see [`LeaseBook::set_pool`].
     pub fn set_pool(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for address in addresses {
@@ -84,7 +84,7 @@ impl Leases {
         self.v6.set_pool(v6);
     }
 
-    /// Makes these the addresses that have a public one of their own, in the pool or not.
+    /// Replaces the set of addresses that have a public address of their own, in the pool or not.
     pub fn set_public(&mut self, public: &BTreeSet<IpAddr>) {
         self.v4.set_public(public.iter().filter_map(|address| match address {
             IpAddr::V4(address) => Some(*address),
@@ -92,8 +92,8 @@ impl Leases {
         }));
     }
 
-    /// One address of each family that the pool has, as wished; the attachment's own, if it has some and they are what it
-    /// wishes. A address_request for one family leaves the other to the pool.
+    /// Leases an address of each family that the pool has, as requested. An attachment that has addresses keeps them, or
+    /// gets an error if it requests others. A request for one family leaves the other to the pool.
     pub fn lease(
         &mut self,
         id: &AttachmentId,
@@ -104,10 +104,10 @@ impl Leases {
         if let (Choice::This(address), true) = (choices.v4, address_request.public)
             && !self.v4.is_public(address)
         {
-            return Err(NoAddress::v4(LeaseError::AskedHasNoPublic { address }));
+            return Err(NoAddress::v4(LeaseError::RequestedHasNoPublic { address }));
         }
         if let Some(held) = self.lease_of(id) {
-            return self.still(id, held, choices, now);
+            return self.confirm_held(id, held, choices, now);
         }
         let with_v6 = self.dual_stack || choices.v6 != Choice::Any;
         if with_v6 {
@@ -118,18 +118,24 @@ impl Leases {
         Ok(Addresses { v4, v6 })
     }
 
-    /// Whether what an attachment has is what it asks for now.
-    fn still(&self, id: &AttachmentId, held: Addresses, asked: Choices, now: Duration) -> Result<Addresses, NoAddress> {
-        self.v4.would_lease(id, asked.v4, now).map_err(NoAddress::v4)?;
-        match (held.v6, asked.v6) {
-            (None, Choice::This(asked)) => Err(NoAddress::v6(LeaseError::HoldsNone { asked })),
+    /// Whether the addresses that an attachment holds are what it requests now.
+    fn confirm_held(
+        &self,
+        id: &AttachmentId,
+        held: Addresses,
+        requested: Choices,
+        now: Duration,
+    ) -> Result<Addresses, NoAddress> {
+        self.v4.would_lease(id, requested.v4, now).map_err(NoAddress::v4)?;
+        match (held.v6, requested.v6) {
+            (None, Choice::This(requested)) => Err(NoAddress::v6(LeaseError::HoldsNone { requested })),
             (None, _) => Ok(held),
-            (Some(_), asked) => self.v6.would_lease(id, asked, now).map(|_| held).map_err(NoAddress::v6),
+            (Some(_), choice) => self.v6.would_lease(id, choice, now).map(|_| held).map_err(NoAddress::v6),
         }
     }
 
-    /// Takes over the leases of an earlier run; see [`LeaseBook::restore`]. A pod of before the pool had IPv6 keeps
-    /// what it has.
+    /// Restores the leases of an earlier run; see [`LeaseBook::restore`]. A pod that was added before the pool had IPv6
+    /// keeps its IPv4 address alone.
     pub fn restore(&mut self, id: &AttachmentId, addresses: Addresses) -> Result<(), LeasesRestoreError> {
         if let Some(v6) = addresses.v6 {
             self.v6.would_restore(id, v6)?;
@@ -149,7 +155,7 @@ impl Leases {
         }
     }
 
-    /// Takes the attachment's addresses back; `None` if it has none.
+    /// Releases the attachment's addresses; `None` if it has none.
     pub fn release(&mut self, id: &AttachmentId, now: Duration) -> Option<Addresses> {
         let v6 = self.v6.release(id, now);
         self.v4.release(id, now).map(|v4| Addresses { v4, v6 })
@@ -159,7 +165,7 @@ impl Leases {
         self.v4.lease_of(id).map(|v4| Addresses { v4, v6: self.v6.lease_of(id) })
     }
 
-    /// Looks at every cooling address: for status and metrics, not for each call.
+    /// Walks over all cooling addresses: for status and metrics, not for each call.
     pub fn counts(&self, now: Duration) -> FamilyCounts {
         let v6 = self.v6.counts(now);
         FamilyCounts { v4: self.v4.counts(now), v6: (v6.total > 0).then_some(v6) }
@@ -172,13 +178,13 @@ impl Leases {
         }
     }
 
-    /// Everything that is held.
+    /// All leases.
     pub fn all(&self) -> impl Iterator<Item = (&AttachmentId, Addresses)> {
         self.v4.all().map(|(id, v4)| (id, Addresses { v4, v6: self.v6.lease_of(id) }))
     }
 }
 
-/// A address_request, family by family. Public addresses of the platform are of IPv4.
+/// A request, by family. The platform's public addresses are IPv4 addresses.
 #[derive(Debug, Clone, Copy)]
 struct Choices {
     v4: Choice<Ipv4Addr>,
@@ -197,14 +203,15 @@ impl Choices {
         });
         let otherwise = if address_request.public { Choice::Public } else { Choice::Any };
         Ok(Self {
-            v4: only(v4).map_err(NoAddress::v4)?.map_or(otherwise, Choice::This),
-            v6: only(v6).map_err(NoAddress::v6)?.map_or(Choice::Any, Choice::This),
+            v4: at_most_one(v4).map_err(NoAddress::v4)?.map_or(otherwise, Choice::This),
+            v6: at_most_one(v6).map_err(NoAddress::v6)?.map_or(Choice::Any, Choice::This),
         })
     }
 }
 
-/// An address may be named again, as a runtime's `ips` and a network's own key may agree.
-fn only<A: Copy + PartialEq + std::fmt::Debug + std::fmt::Display>(
+/// The one requested address of a family. It may be given twice, because the runtime's `ips` and a key of the network may
+/// agree.
+fn at_most_one<A: Copy + PartialEq + std::fmt::Debug + std::fmt::Display>(
     mut named: impl Iterator<Item = A>,
 ) -> Result<Option<A>, LeaseError<A>> {
     let Some(first) = named.next() else { return Ok(None) };

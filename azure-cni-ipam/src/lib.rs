@@ -1,6 +1,6 @@
-//! Pod addresses: what a source says there is, which of it may be handed out, and who holds what.
+//! Pod addresses: the listings of the sources, the pool of addresses that pods may get, and the leases.
 //!
-//! Pure: texts, addresses and the time come in as arguments; no file, socket or clock is touched here.
+//! Pure: texts, addresses and times are arguments. This code touches no file, socket or clock.
 #![forbid(unsafe_code)]
 
 pub mod cns;
@@ -22,4 +22,4 @@ pub use lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
 pub use leases::{FamilyCounts, Leases, LeasesRestoreError, NoAddress};
 pub use nic::{Nic, NicMac, Subnet};
 pub use pool::{Pool, PoolError, PoolSubnet, Reserved, Withheld};
-pub use schedule::{Looked, Schedule};
+pub use schedule::{PollOutcome, Schedule};

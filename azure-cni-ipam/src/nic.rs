@@ -1,7 +1,7 @@
-//! What an address source says of the VM: its NICs, their subnets, and the addresses in each.
+//! What an address source lists: the VM's NICs, their subnets, and the addresses in each.
 //!
-//! Every source is turned into these types first, with the same promises: an address lies in its subnet and is listed
-//! once, a subnet has room for a gateway and pods.
+//! Every source becomes these types, which keep the same promises: an address lies in its subnet and is listed once; a
+//! subnet has room for a gateway and pods.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use azure_cni_api::mac::MacAddress;
 use ipnet::IpNet;
 
-/// Which interface of the VM an entry speaks of.
+/// The interface of the VM that an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NicMac {
     /// The source writes `*`: the first NIC.
@@ -31,7 +31,7 @@ impl fmt::Display for NicMac {
 pub struct Nic {
     pub mac: NicMac,
     pub primary: bool,
-    /// Of both families.
+    /// The subnets of both families.
     pub subnets: Vec<Subnet>,
 }
 
@@ -40,15 +40,15 @@ pub struct Subnet {
     pub prefix: IpNet,
     /// The VM's own address in this subnet.
     pub primary: Option<IpAddr>,
-    /// All other addresses that the platform routes to this NIC, in the source's order.
+    /// The other addresses that the platform routes to this NIC, in the source's order.
     pub secondaries: Vec<IpAddr>,
-    /// Those of the above that have a public address of their own; none where the source does not say.
+    /// The addresses of this subnet that have a public address of their own; empty if the source does not say.
     pub public: Vec<IpAddr>,
 }
 
-/// The lengths that a subnet of this family may have. Azure's are /2 to /29, and /64 (virtual network FAQ, "How small and
-/// how large can virtual networks and subnets be?"). For networks outside of Azure: down to a /30 and a /126, the smallest
-/// with a gateway and one more address, and up to a /3, all of global unicast (RFC 4291 section 2.4).
+/// The valid prefix lengths of a subnet. Azure's are /2 to /29, and /64 (virtual network FAQ, "How small and how large can
+/// virtual networks and subnets be?"). Networks outside of Azure may have a /30 or /126, the smallest with a gateway and
+/// one more address, and up to a /3, which is all of global unicast (RFC 4291 section 2.4).
 pub(super) fn subnet_lengths(prefix: &IpNet) -> RangeInclusive<u8> {
     match prefix {
         IpNet::V4(_) => 2..=30,

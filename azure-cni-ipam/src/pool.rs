@@ -1,7 +1,7 @@
-//! The addresses that pods of this VM may get: what the source lists for the uplink, less what is never a pod's.
+//! The addresses that pods of this VM may get: what the source lists for the uplink, without the reserved addresses.
 //!
-//! Withheld, whatever the source says: the VM's own addresses, and of every subnet of the uplink the network address, the
-//! gateway and, as IPv6 has none, in IPv4 the broadcast address. What was withheld although listed is named, for the log.
+//! The VM's own addresses are always reserved, and in every subnet of the uplink the network address, the gateway and the
+//! IPv4 broadcast address. `withheld` names the reserved addresses that the source lists, for the log.
 
 #[cfg(test)]
 mod tests;
@@ -14,20 +14,20 @@ use azure_cni_api::mac::MacAddress;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::addresses::Addresses;
-use super::nic::{Nic, NicMac, Subnet};
+use crate::addresses::Addresses;
+use crate::nic::{Nic, NicMac, Subnet};
 
-/// Why a source's answer gives no pool. A retry helps once the source lists the uplink as it should.
+/// Why a listing gives no pool. A retry helps once the source lists the uplink correctly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     #[error("no interface in the address source has the uplink's MAC address {uplink} or \"*\"; listed: {listed}")]
     NoSuchNic { uplink: MacAddress, listed: String },
-    /// Without it, translated flows would have no source address.
+    /// Source NAT needs this address.
     #[error("the address source lists no primary IPv4 address for the uplink (entry {nic})")]
     NoPrimary { nic: NicMac },
 }
 
-/// Why an address is never a pod's.
+/// Why an address is reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reserved {
     Primary,
@@ -64,32 +64,32 @@ pub struct PoolSubnet {
     pub gateway: IpAddr,
     /// The VM's own address in this subnet.
     pub primary: Option<IpAddr>,
-    /// What pods may get.
+    /// The addresses for pods.
     pub addresses: Vec<IpAddr>,
 }
 
 impl PoolSubnet {
-    /// Of which somebody else hands addresses out.
+    /// A subnet whose addresses another component hands out, such as azure-cns.
     pub fn outside_of_pool(prefix: IpNet, named: Option<IpAddr>) -> Self {
         Self { prefix, gateway: named.unwrap_or_else(|| gateway(prefix)), primary: None, addresses: Vec::new() }
     }
 }
 
-/// Everything known of the uplink's addresses. One NIC may be in several subnets, of either family.
+/// The uplink's addresses. A NIC may be in several subnets of either family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
-    /// The NIC's primary IPv4 address: the first that the source marks so.
+    /// The NIC's primary IPv4 address: the first one that the source marks as primary.
     pub primary: Ipv4Addr,
-    /// Likewise of IPv6, where the NIC has one.
+    /// The NIC's primary IPv6 address, if it has one.
     pub primary6: Option<Ipv6Addr>,
     pub subnets: Vec<PoolSubnet>,
     pub withheld: Vec<Withheld>,
-    /// Addresses for pods that have a public address of their own, as far as the source says.
+    /// The addresses for pods that have a public address of their own, if the source says so.
     pub public: BTreeSet<IpAddr>,
 }
 
 impl Pool {
-    /// The entry with the uplink's MAC address, else the one written `*`.
+    /// Takes the entry with the uplink's MAC address, else the one written `*`.
     pub fn for_uplink(nics: &[Nic], uplink: MacAddress) -> Result<Self, PoolError> {
         let entry = |mac| nics.iter().find(|nic| nic.mac == mac);
         let nic = entry(NicMac::Exact(uplink)).or_else(|| entry(NicMac::First)).ok_or_else(|| {
@@ -98,7 +98,7 @@ impl Pool {
         })?;
         let primaries = Addresses::first_of_each(nic.subnets.iter().filter_map(|subnet| subnet.primary))
             .ok_or(PoolError::NoPrimary { nic: nic.mac })?;
-        // Of all subnets at once: one subnet's gateway may lie within another subnet's prefix.
+        // Of all subnets together: one subnet's gateway may lie within another subnet's prefix.
         let reserved: HashMap<_, _> = nic.subnets.iter().flat_map(reserved).collect();
         let mut withheld = Vec::new();
         let subnets = nic.subnets.iter().map(|subnet| split(subnet, &reserved, &mut withheld)).collect();
@@ -107,30 +107,30 @@ impl Pool {
         Ok(Self { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public })
     }
 
-    /// Every address that a pod may get, for [`Leases::set_pool`](super::Leases::set_pool).
+    /// Every address that a pod may get, for [`Leases::set_pool`](crate::Leases::set_pool).
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.subnets.iter().flat_map(|subnet| subnet.addresses.iter().copied())
     }
 
-    /// Whether pods get an IPv6 address too: where the source lists one for them. That the VM has one of its own does not
-    /// do, or no pod could start on a VM whose NIC was given a single IPv6 address.
+    /// Whether pods get an IPv6 address too: the source lists one for them. An IPv6 address of the VM alone does not count,
+    /// or no pod could start on a VM whose NIC has a single IPv6 address.
     pub fn is_dual_stack(&self) -> bool {
         self.addresses().any(|address| address.is_ipv6())
     }
 
-    /// The VM's own addresses that pods are reached from and translated to.
+    /// The VM's own addresses, from which it reaches pods and to which source NAT translates.
     pub fn primaries(&self) -> Addresses {
         Addresses { v4: self.primary, v6: self.primary6 }
     }
 
-    /// The subnet that an address of the pool belongs to: the longest prefix that holds it.
+    /// The subnet of an address: the longest prefix that contains it.
     pub fn subnet_of(&self, address: IpAddr) -> Option<&PoolSubnet> {
         let holding = self.subnets.iter().filter(|subnet| subnet.prefix.contains(&address));
         holding.max_by_key(|subnet| subnet.prefix.prefix_len())
     }
 }
 
-/// Ordered so that of two reasons for one address the later wins in a map: the VM's own address comes last.
+/// The VM's own address comes last: in a map, the last of two reasons for one address wins.
 fn reserved(subnet: &Subnet) -> impl Iterator<Item = (IpAddr, Reserved)> {
     let network = subnet.prefix.network();
     let (network, broadcast) = match subnet.prefix {

@@ -1,7 +1,7 @@
-//! The platform's wire server tells a VM's addresses in XML; the file source has the same form.
+//! The listing of the platform's wire server: a VM's addresses in XML. The file source may have the same form.
 //!
-//! The whole document is right or none of it is used: an address guessed wrong is a pod that nobody can reach. What
-//! is not known here is ignored, as the platform may add to its form. No DTD, so no entities, is accepted.
+//! A document is used as a whole or not at all: a pod with a wrong address cannot be reached. Unknown parts are ignored,
+//! because the platform may extend the form. A DTD is refused, and so are entities.
 
 mod error;
 #[cfg(test)]
@@ -11,15 +11,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use azure_cni_api::mac::MacAddress;
-pub use error::{ParseError, Position};
+pub use error::{MAX_BYTES, ParseError, Position};
 use ipnet::IpNet;
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::nic::{Nic, NicMac, Subnet, subnet_lengths};
+use crate::nic::{Nic, NicMac, Subnet, subnet_lengths};
 
-/// 16,000 addresses, all that a virtual network may have, take about 1 MiB.
-pub const MAX_BYTES: usize = 4 << 20;
-/// Twice an element and the text before it for each of those addresses.
+/// Twice an element and the text before it for each of 16,000 addresses.
 const MAX_NODES: u32 = 65_536;
 
 /// Reads the answer to `GET /machine/plugins?comp=nmagent&type=getinterfaceinfov1`.
@@ -32,20 +30,20 @@ pub fn parse(xml: &str) -> Result<Vec<Nic>, ParseError> {
     if !root.has_tag_name("Interfaces") {
         return Err(ParseError::Root { at: position(root), element: root.tag_name().name().to_owned() });
     }
-    let mut seen = Seen::default();
-    children(root, "Interface").map(|node| nic(node, &mut seen)).collect()
+    let mut first_listed = FirstListed::default();
+    children(root, "Interface").map(|node| nic(node, &mut first_listed)).collect()
 }
 
-/// Where each interface and address was first listed, by byte offset.
+/// Where each interface and address was first listed, as byte offset.
 #[derive(Default)]
-struct Seen {
+struct FirstListed {
     nics: HashMap<NicMac, usize>,
     addresses: HashMap<IpAddr, usize>,
 }
 
-fn nic(node: Node, seen: &mut Seen) -> Result<Nic, ParseError> {
+fn nic(node: Node, first_listed: &mut FirstListed) -> Result<Nic, ParseError> {
     let mac = nic_mac(node)?;
-    once(node, &mut seen.nics, mac, "interface")?;
+    once(node, &mut first_listed.nics, mac, "interface")?;
     let mut nic = Nic { mac, primary: is_primary(node)?, subnets: Vec::new() };
     let mut prefixes = HashMap::new();
     for child in children(node, "IPSubnet") {
@@ -53,7 +51,7 @@ fn nic(node: Node, seen: &mut Seen) -> Result<Nic, ParseError> {
         once(child, &mut prefixes, prefix, "subnet")?;
         let mut subnet = Subnet { prefix, primary: None, secondaries: Vec::new(), public: Vec::new() };
         for node in children(child, "IPAddress") {
-            add_address(node, &mut subnet, seen)?;
+            add_address(node, &mut subnet, first_listed)?;
         }
         nic.subnets.push(subnet);
     }
@@ -86,7 +84,7 @@ fn subnet_prefix(node: Node) -> Result<IpNet, ParseError> {
     Ok(prefix)
 }
 
-fn add_address(node: Node, subnet: &mut Subnet, seen: &mut Seen) -> Result<(), ParseError> {
+fn add_address(node: Node, subnet: &mut Subnet, first_listed: &mut FirstListed) -> Result<(), ParseError> {
     let address: IpAddr =
         required(node, "Address")?.parse().map_err(|_| malformed(node, "Address", "is not an address"))?;
     match (address, subnet.prefix) {
@@ -97,7 +95,7 @@ fn add_address(node: Node, subnet: &mut Subnet, seen: &mut Seen) -> Result<(), P
     if !subnet.prefix.contains(&address) {
         return Err(ParseError::OutsideSubnet { at: position(node), address, prefix: subnet.prefix });
     }
-    once(node, &mut seen.addresses, address, "address")?;
+    once(node, &mut first_listed.addresses, address, "address")?;
     if !is_primary(node)? {
         subnet.secondaries.push(address);
     } else if let Some(first) = subnet.primary.replace(address) {
@@ -106,7 +104,7 @@ fn add_address(node: Node, subnet: &mut Subnet, seen: &mut Seen) -> Result<(), P
     Ok(())
 }
 
-/// Absent means no, as for the reference plugin.
+/// Absent means no, as for `azure-vnet`.
 fn is_primary(node: Node) -> Result<bool, ParseError> {
     match node.attribute("IsPrimary").map(str::to_ascii_lowercase).as_deref() {
         Some("true") => Ok(true),
@@ -127,11 +125,11 @@ fn required<'a>(node: Node<'a, '_>, attribute: &'static str) -> Result<&'a str, 
     })
 }
 
-fn once<T>(node: Node, seen: &mut HashMap<T, usize>, value: T, what: &'static str) -> Result<(), ParseError>
+fn once<T>(node: Node, first_listed: &mut HashMap<T, usize>, value: T, what: &'static str) -> Result<(), ParseError>
 where
     T: Copy + Eq + std::hash::Hash + std::fmt::Display,
 {
-    match seen.insert(value, node.range().start) {
+    match first_listed.insert(value, node.range().start) {
         None => Ok(()),
         Some(first) => Err(ParseError::Duplicate {
             at: position(node),

@@ -14,7 +14,7 @@ use serde_json::Value;
 pub(crate) fn read(deadline: Instant) -> Result<Value, CniError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        // Somebody tries the plugin by hand and would wait for it to end, as it for them.
+        // The plugin was started by hand. It would wait for input that the user does not know to give.
         return Err(CniError::decode("the network configuration is expected on standard input, which is a terminal"));
     }
     let bytes = match read_to_end(&stdin, deadline) {
@@ -34,10 +34,10 @@ pub(crate) fn read(deadline: Instant) -> Result<Value, CniError> {
     cni::decode(&bytes)
 }
 
-/// Everything until the end, or one byte more than a configuration may have. Waits before each read, because a read from a
-/// pipe that its writer keeps open has no time limit.
+/// Reads to the end, or a little past the longest configuration. Polls before each read, because a read from a pipe that its
+/// writer keeps open has no time limit.
 fn read_to_end(stdin: &impl AsFd, deadline: Instant) -> io::Result<Vec<u8>> {
-    // Without a buffer of its own: what is waited for is what is read.
+    // A `File` has no buffer, so that poll and read agree on what is left.
     let mut file = File::from(stdin.as_fd().try_clone_to_owned()?);
     let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
     while bytes.len() <= MAX_FRAME {

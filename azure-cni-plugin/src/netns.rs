@@ -10,7 +10,7 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 const OWN: &str = "/proc/self/ns/net";
 
-/// Refuses what a pod cannot have (error 8).
+/// Fails with error 8 if a pod cannot have this namespace.
 pub(crate) fn check(path: &Path) -> Result<(), CniError> {
     let refused = |why: &str| CniError::invalid_netns(format!("CNI_NETNS {} {why}", path.display()));
     let file = open(path).map_err(|error| refused("cannot be opened").with_details(error.to_string()))?;
@@ -23,7 +23,7 @@ pub(crate) fn check(path: &Path) -> Result<(), CniError> {
     Ok(())
 }
 
-/// True if `path` is the network namespace of this process.
+/// True if `path` is this process's own network namespace.
 pub(crate) fn is_own(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|data| is_same_as_own(&data))
 }
@@ -32,7 +32,7 @@ fn is_same_as_own(data: &Metadata) -> bool {
     std::fs::metadata(OWN).is_ok_and(|own| (own.dev(), own.ino()) == (data.dev(), data.ino()))
 }
 
-/// Without `O_NONBLOCK` a FIFO would hold us until somebody writes to it.
+/// Without `O_NONBLOCK`, opening a FIFO would wait for a writer.
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }

@@ -1,6 +1,6 @@
-//! The real plugin binary, as a runtime runs it, against an agent that this file plays.
+//! Runs the plugin binary as a runtime does, against an agent that the test plays.
 //!
-//! What is promised is what a runtime sees: exit status, standard output, and how long it takes.
+//! The tests cover what a runtime sees: exit status, standard output, and duration.
 
 mod plugin {
     pub(crate) mod agent;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const COMMANDS: [&str; 5] = ["ADD", "DEL", "CHECK", "GC", "STATUS"];
 
 #[test]
-fn started_by_hand_it_says_what_it_is() {
+fn started_by_hand_the_plugin_says_what_it_is() {
     let run = Call::bare().stdin("").run();
     assert_eq!((run.code, run.stdout.as_str()), (0, ""));
     assert!(run.stderr.starts_with("azure-cni ") && run.stderr.lines().count() == 1, "{}", run.stderr);
@@ -78,8 +78,8 @@ fn the_agent_gets_the_call_as_it_was_made() {
         .run();
     assert_eq!(run.code, 0, "{}", run.stdout);
     let mut request = agent.request();
-    let asked = request.as_object_mut().unwrap().remove("asked").and_then(|asked| asked.as_u64()).unwrap();
-    assert!((before..=BootTime::now()).contains(&BootTime::from_nanos(asked)), "{asked}");
+    let requested_at = request.as_object_mut().unwrap().remove("requestedAt").and_then(|at| at.as_u64()).unwrap();
+    assert!((before..=BootTime::now()).contains(&BootTime::from_nanos(requested_at)), "{requested_at}");
     assert_eq!(
         request,
         json!({
@@ -121,7 +121,7 @@ fn missing_variables_are_all_named_in_the_configurations_version() {
         assert_eq!(run.json()["cniVersion"], expected);
         assert_eq!(run.json()["msg"], "ADD needs CNI_CONTAINERID, CNI_NETNS, CNI_PATH");
     }
-    // Variables come first: they are named even where the configuration cannot be read.
+    // Variables come first: the error names them even if the configuration cannot be read.
     let run = Call::bare().var("CNI_COMMAND", "DEL").stdin("").run();
     assert_eq!((run.error(), &run.json()["msg"]), (4, &json!("DEL needs CNI_CONTAINERID, CNI_IFNAME, CNI_PATH")));
     let run = Call::bare().var("CNI_COMMAND", "REMOVE").run();
@@ -145,7 +145,7 @@ fn input_that_cannot_be_read_is_a_decode_error_with_its_place() {
 }
 
 #[test]
-fn a_configuration_that_is_not_served_fails_before_the_agent_is_asked() {
+fn an_unsupported_configuration_fails_before_the_agent_is_called() {
     let pod = PodNamespace::new();
     for (extra, code) in [
         (json!({"multiTenancy": true}), 7),
@@ -201,7 +201,7 @@ fn a_namespace_that_no_pod_can_have_is_refused() {
 #[test]
 fn del_works_whatever_became_of_the_namespace() {
     let pod = PodNamespace::new();
-    // The own namespace is withheld from the agent: nothing of the host may be touched.
+    // The agent must not see the host's namespace: nothing in it may be touched.
     for (netns, sent) in
         [("/run/netns/gone", json!("/run/netns/gone")), ("", json!(null)), ("/proc/self/ns/net", json!(null))]
     {
@@ -213,7 +213,7 @@ fn del_works_whatever_became_of_the_namespace() {
 }
 
 #[test]
-fn without_an_agent_the_runtime_is_told_soon_what_to_do() {
+fn without_an_agent_the_runtime_soon_gets_the_error_that_says_what_to_do() {
     let pod = PodNamespace::new();
     for (command, code) in [("ADD", 11), ("CHECK", 11), ("STATUS", 50)] {
         let begun = Instant::now();
@@ -225,14 +225,14 @@ fn without_an_agent_the_runtime_is_told_soon_what_to_do() {
 }
 
 #[test]
-fn without_an_agent_what_frees_something_is_written_down_at_once_and_has_succeeded() {
+fn without_an_agent_del_and_gc_are_spooled_at_once_and_succeed() {
     let pod = PodNamespace::new();
     for command in ["DEL", "GC"] {
         let call = Call::without_agent(command, &pod);
         let run = call.run();
         assert_eq!((run.code, run.stdout.as_str(), call.spooled()), (0, "", 1), "{command}");
     }
-    // A folder that cannot be made.
+    // A folder that cannot be created.
     let file = tempfile::NamedTempFile::new().unwrap();
     for command in ["DEL", "GC"] {
         let run = Call::without_agent(command, &pod).var("AZURE_CNI_SPOOL", file.path().to_str().unwrap()).run();
@@ -272,7 +272,7 @@ fn an_agent_that_dies_in_the_middle_of_a_call_means_try_again() {
         let run = Call::new(command, &Agent::dying(), &pod).run();
         assert_eq!((run.code, run.error()), (1, code), "{command}: {}", run.stdout);
     }
-    // What frees something is carried out again by the next agent: twice does no harm.
+    // The next agent executes DEL and GC again, which does no harm.
     let del = Call::new("DEL", &Agent::dying(), &pod);
     assert_eq!((del.run().code, del.spooled()), (0, 1));
 }

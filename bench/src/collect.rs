@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    arm::Arm,
     figure::Figure,
     record::{At, Distribution, Record},
     statistics::{QUANTILES, Summary},
     unit::Unit,
+    variant::Variant,
 };
 
-/// All samples of a run; those of one round have the same index in every arm.
+/// All samples of a run; those of one round have the same index in every variant.
 #[derive(Default)]
 pub(crate) struct Collector {
     // Few enough to be searched one by one, and in the order in which they came first.
@@ -25,8 +25,8 @@ struct Pending {
     title: String,
     at: Option<At>,
     unit: Unit,
-    arms: BTreeMap<Arm, Vec<f64>>,
-    pace: Vec<f64>,
+    variants: BTreeMap<Variant, Vec<f64>>,
+    calibration: Vec<f64>,
 }
 
 /// Quantiles of several runs, each of them at [`QUANTILES`].
@@ -34,44 +34,44 @@ struct Grids {
     id: String,
     title: String,
     unit: Unit,
-    arms: BTreeMap<Arm, Vec<Vec<f64>>>,
+    variants: BTreeMap<Variant, Vec<Vec<f64>>>,
 }
 
 impl Collector {
     /// A sample of a load's figure.
-    pub(crate) fn figure(&mut self, topic: &str, figure: Figure, at: Option<At>, arm: Arm, sample: f64) {
-        self.sample(&format!("{topic}/{}", figure.name()), figure.title(), at, figure.unit(), arm, sample);
+    pub(crate) fn figure(&mut self, topic: &str, figure: Figure, at: Option<At>, variant: Variant, sample: f64) {
+        self.sample(&format!("{topic}/{}", figure.name()), figure.title(), at, figure.unit(), variant, sample);
     }
 
-    pub(crate) fn sample(&mut self, id: &str, title: &str, at: Option<At>, unit: Unit, arm: Arm, sample: f64) {
-        self.pending(id, title, at, unit).arms.entry(arm).or_default().push(sample);
+    pub(crate) fn sample(&mut self, id: &str, title: &str, at: Option<At>, unit: Unit, variant: Variant, sample: f64) {
+        self.pending(id, title, at, unit).variants.entry(variant).or_default().push(sample);
     }
 
     /// Nanoseconds that azure-cni-ebpf alone takes, and of a piece of work that stays the same, at the same moment.
-    pub(crate) fn time_alone(&mut self, id: &str, title: &str, at: Option<At>, sample: f64, pace: f64) {
+    pub(crate) fn calibrated_time(&mut self, id: &str, title: &str, at: Option<At>, sample: f64, calibration: f64) {
         let pending = self.pending(id, title, at, Unit::Nanoseconds);
-        pending.arms.entry(Arm::Ours).or_default().push(sample);
-        pending.pace.push(pace);
+        pending.variants.entry(Variant::Ours).or_default().push(sample);
+        pending.calibration.push(calibration);
     }
 
     fn pending(&mut self, id: &str, title: &str, at: Option<At>, unit: Unit) -> &mut Pending {
         let known = self.records.iter().position(|pending| pending.id == id && pending.at == at);
         let index = known.unwrap_or_else(|| {
-            let (arms, pace) = Default::default();
-            self.records.push(Pending { id: id.into(), title: title.into(), at, unit, arms, pace });
+            let (variants, calibration) = Default::default();
+            self.records.push(Pending { id: id.into(), title: title.into(), at, unit, variants, calibration });
             self.records.len() - 1
         });
         &mut self.records[index]
     }
 
     /// One run's quantiles, at [`QUANTILES`].
-    pub(crate) fn quantiles(&mut self, id: &str, title: &str, unit: Unit, arm: Arm, values: Vec<f64>) {
+    pub(crate) fn quantiles(&mut self, id: &str, title: &str, unit: Unit, variant: Variant, values: Vec<f64>) {
         let known = self.grids.iter().position(|grids| grids.id == id);
         let index = known.unwrap_or_else(|| {
-            self.grids.push(Grids { id: id.into(), title: title.into(), unit, arms: BTreeMap::new() });
+            self.grids.push(Grids { id: id.into(), title: title.into(), unit, variants: BTreeMap::new() });
             self.grids.len() - 1
         });
-        self.grids[index].arms.entry(arm).or_default().push(values);
+        self.grids[index].variants.entry(variant).or_default().push(values);
     }
 
     /// Records in the order in which their figures came first, each figure's along its axis.
@@ -83,13 +83,13 @@ impl Collector {
             }
         }
         self.records.sort_by_key(|pending| (ids.iter().position(|id| *id == pending.id), pending.at));
-        let records = self.records.into_iter().map(|Pending { id, title, at, unit, arms, pace }| Record {
-            pace,
-            ..Record::new(id, title, at, unit, arms)
+        let records = self.records.into_iter().map(|Pending { id, title, at, unit, variants, calibration }| Record {
+            calibration,
+            ..Record::new(id, title, at, unit, variants)
         });
-        let distributions = self.grids.into_iter().map(|Grids { id, title, unit, arms }| {
-            let arms = arms.into_iter().map(|(arm, runs)| (arm, middle(&runs))).collect();
-            Distribution { id, title, unit, arms }
+        let distributions = self.grids.into_iter().map(|Grids { id, title, unit, variants }| {
+            let variants = variants.into_iter().map(|(variant, runs)| (variant, middle(&runs))).collect();
+            Distribution { id, title, unit, variants }
         });
         (records.collect(), distributions.collect())
     }
@@ -106,34 +106,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_of_one_figure_come_together_by_arm() {
+    fn samples_of_one_figure_come_together_by_variant() {
         let mut collector = Collector::default();
-        for (arm, sample) in [(Arm::Ours, 1.0), (Arm::Bridge, 2.0), (Arm::Ours, 3.0), (Arm::Bridge, 4.0)] {
-            collector.figure("same-vm", Figure::PacketRate, None, arm, sample);
+        for (variant, sample) in
+            [(Variant::Ours, 1.0), (Variant::Bridge, 2.0), (Variant::Ours, 3.0), (Variant::Bridge, 4.0)]
+        {
+            collector.figure("same-vm", Figure::PacketRate, None, variant, sample);
         }
         let (records, _) = collector.finish();
         assert_eq!(records.len(), 1);
         assert_eq!(records[0].id, "same-vm/packet-rate");
-        assert_eq!(records[0].arms[&Arm::Ours].samples, [1.0, 3.0]);
+        assert_eq!(records[0].variants[&Variant::Ours].samples, [1.0, 3.0]);
     }
 
     #[test]
-    fn time_that_stands_alone_keeps_the_pace_of_each_sample() {
+    fn time_that_stands_alone_keeps_the_calibration_of_each_sample() {
         let mut collector = Collector::default();
-        for (sample, pace) in [(1.0, 10.0), (2.0, 20.0)] {
-            collector.time_alone("leases/lease", "a lease", None, sample, pace);
+        for (sample, calibration) in [(1.0, 10.0), (2.0, 20.0)] {
+            collector.calibrated_time("leases/lease", "a lease", None, sample, calibration);
         }
         let (records, _) = collector.finish();
-        assert_eq!((&*records[0].arms[&Arm::Ours].samples, &*records[0].pace), (&[1.0, 2.0][..], &[10.0, 20.0][..]));
+        assert_eq!(
+            (&*records[0].variants[&Variant::Ours].samples, &*records[0].calibration),
+            (&[1.0, 2.0][..], &[10.0, 20.0][..])
+        );
     }
 
     #[test]
     fn distribution_of_runs_is_the_median_of_their_quantiles() {
         let mut collector = Collector::default();
         for level in [1.0, 9.0, 2.0] {
-            collector.quantiles("x/y", "y", Unit::Nanoseconds, Arm::Ours, vec![level; QUANTILES.len()]);
+            collector.quantiles("x/y", "y", Unit::Nanoseconds, Variant::Ours, vec![level; QUANTILES.len()]);
         }
         let (_, distributions) = collector.finish();
-        assert!(distributions[0].arms[&Arm::Ours].iter().all(|(_, value)| *value == 2.0));
+        assert!(distributions[0].variants[&Variant::Ours].iter().all(|(_, value)| *value == 2.0));
     }
 }

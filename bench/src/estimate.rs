@@ -3,38 +3,38 @@
 use std::time::Duration;
 
 use crate::{
-    arm::Arm,
     calls,
-    load::Load,
-    plan::{Path, Plan, Topic},
+    plan::Plan,
     progress::{Estimate, Part},
-    scale::{self, Scale},
+    scale,
+    subject::{LoadKind, PathKind, Scale, Topic},
+    testbed,
+    variant::Variant,
 };
 
 pub(crate) fn of(plan: &Plan) -> Vec<Estimate> {
-    let arms = [Arm::Bare, Arm::Floor, Arm::Ours, Arm::Bridge, Arm::BridgeLegacy, Arm::Ptp];
-    let of_arms = |(path, load): &(Path, Load)| {
-        let measured = arms.iter().filter(|arm| plan.is_measured(*path, *load, **arm)).count();
+    let variants =
+        [Variant::Bare, Variant::LowerBound, Variant::Ours, Variant::OursServicesKnown, Variant::Bridge, Variant::Ptp];
+    let of_variants = |(path, load): &(PathKind, LoadKind)| {
+        let measured = variants.iter().filter(|variant| plan.is_measured(*path, *load, **variant)).count();
         std::iter::repeat_n(of_run(plan, *load), measured)
     };
-    let loads: Vec<f64> = plan.loads.iter().flat_map(of_arms).collect();
+    let loads: Vec<f64> = plan.loads.iter().flat_map(of_variants).collect();
     let of_round: Vec<f64> = plan
         .scales()
-        .flat_map(|scale| std::iter::repeat_n(scale, scale.vms()))
+        .flat_map(|scale| std::iter::repeat_n(scale, scale::vms_of(scale)))
         .flat_map(|scale| of_place(plan, scale))
         .collect();
     let building = std::iter::repeat_n(BUILDING_VM, scale::vms(plan));
     let scale: Vec<f64> = building.chain(of_round.repeat(plan.rounds.into())).collect();
     let rounds = u32::from(plan.rounds);
     let restart = if plan.has(Topic::Restart) { 3 * rounds } else { 0 };
-    let calls =
-        if plan.has(Topic::Calls) { calls::arms(plan).count() as u32 * u32::from(plan.short_rounds()) } else { 0 };
-    let with_vms = arms.iter().filter(|arm| **arm != Arm::Bare && plan.has_arm(**arm)).count() as u32;
+    let calls = calls::vms(plan) as u32 * u32::from(plan.short_rounds());
     let estimate = |part, steps, each| Estimate { part, steps, each: Duration::from_secs_f64(each) };
     vec![
         estimate(Part::Calls, calls, f64::from(plan.pods) * 0.05 + 1.2),
         estimate(Part::Programs, plan.has(Topic::Programs).into(), 8.0),
-        estimate(Part::Building, if plan.loads.is_empty() { 0 } else { with_vms }, 2.0),
+        estimate(Part::Building, testbed::vms(plan) as u32, 0.7),
         estimate(Part::Loads, loads.len() as u32 * rounds, mean(&loads)),
         estimate(Part::Scale, scale.len() as u32, mean(&scale)),
         estimate(Part::Restart, restart, 1.2),
@@ -46,15 +46,15 @@ const BUILDING_VM: f64 = 1.5;
 
 /// Seconds of each run at a place of an axis: what makes the axis, and the loads.
 fn of_place(plan: &Plan, scale: Scale) -> Vec<f64> {
-    let own = (scale != Scale::Pods).then(|| of_run(plan, Load::Packets) * 1.5);
+    let own = (scale != Scale::Pods).then(|| of_run(plan, LoadKind::Packets) * 1.5);
     own.into_iter().chain(scale.loads(plan.mode).iter().map(|load| of_run(plan, *load))).collect()
 }
 
 /// Seconds of one run.
-fn of_run(plan: &Plan, load: Load) -> f64 {
+fn of_run(plan: &Plan, load: LoadKind) -> f64 {
     let duration = plan.duration.as_secs_f64();
     match load {
-        Load::OneStream | Load::EightStreams => duration.ceil() + 0.2,
+        LoadKind::OneStream | LoadKind::EightStreams => duration.ceil() + 0.2,
         _ => duration + 0.1,
     }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Figure {
     ThroughputCost,
     ManyThroughput,
     ManyThroughputCost,
-    OpeningMedian,
+    FirstPacketMedian,
 }
 
 impl Figure {
@@ -44,7 +44,7 @@ impl Figure {
             Self::ThroughputCost => "throughput-1-cost",
             Self::ManyThroughput => "throughput-8",
             Self::ManyThroughputCost => "throughput-8-cost",
-            Self::OpeningMedian => "opening-p50",
+            Self::FirstPacketMedian => "first-packet-p50",
         }
     }
 
@@ -65,7 +65,7 @@ impl Figure {
             Self::Throughput => "TCP throughput, 1 stream",
             Self::ManyThroughput => "TCP throughput, 8 streams",
             Self::ThroughputCost | Self::ManyThroughputCost => "  whole machine",
-            Self::OpeningMedian => "first packet of a flow, there and back, p50",
+            Self::FirstPacketMedian => "first packet of a flow, there and back, p50",
         }
     }
 
@@ -78,7 +78,7 @@ impl Figure {
             // By ticks of a clock that is too coarse for subtracting.
             Self::ConnectionMachineCost => Unit::Nanoseconds,
             Self::TcpMedian | Self::TcpTail | Self::TcpFarTail => Unit::Nanoseconds,
-            Self::UdpMedian | Self::UdpTail | Self::UdpFarTail | Self::OpeningMedian => Unit::Nanoseconds,
+            Self::UdpMedian | Self::UdpTail | Self::UdpFarTail | Self::FirstPacketMedian => Unit::Nanoseconds,
             Self::Throughput | Self::ManyThroughput => Unit::BitsPerSecond,
             Self::ThroughputCost | Self::ManyThroughputCost => Unit::ProcessorSecondsPerGigabyte,
         }

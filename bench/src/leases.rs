@@ -1,4 +1,4 @@
-//! What a lease and its release cost, by the size of the pool: flat, if the book is right. No traffic, no kernel.
+//! What a lease and its release cost, by the size of the pool: flat, if the pool's data structures are right. No traffic, no kernel.
 
 use std::{
     hint::black_box,
@@ -7,11 +7,12 @@ use std::{
 };
 
 use crate::{
+    calibration,
     collect::Collector,
-    pace,
-    plan::{Plan, Topic},
+    plan::Plan,
     record::{At, Axis},
     statistics::Summary,
+    subject::Topic,
 };
 use anyhow::{Context, Result};
 use azure_cni_api::{AddressRequest, cni::AttachmentId};
@@ -19,7 +20,7 @@ use azure_cni_ipam::Leases;
 
 /// Addresses: a small node's, a large node's, and all that the pods of a virtual network may have.
 const SIZES: [u32; 3] = [100, 1_000, 16_000];
-/// Lease and release, of one round, and in how many pieces: between them the machine's pace is taken.
+/// Lease and release, of one round, and in how many pieces. The calibration runs between them.
 const TIMES: u32 = 20_000;
 const PIECES: usize = 20;
 const COOLDOWN: Duration = Duration::from_secs(30);
@@ -32,14 +33,14 @@ pub(crate) fn measure(plan: &Plan, collector: &mut Collector) -> Result<()> {
         for value in SIZES {
             let at = At { axis: Axis::PoolAddresses, value };
             let title = "A lease and its release";
-            let (took, pace) = round(value)?;
-            collector.time_alone("leases/lease", title, Some(at), took, pace);
+            let (took, calibration) = round(value)?;
+            collector.calibrated_time("leases/lease", title, Some(at), took, calibration);
         }
     }
     Ok(())
 }
 
-/// Half of the pool is held all the time; the other half goes round. Nanoseconds of each lease, and of the machine's pace.
+/// Half of the pool is held all the time; the other half goes round. Nanoseconds of each lease, and of the calibration.
 fn round(addresses: u32) -> Result<(f64, f64)> {
     let mut leases = Leases::new(COOLDOWN, false);
     let first = u32::from(Ipv4Addr::new(10, 0, 0, 4));
@@ -50,7 +51,7 @@ fn round(addresses: u32) -> Result<(f64, f64)> {
     }
     let ids = (0..TIMES).map(|number| id(addresses + number)).collect::<Result<Vec<_>>>()?;
     let mut now = COOLDOWN;
-    let (mut took, mut pace) = (Vec::new(), Vec::new());
+    let (mut took, mut calibration) = (Vec::new(), Vec::new());
     for piece in ids.chunks(ids.len() / PIECES) {
         let began = Instant::now();
         for id in piece {
@@ -59,9 +60,9 @@ fn round(addresses: u32) -> Result<(f64, f64)> {
             black_box(leases.release(id, now));
         }
         took.push(began.elapsed().as_nanos() as f64 / piece.len() as f64);
-        pace.push(pace::once());
+        calibration.push(calibration::once());
     }
-    Ok((Summary::of(&took).median, Summary::of(&pace).median))
+    Ok((Summary::of(&took).median, Summary::of(&calibration).median))
 }
 
 /// As long as those of runtimes are.

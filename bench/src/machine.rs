@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
 
-use crate::load::Cores;
+use crate::cores::Cores;
 
 /// Among the versions.
 const OURS: &str = "azure-cni-ebpf";
@@ -33,12 +33,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn look(cni_plugins: &Path, used: Cores) -> Result<Self> {
+    pub(crate) fn observe(cni_plugins: &Path, used: Cores) -> Result<Self> {
         let uname = uname().context("ask for the kernel's version")?;
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
         let mut versions = BTreeMap::from([(OURS.into(), env!("CARGO_PKG_VERSION").into())]);
-        for program in ["iperf3", "iptables-nft", "iptables-legacy"] {
+        for program in ["iperf3", "iptables-nft"] {
             versions.insert(program.into(), first_line(program, &["--version"]));
         }
         versions.insert("reference plugins".into(), plugin_version(cni_plugins));

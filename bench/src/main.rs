@@ -1,18 +1,21 @@
 //! The benchmark: how fast pods are through this project, against what it replaces and against a bare veth pair.
 //!
-//! All arms run in one network of namespaces, in interleaved rounds, so that whatever else the machine does meets all of
-//! them alike; they are compared pair by pair within a round. Nothing is left behind however it ends, Ctrl-C included:
+//! All variants run in one network of namespaces, in interleaved rounds, so that the machine's other work disturbs all of
+//! them equally. They are compared pair by pair within a round. Nothing is left behind however it ends, Ctrl-C included:
 //! namespaces, mounts and children belong to this process, and the kernel takes them down with it.
 
 // What is measured, and on what.
-mod arm;
 mod options;
-mod pace;
+mod path;
 mod plan;
+mod subject;
 mod testbed;
+mod variant;
 
 // Measuring.
+mod calibration;
 mod calls;
+mod cores;
 mod leases;
 mod load;
 mod programs;
@@ -33,21 +36,21 @@ mod machine;
 mod progress;
 mod report;
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Fabric, probe};
 use clap::Parser;
 
 use collect::Collector;
-use load::Cores;
+use cores::Cores;
 use machine::Machine;
 use options::Options;
 use plan::Plan;
 use progress::{Part, Progress};
 use report::{Disturbed, FORMAT, Method, Report};
-use scale::Bench;
-use testbed::{Reference, Testbed};
+use scale::Runner;
+use testbed::Testbed;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -81,6 +84,9 @@ fn run(options: &Options) -> Result<()> {
         let json = serde_json::to_string_pretty(&report).context("write the report as JSON")?;
         fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))?;
     }
+    if let Some(file) = &options.summary {
+        fs::write(file, report.summary()?).with_context(|| format!("write {}", file.display()))?;
+    }
     if let Some(file) = &options.html {
         fs::write(file, report.html()).with_context(|| format!("write {}", file.display()))?;
     }
@@ -95,24 +101,21 @@ fn run(options: &Options) -> Result<()> {
 fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let (client, server) = probe::two_cores()?;
     let cores = Cores { client, server };
-    let machine = Machine::look(&options.cni_plugins, cores)?;
+    let machine = Machine::observe(&options.cni_plugins, cores)?;
     println!("{machine}");
 
     let progress = Progress::start(estimate::of(plan));
     progress.step("making a network of namespaces");
-    // Lanes first, then what has VMs of its own. Service prefixes are known, so that all egress of ours may take the short way.
-    let (for_calls, for_scale) = (testbed::VMS, testbed::VMS + calls::VMS);
+    // Paths first, then what has VMs of its own.
+    let for_calls = testbed::vms(plan);
+    let for_scale = for_calls + calls::vms(plan);
+    // A network has a VM, needed or not.
     let net = Fabric::builder()
-        .vms((for_scale + scale::vms(plan)) as u8)
-        .pool(plan::MOST_PODS)
+        .vms((for_scale + scale::vms(plan)).max(1) as u8)
+        .pool(options::MAX_PODS)
         .without_agents()
-        .agent_toml("routing.service_prefixes = ['10.0.0.0/16']\npool.cooldown_secs = 0")
+        .agent_toml("pool.cooldown_secs = 0")
         .start()?;
-    let is_usable = |arm| Reference::of(arm).map_or(Ok(true), Reference::has_iptables);
-    let plan = &plan.clone().without_absent(is_usable)?;
-    for arm in plan.absent_arms() {
-        eprintln!("left out: {}, whose iptables does not work here", arm.title());
-    }
     let mut collector = Collector::default();
     // What starts processes comes first: starting one takes longer the more memory this one has.
     calls::measure(&net, for_calls, plan, &options.cni_plugins, &mut collector, &progress)?;
@@ -124,8 +127,8 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
     let testbed = Testbed::build(&net, plan, &options.cni_plugins)?;
     let interfaces = testbed.check_wirings()?;
     rounds::run(plan, &testbed, cores, &mut collector, &progress)?;
-    let bench = Bench { net: &net, plugins: &options.cni_plugins, plan, cores, progress: &progress };
-    scale::measure(&bench, &net.vms()[for_scale..], &mut collector)?;
+    let runner = Runner { net: &net, plugins: &options.cni_plugins, plan, cores, progress: &progress };
+    scale::measure(&runner, &net.vms()[for_scale..], &mut collector)?;
     restart::measure(plan, &testbed, cores, &mut collector, &progress)?;
     progress.clear();
 
@@ -138,10 +141,4 @@ fn measure(options: &Options, plan: &Plan) -> Result<Report> {
         seconds_taken: progress.elapsed().as_secs_f64(),
     };
     Ok(Report { format: FORMAT, machine, method, interfaces, disturbed, records, distributions })
-}
-
-/// For people.
-fn seconds(duration: Duration) -> String {
-    let secs = duration.as_secs();
-    if secs < 60 { format!("{secs} s") } else { format!("{} min {:02} s", secs / 60, secs % 60) }
 }

@@ -10,7 +10,7 @@ use std::{
 
 /// Without a terminal a line comes at most so often.
 const QUIET: Duration = Duration::from_secs(10);
-/// After so many steps a part tells better than its estimate.
+/// After so many steps a part's own speed says more than its estimate.
 const ENOUGH: u32 = 8;
 
 /// Of a run, in their order.
@@ -25,7 +25,7 @@ pub(crate) enum Part {
     Restart,
 }
 
-/// How long a part takes, as far as the plan can tell.
+/// How long a part takes, as far as the plan says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Estimate {
     pub(crate) part: Part,
@@ -68,7 +68,7 @@ impl Progress {
     pub(crate) fn step(&self, what: &str) {
         let left = self.state.borrow().left();
         self.state.borrow_mut().steps += 1;
-        self.line(&format!("{:>11} left  {what}", crate::seconds(left)));
+        self.line(&format!("{:>11} left  {what}", crate::unit::elapsed(left)));
     }
 
     /// Takes the line away.
@@ -82,7 +82,7 @@ impl Progress {
         let last = &mut self.state.borrow_mut().last_line;
         if self.terminal {
             eprint!("\r\x1b[K{text}");
-            // Nobody would miss a line that cannot be shown.
+            // A line that cannot be shown is no loss.
             let _ = stderr().flush();
         } else if last.is_none_or(|last| last.elapsed() >= QUIET) {
             *last = Some(Instant::now());

@@ -1,15 +1,15 @@
 //! One figure with all its samples, and what they say: the unit that every kind of report is made of.
 //!
-//! Samples of one round have the same index in every arm, so that a ratio is one of neighbours in time.
+//! Samples of one round have the same index in every variant, so that a ratio is one of neighbours in time.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    arm::Arm,
     statistics::{Comparison, Summary},
     unit::{Better, Unit},
+    variant::Variant,
 };
 
 /// What grows while the rest stays the same.
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) enum Axis {
     /// Pods on the VM.
     Pods,
-    /// Addresses of the VNet that a pod speaks to in turns.
+    /// Addresses of the VNet that a pod sends to in turns.
     RemoteAddresses,
     /// Flows that packets come from in turns.
     Flows,
@@ -47,7 +47,7 @@ pub(crate) struct At {
     pub(crate) value: u32,
 }
 
-/// One arm's samples.
+/// One variant's samples.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Series {
     pub(crate) samples: Vec<f64>,
@@ -60,7 +60,7 @@ impl Series {
     }
 }
 
-/// One figure of all arms.
+/// One figure of all variants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
@@ -72,51 +72,58 @@ pub(crate) struct Record {
     pub(crate) at: Option<At>,
     pub(crate) unit: Unit,
     pub(crate) better: Better,
-    pub(crate) arms: BTreeMap<Arm, Series>,
-    /// Of ours to each other arm, in the same round.
-    pub(crate) ratios: BTreeMap<Arm, Comparison>,
-    /// Of a cost: what an arm's way costs beyond a bare pair in the same round. Two ends with a wire between them are in every
-    /// cost alike, and draw its ratios towards 1.
+    pub(crate) variants: BTreeMap<Variant, Series>,
+    /// Of ours to each other variant, in the same round.
+    pub(crate) ratios: BTreeMap<Variant, Comparison>,
+    /// Of a cost: what a variant's way costs beyond a bare pair in the same round. Every cost includes the same two ends with a wire
+    /// between them, which draw its ratios towards 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) beyond_bare: BTreeMap<Arm, Series>,
+    pub(crate) beyond_bare: BTreeMap<Variant, Series>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) beyond_bare_ratios: BTreeMap<Arm, Comparison>,
+    pub(crate) beyond_bare_ratios: BTreeMap<Variant, Comparison>,
     /// Of a time that nothing stands beside: what a piece of work that stays the same took at each of its samples, nanoseconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) pace: Vec<f64>,
+    pub(crate) calibration: Vec<f64>,
 }
 
 impl Record {
     /// # Panics
-    /// If an arm has no samples.
+    /// If a variant has no samples.
     pub(crate) fn new(
         id: impl Into<String>,
         title: impl Into<String>,
         at: Option<At>,
         unit: Unit,
-        samples: BTreeMap<Arm, Vec<f64>>,
+        samples: BTreeMap<Variant, Vec<f64>>,
     ) -> Self {
-        let arms: BTreeMap<_, _> = samples.into_iter().map(|(arm, samples)| (arm, Series::of(samples))).collect();
+        let variants: BTreeMap<_, _> =
+            samples.into_iter().map(|(variant, samples)| (variant, Series::of(samples))).collect();
         let mut record = Self {
             id: id.into(),
             title: title.into(),
             at,
             unit,
             better: unit.better(),
-            ratios: if unit.has_ratios() { ratios(&arms, unit) } else { BTreeMap::new() },
+            ratios: if unit.has_ratios() { ratios(&variants, unit) } else { BTreeMap::new() },
             beyond_bare: BTreeMap::new(),
             beyond_bare_ratios: BTreeMap::new(),
-            pace: Vec::new(),
-            arms,
+            calibration: Vec::new(),
+            variants,
         };
         if unit == Unit::ProcessorNanoseconds
-            && let Some(bare) = record.arms.get(&Arm::Bare)
+            && let Some(bare) = record.variants.get(&Variant::Bare)
         {
-            let others = record.arms.iter().filter(|(arm, _)| **arm != Arm::Bare);
-            record.beyond_bare = others.map(|(arm, whole)| (*arm, beyond(whole, bare))).collect();
+            let others = record.variants.iter().filter(|(variant, _)| **variant != Variant::Bare);
+            record.beyond_bare = others.map(|(variant, whole)| (*variant, beyond(whole, bare))).collect();
             record.beyond_bare_ratios = ratios(&record.beyond_bare, unit);
         }
         record
+    }
+
+    /// Of one variant to another, in the same rounds; `None` if either was not measured, or if the unit has no ratios.
+    pub(crate) fn ratio(&self, of: Variant, to: Variant) -> Option<Comparison> {
+        let (of, to) = (self.variants.get(&of)?, self.variants.get(&to)?);
+        self.unit.has_ratios().then(|| Comparison::of(&of.samples, &to.samples, self.better))
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -135,7 +142,7 @@ impl Record {
 
     /// Whether it is a size or a count that was asked for once, because it does not vary.
     pub(crate) fn is_fixed(&self) -> bool {
-        matches!(self.unit, Unit::Bytes | Unit::Count) && self.arms.values().all(|series| series.samples.len() == 1)
+        matches!(self.unit, Unit::Bytes | Unit::Count) && self.variants.values().all(|series| series.samples.len() == 1)
     }
 
     /// Its id, with the place on its axis: unlike the title, it says enough without its neighbours.
@@ -155,17 +162,17 @@ impl Record {
     }
 }
 
-fn ratios(arms: &BTreeMap<Arm, Series>, unit: Unit) -> BTreeMap<Arm, Comparison> {
-    let Some(ours) = arms.get(&Arm::Ours) else { return BTreeMap::new() };
-    let peers = arms.iter().filter(|(arm, _)| **arm != Arm::Ours);
-    peers.map(|(arm, theirs)| (*arm, Comparison::of(&ours.samples, &theirs.samples, unit.better()))).collect()
+fn ratios(variants: &BTreeMap<Variant, Series>, unit: Unit) -> BTreeMap<Variant, Comparison> {
+    let Some(ours) = variants.get(&Variant::Ours) else { return BTreeMap::new() };
+    let peers = variants.iter().filter(|(variant, _)| **variant != Variant::Ours);
+    peers.map(|(variant, theirs)| (*variant, Comparison::of(&ours.samples, &theirs.samples, unit.better()))).collect()
 }
 
 fn beyond(whole: &Series, bare: &Series) -> Series {
     Series::of(whole.samples.iter().zip(&bare.samples).map(|(whole, bare)| whole - bare).collect())
 }
 
-/// How one figure is distributed: of each arm, pairs of a share (0 to 1) and the value that this share of all samples does
+/// How one figure is distributed: of each variant, pairs of a share (0 to 1) and the value that this share of all samples does
 /// not exceed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Distribution {
@@ -173,7 +180,7 @@ pub(crate) struct Distribution {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) unit: Unit,
-    pub(crate) arms: BTreeMap<Arm, Vec<(f64, f64)>>,
+    pub(crate) variants: BTreeMap<Variant, Vec<(f64, f64)>>,
 }
 
 #[cfg(test)]
@@ -181,24 +188,27 @@ mod tests {
     use super::*;
 
     fn record(unit: Unit) -> Record {
-        let samples =
-            BTreeMap::from([(Arm::Bare, vec![10.0; 5]), (Arm::Ours, vec![12.0; 5]), (Arm::Bridge, vec![18.0; 5])]);
+        let samples = BTreeMap::from([
+            (Variant::Bare, vec![10.0; 5]),
+            (Variant::Ours, vec![12.0; 5]),
+            (Variant::Bridge, vec![18.0; 5]),
+        ]);
         Record::new("same-vm/packet-cost", "cost", None, unit, samples)
     }
 
     #[test]
-    fn ratios_are_of_ours_to_each_other_arm() {
+    fn ratios_are_of_ours_to_each_other_variant() {
         let ratios = record(Unit::Nanoseconds).ratios;
-        assert_eq!(ratios.keys().copied().collect::<Vec<_>>(), [Arm::Bare, Arm::Bridge]);
-        assert_eq!(ratios[&Arm::Bare].summary.median, 1.2);
+        assert_eq!(ratios.keys().copied().collect::<Vec<_>>(), [Variant::Bare, Variant::Bridge]);
+        assert_eq!(ratios[&Variant::Bare].summary.median, 1.2);
     }
 
     #[test]
     fn only_processor_time_has_a_part_beyond_a_bare_pair() {
         assert!(record(Unit::Nanoseconds).beyond_bare.is_empty());
         let record = record(Unit::ProcessorNanoseconds);
-        assert_eq!(record.beyond_bare[&Arm::Ours].summary.median, 2.0);
-        assert_eq!(record.beyond_bare_ratios[&Arm::Bridge].summary.median, 0.25);
+        assert_eq!(record.beyond_bare[&Variant::Ours].summary.median, 2.0);
+        assert_eq!(record.beyond_bare_ratios[&Variant::Bridge].summary.median, 0.25);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a pod's traffic through source NAT notices of its agent's restart, and of its agent's death.
 //!
-//! Numbered datagrams at a steady pace; the receiver keeps when each came. Beside the gap with a restart stands the gap of the
+//! Numbered datagrams at a steady rate; the receiver keeps when each came. Beside the gap with a restart stands the gap of the
 //! same stream left alone: a busy machine makes gaps of its own.
 
 use std::{
@@ -14,28 +14,31 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::Vm;
 
 use crate::{
-    arm::Arm,
     collect::Collector,
-    load::{self, Cores},
-    plan::{Plan, Topic},
+    cores::{self, Cores},
+    load,
+    path::Path,
+    plan::Plan,
     progress::{Part, Progress},
-    testbed::{Lane, Testbed},
+    subject::Topic,
+    testbed::Testbed,
     unit::Unit,
+    variant::Variant,
 };
 
 /// Between two datagrams.
-const PACE: Duration = Duration::from_micros(100);
+const INTERVAL: Duration = Duration::from_micros(100);
 /// The stream goes on for so long around what happens to the agent.
 const AROUND: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy)]
-enum Happening {
+enum AgentEvent {
     Nothing,
     Restart,
     Death,
 }
 
-impl Happening {
+impl AgentEvent {
     const ALL: [Self; 3] = [Self::Nothing, Self::Restart, Self::Death];
 
     fn name(self) -> &'static str {
@@ -54,7 +57,7 @@ impl Happening {
         }
     }
 
-    fn befalls(self, vm: &Vm) -> Result<()> {
+    fn apply(self, vm: &Vm) -> Result<()> {
         match self {
             Self::Nothing => thread::sleep(AROUND),
             Self::Restart => vm.restart_agent()?,
@@ -74,24 +77,24 @@ pub(crate) fn measure(
     collector: &mut Collector,
     progress: &Progress,
 ) -> Result<()> {
-    if !plan.has(Topic::Restart) || !plan.has_arm(Arm::Ours) {
+    if !plan.has(Topic::Restart) || !plan.has_variant(Variant::Ours) {
         return Ok(());
     }
     progress.begin(Part::Restart);
-    let outlet = &testbed.site(Arm::Ours).context("ours has no VM at the Internet")?.outlet;
-    let lane = outlet.to_internet();
+    let edge = &testbed.site(Variant::Ours).context("ours has no VM at the Internet")?.edge;
+    let path = edge.to_internet();
     for round in 0..plan.rounds {
-        for happening in Happening::ALL {
-            progress.step(&format!("round {}/{}  {}", round + 1, plan.rounds, happening.title()));
-            let seen = stream(&lane, cores, || happening.befalls(outlet.vm))?;
-            let (name, title) = (happening.name(), happening.title());
+        for event in AgentEvent::ALL {
+            progress.step(&format!("round {}/{}  {}", round + 1, plan.rounds, event.title()));
+            let seen = stream(&path, cores, || event.apply(edge.vm))?;
+            let (name, title) = (event.name(), event.title());
             let mut take = |figure: &str, what: &str, unit, sample| {
                 collector.sample(
                     &format!("restart/{name}-{figure}"),
                     &format!("{title}, {what}"),
                     None,
                     unit,
-                    Arm::Ours,
+                    Variant::Ours,
                     sample,
                 );
             };
@@ -108,8 +111,8 @@ struct Seen {
     gap: Duration,
 }
 
-fn stream(lane: &Lane, cores: Cores, happen: impl FnOnce() -> Result<()>) -> Result<Seen> {
-    let (sender, receiver) = load::udp::answered_pair(lane)?;
+fn stream(path: &Path, cores: Cores, happen: impl FnOnce() -> Result<()>) -> Result<Seen> {
+    let (sender, receiver) = load::udp::replied_pair(path)?;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let sending = scope.spawn(|| send(&sender, cores.client, &over));
@@ -128,12 +131,12 @@ fn stream(lane: &Lane, cores: Cores, happen: impl FnOnce() -> Result<()>) -> Res
 
 /// Returns how many were sent, the last of them empty.
 fn send(socket: &UdpSocket, core: usize, over: &AtomicBool) -> Result<u64> {
-    load::pin(core)?;
+    cores::pin(core)?;
     let (begin, mut sent) = (Instant::now(), 0u32);
     while !over.load(Ordering::Relaxed) {
         socket.send(&[1])?;
         sent += 1;
-        thread::sleep((begin + PACE * sent).saturating_duration_since(Instant::now()));
+        thread::sleep((begin + INTERVAL * sent).saturating_duration_since(Instant::now()));
     }
     // More than one, should it be the one that is lost.
     for _ in 0..10 {
@@ -144,7 +147,7 @@ fn send(socket: &UdpSocket, core: usize, over: &AtomicBool) -> Result<u64> {
 
 /// Returns how many came before the end, and the longest time between two of them.
 fn receive(socket: &UdpSocket, core: usize) -> Result<(u64, Duration)> {
-    load::pin(core)?;
+    cores::pin(core)?;
     let (mut received, mut gap, mut last) = (0, Duration::ZERO, None::<Instant>);
     while socket.recv(&mut [0]).context("no datagram for seconds")? > 0 {
         let now = Instant::now();

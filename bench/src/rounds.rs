@@ -1,16 +1,19 @@
-//! Loads on lanes: round by round, load by load, all arms right after each other, every other round backwards.
+//! Loads on paths: round by round, load by load, all variants right after each other, every other round backwards.
 //!
 //! So a ratio is one of neighbours in time, and what changes steadily meanwhile favours neither of them.
 
 use anyhow::{Context, Result};
 
 use crate::{
-    arm::Arm,
     collect::Collector,
-    load::{Cores, Load, Reading},
-    plan::{Path, Plan},
+    cores::Cores,
+    load::{self, reading::Reading},
+    path::Path,
+    plan::Plan,
     progress::{Part, Progress},
-    testbed::{Lane, Testbed},
+    subject::{LoadKind, PathKind},
+    testbed::Testbed,
+    variant::Variant,
 };
 
 pub(crate) fn run(
@@ -22,12 +25,12 @@ pub(crate) fn run(
 ) -> Result<()> {
     progress.begin(Part::Loads);
     for round in 0..plan.rounds {
-        for load in Load::ALL {
-            for lane in in_turns(testbed.lanes_of(plan, load), round) {
-                let what = format!("{}, {}, {}", lane.path.title(), load.name(), lane.arm.title());
+        for load in LoadKind::ALL {
+            for path in alternating(testbed.paths_of(plan, load), round) {
+                let what = format!("{}, {}, {}", path.kind.title(), load.name(), path.variant.title());
                 progress.step(&format!("round {}/{}  {what}", round + 1, plan.rounds));
-                let reading = load.run(&lane, cores, plan.duration).with_context(|| what)?;
-                take(collector, plan, load, &lane, reading);
+                let reading = load::run(load, &path, cores, plan.duration).with_context(|| what)?;
+                take(collector, plan, load, &path, reading);
             }
         }
     }
@@ -35,7 +38,7 @@ pub(crate) fn run(
 }
 
 /// Every other round backwards.
-pub(crate) fn in_turns<T>(mut turns: Vec<T>, round: u16) -> Vec<T> {
+pub(crate) fn alternating<T>(mut turns: Vec<T>, round: u16) -> Vec<T> {
     if round % 2 == 1 {
         turns.reverse();
     }
@@ -43,19 +46,19 @@ pub(crate) fn in_turns<T>(mut turns: Vec<T>, round: u16) -> Vec<T> {
 }
 
 /// The bare pair's samples go to every path that the load was put on: they are what each is compared with.
-fn take(collector: &mut Collector, plan: &Plan, load: Load, lane: &Lane, reading: Reading) {
-    let paths: Vec<Path> = match lane.arm {
-        Arm::Bare => plan.loads.iter().filter(|(_, planned)| *planned == load).map(|(path, _)| *path).collect(),
-        _ => vec![lane.path],
+fn take(collector: &mut Collector, plan: &Plan, load: LoadKind, path: &Path, reading: Reading) {
+    let kinds: Vec<PathKind> = match path.variant {
+        Variant::Bare => plan.loads.iter().filter(|(_, planned)| *planned == load).map(|(kind, _)| *kind).collect(),
+        _ => vec![path.kind],
     };
     collector.disturbed.extend(reading.disturbed);
-    for path in paths {
+    for kind in kinds {
         for (figure, sample) in &reading.values {
-            collector.figure(path.name(), *figure, None, lane.arm, *sample);
+            collector.figure(kind.name(), *figure, None, path.variant, *sample);
         }
         if let (Some(quantiles), Some((figure, _))) = (&reading.quantiles, reading.values.first()) {
-            let id = format!("{}/{}", path.name(), load.name());
-            collector.quantiles(&id, load.title(), figure.unit(), lane.arm, quantiles.clone());
+            let id = format!("{}/{}", kind.name(), load.name());
+            collector.quantiles(&id, load.title(), figure.unit(), path.variant, quantiles.clone());
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::unit::Better;
 
 /// With fewer samples no interval reaches the certainty: at five, from the smallest to the largest, it is 94 %.
-pub(crate) const FEWEST_ROUNDS: u16 = 5;
+pub(crate) const MIN_ROUNDS: u16 = 5;
 const CERTAINTY: f64 = 0.9;
 
 /// What a sample says.
@@ -103,7 +103,7 @@ impl Comparison {
     pub(crate) fn of(ours: &[f64], theirs: &[f64], better: Better) -> Self {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         let summary = Summary::of(&ratios);
-        let verdict = if ratios.len() < usize::from(FEWEST_ROUNDS) {
+        let verdict = if ratios.len() < usize::from(MIN_ROUNDS) {
             Verdict::TooFewRounds
         } else if summary.low <= 1.0 && summary.high >= 1.0 {
             Verdict::NoDifference

@@ -11,7 +11,7 @@ pub(crate) enum Unit {
     PodsPerSecond,
     BitsPerSecond,
     Nanoseconds,
-    /// Of processor time, so that a part of it can be told by subtraction.
+    /// Of processor time, so that subtraction gives a part of it.
     ProcessorNanoseconds,
     /// Of the whole machine, for each 10^9 bytes.
     ProcessorSecondsPerGigabyte,
@@ -61,6 +61,12 @@ impl Unit {
             Self::Share => format!("{:.3} %", value * 100.0),
         }
     }
+}
+
+/// A time span that a person waits for, in minutes and seconds.
+pub(crate) fn elapsed(duration: std::time::Duration) -> String {
+    let secs = duration.as_secs();
+    if secs < 60 { format!("{secs} s") } else { format!("{} min {:02} s", secs / 60, secs % 60) }
 }
 
 fn scaled(value: f64, steps: [(&str, &str); 3]) -> String {

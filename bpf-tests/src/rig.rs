@@ -7,12 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::Endpoint;
+use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::nat::PortRange;
 use azure_cni_datapath::{Constants, Datapath, EarlierLayout, OBJECT, Settings, Tables};
 use ipnet::IpNet;
 
 use crate::node::{Node, VETHS, ifindex};
+
+/// A layout as an earlier agent could have had it.
+const EARLIER: EarlierLayout =
+    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4"] };
 
 /// The calling thread is in the node's namespaces from then on.
 pub struct Rig {
@@ -80,10 +84,10 @@ impl Rig {
         let node = Node::enter(object, &constants, max_flows, max_half_open);
         let rig = Self { node: Some(node), is_used_up: false };
         rig.empty_maps();
-        rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_A6.into(), Endpoint::at(ifindex("azva"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_B6.into(), Endpoint::at(ifindex("azvb"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_A.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_A6.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B6.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
         rig.tables().set_routes(&Self::routes()).unwrap();
         rig
     }
@@ -119,12 +123,13 @@ impl Rig {
         node.datapath = Some(Datapath::open(&node.settings).unwrap_or_else(|error| panic!("{error:?}")));
     }
 
-    /// What an agent does that finds the pins of an earlier layout: these of its maps, and what else was pinned is gone.
-    pub fn upgrade_agent(&mut self, layout: EarlierLayout, maps: &[&str]) {
+    /// What an agent does that finds the pins of one with an earlier map layout, which has some maps in common with
+    /// today's. `maps`: those that are pinned there. What else was pinned is gone.
+    pub fn upgrade_agent_that_pinned(&mut self, maps: &[&str]) {
         let node = self.node.as_mut().expect("present until the rig is dropped");
         node.datapath = None;
-        let dir = &node.settings.dir;
-        let (earlier, today) = (dir.join(format!("abi{}", layout.abi)), dir.join(format!("abi{ABI}")));
+        let (earlier, today) =
+            (node.settings.dir.join(format!("abi{}", EARLIER.number)), node.settings.dir.join(format!("abi{ABI}")));
         for kind in ["maps", "programs", "links"] {
             create_dir_all(earlier.join(kind)).unwrap();
         }
@@ -137,8 +142,8 @@ impl Rig {
                 remove_file(pin.unwrap().path()).unwrap();
             }
         }
-        let datapath = Datapath::open_after(&node.settings, Some(layout)).unwrap_or_else(|error| panic!("{error:?}"));
-        node.datapath = Some(datapath);
+        let opened = Datapath::open_after(&node.settings, &[EARLIER]);
+        node.datapath = Some(opened.unwrap_or_else(|error| panic!("{error:?}")));
         assert!(!earlier.exists(), "pins of the earlier layout are left");
     }
 

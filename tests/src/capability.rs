@@ -1,4 +1,4 @@
-//! What a machine must offer before any system test means something.
+//! What a machine must have to run the system tests.
 //!
 //! A test that cannot run fails and says what is missing; it is never skipped.
 
@@ -40,7 +40,7 @@ fn first_gap() -> Option<(String, String)> {
     thread::scope(|scope| scope.spawn(namespace_gap).join().expect("does not panic"))
 }
 
-/// Tries the kernel's part on a thread with namespaces of its own, which end with it.
+/// Tries what the kernel must offer, on a thread with its own namespaces, which end with the thread.
 fn namespace_gap() -> Option<(String, String)> {
     if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET) {
         return Some((format!("no new namespaces ({errno})"), "give the container CAP_SYS_ADMIN".into()));

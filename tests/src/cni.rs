@@ -2,13 +2,14 @@
 //!
 //! A call is data that a test may bend (`without`, `with`, `stdin`) before the plugin sees it.
 
-use std::{collections::BTreeMap, fmt, path::Path, process};
+use std::{collections::BTreeMap, path::Path, process};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     binaries,
+    cni_error::CniError,
     error::{Error, Result},
 };
 
@@ -119,27 +120,5 @@ impl CniOutput {
             error: Box::new(self.error()?),
             stderr: self.stderr,
         })
-    }
-}
-
-/// The error object of the CNI specification.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CniError {
-    /// The version that the call asked for.
-    pub cni_version: String,
-    /// What the runtime decides by.
-    pub code: u32,
-    /// One line for people.
-    pub msg: String,
-    /// More lines for people.
-    #[serde(default)]
-    pub details: String,
-}
-
-impl fmt::Display for CniError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error {}: {}", self.code, self.msg)?;
-        if self.details.is_empty() { Ok(()) } else { write!(f, " ({})", self.details) }
     }
 }

@@ -1,13 +1,13 @@
 //! What can go wrong while a network is built or probed.
 //!
-//! Every message says what was tried, from where and to where, because it is all that a failed test shows. None is worth
-//! a retry: a probe that may legitimately fail is asked again by the test that knows why.
+//! A failed test shows nothing but this message, so it says what was tried, from where and to where. No error deserves a
+//! retry here: a test that knows why a probe may fail repeats it.
 
 use std::{fmt, io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use aya::maps::MapError;
 
-use crate::{cni::CniError, leftovers::Leftovers};
+use crate::{cni_error::CniError, leftovers::Leftovers};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{command} of {attachment} failed: {error}\n--- stderr ---\n{stderr}")]
     Cni { command: String, attachment: String, error: Box<CniError>, stderr: String },
 
-    /// Pods have left something behind on a VM.
+    /// Pods have left traces on a VM.
     #[error("{vm} is not as it was before its first pod:\n{found}")]
     Leftovers { vm: String, found: Box<Leftovers> },
 
@@ -65,7 +65,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A probe whose packets, or their answers, were lost: nobody refused.
+    /// True for a probe that got no answer at all, not even a refusal.
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Probe { source, .. } if source.kind() == io::ErrorKind::TimedOut)
     }

@@ -1,15 +1,15 @@
 //! The virtual network: a router that plays the platform, and machines around it.
 //!
-//! The router silently loses what is sent to an address that nobody has. The Internet's host has routes to primary
-//! addresses only, so a packet that carries a pod's address out there can never be answered, unless the test asks for it.
+//! The router silently drops packets to unused addresses. The Internet's host has routes to primary addresses only, so a
+//! packet with a pod's source gets no answer there, unless the test configures it.
 
 use std::{fmt::Write, net::IpAddr};
 
 use crate::{
-    builder::FabricBuilder,
     error::Result,
     ip::configure,
     namespace::Namespace,
+    options::FabricOptions,
     plan::{self, GATEWAY6, Place, VNET_PREFIX, VNET_PREFIX6},
     platform::Lister,
     router::{Router, route_to_everything},
@@ -18,7 +18,7 @@ use crate::{
     vm::Vm,
 };
 
-/// Everything that is no address of the plan's: an outside that never answers.
+/// All addresses outside of the plan: they never answer.
 const ELSEWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// A running network. Dropping it ends every process and removes every trace.
@@ -36,11 +36,6 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// Starts choosing a network.
-    pub fn builder() -> FabricBuilder {
-        FabricBuilder::default()
-    }
-
     /// VM number `index`, from 0.
     pub fn vm(&self, index: usize) -> &Vm {
         &self.vms[index]
@@ -100,39 +95,40 @@ impl Fabric {
         &self.sandbox
     }
 
-    pub(crate) fn build(choice: &FabricBuilder) -> Result<Self> {
+    pub(crate) fn build(options: &FabricOptions) -> Result<Self> {
         let sandbox = Sandbox::enter()?;
-        let router = Router::start("fabric", choice)?;
+        let router = Router::start("fabric", options)?;
         router.lose(&[&[VNET_PREFIX, VNET_PREFIX6], &ELSEWHERE[..]].concat())?;
-        let planned = |place: Place| place.in_network(choice.dual_stack);
-        let hosts: Vec<Host> =
-            (0..choice.vms).map(|index| router.attach(planned(plan::vm(index, choice.pool)))).collect::<Result<_>>()?;
+        let planned = |place: Place| place.in_network(options.dual_stack);
+        let hosts: Vec<Host> = (0..options.vms)
+            .map(|index| router.attach(planned(plan::vm(index, options.pool))))
+            .collect::<Result<_>>()?;
         let (peer, platform) = (router.attach(planned(plan::peer()))?, router.attach(planned(plan::platform()))?);
-        let second_router = choice.internet_mtu.map(|mtu| second_router(&router, hosts[0].place(), mtu, choice));
+        let second_router = options.internet_mtu.map(|mtu| second_router(&router, hosts[0].place(), mtu, options));
         let second_router = second_router.transpose()?;
         let internet = second_router.as_ref().unwrap_or(&router).attach(planned(plan::internet()))?;
 
         [&peer, &platform].into_iter().chain(&hosts).try_for_each(route_to_everything)?;
-        configure(internet.namespace(), &internet_routes(&internet, &hosts, choice))?;
-        let lister = choice.service.map(|service| Lister::start(service, &platform, router.namespace(), &hosts));
+        configure(internet.namespace(), &internet_routes(&internet, &hosts, options))?;
+        let lister = options.service.map(|service| Lister::start(service, &platform, router.namespace(), &hosts));
         let lister = lister.transpose()?;
-        let vms = hosts.into_iter().map(|host| Vm::prepare(&sandbox, host, choice)).collect::<Result<_>>()?;
-        let fabric = Self { vms, lister, peer, internet, platform, router, second_router, mtu: choice.mtu, sandbox };
-        if choice.agents {
+        let vms = hosts.into_iter().map(|host| Vm::prepare(&sandbox, host, options)).collect::<Result<_>>()?;
+        let fabric = Self { vms, lister, peer, internet, platform, router, second_router, mtu: options.mtu, sandbox };
+        if options.agents {
             fabric.vms.iter().try_for_each(Vm::start_agent)?;
         }
         Ok(fabric)
     }
 }
 
-fn second_router(router: &Router, near: &Place, mtu: u16, choice: &FabricBuilder) -> Result<Router> {
-    let beyond = Router::start("beyond", choice)?;
-    router.lead_to(&beyond, &plan::internet().in_network(choice.dual_stack), near, mtu)?;
+fn second_router(router: &Router, near: &Place, mtu: u16, options: &FabricOptions) -> Result<Router> {
+    let beyond = Router::start("beyond", options)?;
+    router.lead_to(&beyond, &plan::internet().in_network(options.dual_stack), near, mtu)?;
     Ok(beyond)
 }
 
 /// To primary addresses; to those of pods only where the test has them routed.
-fn internet_routes(internet: &Host, vms: &[Host], choice: &FabricBuilder) -> String {
+fn internet_routes(internet: &Host, vms: &[Host], options: &FabricOptions) -> String {
     let mut routes = String::new();
     for vm in vms {
         let gateway = internet.place().gateway;
@@ -141,7 +137,7 @@ fn internet_routes(internet: &Host, vms: &[Host], choice: &FabricBuilder) -> Str
             writeln!(routes, "route add {address} via {GATEWAY6} dev eth0").expect("a String takes all");
         }
     }
-    if choice.dual_stack && choice.internet_routes_pods6 {
+    if options.dual_stack && options.internet_routes_pods6 {
         writeln!(routes, "route add {VNET_PREFIX6} via {GATEWAY6} dev eth0").expect("a String takes all");
     }
     routes

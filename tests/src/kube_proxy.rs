@@ -1,8 +1,8 @@
 //! The rules of kube-proxy (mode iptables), in the chains and the order in which it writes them, by the iptables that a
 //! node has: kubernetes/pkg/proxy/iptables/proxier.go.
 //!
-//! What matters to a data path is in them: DNAT before routing, the mark that asks for masquerading, and the FORWARD rule
-//! that drops what connection tracking finds invalid, as packets of half-seen connections are.
+//! They have what matters to a data path: DNAT before routing, the mark for masquerading, and the FORWARD rule that drops
+//! packets in state INVALID, such as those of connections of which the stack sees one direction only.
 
 use std::{fmt::Write, net::SocketAddr, time::Duration};
 
@@ -17,13 +17,13 @@ pub struct Service {
     pub name: &'static str,
     /// The cluster IP and port.
     pub address: SocketAddr,
-    /// What stands behind it.
+    /// Its backends.
     pub backends: Vec<SocketAddr>,
-    /// The port of every node that leads there too, whoever knocks (`externalTrafficPolicy: Cluster`).
+    /// The port of every node that leads there too, for any client (`externalTrafficPolicy: Cluster`).
     pub node_port: Option<u16>,
 }
 
-/// Writes the rules of all services of one version of IP. Who is not in `cluster`, a prefix, is masqueraded.
+/// Writes the rules of all services of one version of IP. Clients outside of the prefix `cluster` are masqueraded.
 pub fn kube_proxy(node: &Namespace, version: IpVersion, cluster: &str, services: &[Service]) -> Result<()> {
     let program = match version {
         IpVersion::V4 => "iptables-nft-restore",
@@ -43,7 +43,7 @@ const FILTER: &str = "\
 COMMIT
 ";
 
-/// What every node has, whatever its services.
+/// The rules of every node, without services.
 const NAT: &str = "\
 *nat
 :KUBE-SERVICES - [0:0]

@@ -1,23 +1,13 @@
-//! What pods have on a VM: after the last DEL it must all be gone.
+//! The traces of pods on a VM, as a value. After the last DEL there must be none.
 
-use std::{fmt, fs};
-
-use serde_json::Value;
-
-use crate::{
-    error::{Attempt, Result},
-    ip::query,
-    plan::GATEWAY6,
-    station::Station,
-    vm::Vm,
-};
+use std::fmt;
 
 /// The traces of pods on a VM, in a form that compares and prints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// Interfaces that attach pods (`azv*`).
     pub links: Vec<String>,
-    /// Routes to single addresses, whatever the table; those of the VM's own are not among them.
+    /// Routes to single addresses in any table, without the VM's own.
     pub routes: Vec<String>,
     /// Permanent neighbours, and all those on interfaces of pods.
     pub neighbours: Vec<String>,
@@ -25,50 +15,23 @@ pub struct Leftovers {
     pub pins: Vec<String>,
     /// Endpoints, flows and translations in the data path's maps.
     pub map_entries: Vec<String>,
-    /// What the agent has records of.
+    /// The agent's records.
     pub records: Vec<String>,
     /// How many addresses the agent holds as leased, if any.
     pub leases: Vec<String>,
 }
 
 impl Leftovers {
-    pub(crate) fn of(vm: &Vm) -> Result<Self> {
-        let namespace = vm.namespace();
-        let mut found = Self::default();
-        for link in query(namespace, "link show")? {
-            found.links.extend(of_pod(&link["ifname"]).then(|| text(&link["ifname"])));
-        }
-        let own: Vec<String> =
-            [Some(vm.address().to_string()), vm.address6().map(|own| own.to_string())].into_iter().flatten().collect();
-        for family in ["-4", "-6"] {
-            for route in query(namespace, &format!("{family} route show table all"))? {
-                let to = text(&route["dst"]);
-                let single = !to.contains('/') && to != "default" && route["type"] == "unicast" && !own.contains(&to);
-                found.routes.extend(single.then(|| format!("{to} dev {}", text(&route["dev"]))));
-            }
-        }
-        for neighbour in query(namespace, "neigh show nud all")? {
-            let is = |state: &str| neighbour["state"].as_array().is_some_and(|states| states.contains(&state.into()));
-            let line = || format!("{} dev {}", text(&neighbour["dst"]), text(&neighbour["dev"]));
-            // Groups that the kernel itself talks to (NOARP) come and go as it likes; the VM's gateway is no pod's.
-            let gateway = text(&neighbour["dst"]) == GATEWAY6.to_string() && !of_pod(&neighbour["dev"]);
-            let counts = is("PERMANENT") || (of_pod(&neighbour["dev"]) && !is("NOARP"));
-            found.neighbours.extend((counts && !gateway).then(line));
-        }
-        found.pins = pinned_links(vm)?;
-        found.map_entries = vm.pool_in_maps()?;
-        found.records = vm.endpoints()?.iter().map(|endpoint| endpoint["attachment"].to_string()).collect();
-        let leased = vm.status()?["pool"]["leased"].clone();
-        found.leases.extend((leased != 0).then(|| leased.to_string()));
-        for (_, list) in found.lists_mut() {
-            list.sort();
-        }
-        Ok(found)
-    }
-
-    /// Whether there is nothing at all.
+    /// True if nothing was found.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Sorts each list, so that two values compare.
+    pub(crate) fn sort(&mut self) {
+        for (_, list) in self.lists_mut() {
+            list.sort();
+        }
     }
 
     fn lists_mut(&mut self) -> [(&'static str, &mut Vec<String>); 7] {
@@ -91,24 +54,4 @@ impl fmt::Display for Leftovers {
         }
         Ok(())
     }
-}
-
-fn of_pod(interface: &Value) -> bool {
-    interface.as_str().is_some_and(|name| name.starts_with("azv"))
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().into()
-}
-
-/// Those of the uplink stay as long as the agent is installed.
-fn pinned_links(vm: &Vm) -> Result<Vec<String>> {
-    let dir = vm.pins("links");
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(&dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let names = entries.attempt(|| format!("list {}", dir.display()))?.into_iter();
-    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    Ok(names.filter(|name| name.starts_with("azv")).collect())
 }

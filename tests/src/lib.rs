@@ -1,8 +1,8 @@
 //! A virtual network made of network namespaces, on which the real agent and the real plugin serve real traffic.
 //!
 //! The rule: everything lives in a private mount namespace and in processes that die with this one, so nothing is left on
-//! the machine whatever happens, `kill -9` included; and nothing here touches the machine's own interfaces, routes or
-//! sysctls. Calls block; a test reads top to bottom:
+//! the machine, even after `kill -9`. Nothing here touches the machine's own interfaces, routes or sysctls. Calls block, so
+//! that a test reads from top to bottom:
 //!
 //! ```no_run
 //! use azure_cni_tests::{Error, Fabric, probe};
@@ -21,30 +21,34 @@
 // What a test starts with.
 mod builder;
 mod cni;
+mod cni_error;
 mod fabric;
 mod leftovers;
 mod operator;
 mod pod;
 mod station;
+mod traces;
 mod vm;
 
-// What the platform says.
+// The platform's services.
 pub mod platform;
 
 // Traffic.
+mod baseline;
 pub mod probe;
-mod yardstick;
 
-// What carries it.
+// The machinery below.
 mod agent_config;
 mod binaries;
 mod capability;
+mod foreign_program;
 mod ip;
 mod kube_proxy;
 mod maps;
 mod namespace;
 mod nft;
 mod offload;
+mod options;
 mod plan;
 mod process;
 mod router;
@@ -52,11 +56,14 @@ mod sandbox;
 
 mod error;
 
+pub use baseline::Baseline;
 pub use builder::FabricBuilder;
 pub use capability::require_capable;
-pub use cni::{CniCall, CniError, CniOutput};
+pub use cni::{CniCall, CniOutput};
+pub use cni_error::CniError;
 pub use error::{Error, Result};
 pub use fabric::Fabric;
+pub use foreign_program::FOREIGN_PROGRAM;
 pub use ip::{configure, query};
 pub use kube_proxy::{Service, kube_proxy};
 pub use leftovers::Leftovers;
@@ -68,4 +75,3 @@ pub use pod::Pod;
 pub use sandbox::Sandbox;
 pub use station::{Host, IpVersion, Station};
 pub use vm::Vm;
-pub use yardstick::Yardstick;

@@ -1,4 +1,4 @@
-//! The maps of a VM's data path, read where they are pinned: past the agent, so that its word can be checked.
+//! The maps of a VM's data path, read from their pins and not through the agent, so that tests can check the agent.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -11,7 +11,7 @@ use aya::{
 };
 use azure_cni_common::{
     ABI,
-    endpoint::{Endpoint, EndpointFlags},
+    endpoint::{EndpointEntry, EndpointFlags},
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
     nat::{NatHolder, NatKey},
@@ -49,16 +49,16 @@ impl Vm {
         self.bpffs_dir().join(format!("abi{ABI}")).join(kind)
     }
 
-    /// Makes the data path forget a pod that the agent knows.
+    /// Removes a pod from the data path that the agent knows.
     pub fn forget_in_data_path(&self, pod: Ipv4Addr) -> Result<()> {
-        let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
+        let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
         endpoints.remove(&Ipv4::from(pod)).map_err(in_map(self, V4.endpoints))
     }
 
-    /// Makes the data path know a pod that the agent does not.
+    /// Adds a pod to the data path that the agent does not know.
     pub fn plant_in_data_path(&self, pod: Ipv4Addr, ifindex: u32) -> Result<()> {
-        let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
-        let endpoint = Endpoint { ifindex, flags: EndpointFlags::NONE };
+        let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
+        let endpoint = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
         endpoints.insert(Ipv4::from(pod), endpoint, 0).map_err(in_map(self, V4.endpoints))
     }
 
@@ -88,7 +88,7 @@ impl Vm {
             .chain(self.pool6().iter().copied().map(IpAddr::from))
             .collect();
         let mut found = Vec::new();
-        for (address, _) in entries::<A, Endpoint>(self, names.endpoints, Map::HashMap)? {
+        for (address, _) in entries::<A, EndpointEntry>(self, names.endpoints, Map::HashMap)? {
             found.push(format!("{} {}", names.endpoints, address_of(address)));
         }
         for (map, kind) in names.flows {

@@ -1,4 +1,4 @@
-//! A named network namespace, and how work gets into it.
+//! A named network namespace, and how to run code in it.
 //!
 //! A namespace belongs to a thread, never to a caller: closures run on a thread made for them, commands enter between
 //! fork and exec. So no code here can leave a thread of the caller's in the wrong namespace.
@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -22,6 +23,9 @@ use crate::{
     error::{Attempt, Result},
     process, sandbox,
 };
+
+/// The longest that `ip` may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A network namespace with a name; it vanishes with this value, once nothing runs in it.
 #[derive(Debug)]
@@ -39,7 +43,9 @@ impl Namespace {
         let handle = thread::scope(|scope| scope.spawn(|| pin_new_namespace(&path)).join().expect("does not panic"))
             .attempt(|| format!("create the namespace {name}"))?;
         let namespace = Self { name: name.into(), path, handle };
-        crate::ip::configure(&namespace, "link set lo up")?;
+        let mut command = namespace.command("ip")?;
+        command.args(["link", "set", "lo", "up"]);
+        process::run_ok(command, b"", LIMIT)?;
         Ok(namespace)
     }
 
@@ -58,7 +64,7 @@ impl Namespace {
         run_inside(&self.handle, work)
     }
 
-    /// A way in for whoever cannot borrow the namespace.
+    /// A handle for callers that cannot borrow the namespace.
     pub(crate) fn entrance(&self) -> Result<Entrance> {
         let handle = self.handle.try_clone().attempt(|| format!("duplicate the handle of {}", self.name))?;
         Ok(Entrance { name: self.name.clone(), handle })
@@ -110,7 +116,7 @@ fn run_inside<T: Send>(handle: &File, work: impl FnOnce() -> T + Send) -> T {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // What remains goes with the sandbox's tmpfs.
+        // The sandbox's tmpfs removes the rest.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
     }

@@ -1,4 +1,4 @@
-//! What the operator's command says of a VM, as data.
+//! The output of the operator's command for a VM, as data.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     vm::Vm,
 };
 
-/// What an agent does in the background comes to its end within this, also on a busy machine.
+/// The agent's background tasks finish within this time, also on a busy machine.
 const STATUS_LIMIT: Duration = Duration::from_secs(20);
 
 impl Vm {
@@ -30,7 +30,7 @@ impl Vm {
         Ok(status)
     }
 
-    /// Waits until the status is as wanted, and returns it; else the error has the last one.
+    /// Waits until the status is as wanted, and returns it. The error has the last one.
     pub fn await_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + STATUS_LIMIT;
         loop {
@@ -67,7 +67,7 @@ impl Vm {
         Ok(self.drops()?.into_iter().filter(|(_, packets)| *packets > 0).collect())
     }
 
-    /// `azure-cni-ctl events --json`: flows refused of late, the latest last.
+    /// `azure-cni-ctl events --json`: recently refused flows, the latest last.
     pub fn events(&self) -> Result<Vec<Value>> {
         self.ctl_json("events")
     }

@@ -1,4 +1,4 @@
-//! Who has which address. Pure: no namespace is touched here.
+//! The addresses of all machines. Pure: this code touches no namespace.
 //!
 //! As on the platform, a VM's interface carries only its primary address; the secondary ones are for its pods and are
 //! known to the fabric, which delivers them to the VM's MAC.
@@ -45,7 +45,7 @@ pub(crate) struct Place {
 pub(crate) struct Place6 {
     pub(crate) address: Ipv6Addr,
     pub(crate) prefix_len: u8,
-    /// What the router calls itself in the ICMP errors that it sends to this link.
+    /// The router's address in the ICMP errors that it sends to this link.
     pub(crate) router: Ipv6Addr,
     pub(crate) secondaries: Vec<Ipv6Addr>,
 }

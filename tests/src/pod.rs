@@ -31,8 +31,20 @@ pub struct Pod<'net> {
     address6: Option<Ipv6Addr>,
 }
 
+impl Vm {
+    /// Runs a pod: makes its namespace and has the plugin ADD it.
+    pub fn add_pod(&self, name: &str) -> Result<Pod<'_>> {
+        self.add_pod_with(name, self.netconf())
+    }
+
+    /// Runs a pod with a network configuration of the test's own.
+    pub fn add_pod_with(&self, name: &str, netconf: Value) -> Result<Pod<'_>> {
+        Pod::add(self, name, netconf)
+    }
+}
+
 impl<'net> Pod<'net> {
-    pub(crate) fn add(vm: &'net Vm, name: &str, netconf: Value, checksum_offload: bool) -> Result<Self> {
+    fn add(vm: &'net Vm, name: &str, netconf: Value) -> Result<Self> {
         let namespace = Namespace::create(&format!("{}-{name}", vm.name()))?;
         let call = CniCall::new("ADD")?.attachment(namespace.name(), namespace.path(), INTERFACE).netconf(&netconf);
         let output = vm.cni(&call)?.succeeded(&call)?;
@@ -42,7 +54,7 @@ impl<'net> Pod<'net> {
             return Err(Error::Answer { command: "azure-cni (ADD)".into(), answer: output.stdout, problem });
         };
         let address6 = addresses(&result).find_map(|text| text.parse().ok());
-        if !checksum_offload {
+        if !vm.checksum_offload() {
             set_checksum_offload(&namespace, INTERFACE, false)?;
             let host_interface = host_interface(&result).unwrap_or_default();
             set_checksum_offload(vm.namespace(), host_interface, false)?;
@@ -90,7 +102,7 @@ impl<'net> Pod<'net> {
         self.succeed("DEL").map(drop)
     }
 
-    /// Runs a standard plugin after ours, as a runtime does with the next one of a list, with keys of its own.
+    /// Runs a standard plugin after ours, with keys of its own, as a runtime does for a list of plugins.
     pub fn chain(&self, command: &str, plugin: &str, keys: Value) -> Result<()> {
         let mut netconf = keys;
         for (key, value) in [
@@ -108,7 +120,7 @@ impl<'net> Pod<'net> {
         self.vm.chained(&format!("{STANDARD_PLUGINS}/{plugin}"), &call.netconf(&netconf))
     }
 
-    /// Takes the namespace away first; returns the DEL that the runtime still makes.
+    /// Removes the namespace; returns the DEL that the runtime still makes.
     pub fn lose_namespace(self) -> Result<CniCall> {
         self.call("DEL")
     }

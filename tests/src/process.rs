@@ -26,13 +26,13 @@ use nix::{
 use crate::error::{Attempt, Error, Result};
 
 /// Has the kernel kill the command's process when the thread that spawns it ends, and lets every signal reach it
-/// whatever this process has blocked for itself.
+/// even if this process has blocked some.
 pub(crate) fn die_with_parent(command: &mut Command) {
     let parent = getpid();
     let attach = move || {
         SigSet::empty().thread_set_mask()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before the call above: then nobody would ever send the signal.
+        // The parent may have died before the call above. Then the kernel would never send the signal.
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
     // SAFETY: between fork and exec the closure makes three system calls, which are async-signal-safe; it allocates
@@ -51,7 +51,7 @@ pub(crate) fn run(mut command: Command, stdin: &[u8], limit: Duration) -> Result
         .attempt(|| format!("start `{text}`"))?;
     let (mut input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (status, stdout, stderr) = thread::scope(|scope| {
-        // A child that does not read its input is free not to: its own status tells whether that was wrong.
+        // A child need not read its input. Its status shows whether that was wrong.
         scope.spawn(move || input.as_mut().map(|pipe| pipe.write_all(stdin)));
         let stdout = scope.spawn(|| collect(output));
         let stderr = scope.spawn(|| collect(errors));
@@ -135,16 +135,16 @@ impl Daemon {
     /// Starts the command in a process group of its own, so that Ctrl-C reaches only us.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let text = describe(&command);
-        let (tell, started) = mpsc::channel();
+        let (report, started) = mpsc::channel();
         let end = Arc::new(End::default());
         let keeper = thread::spawn({
             let end = Arc::clone(&end);
             move || match command.process_group(0).stdin(Stdio::null()).spawn() {
                 Ok(child) => {
-                    let _ = tell.send(Ok(child.id()));
+                    let _ = report.send(Ok(child.id()));
                     keep(child, &end);
                 }
-                Err(error) => drop(tell.send(Err(error))),
+                Err(error) => drop(report.send(Err(error))),
             }
         });
         let id = started.recv().expect("the keeper always answers").attempt(|| format!("start `{text}`"))?;

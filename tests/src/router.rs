@@ -1,4 +1,4 @@
-//! The routers between the machines: the platform's own, and one in front of the Internet where a test asks for it.
+//! The routers between the machines: the platform's own, and optionally one in front of the Internet.
 //!
 //! A router answers every ARP request, delivers each address to the MAC of the machine that owns it, and knows every
 //! neighbour beforehand. On a dual-stack network it is [`GATEWAY6`] on every link, with the platform's MAC.
@@ -6,11 +6,11 @@
 use std::fmt::Write;
 
 use crate::{
-    builder::FabricBuilder,
     error::Result,
     ip::configure,
     namespace::Namespace,
     offload::set_checksum_offload,
+    options::FabricOptions,
     plan::{Delivery, GATEWAY_MAC, GATEWAY6, Place, mac_text},
     station::{Host, Station},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn start(name: &str, choice: &FabricBuilder) -> Result<Self> {
+    pub(crate) fn start(name: &str, options: &FabricOptions) -> Result<Self> {
         let namespace = Namespace::create(name)?;
         for (key, value) in [
             ("net/ipv4/ip_forward", "1"),
@@ -35,10 +35,10 @@ impl Router {
         ] {
             namespace.sysctl(key, value)?;
         }
-        if choice.dual_stack {
+        if options.dual_stack {
             namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         }
-        let (mtu, checksum_offload, dual_stack) = (choice.mtu, choice.checksum_offload, choice.dual_stack);
+        let (mtu, checksum_offload, dual_stack) = (options.mtu, options.checksum_offload, options.dual_stack);
         Ok(Self { namespace, mtu, checksum_offload, dual_stack })
     }
 
@@ -46,7 +46,7 @@ impl Router {
         &self.namespace
     }
 
-    /// Loses what is sent to these prefixes without a word, except for the addresses that somebody has.
+    /// Silently drops packets to unused addresses of these prefixes.
     ///
     /// An end of a pair whose other end stays down loses everything, and makes the unused addresses answerable by proxy
     /// ARP, as on the platform.
@@ -94,7 +94,7 @@ impl Router {
         set_checksum_offload(&self.namespace, name, self.checksum_offload)?;
         configure(host.namespace(), &host_side)?;
         set_checksum_offload(host.namespace(), "eth0", self.checksum_offload)?;
-        // Loose, as Debian and Ubuntu ship it; stated because namespaces inherit whatever the machine has.
+        // Loose, as in Debian and Ubuntu. Set here because namespaces inherit the machine's value.
         for conf in ["all", "default", "eth0"] {
             host.namespace().sysctl(&format!("net/ipv4/conf/{conf}/rp_filter"), "2")?;
         }
@@ -137,7 +137,7 @@ impl Router {
         set_checksum_offload(&beyond.namespace, near_name, self.checksum_offload)
     }
 
-    /// The address and MAC of the platform's gateway, set before the link comes up so that nothing else is seen on it.
+    /// The address and MAC of the platform's gateway, set before the link is up so that no other MAC appears on it.
     fn platform_gateway(&self, link: &str) -> String {
         if !self.dual_stack {
             return String::new();

@@ -2,7 +2,7 @@
 //!
 //! Named network namespaces, bpf file systems, sockets and files of a network live only there. When the thread (and
 //! what it started) is gone, the kernel takes the mounts down, and with them the namespaces, links and programs; no
-//! clean-up code has to run. Inside, `/run/netns` is where iproute2 looks, so `ip netns exec` works for an onlooker.
+//! clean-up code has to run. Inside, `/run/netns` is where iproute2 looks, so `ip netns exec` works there.
 
 use std::{
     cell::Cell,
@@ -71,8 +71,8 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Detaching the tmpfs takes every mount below it along. Should any of this fail the kernel does the same when
-        // the thread ends, so there is nobody to tell.
+        // Detaching the tmpfs takes every mount below it along. Errors need no report: the kernel does the same when the
+        // thread ends.
         let _ = umount2(ROOT, MntFlags::MNT_DETACH);
         if setns(&self.outside, CloneFlags::CLONE_NEWNS).is_ok() {
             let _ = env::set_current_dir(&self.working_dir);

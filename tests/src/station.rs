@@ -1,4 +1,4 @@
-//! Whatever has an address on the fabric: what probes start from and what they reach.
+//! A station has an address on the fabric: probes go from one station to another.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

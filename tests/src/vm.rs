@@ -2,39 +2,33 @@
 //!
 //! The agent and the plugin are the real binaries, run with the command lines and files that operators use.
 
+mod agent;
+
 use std::{
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, Ipv6Addr},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Output},
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Output},
+    sync::Mutex,
+    time::Duration,
 };
 
-use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 
 use crate::{
     agent_config::{self, BPFFS, PINS, POOL, SOCKET, SPOOL, STATE},
     binaries,
-    builder::FabricBuilder,
     cni::{CniCall, CniOutput},
     error::{Attempt, Error, Result},
-    leftovers::Leftovers,
     namespace::Namespace,
+    options::FabricOptions,
     plan::{HOST_ADDRESS, Place},
     platform::Listing,
-    pod::Pod,
     process::{self, Daemon},
     sandbox::{Sandbox, mount_fs, mount_tmpfs},
     station::{Host, Station},
 };
 
-/// An agent that needs longer than this to load its programs is broken, however busy the machine.
-const READY_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// A VM of the network; dropping it kills its agent.
@@ -46,144 +40,21 @@ pub struct Vm {
 }
 
 impl Vm {
-    pub(crate) fn prepare(sandbox: &Sandbox, host: Host, choice: &FabricBuilder) -> Result<Self> {
+    pub(crate) fn prepare(sandbox: &Sandbox, host: Host, options: &FabricOptions) -> Result<Self> {
         host.namespace().sysctl("net/ipv4/ip_forward", "1")?;
-        if choice.dual_stack {
+        if options.dual_stack {
             host.namespace().sysctl("net/ipv6/conf/all/forwarding", "1")?;
         }
         let dir = sandbox.create_dir(&format!("vms/{}", host.name()))?;
         sandbox.create_dir(&format!("vms/{}/{STATE}", host.name()))?;
         mount_fs("bpf", &sandbox.create_dir(&format!("vms/{}/{BPFFS}", host.name()))?)?;
-        let vm = Self { agent: Mutex::new(None), host, dir, checksum_offload: choice.checksum_offload };
+        let vm = Self { agent: Mutex::new(None), host, dir, checksum_offload: options.checksum_offload };
         vm.write(POOL, &Listing::of(vm.host.place()).xml())?;
-        vm.write("agent.toml", &agent_config::compose(&vm.dir, choice.dual_stack, &choice.agent_config).to_string())?;
+        vm.write("agent.toml", &agent_config::compose(&vm.dir, options.dual_stack, &options.agent_config).to_string())?;
         Ok(vm)
     }
 
-    /// Starts the agent and waits until it accepts calls.
-    pub fn start_agent(&self) -> Result<()> {
-        self.start_agent_with(&[])
-    }
-
-    /// Starts the agent with variables added to its environment.
-    pub fn start_agent_with(&self, environment: &[(&str, &str)]) -> Result<()> {
-        self.launch_agent(environment)?;
-        self.await_agent().inspect_err(|_| drop(self.agent().take()))
-    }
-
-    /// Starts the agent and waits for nothing: it may not be able to serve yet.
-    pub fn launch_agent(&self, environment: &[(&str, &str)]) -> Result<()> {
-        let mut command = self.agent_command()?;
-        command.envs(environment.iter().copied());
-        let log = File::options().create(true).append(true).open(self.log_path());
-        let log = log.attempt(|| format!("open {}", self.log_path().display()))?;
-        command.stdout(log.try_clone().attempt(|| "share".into())?);
-        command.stderr(log);
-        *self.agent() = Some(Daemon::start(command)?);
-        Ok(())
-    }
-
-    /// Waits until the agent accepts calls.
-    pub fn await_agent(&self) -> Result<()> {
-        let deadline = Instant::now() + READY_LIMIT;
-        while UnixStream::connect(self.socket()).is_err() {
-            let ended = self.agent().as_ref().map(|daemon| daemon.wait(Duration::ZERO));
-            if let Some(Some(status)) = ended {
-                return Err(self.agent_error(format!("ended with {status} instead of starting")));
-            }
-            if Instant::now() > deadline {
-                return Err(self.agent_error(format!("does not accept on its socket after {READY_LIMIT:?}")));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-
-    /// Runs an agent that must refuse to start, with arguments of the test's own after the usual ones; returns what it
-    /// says. It is a second one if the VM's agent runs.
-    pub fn refused_start(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.agent_command()?;
-        command.args(arguments);
-        let output = process::run(command, b"", READY_LIMIT)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
-            return Err(Error::Answer {
-                command: "azure-cni-agent".into(),
-                answer: said,
-                problem: "it started".into(),
-            });
-        }
-        Ok(said)
-    }
-
-    /// Asks the agent to end (SIGTERM) and returns how it did.
-    pub fn stop_agent(&self) -> Result<ExitStatus> {
-        let daemon = self.take_agent()?;
-        daemon.signal(Signal::SIGTERM);
-        daemon.wait(STOP_LIMIT).ok_or_else(|| self.agent_error(format!("still runs {STOP_LIMIT:?} after SIGTERM")))
-    }
-
-    /// Kills the agent without warning (SIGKILL).
-    pub fn kill_agent(&self) -> Result<()> {
-        self.take_agent().map(drop)
-    }
-
-    /// Waits until the agent ends of its own account, and returns how it did.
-    pub fn await_agent_end(&self) -> Result<ExitStatus> {
-        let daemon = self.take_agent()?;
-        daemon.wait(STOP_LIMIT).ok_or_else(|| self.agent_error(format!("still runs after {STOP_LIMIT:?}")))
-    }
-
-    /// Lays keys over `agent.toml`, for the next time it is read.
-    pub fn overlay_agent_toml(&self, overlay: &str) -> Result<()> {
-        let path = self.dir.join("agent.toml");
-        let text = fs::read_to_string(&path).attempt(|| format!("read {}", path.display()))?;
-        let mut config = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let overlay = overlay.parse().unwrap_or_else(|error| panic!("overlay {overlay:?}: {error}"));
-        agent_config::lay_over(&mut config, overlay);
-        self.write("agent.toml", &config.to_string())
-    }
-
-    /// Has the agent read its configuration again (SIGHUP); returns once it says that it has.
-    pub fn reload_agent(&self) -> Result<()> {
-        const SAID: &str = "the configuration was read again";
-        let before = self.agent_log().matches(SAID).count();
-        match &*self.agent() {
-            Some(daemon) => daemon.signal(Signal::SIGHUP),
-            None => return Err(self.agent_error("does not run".into())),
-        }
-        self.await_log("the end of its reload", STOP_LIMIT, |log| log.matches(SAID).count() > before)
-    }
-
-    /// Waits until the agents' log is as wanted.
-    pub fn await_log(&self, what: &str, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        while !wanted(&self.agent_log()) {
-            if Instant::now() > deadline {
-                return Err(self.agent_error(format!("has not logged {what} within {limit:?}")));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
-    /// Stops the agent and starts it again, as an upgrade does.
-    pub fn restart_agent(&self) -> Result<()> {
-        self.stop_agent()?;
-        self.start_agent()
-    }
-
-    /// Runs a pod: makes its namespace and has the plugin ADD it.
-    pub fn add_pod(&self, name: &str) -> Result<Pod<'_>> {
-        self.add_pod_with(name, self.netconf())
-    }
-
-    /// Runs a pod with a network configuration of the test's own.
-    pub fn add_pod_with(&self, name: &str, netconf: Value) -> Result<Pod<'_>> {
-        Pod::add(self, name, netconf, self.checksum_offload)
-    }
-
-    /// The network configuration that pods get unless told otherwise.
+    /// The default network configuration of pods.
     pub fn netconf(&self) -> Value {
         json!({
             "cniVersion": "1.1.0",
@@ -201,8 +72,8 @@ impl Vm {
         process::run(self.plugin(call)?, call.stdin(), CALL_LIMIT).map(CniOutput::from)
     }
 
-    /// Runs the plugin as the call says and kills it after `limit`, as a runtime does that has lost its patience; fails
-    /// if it ends before.
+    /// Runs the plugin as the call says and kills it after `limit`, as an impatient runtime does. Fails if the plugin ends
+    /// before that.
     pub fn cni_abandoned(&self, call: &CniCall, limit: Duration) -> Result<()> {
         match process::run(self.plugin(call)?, call.stdin(), limit) {
             Err(Error::Overdue { .. }) => Ok(()),
@@ -214,30 +85,8 @@ impl Vm {
         }
     }
 
-    /// Bytes of the agent's memory that are in RAM (proc_pid_status(5), `VmRSS`).
-    pub fn agent_resident_bytes(&self) -> Result<u64> {
-        let status = self.agent_proc("status")?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-        kib.map(|kib: u64| kib * 1024).ok_or_else(|| self.agent_error("has no VmRSS".into()))
-    }
-
-    /// Processor time that the agent has used since it started (clock_getcpuclockid(3)).
-    pub fn agent_processor_time(&self) -> Result<Duration> {
-        let clock = nix::time::clock_getcpuclockid(self.agent_pid()?).attempt(|| "find the agent's clock".into())?;
-        Ok(clock.now().attempt(|| "read the agent's clock".into())?.into())
-    }
-
-    fn agent_pid(&self) -> Result<Pid> {
-        self.agent().as_ref().map(Daemon::pid).ok_or_else(|| self.agent_error("does not run".into()))
-    }
-
-    fn agent_proc(&self, file: &str) -> Result<String> {
-        let pid = self.agent_pid()?;
-        fs::read_to_string(format!("/proc/{pid}/{file}")).attempt(|| format!("read the agent's {file}"))
-    }
-
-    /// The plugin with the environment of a call, for whoever runs it in a way of their own. What has no folder of its
-    /// own is kept in the VM's.
+    /// The plugin with the environment of a call, for callers that run it themselves. The spool is the VM's unless the call
+    /// names another.
     pub fn plugin(&self, call: &CniCall) -> Result<Command> {
         let mut command = self.namespace().command(binaries::locate("azure-cni")?)?;
         command.env_clear().env("AZURE_CNI_SPOOL", self.spool_dir()).envs(call.environment());
@@ -260,18 +109,9 @@ impl Vm {
         process::run(self.ctl_command(arguments)?, b"", CALL_LIMIT)
     }
 
-    /// What pods have on this VM, or have left behind. The agent must run: it is asked too.
-    pub fn leftovers(&self) -> Result<Leftovers> {
-        Leftovers::of(self)
-    }
-
-    /// An error that names everything that pods have left behind, if there is anything.
-    pub fn expect_clean(&self) -> Result<()> {
-        let found = self.leftovers()?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Leftovers { vm: self.name().into(), found: Box::new(found) })
+    /// Whether the interfaces of pods leave checksums to the receiver.
+    pub(crate) fn checksum_offload(&self) -> bool {
+        self.checksum_offload
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -313,7 +153,7 @@ impl Vm {
         mount_tmpfs(&self.state_dir(), options)
     }
 
-    /// Where the plugin writes down what is to be freed while no agent is there.
+    /// The plugin's spool.
     pub fn spool_dir(&self) -> PathBuf {
         self.dir.join(SPOOL)
     }
@@ -334,12 +174,6 @@ impl Vm {
         Ok(command)
     }
 
-    fn agent_command(&self) -> Result<Command> {
-        let mut command = self.namespace().command(binaries::locate("azure-cni-agent")?)?;
-        command.arg("--config").arg(self.dir.join("agent.toml"));
-        Ok(command)
-    }
-
     fn log_path(&self) -> PathBuf {
         self.dir.join("agent.log")
     }
@@ -347,19 +181,6 @@ impl Vm {
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.dir.join(name);
         fs::write(&path, text).attempt(|| format!("write {}", path.display()))
-    }
-
-    fn agent(&self) -> MutexGuard<'_, Option<Daemon>> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_agent(&self) -> Result<Daemon> {
-        let daemon = self.agent().take();
-        daemon.ok_or_else(|| self.agent_error("does not run".into()))
-    }
-
-    fn agent_error(&self, problem: String) -> Error {
-        Error::Agent { vm: self.name().into(), problem, log: self.agent_log() }
     }
 }
 

@@ -1,10 +1,10 @@
-//! The agent is away: what frees something succeeds, is kept on the disk, and is carried out before the next ADD.
+//! The agent does not run: DEL and GC succeed, are spooled to the disk, and are executed before the next ADD.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_api::boot_time::{BootTime, boot_id};
 use azure_cni_api::spool::{Folder, SpooledCall, SpooledRequest};
 use azure_cni_tests::{CniCall, CniOutput, Fabric, FabricBuilder, Pod, Result, Station, Vm};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// The CNI specification, section "Error".
 const TRY_AGAIN: u32 = 11;
-/// The agent looks at the folder every 10 s.
+/// The agent reads the spool every 10 s.
 const NEXT_ROUND: Duration = Duration::from_secs(25);
 
 fn fabric() -> FabricBuilder {
@@ -31,12 +31,12 @@ fn waiting(vm: &Vm) -> Vec<String> {
     names
 }
 
-fn del_of(pod: &Pod, asked: BootTime) -> SpooledRequest {
+fn del_of(pod: &Pod, requested_at: BootTime) -> SpooledRequest {
     let attachment = serde_json::from_value(json!({
         "network": "azure", "containerId": pod.container_id(), "ifname": "eth0",
     }));
     let call = SpooledCall::Del { attachment: attachment.expect("an attachment") };
-    SpooledRequest { boot_id: boot_id().expect("Linux"), asked, call }
+    SpooledRequest { boot_id: boot_id().expect("Linux"), requested_at, call }
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn del_succeeds_at_once_and_is_carried_out_when_the_agent_starts() -> Result<()>
     vm.kill_agent()?;
     gone.del()?;
     assert_silent_success(vm.cni(&vanished.lose_namespace()?)?);
-    // Any number of times, and for what nobody knows.
+    // Any number of times, and for an unknown container.
     gone.del()?;
     assert_silent_success(vm.cni(&gone.call("DEL")?.with("CNI_CONTAINERID", "never-added"))?);
     assert_eq!(waiting(vm).len(), 4);
@@ -84,7 +84,7 @@ fn add_after_a_del_that_waits_is_not_undone_by_it() -> Result<()> {
     vm.stop_agent()?;
     pod.del()?;
     vm.start_agent()?;
-    // The same attachment in the same namespace: only the order tells that it is wanted.
+    // The same attachment in the same namespace: only the order shows that the pod is still wanted.
     let again = vm.cni(&pod.call("ADD")?)?;
     assert!(again.status.success(), "{again:?}");
     vm.restart_agent()?;
@@ -101,7 +101,7 @@ fn add_carries_out_first_what_was_written_while_the_agent_was_starting() -> Resu
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
     let echo = azure_cni_tests::probe::EchoServer::start(vm)?;
-    // The plugin found no agent; a moment later there was one.
+    // The plugin found no agent, but then one started.
     Folder::open(&vm.spool_dir()).expect("a folder").put(&del_of(&pod, BootTime::now())).expect("it has room");
     let again = vm.cni(&pod.call("ADD")?)?;
     assert!(again.status.success(), "{again:?}");
@@ -202,7 +202,7 @@ fn folder_is_the_one_of_the_configuration_then_of_the_variable_and_root_only() -
     assert_silent_success(vm.cni(&by_variable)?);
     assert_eq!(fs::read_dir(vm.dir().join("third")).expect("it was made").count(), 1);
 
-    // What cannot be kept has not succeeded.
+    // A request that cannot be spooled fails.
     fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o777)).expect("ours");
     netconf["spoolDir"] = elsewhere.to_string_lossy().as_ref().into();
     let error = vm.cni(&del.netconf(&netconf))?.error()?;

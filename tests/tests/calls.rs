@@ -1,8 +1,8 @@
-//! How calls go: one line in the log each, no step for longer than it may, and none half-done when the caller goes away.
+//! Calls: each has one line in the log, no step exceeds its limit, and none is half done when the caller leaves.
 
 use std::time::{Duration, Instant};
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, FabricBuilder, Namespace, Result, Vm, query};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn call_whose_caller_goes_away_comes_to_its_end() -> Result<()> {
         let namespace = Namespace::create("abandoned")?;
         let call = add(vm, &namespace)?;
         vm.cni_abandoned(&call, Duration::from_millis(250))?;
-        // The runtime asks again and waits for the first call's end: it is one pod, whole.
+        // The runtime repeats the call, which waits for the end of the first one. The result is one complete pod.
         let result = vm.cni(&call)?;
         assert!(result.status.success(), "{}: {result:?}", step.name());
         let mut netconf = vm.netconf();
@@ -54,7 +54,7 @@ fn del_after_an_abandoned_add_waits_for_it_and_frees_everything() -> Result<()> 
 }
 
 #[test]
-fn agent_that_is_told_to_end_lets_calls_that_have_begun_come_to_their_end() -> Result<()> {
+fn agent_that_has_to_end_completes_the_calls_that_have_begun() -> Result<()> {
     let net = fabric().start()?;
     let vm = net.vm(0);
     vm.start_agent_with(&[(Faults::SLOW_VARIABLE, "maps:1000")])?;
@@ -101,7 +101,7 @@ fn every_log_line_of_a_call_has_its_trace_and_the_last_one_the_time_of_each_step
     let namespace = Namespace::create("traced")?;
     let call = add(vm, &namespace)?.with("TRACEPARENT", &format!("00-{TRACE}-00f067aa0ba902b7-01"));
     assert!(vm.cni(&call)?.status.success());
-    // A second line: it stands already.
+    // A second line: the attachment exists already.
     assert!(vm.cni(&call)?.status.success());
     assert!(vm.cni(&call.with("CNI_COMMAND", "DEL"))?.status.success());
     let log = vm.agent_log();
@@ -137,8 +137,8 @@ fn operators_command_shows_how_long_each_step_takes() -> Result<()> {
     for (command, step) in Step::ADD.map(|step| ("ADD", step)).into_iter().chain(Step::DEL.map(|step| ("DEL", step))) {
         assert_eq!(of(command, step.name())["count"], 3, "{command} {}", step.name());
     }
-    assert_eq!(of("DEL", "whole")["count"], 3);
-    let whole = of("ADD", "whole");
+    assert_eq!(of("DEL", "total")["count"], 3);
+    let whole = of("ADD", "total");
     assert!(whole["p50Us"].as_u64() >= Some(50_000) && whole["maxUs"].as_u64() >= whole["p50Us"].as_u64(), "{whole}");
     assert!(of("ADD", "veth")["p50Us"].as_u64() >= Some(49_000));
     let shown = vm.ctl(&["steps"])?;

@@ -1,4 +1,4 @@
-//! CHECK: finds every kind of damage, names it, and finds nothing where there is none.
+//! CHECK finds and names every kind of damage, and finds nothing in an intact pod.
 
 use std::fs;
 
@@ -9,10 +9,10 @@ const UNKNOWN_CONTAINER: u32 = 3;
 const INVALID_CONFIG: u32 = 7;
 /// The plugin's own.
 const CHECK_FAILED: u32 = 100;
-/// Damage stays until it is looked for: the agent would mend most of it.
+/// Keeps the agent from repairing the damage before CHECK finds it.
 const UNTOUCHED: &str = "reconcile.interval_secs = 3600";
 
-/// Something that happens to a pod behind the agent's back, and a word that the report must have.
+/// Damage to a pod that the agent does not see happen, and a word that the report must have.
 type Damage = (&'static str, fn(&Vm, &Pod) -> Result<()>, &'static str);
 
 fn inside(pod: &Pod, batch: &str) -> Result<()> {
@@ -51,7 +51,7 @@ const DAMAGES: &[Damage] = &[
     ("endpoint forgotten", |vm, pod| vm.forget_in_data_path(pod.address()), "data path"),
 ];
 
-/// The pin is all that holds a link once its maker has let go.
+/// Only the pin holds a link once its maker has closed it.
 fn detach(vm: &Vm, pod: &Pod, program: &str) -> Result<()> {
     let pin = vm.pins("links").join(format!("{}-{program}", pod.host_interface()));
     fs::remove_file(&pin).unwrap_or_else(|error| panic!("{}: {error}", pin.display()));
@@ -80,7 +80,7 @@ fn every_kind_of_damage_is_found_and_named_and_a_del_still_removes_everything() 
 }
 
 #[test]
-fn filter_that_somebody_removed_is_found_without_tcx_too() -> Result<()> {
+fn removed_filter_is_found_without_tcx_too() -> Result<()> {
     let net = Fabric::builder().agent_toml("datapath.attach = 'clsact'").agent_toml(UNTOUCHED).start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
@@ -89,7 +89,7 @@ fn filter_that_somebody_removed_is_found_without_tcx_too() -> Result<()> {
     let error = finding(vm, &pod)?;
     assert_eq!(error.code, CHECK_FAILED, "{error}");
     assert!(error.msg.contains("from_endpoint") && !error.msg.contains("to_endpoint"), "{error}");
-    // Asking must not repair: the next answer is the same.
+    // CHECK must not repair: the next answer is the same.
     assert_eq!(finding(vm, &pod)?, error);
     tc(vm, &format!("qdisc del dev {} clsact", pod.host_interface()))?;
     let error = finding(vm, &pod)?;

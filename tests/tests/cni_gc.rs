@@ -1,9 +1,9 @@
-//! GC: what the runtime no longer knows of a network is freed, and nothing else.
+//! GC frees the attachments of a network that the runtime no longer knows, and nothing else.
 
 use std::thread;
 use std::time::Duration;
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Pod, Result, Vm};
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ fn gc_frees_what_is_not_in_the_list_and_keeps_what_is() -> Result<()> {
 
     assert_succeeds(vm, &gc(vm, &[])?)?;
     vm.expect_clean()?;
-    // Nothing is left to free, and that is a success; so is the DEL that still comes.
+    // There is nothing left to free, which is a success. The late DEL succeeds too.
     assert_succeeds(vm, &gc(vm, &[])?)?;
     lost.del()?;
     vm.expect_clean()
@@ -55,7 +55,7 @@ fn gc_frees_nothing_of_another_network() -> Result<()> {
     let theirs = vm.add_pod_with("theirs", other)?;
     assert_succeeds(vm, &gc(vm, &[])?)?;
     theirs.check()?;
-    // The same container in the list of one network says nothing of another.
+    // A container in the list of one network is not valid in another.
     let mut netconf: Value = vm.netconf();
     netconf["name"] = "other".into();
     netconf["cni.dev/valid-attachments"] = json!([{"containerID": ours.container_id(), "ifname": "eth0"}]);

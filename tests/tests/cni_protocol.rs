@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Station, query};
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn each_verb_is_served_in_exactly_the_versions_that_have_it() -> Result<()> {
 }
 
 #[test]
-fn errors_are_objects_on_standard_output_in_the_version_that_was_asked_with() -> Result<()> {
+fn errors_are_objects_on_standard_output_in_the_version_of_the_request() -> Result<()> {
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
     for version in VERSIONS {
@@ -115,7 +115,7 @@ fn result_of_an_earlier_plugin_is_passed_on_before_ours_in_every_version() -> Re
 }
 
 #[test]
-fn unknown_arguments_and_unknown_keys_are_no_fault() -> Result<()> {
+fn unknown_arguments_and_unknown_keys_are_ignored() -> Result<()> {
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
     for args in ["K8S_POD_NAME=p;Colour=red", "IgnoreUnknown=1;K8S_POD_NAMESPACE=n;Colour=red"] {
@@ -140,9 +140,9 @@ fn del_goes_on_past_what_fails_keeps_the_address_and_succeeds_when_repeated() ->
         let pod = vm.add_pod("a")?;
         let error = vm.cni(&pod.call("DEL")?)?.error()?;
         assert!(error.msg.contains(step.name()), "{}: {error}", step.name());
-        // The address is given back last.
+        // The address is released last.
         assert_eq!(vm.status()?["pool"]["leased"], u8::from(step != Step::Release), "{}", step.name());
-        // What comes after the step that failed was done all the same; not if the record could not be removed.
+        // The later steps run even if one fails, unless the record could not be removed.
         let links: Vec<_> = query(pod.namespace(), "link show")?.iter().map(|link| link["ifname"].clone()).collect();
         let left: &[&str] = if step == Step::Forget { &["lo", "eth0"] } else { &["lo"] };
         assert_eq!(links, left, "{}", step.name());

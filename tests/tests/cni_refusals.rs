@@ -1,4 +1,4 @@
-//! Calls that must fail: with the code that the runtime decides by, an error object on standard output, and nothing left.
+//! Calls that must fail, with the right code and an error object on standard output, and without leaving anything.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ const TRY_AGAIN: u32 = 11;
 /// The plugin's own.
 const INTERFACE_EXISTS: u32 = 103;
 
-/// Makes a call that must fail in the form that the specification asks for.
+/// Makes a call that must fail in the form that the specification requires.
 fn refused(vm: &Vm, call: &CniCall) -> Result<CniError> {
     let output = vm.cni(call)?;
     assert!(!output.status.success(), "{output:?}");
@@ -90,7 +90,7 @@ fn add_into_a_namespace_that_has_the_interface_is_refused_and_touches_nothing() 
 }
 
 #[test]
-fn call_waits_for_an_agent_that_restarts_and_asks_to_try_again_if_none_comes() -> Result<()> {
+fn call_waits_for_an_agent_that_restarts_and_fails_with_try_again_if_none_comes() -> Result<()> {
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;

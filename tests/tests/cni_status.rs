@@ -21,7 +21,7 @@ fn assert_available(vm: &Vm) -> Result<()> {
     pod.del()
 }
 
-/// STATUS fails with this code and these words; so does an ADD, and leaves nothing.
+/// STATUS fails with this code and these words. So does an ADD, and it leaves nothing.
 fn assert_unavailable(vm: &Vm, code: u32, words: &[&str]) -> Result<CniError> {
     let error = vm.cni(&status(vm)?)?.error()?;
     assert_eq!(error.code, code, "{error}");
@@ -53,7 +53,7 @@ fn status_succeeds_while_pods_can_be_added() -> Result<()> {
 }
 
 #[test]
-fn status_without_an_agent_says_where_it_was_looked_for() -> Result<()> {
+fn status_without_an_agent_names_the_socket() -> Result<()> {
     let net = fabric().without_agents().start()?;
     let vm = net.vm(0);
     let socket = vm.socket();
@@ -148,7 +148,7 @@ fn status_with_a_full_disk_names_the_store() -> Result<()> {
     vm.start_agent()?;
     assert_available(vm)?;
     let filler = dir.join("filler");
-    // Until the disk has no room: the error is what is wanted.
+    // Until the disk is full, which is an error.
     fs::write(&filler, vec![0; 16 << 20]).expect_err("the disk is smaller");
     let error = vm.cni(&status(vm)?)?.error()?;
     assert_eq!(error.code, UNAVAILABLE, "{error}");
@@ -170,7 +170,7 @@ fn status_of_a_configuration_that_add_would_refuse_is_refused_likewise() -> Resu
 }
 
 #[test]
-fn operators_command_tells_of_the_same_problems() -> Result<()> {
+fn operators_command_shows_the_same_problems() -> Result<()> {
     let net = fabric().start()?;
     let vm = net.vm(0);
     vm.namespace().sysctl("net/ipv4/ip_forward", "0")?;

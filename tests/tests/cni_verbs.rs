@@ -105,7 +105,7 @@ fn same_add_again_gives_the_same_result_and_leaves_the_pods_connections_alone() 
 fn add_after_the_namespace_was_lost_gives_the_attachment_a_new_life() -> Result<()> {
     let net = Fabric::builder().start()?;
     let vm = net.vm(0);
-    // No DEL: its namespace vanishes, as when a sandbox is made anew under the same name.
+    // Its namespace vanishes without a DEL, as when a sandbox is made again under the same name.
     drop(vm.add_pod("a")?);
     let pod = vm.add_pod("a")?;
     assert_eq!(vm.status()?["pool"]["leased"], 1);
@@ -137,7 +137,7 @@ fn del_succeeds_twice_and_without_its_namespace_and_for_the_unknown() -> Result<
     let bystander = vm.add_pod("bystander")?;
     let never_added = pod.call("DEL")?.with("CNI_CONTAINERID", "never-added");
     assert_silent_success(vm.cni(&never_added)?);
-    // The runtime hands over the VM's own namespace: nothing in it may be touched.
+    // The runtime names the VM's own namespace. Nothing in it may be touched.
     let own = never_added.with("CNI_NETNS", "/proc/self/ns/net");
     assert_silent_success(vm.cni(&own)?);
     bystander.check()?;

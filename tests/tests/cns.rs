@@ -1,4 +1,4 @@
-//! azure-cns as the source: it gives each pod its addresses, and gets every one of them back.
+//! azure-cns as the source: it assigns each pod its addresses, and every one of them is released.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ fn add<'net>(vm: &'net Vm, name: &str) -> Result<Pod<'net>> {
     vm.add_pod_with(name, netconf(vm))
 }
 
-/// The message of an ADD that must be refused for now.
+/// The message of an ADD that must fail for now.
 fn refused(vm: &Vm, name: &str) -> Result<String> {
     let error = match add(vm, name) {
         Ok(pod) => panic!("{name} got {}", pod.address()),
@@ -74,7 +74,7 @@ fn pod_has_the_address_that_azure_cns_gives_and_del_gives_it_back() -> Result<()
     let echo = EchoServer::start(net.peer())?;
     assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), pod.address());
     pod.check()?;
-    // The same ADD again is answered without azure-cns, also by the next agent and with the server away.
+    // The same ADD again needs no azure-cns, also with the next agent and while the server is down.
     cns.down();
     for _ in 0..2 {
         assert_eq!(vm.cni(&pod.call("ADD")?)?.json()?, *pod.result());
@@ -113,7 +113,7 @@ fn release_that_cannot_be_delivered_holds_no_del_up_and_is_delivered_later() -> 
 }
 
 #[test]
-fn pod_that_comes_back_while_its_release_is_owed_keeps_its_address() -> Result<()> {
+fn pod_that_comes_back_while_its_release_is_pending_keeps_its_address() -> Result<()> {
     let net = with_cns().start()?;
     let vm = net.vm(0);
     let cns = Cns::start(vm)?;
@@ -124,7 +124,7 @@ fn pod_that_comes_back_while_its_release_is_owed_keeps_its_address() -> Result<(
     cns.refuse(None);
     let again = vm.cni(&pod.call("ADD")?)?.json()?;
     let address = again["ips"][0]["address"].as_str().expect("an address").to_owned();
-    // Nothing is owed now: however long one waits, the address stays held.
+    // No release is pending, so the address stays held.
     thread::sleep(Duration::from_millis(2500));
     let held: Vec<_> = cns.held().into_values().map(|address| format!("{address}/32")).collect();
     assert_eq!(held, [address]);
@@ -134,7 +134,7 @@ fn pod_that_comes_back_while_its_release_is_owed_keeps_its_address() -> Result<(
 }
 
 #[test]
-fn refusal_of_azure_cns_is_told_and_asks_to_try_again() -> Result<()> {
+fn refusal_of_azure_cns_is_reported_and_means_try_again() -> Result<()> {
     let net = with_cns().start()?;
     let vm = net.vm(0);
     let message = refused(vm, "a")?;
@@ -158,13 +158,13 @@ fn address_whose_answer_came_too_late_is_given_back() -> Result<()> {
     let cns = Cns::start(vm)?;
     cns.answer_late(Duration::from_secs(5));
     let message = refused(vm, "a")?;
-    assert!(message.contains("no complete answer within 1 s"), "{message}");
+    assert!(message.contains("no complete response within 1 s"), "{message}");
     await_nothing_held(vm, &cns);
     vm.expect_clean()
 }
 
 #[test]
-fn agent_that_is_killed_while_it_asks_gives_the_address_back_when_it_is_back() -> Result<()> {
+fn agent_that_is_killed_during_a_request_releases_the_address_after_its_restart() -> Result<()> {
     let net = with_cns().agent_toml("pool.request_timeout_secs = 20").start()?;
     let vm = net.vm(0);
     let cns = Cns::start(vm)?;
@@ -184,7 +184,7 @@ fn agent_that_is_killed_while_it_asks_gives_the_address_back_when_it_is_back() -
     vm.expect_clean()
 }
 
-/// The reference's name of a pod's interface has eight characters of the container alone.
+/// The name of a pod's interface at azure-cns has only eight characters of the container.
 #[test]
 fn pod_that_azure_cns_takes_for_another_is_refused_and_takes_nothing_from_it() -> Result<()> {
     let net = with_cns().start()?;
@@ -195,7 +195,7 @@ fn pod_that_azure_cns_takes_for_another_is_refused_and_takes_nothing_from_it() -
     assert_eq!(held.keys().collect::<Vec<_>>(), [&interface_id]);
     let message = refused(vm, "twin-two")?;
     assert!(message.contains("another pod of this node has"), "{message}");
-    // Its claim is settled in the background.
+    // Its pending release is delivered in the background.
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(cns.held(), held);
     assert_eq!(paths(&cns.calls()), ["/network/requestipconfigs"; 2]);
@@ -239,7 +239,7 @@ fn server_that_knows_the_older_calls_only_is_spoken_to_in_these() -> Result<()> 
 }
 
 #[test]
-fn address_that_is_asked_for_is_asked_of_azure_cns_and_no_other_is_taken() -> Result<()> {
+fn requested_address_is_requested_of_azure_cns_and_no_other_is_accepted() -> Result<()> {
     let net = with_cns().start()?;
     let vm = net.vm(0);
     let cns = Cns::start(vm)?;
@@ -250,7 +250,7 @@ fn address_that_is_asked_for_is_asked_of_azure_cns_and_no_other_is_taken() -> Re
     assert_eq!(pod.address(), wanted);
     assert_eq!(cns.calls()[0].body["desiredIPAddresses"], json!([wanted]));
 
-    // It is held: azure-cns gives another, which goes back.
+    // The address is held, so azure-cns assigns another one, which is released.
     let error = vm.add_pod_with("b", asking).err().expect("the address is held");
     assert_eq!(error.refusal().map(|refusal| refusal.code), Some(INVALID), "{error}");
     let deadline = Instant::now() + Duration::from_secs(15);
@@ -258,7 +258,7 @@ fn address_that_is_asked_for_is_asked_of_azure_cns_and_no_other_is_taken() -> Re
         assert!(Instant::now() < deadline, "still held: {:?}", cns.held());
         thread::sleep(Duration::from_millis(20));
     }
-    // And a pod that stands is not told that it has what it has not.
+    // And the result for an existing pod does not claim an address that it does not have.
     let mut other = netconf(vm);
     other["runtimeConfig"] = json!({"ips": [vm.pool()[1]]});
     assert_eq!(vm.cni(&pod.call("ADD")?.netconf(&other))?.error()?.code, INVALID);

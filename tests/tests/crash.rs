@@ -1,11 +1,12 @@
-//! The agent dies after any step of ADD or DEL: when it is back there is no leaked address, no duplicate, no half of a pod.
+//! The agent dies after any step of ADD or DEL. After its restart there is no leaked address, no duplicate and no half of a
+//! pod.
 
 use std::{net::Ipv4Addr, os::unix::process::ExitStatusExt};
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Fabric, Namespace, Result, Vm, probe, query};
 
-/// One address: one that has leaked is missed at once.
+/// A single address: a leak shows at once.
 fn one_address(attach: &str) -> Result<Fabric> {
     let builder = Fabric::builder().pool(1).without_agents().agent_toml("pool.cooldown_secs = 0");
     builder.agent_toml(&format!("datapath.attach = '{attach}'")).start()
@@ -19,7 +20,7 @@ fn add(vm: &Vm, namespace: &Namespace) -> Result<CniCall> {
     Ok(call.netconf(&vm.netconf()))
 }
 
-/// The call during which the agent dies; it is back afterwards.
+/// Makes a call during which the agent dies, and starts the agent again.
 fn die_after(vm: &Vm, step: &str, call: &CniCall) -> Result<()> {
     vm.start_agent_with(&[(Faults::ABORT_VARIABLE, step)])?;
     vm.cni(call)?;
@@ -28,7 +29,7 @@ fn die_after(vm: &Vm, step: &str, call: &CniCall) -> Result<()> {
     vm.start_agent()
 }
 
-/// A pod that is there as a whole: what the kernel, the records and the book hold is one of each.
+/// Checks that a pod is complete: kernel, records and lease book hold one of each.
 fn assert_one_whole_pod(vm: &Vm, address: Ipv4Addr, pins: usize, step: &str) -> Result<()> {
     let found = vm.leftovers()?;
     let counts = [found.links.len(), found.routes.len(), found.neighbours.len(), found.records.len()];
@@ -63,7 +64,7 @@ fn agent_that_dies_after_any_step_of_add_leaves_all_or_nothing() -> Result<()> {
                 vm.expect_clean()?;
                 assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
             }
-            // The runtime asks again, and gets the only address there is.
+            // The runtime repeats the call, and gets the only address.
             let result = vm.cni(&call)?.succeeded(&call)?.json()?;
             assert_one_whole_pod(vm, address_in(&result), pins, name)?;
             let del = call.clone().with("CNI_COMMAND", "DEL");
@@ -85,7 +86,7 @@ fn agent_that_dies_after_any_step_of_del_has_deleted_the_pod_when_it_is_back() -
             let (call, name) = (add(vm, &namespace)?, step.name());
             vm.start_agent()?;
             let first = address_in(&vm.cni(&call)?.succeeded(&call)?.json()?);
-            // A flow that the next pod of this address must not get.
+            // The next pod with this address must not get this flow.
             probe::ping(vm, first)?;
             vm.stop_agent()?;
 
@@ -93,7 +94,7 @@ fn agent_that_dies_after_any_step_of_del_has_deleted_the_pod_when_it_is_back() -
             die_after(vm, name, &del)?;
             vm.expect_clean()?;
             assert_eq!(interfaces(&namespace)?, ["lo"], "{name}");
-            // The runtime asks again: there is nothing to do, and that is a success.
+            // The runtime repeats the call. There is nothing to do, which is a success.
             vm.cni(&del)?.succeeded(&del)?;
             let next = vm.add_pod("next")?;
             next.check()?;

@@ -1,5 +1,5 @@
-//! The promises of IPv4, kept for IPv6: who reaches whom, by TCP, UDP and ICMP, and which source the far end sees. The
-//! VNet's IPv6 addresses are routed, so pods keep their own towards everybody unless source NAT is asked for.
+//! The promises of IPv4 for IPv6: which station reaches which, by TCP, UDP and ICMP, and which source the far end sees.
+//! The VNet's IPv6 addresses are routed, so pods keep their own address everywhere unless source NAT is configured.
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +44,7 @@ fn keeps_source(from: &dyn Station, to: &dyn Station, version: IpVersion) -> Res
 /// Where the services of the tests are.
 const SERVICE_PREFIXES: &str = "routing.service_prefixes = ['10.0.0.0/16', 'fd00:10::/64']";
 
-/// Every way to carry packets, with checksums left to the device and finished ones.
+/// Every configuration of the data path, with and without checksum offload.
 fn all_ways() -> Vec<FabricBuilder> {
     let builder = || Fabric::builder().vms(2).dual_stack().internet_routes_pods6();
     let with = |text: &str| builder().agent_toml(text);
@@ -56,7 +56,7 @@ fn all_ways() -> Vec<FabricBuilder> {
     ]
 }
 
-/// Ends a test: nothing was dropped, and nothing stays.
+/// Ends a test: nothing was dropped, and nothing is left.
 fn assert_ends_clean(net: &Fabric, pods: &[Pod]) -> Result<()> {
     for vm in net.vms() {
         assert_eq!(vm.dropped()?, [].into(), "{}", vm.name());
@@ -131,17 +131,17 @@ fn internet_sees_the_primary_address_where_source_nat_of_ipv6_is_on() -> Result<
         keeps_source(pod, neighbour, V6)?;
         keeps_source(pod, remote, V6)?;
         keeps_source(pod, net.peer(), V6)?;
-        // What was opened from outside is answered with the pod's own address while its own connections are translated.
+        // Replies to inbound connections have the pod's own address, while its outbound connections are translated.
         keeps_source(net.internet(), pod, V6)?;
-        let sources = sources_of_answers(net.internet(), pod)?;
+        let sources = sources_of_replies(net.internet(), pod)?;
         assert_eq!(sources, [pod.ip(V6)].into());
         assert_ends_clean(&net, &pods)?;
     }
     Ok(())
 }
 
-/// Opens a connection and a UDP flow to `to`; returns where the answers came from.
-fn sources_of_answers(from: &dyn Station, to: &dyn Station) -> Result<BTreeSet<IpAddr>> {
+/// Opens a connection and a UDP flow to `to`; returns the sources of the replies.
+fn sources_of_replies(from: &dyn Station, to: &dyn Station) -> Result<BTreeSet<IpAddr>> {
     let echo = EchoServer::start_on(to, (to.ip(V6), ECHO_PORT))?;
     let witness = Arrivals::watch(from)?;
     Connection::open(from, echo.address())?.round_trip(b"inbound")?;
@@ -186,7 +186,7 @@ fn hop_limit_of_one_is_answered_by_the_vm() -> Result<()> {
 fn services_of_kube_proxy_lead_to_backends_everywhere() -> Result<()> {
     let service = |number: u16| SocketAddr::from((IpAddr::from([0xfd00, 0x10, 0, 0, 0, 0, 0, number]), 80));
     let mut ways = all_ways();
-    // The last says that there are no services, so that everything takes the short way; here it says which there are.
+    // The last of them has no services, so that all packets take the short path. This test names some.
     let last = ways.pop().expect("there are ways").agent_toml(SERVICE_PREFIXES);
     ways.push(last);
     for builder in ways {

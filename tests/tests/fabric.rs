@@ -1,5 +1,5 @@
-//! The fabric by itself: pods attached with plain kernel routes stand in for those of the plugin, so that a failure here
-//! is the fabric's own.
+//! The fabric alone: its pods are attached with plain kernel routes instead of by the plugin, so that a failure here is
+//! the fabric's own.
 
 use std::{
     collections::BTreeSet,
@@ -10,9 +10,9 @@ use std::{
 };
 
 use azure_cni_tests::{
-    Error, Fabric, FabricBuilder, GATEWAY6,
+    Baseline, Error, Fabric, FabricBuilder, GATEWAY6,
     IpVersion::{self, V4, V6},
-    Namespace, Result, Station, Vm, Yardstick, configure,
+    Namespace, Result, Station, Vm, configure,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, IcmpAnswer},
     query,
 };
@@ -162,7 +162,7 @@ fn internet_answers_the_ipv6_addresses_of_pods_only_where_they_are_routed() -> R
 }
 
 #[test]
-fn address_that_nobody_has_is_silent() -> Result<()> {
+fn unused_address_is_silent() -> Result<()> {
     let net = plain().start()?;
     let nobody = SocketAddrV4::new(Ipv4Addr::new(10, 240, 77, 7), probe::ECHO_PORT);
     assert_silent(probe::tcp(net.vm(0), nobody));
@@ -195,7 +195,7 @@ fn data_survives_with_checksum_offload_on_and_off() -> Result<()> {
 }
 
 #[test]
-fn mtu_is_the_one_asked_for() -> Result<()> {
+fn mtu_is_the_configured_one() -> Result<()> {
     let net = plain().mtu(1400).start()?;
     let links = query(net.vm(0).namespace(), "link show dev eth0")?;
     assert_eq!(links[0]["mtu"], 1400);
@@ -205,7 +205,7 @@ fn mtu_is_the_one_asked_for() -> Result<()> {
 #[test]
 fn throughput_and_latency_are_measured() -> Result<()> {
     let net = plain().start()?;
-    let bare = Yardstick::beside(&net)?;
+    let bare = Baseline::beside(&net)?;
     let echo = EchoServer::start(&bare.far)?;
     assert!(probe::latency(&bare.near, echo.address(), 50)? > Duration::ZERO);
     assert!(probe::throughput(&bare.near, &bare.far, 1, 1)? > 1e6);

@@ -1,12 +1,12 @@
-//! ADD that fails half-way, at every step: nothing is left of it, and the next one finds everything as it was.
+//! ADD fails at each of its steps: nothing of it is left, and the next ADD works as before.
 
-use azure_cni_agent::commands::{Faults, Step};
+use azure_cni_agent::steps::{Faults, Step};
 use azure_cni_tests::{CniCall, Error, Fabric, Namespace, Result, Vm, query};
 
 /// The plugin's own code for a fault of the agent.
 const INTERNAL: u32 = 101;
 
-/// One address: a lease that is not given back shows at the next ADD.
+/// A single address: a lease that is not released shows at the next ADD.
 fn fail_at_every_step(attach: &str) -> Result<()> {
     let net = Fabric::builder()
         .pool(1)
@@ -16,7 +16,7 @@ fn fail_at_every_step(attach: &str) -> Result<()> {
     let vm = net.vm(0);
     for step in Step::ADD {
         vm.start_agent_with(&[(Faults::VARIABLE, step.name())])?;
-        // Twice: what the first has left would be in the way of the second.
+        // Twice: remains of the first would be in the way of the second.
         for _ in 0..2 {
             assert_add_fails(vm, step.name())?;
         }
@@ -38,7 +38,7 @@ fn assert_add_fails(vm: &Vm, step: &str) -> Result<()> {
     vm.expect_clean()?;
     let inside: Vec<_> = query(&namespace, "link show")?.iter().map(|link| link["ifname"].clone()).collect();
     assert_eq!(inside, ["lo"], "{step}");
-    // The runtime cleans up after a failure: there is nothing to do, and that is a success.
+    // The runtime cleans up after a failure. There is nothing to do, which is a success.
     let del = vm.cni(&call.with("CNI_COMMAND", "DEL"))?;
     assert!(del.status.success(), "{step}: {del:?}");
     vm.expect_clean()

@@ -18,7 +18,7 @@ fn first_packet_of_a_new_pod_arrives() -> Result<()> {
     let (neighbour, echo_outside) = (vm.add_pod("neighbour")?, EchoServer::start(net.internet())?);
     let echo_inside = EchoServer::start(&neighbour)?;
     let echo_host = EchoServer::start(vm)?;
-    // Each is the very first datagram of its pod, and nobody sends it again.
+    // Each is the first datagram of its pod, and it is not sent again.
     for (number, to) in [&echo_outside, &echo_inside, &echo_host].into_iter().cycle().take(18).enumerate() {
         let pod = vm.add_pod(&format!("pod{number}"))?;
         probe::udp(&pod, to.address())?;
@@ -87,7 +87,7 @@ fn pod_learns_of_a_path_that_carries_less_than_its_own_interface() -> Result<()>
         {
             let echo = EchoServer::start(to)?;
             Connection::open(pod, echo.address())?.round_trip(&data)?;
-            // Who is told a segment size that fits never meets the limit; the other pod's is as large as ours.
+            // An end with a segment size that fits never meets the limit. The other pod's is as large as ours.
             let route = query(pod.namespace(), &format!("route get {}", to.address()))?;
             assert_eq!(route[0]["metrics"][0]["mtu"].as_u64(), path_mtu, "to {}", to.name());
         }

@@ -1,5 +1,4 @@
-//! Datagrams longer than the links, as the fragments that they travel in: by every path, through translation, and in
-//! another order than they were sent in.
+//! Fragments of datagrams that are longer than the links: on every path, through source NAT, and out of order.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -33,7 +32,7 @@ fn data(length: usize) -> Vec<u8> {
     (0..length).map(|byte| (byte / 251) as u8 ^ byte as u8).collect()
 }
 
-/// Ends a test: nothing was dropped, and nothing stays.
+/// Ends a test: nothing was dropped, and nothing is left.
 fn assert_ends_clean(net: &Fabric, pods: &[Pod]) -> Result<()> {
     for vm in net.vms() {
         assert_eq!(vm.dropped()?, [].into(), "{}", vm.name());
@@ -137,7 +136,7 @@ fn long_ping_is_answered_whole_by_every_path() -> Result<()> {
     Ok(())
 }
 
-/// A socket that fragments shall reach, and one that the sender's kernel knows of for the answer.
+/// The socket that the fragments must reach, and one of the sender for the reply.
 fn ends(from: &dyn Station, to: &dyn Station, version: IpVersion) -> (UdpSocket, UdpSocket) {
     let bind = |station: &dyn Station| {
         let address = SocketAddr::new(station.ip(version), 0);
@@ -203,7 +202,7 @@ fn fragments_of_an_inbound_flow_are_answered_with_the_pods_own_source() -> Resul
 }
 
 #[test]
-fn fragment_without_its_first_reaches_nobody_and_harms_nobody() -> Result<()> {
+fn fragment_without_its_first_is_not_delivered_and_does_no_harm() -> Result<()> {
     let net = Fabric::builder().agent_toml("routing.service_prefixes = []").start()?;
     let vm = net.vm(0);
     let pods = [vm.add_pod("a")?];

@@ -1,4 +1,4 @@
-//! Connections that others open to a pod: answered with the pod's own address, wherever they come from.
+//! Inbound connections to a pod: the replies have the pod's own address, wherever the connection comes from.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ fn reply_to_an_inbound_connection_keeps_the_pods_source_while_its_own_connection
         let net = services.map_or(Fabric::builder(), |overlay| Fabric::builder().agent_toml(overlay)).start()?;
         let vm = net.vm(0);
         let pod = vm.add_pod("a")?;
-        // What a public address or a load balancer does: it delivers to the pod what was sent to somebody else.
+        // As a public address or a load balancer does: packets to another address are delivered to the pod.
         let route = format!("route add {}/32 via {INTERNET_GATEWAY}", pod.address());
         configure(net.internet().namespace(), &route)?;
 
@@ -34,7 +34,7 @@ fn reply_to_an_inbound_connection_keeps_the_pods_source_while_its_own_connection
         for outside in [net.internet(), net.platform()] {
             let far = EchoServer::start_on(outside, SocketAddrV4::new(outside.address(), 53))?;
             let witness = Arrivals::watch(outside)?;
-            // Each end of these sockets is connected: an answer with any other source would not be taken.
+            // Both ends of these sockets are connected, so a reply with another source would not be accepted.
             let mut inbound = Connection::open(outside, inside.address())?;
             assert_eq!(inbound.reached().source_seen.ip(), outside.address());
             assert_eq!(probe::udp(outside, inside.address())?.source_seen.ip(), outside.address());

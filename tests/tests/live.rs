@@ -1,5 +1,5 @@
-//! What an operator changes about a pod's egress while the agent runs, and what a network or an address chooses. New flows
-//! follow; a flow that is open goes on as it was.
+//! Changes to a pod's egress while the agent runs, and the choices of a network or an address. They apply to new flows; open
+//! flows stay as they were.
 
 use std::{
     fs,
@@ -15,9 +15,9 @@ use serde_json::json;
 
 /// The platform's instance metadata service.
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// What the Internet of the fabric is part of.
+/// The prefix of the fabric's Internet host.
 const INTERNET_PREFIX: &str = "198.51.100.0/24";
-/// A round of the agent's maintenance, and then some.
+/// A little longer than a round of the agent's background tasks.
 const ROUND: Duration = Duration::from_secs(20);
 
 /// With the service prefixes unknown and known: decided after the host's stack, and before it.
@@ -29,7 +29,7 @@ fn vnet_prefixes(more: &str) -> String {
     format!("routing.vnet_prefixes = ['{VNET_PREFIX}', '{PEERED_PREFIX}'{more}]")
 }
 
-/// A host of the Internet that could answer pods by their own address: public ones are not told apart from others there.
+/// A host of the Internet that has a route to all pods, whether or not their addresses are public.
 fn internet(net: &Fabric) -> Result<EchoServer> {
     configure(net.internet().namespace(), &format!("route add {VNET_PREFIX} via 198.51.100.1"))?;
     EchoServer::start(net.internet())
@@ -53,7 +53,7 @@ fn prefix_added_by_sighup_is_untranslated_for_new_flows_while_an_open_one_goes_o
 
         vm.overlay_agent_toml(&vnet_prefixes(&format!(", '{INTERNET_PREFIX}'")))?;
         vm.reload_agent()?;
-        // Before any new flow, whose last packets would be seen too.
+        // Before any new flow, because its last packets would be recorded too.
         let witness = Arrivals::watch(net.internet())?;
         open.round_trip(b"as before")?;
         let arrived = witness.finish();
@@ -120,7 +120,7 @@ fn change_in_the_directory_of_the_ip_masq_agent_is_picked_up() -> Result<()> {
     vm.await_log("the change", ROUND, |log| log.contains("routing.masq_dir has changed"))?;
     assert_eq!(source_of(&pod, &echo)?, pod.address());
 
-    // What is not understood is told, by file, and leaves what was in force.
+    // An invalid file is reported by name, and what was in force stays.
     write("nonMasqueradeCIDRs: [198.51.100.1/24]\n");
     vm.reload_agent()?;
     assert!(
@@ -140,14 +140,14 @@ fn change_in_the_directory_of_the_ip_masq_agent_is_picked_up() -> Result<()> {
     vm.expect_clean()
 }
 
-/// Lets the platform's host answer for the metadata service too.
+/// Makes the platform's host answer for the metadata service too.
 fn serve_metadata(net: &Fabric) -> Result<EchoServer> {
     configure(net.platform().namespace(), &format!("addr add {METADATA}/32 dev lo"))?;
     configure(net.router(), &format!("route add {METADATA}/32 via {} dev platform", net.platform().address()))?;
     EchoServer::start_on(net.platform(), SocketAddrV4::new(METADATA, 80))
 }
 
-/// The Internet sees the pod's own address, and the platform's services the VM's: they answer nobody else.
+/// The Internet sees the pod's own address. The platform's services see the VM's: they answer no other.
 fn assert_keeps_its_source(net: &Fabric, pod: &Pod, echo: &EchoServer, platform: &[&EchoServer]) -> Result<()> {
     assert_eq!(source_of(pod, echo)?, pod.address());
     platform.iter().try_for_each(|service| {
@@ -215,7 +215,7 @@ fn metadata_service_that_is_blocked_answers_the_vm_and_never_a_pod() -> Result<(
         assert!(refused.is_silence(), "{refused}");
         assert_eq!(witness.finish(), []);
         assert!(vm.drops()?["metadata_blocked"] > 0);
-        // Other services of that address are not the metadata service.
+        // Other ports of that address are not the metadata service.
         assert_eq!(probe::udp(&pod, metadata.address())?.source_seen.ip(), vm.address());
         probe::tcp(vm, metadata.address())?;
         pod.del()?;
@@ -224,7 +224,7 @@ fn metadata_service_that_is_blocked_answers_the_vm_and_never_a_pod() -> Result<(
     Ok(())
 }
 
-/// Which ports of the range the pod gets for as many connections as there are; the next one is refused.
+/// The ports of the range that the pod gets for as many connections; the next connection is refused.
 fn ports_given(vm: &Vm, pod: &Pod, echo: &EchoServer, count: usize) -> Result<Vec<u16>> {
     let open = (0..count).map(|_| Connection::open(pod, echo.address())).collect::<Result<Vec<_>>>()?;
     let refused = Connection::open(pod, echo.address()).err().expect("there is no port left");
@@ -248,11 +248,11 @@ fn port_that_the_host_listens_on_is_never_given_to_a_pod() -> Result<()> {
         let wanted = probe::udp_from(&pod, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2001), echo.address())?;
         assert_ne!(wanted.source_seen.port(), 2001);
         assert_eq!(ports_given(vm, &pod, &echo, 3)?, [2000, 2002, 2003]);
-        // One that comes later is seen within a round.
+        // A later one is observed within a round.
         let dns = EchoServer::start_on(net.platform(), SocketAddrV4::new(net.platform().address(), 53))?;
         let later = EchoServer::start_on(vm, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2003))?;
         vm.await_log("the new port", ROUND, |log| log.contains("2003/tcp"))?;
-        assert_eq!(vm.status()?["hostPorts"], 4);
+        assert_eq!(vm.status()?["reservedPorts"], 4);
         assert_eq!(ports_given(vm, &pod, &dns, 2)?, [2000, 2002]);
         drop((service, later));
         pod.del()?;
@@ -262,7 +262,7 @@ fn port_that_the_host_listens_on_is_never_given_to_a_pod() -> Result<()> {
 }
 
 #[test]
-fn refused_flow_is_told_with_its_pod_and_destination_and_logged_once() -> Result<()> {
+fn refused_flow_is_reported_with_its_pod_and_destination_and_logged_once() -> Result<()> {
     for builder in both_ways() {
         let net = builder.agent_toml("snat.port_range = '2000-2000'").start()?;
         let vm = net.vm(0);

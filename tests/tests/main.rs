@@ -1,4 +1,4 @@
-//! Promises of the whole system, one file per topic: the real agent and plugin, real sockets, a VNet of namespaces.
+//! Tests of the whole system, one file per topic: the real agent and plugin, real sockets, and a VNet of namespaces.
 
 mod dual_stack;
 mod fabric;
@@ -15,16 +15,16 @@ mod pmtu;
 mod pressure;
 mod refused;
 
+mod address_requests;
 mod calls;
-mod cni_asks;
 mod cni_check;
 mod cni_gc;
 mod cni_protocol;
 mod cni_refusals;
+mod cni_requests;
 mod cni_status;
 mod cni_verbs;
 mod parallel;
-mod wishes;
 
 mod cns;
 mod pool;
@@ -33,6 +33,7 @@ mod sources;
 mod agent_away;
 mod crash;
 mod faults;
+mod foreign_programs;
 mod live;
 mod reconcile;
 mod restart;

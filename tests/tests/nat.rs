@@ -47,7 +47,7 @@ fn source_port_is_kept_if_free_and_else_taken_from_the_range() -> Result<()> {
         assert_eq!(probe::udp_from(&a, from_port(PORT), echo.address())?.source_seen, kept);
         assert_moved(probe::udp_from(&b, from_port(PORT), echo.address())?.source_seen, kept);
         assert_moved(probe::udp_from(&a, from_port(40_000), echo.address())?.source_seen, kept);
-        // The same flow again keeps the port it was given.
+        // The same flow again keeps its port.
         assert_eq!(probe::udp_from(&a, from_port(PORT), echo.address())?.source_seen, kept);
 
         drop((first, second, outside));

@@ -1,4 +1,4 @@
-//! Many calls at once: nobody waits for a lock that others hold, nothing is mixed up, and nothing is left.
+//! Many calls at once: no call waits for a lock of another pod, nothing is mixed up, and nothing is left.
 
 use std::{collections::BTreeSet, thread};
 
@@ -77,7 +77,7 @@ fn add_and_del_of_one_attachment_at_once_end_in_one_of_their_two_orders() -> Res
     Ok(())
 }
 
-/// Runs `work` for all items at the same time; the first error is the answer.
+/// Runs `work` for all items at the same time; returns the first error.
 fn at_once<'a, T: Sync, R: Send>(items: &'a [T], work: impl Fn(&'a T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let work = &work;
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Every path that the platform promises, under every way to carry it: who reaches whom, by TCP, UDP and ICMP, and
-//! which source the far end sees.
+//! Every path that the platform promises, in every configuration of the data path: which station reaches which, by TCP,
+//! UDP and ICMP, and which source the far end sees.
 
 use std::{
     collections::BTreeSet,
@@ -17,11 +17,11 @@ const PROTOCOLS: [u8; 3] = [1, 6, 17];
 /// The agent's keys that decide how packets are carried.
 struct Way {
     attach: &'static str,
-    /// With them known, the Internet is reached past the host's stack.
+    /// If they are known, packets to the Internet bypass the host's stack.
     service_prefixes: Option<&'static str>,
     /// Where the agent learns that the node-local address belongs to the host: from its own file, else from the netconf.
     host_address_configured: bool,
-    /// Whether checksums are left to the device; programs that rewrite packets must be right for both.
+    /// Whether checksums are left to the device. Programs that rewrite packets must be correct for both.
     checksum_offload: bool,
 }
 
@@ -68,7 +68,7 @@ fn every_path_keeps_its_promise_through_clsact_on_the_short_way() -> Result<()> 
 fn assert_promises(way: &Way) -> Result<()> {
     let net = network(way)?;
     let (vm, other_vm) = (net.vm(0), net.vm(1));
-    assert_eq!(vm.status()?["attachMode"], way.attach);
+    assert_eq!(vm.status()?["uplinkAttachMode"], way.attach);
     configure(vm.namespace(), &format!("addr add {HOST_ADDRESS}/32 dev lo"))?;
     let pods = [add_pod(&net, 0, "a", way)?, add_pod(&net, 0, "b", way)?, add_pod(&net, 1, "c", way)?];
     let [pod, neighbour, remote] = &pods;

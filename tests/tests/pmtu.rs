@@ -1,5 +1,5 @@
-//! What routers and far ends say about a pod's packets reaches the pod, and what the pod says about theirs reaches them:
-//! ICMP errors through translation and without it.
+//! ICMP errors about a pod's packets reach the pod, and the pod's ICMP errors reach their destination, with source NAT and
+//! without.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -27,7 +27,7 @@ fn all_ways() -> Vec<FabricBuilder> {
     vec![builder(None, true), builder(None, false), builder(known, true), builder(known, false)]
 }
 
-/// What the pod's kernel has learnt of the way to an address.
+/// The path MTU that the pod's kernel has learnt for an address.
 fn path_mtu(pod: &Pod, to: IpAddr) -> Result<Option<u64>> {
     Ok(query(pod.namespace(), &format!("route get {to}"))?[0]["metrics"][0]["mtu"].as_u64())
 }
@@ -36,7 +36,7 @@ fn echo_by(station: &dyn Station, version: IpVersion) -> Result<EchoServer> {
     EchoServer::start_on(station, (station.ip(version), ECHO_PORT))
 }
 
-/// Ends a test: nothing was dropped, and nothing stays.
+/// Ends a test: nothing was dropped, and nothing is left.
 fn assert_ends_clean(net: &Fabric, pods: &[Pod]) -> Result<()> {
     for vm in net.vms() {
         assert_eq!(vm.dropped()?, [].into(), "{}", vm.name());
@@ -116,7 +116,7 @@ fn traceroute_from_a_pod_names_the_vm_every_router_and_the_far_end() -> Result<(
 }
 
 #[test]
-fn pod_is_told_that_nobody_listens_at_the_far_end() -> Result<()> {
+fn pod_learns_that_no_process_listens_at_the_far_end() -> Result<()> {
     for builder in all_ways() {
         let net = builder.agent_toml("snat.ipv6 = true").start()?;
         let pods = [net.vm(0).add_pod("a")?];
@@ -135,7 +135,7 @@ fn pod_is_told_that_nobody_listens_at_the_far_end() -> Result<()> {
 }
 
 #[test]
-fn far_end_is_told_that_the_pod_has_stopped_listening() -> Result<()> {
+fn far_end_learns_that_the_pod_has_stopped_listening() -> Result<()> {
     for builder in all_ways() {
         let net = builder.agent_toml("snat.ipv6 = true").start()?;
         let vm = net.vm(0);

@@ -1,4 +1,4 @@
-//! The pool: which addresses pods get, what happens when none is left, and when one comes back.
+//! The pool: which addresses pods get, what happens when none is left, and when one is free again.
 
 use std::{collections::BTreeSet, fs, net::Ipv4Addr};
 
@@ -18,7 +18,7 @@ fn no_address(vm: &Vm, name: &str) -> Result<String> {
 }
 
 #[test]
-fn exhausted_pool_asks_to_try_again_and_an_address_comes_back_with_del() -> Result<()> {
+fn exhausted_pool_means_try_again_and_del_frees_an_address() -> Result<()> {
     let net = Fabric::builder().pool(2).agent_toml("pool.cooldown_secs = 0").start()?;
     let vm = net.vm(0);
     let (first, second) = (vm.add_pod("first")?, vm.add_pod("second")?);
@@ -40,15 +40,15 @@ fn exhausted_pool_asks_to_try_again_and_an_address_comes_back_with_del() -> Resu
 }
 
 #[test]
-fn address_that_cools_down_is_not_handed_out_and_the_refusal_says_for_how_long() -> Result<()> {
+fn address_that_cools_down_is_not_leased_and_the_error_says_for_how_long() -> Result<()> {
     let net = Fabric::builder().pool(1).agent_toml("pool.cooldown_secs = 1000").start()?;
     let vm = net.vm(0);
     vm.add_pod("first")?.del()?;
     let message = no_address(vm, "second")?;
     assert!(message.contains("try again in 1000 s") || message.contains("try again in 999 s"), "{message}");
-    // A second of it has passed, so that one that began anew would be told.
+    // A second has passed, so that a cool-down that began again would show.
     std::thread::sleep(std::time::Duration::from_secs(1));
-    // It goes on cooling down through the end of the agent, however that comes.
+    // The cool-down continues through the end of the agent, by request or by force.
     vm.kill_agent()?;
     vm.start_agent()?;
     let message = no_address(vm, "second")?;

@@ -1,5 +1,5 @@
-//! As many flows as there are ports, and floods of flows that never come about: what is established lives on, what does
-//! not fit is refused and named, and room comes back by itself.
+//! As many flows as there are ports, and floods of flows that are never answered. Established flows stay, flows that do not
+//! fit are refused and reported, and space becomes free again by itself.
 
 use std::{
     net::SocketAddr,
@@ -23,7 +23,7 @@ fn both_ways() -> [FabricBuilder; 2] {
 /// 65,000 ports, which is nearly all that there are: the rest is what the host keeps.
 const PORTS: RangeInclusive<u16> = 536..=65_535;
 const FLOWS: usize = 65_000;
-/// How long an answered flow is remembered: longer than it takes to open all, short enough to wait for.
+/// The timeout of an assured flow: longer than it takes to open all, and short enough to wait for.
 const REMEMBERED: Duration = Duration::from_secs(40);
 
 #[test]
@@ -77,7 +77,7 @@ fn pod_has_65_000_flows_to_each_of_two_destinations_then_one_is_refused_then_the
     vm.expect_clean()
 }
 
-/// The operator's command names who was refused what.
+/// The operator's command shows which pod's flow to which destination was refused.
 fn assert_event_names(vm: &Vm, pod: &Pod, destination: SocketAddr) -> Result<()> {
     let answer = vm.ctl(&["events", "--json"])?;
     let events: Value = serde_json::from_str(&answer).expect("JSON");
@@ -116,7 +116,7 @@ fn floods_from_both_sides_end_no_established_connection() -> Result<()> {
         ];
         crowds.iter_mut().try_for_each(Crowd::exchange)?;
 
-        // Nobody has these sources (RFC 5737, TEST-NET-3), so nobody takes the answers.
+        // No host has these sources (RFC 5737, TEST-NET-3), so the replies go nowhere.
         let spoofed = (1..=160).flat_map(|host| (1024..1280).map(move |port| ([203, 0, 113, host], port).into()));
         let spoofed: Vec<SocketAddr> = spoofed.collect();
         let many_ports: Vec<SocketAddr> = (1024..).take(FLOOD).map(|port| (client.address(), port).into()).collect();
@@ -141,7 +141,7 @@ fn floods_from_both_sides_end_no_established_connection() -> Result<()> {
         })?;
 
         crowds.iter_mut().try_for_each(Crowd::exchange)?;
-        // The flood has harmed nobody who comes after it either.
+        // The flood does not harm later connections either.
         let far = EchoServer::start(internet)?;
         assert_eq!(probe::tcp(client, far.address())?.source_seen.ip(), vm.address());
         assert_eq!(probe::tcp(internet, open_port.address())?.source_seen.ip(), internet.address());
@@ -153,7 +153,7 @@ fn floods_from_both_sides_end_no_established_connection() -> Result<()> {
 }
 
 #[test]
-fn flood_of_datagrams_that_nobody_answers_ends_no_answered_flow() -> Result<()> {
+fn flood_of_unanswered_datagrams_ends_no_answered_flow() -> Result<()> {
     for builder in both_ways() {
         let net = builder.agent_toml(&format!("datapath.max_half_open = {HALF_OPEN}")).start()?;
         let vm = net.vm(0);

@@ -1,4 +1,4 @@
-//! The probes and the routers by themselves, between machines that have no agent: a failure here is theirs.
+//! The probes and the routers alone, between machines without an agent: a failure here is their own.
 
 use std::{
     collections::BTreeSet,

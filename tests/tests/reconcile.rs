@@ -1,4 +1,4 @@
-//! What happens behind the agent's back is put right within seconds, counted, and nothing that is not ours is touched.
+//! The reconciler repairs damage within seconds and counts it, and it touches nothing that is not ours.
 
 use std::{
     fs, thread,
@@ -25,8 +25,8 @@ fn await_true(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()>
     Ok(())
 }
 
-fn reconciled(vm: &Vm, action: &str) -> Result<u64> {
-    Ok(vm.status()?["reconciled"][action].as_u64().unwrap_or_default())
+fn repairs(vm: &Vm, action: &str) -> Result<u64> {
+    Ok(vm.status()?["repairs"][action].as_u64().unwrap_or_default())
 }
 
 fn exists(vm: &Vm, interface: &str) -> Result<bool> {
@@ -58,14 +58,14 @@ fn whatever_a_pod_has_lost_on_the_host_is_put_back_and_counted() -> Result<()> {
     let (pod, neighbour) = (vm.add_pod("a")?, vm.add_pod("b")?);
     let echo = EchoServer::start(&neighbour)?;
     for (action, damage) in DAMAGES {
-        assert_eq!(reconciled(vm, action)?, 0, "{action}");
+        assert_eq!(repairs(vm, action)?, 0, "{action}");
         damage(vm, &pod)?;
-        await_true(action, || Ok(reconciled(vm, action)? > 0))?;
+        await_true(action, || Ok(repairs(vm, action)? > 0))?;
         let check = || Ok(vm.cni(&pod.call("CHECK")?)?.status.success());
         await_true(action, check)?;
         assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), pod.address(), "{action}");
     }
-    // The neighbour was in line all the time.
+    // The neighbour entry was correct all the time.
     neighbour.check()?;
     drop(echo);
     pod.del()?;
@@ -84,7 +84,7 @@ fn lease_of_a_namespace_that_is_gone_is_released_after_the_grace_and_not_before(
     let gone = Instant::now();
     await_true("lease-released", || Ok(vm.status()?["pool"]["leased"] == 0))?;
     assert!(gone.elapsed() >= Duration::from_secs(3), "released after {:?}", gone.elapsed());
-    assert_eq!(reconciled(vm, "lease-released")?, 1);
+    assert_eq!(repairs(vm, "lease-released")?, 1);
     vm.expect_clean()?;
     let next = vm.add_pod("next")?;
     next.del()?;
@@ -92,11 +92,11 @@ fn lease_of_a_namespace_that_is_gone_is_released_after_the_grace_and_not_before(
 }
 
 #[test]
-fn what_is_ours_and_nobodys_is_removed_and_what_is_not_ours_stays() -> Result<()> {
+fn our_remains_without_an_owner_are_removed_and_the_rest_stays() -> Result<()> {
     let net = Fabric::builder().agent_toml(QUICK).start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
-    // As the platform's own plugin would make one, and as ours leaves one that was not finished.
+    // One as the platform's own plugin makes it, and one as an unfinished ADD of ours leaves it.
     let (foreign, ours) = ("azv0123456789a", "azv0123456789b");
     configure(
         vm.namespace(),
@@ -108,7 +108,7 @@ fn what_is_ours_and_nobodys_is_removed_and_what_is_not_ours_stays() -> Result<()
     )?;
     await_true("veth-removed", || Ok(!exists(vm, ours)?))?;
     vm.plant_in_data_path(vm.pool()[9], 4711)?;
-    await_true("map-entry-removed", || Ok(reconciled(vm, "map-entry-removed")? == 1))?;
+    await_true("map-entry-removed", || Ok(repairs(vm, "map-entry-removed")? == 1))?;
     assert!(exists(vm, foreign)?);
     let routes = query(vm.namespace(), "route show")?;
     assert!(routes.iter().any(|route| route["dst"] == "10.240.0.222"), "{routes:?}");
@@ -131,7 +131,7 @@ fn a_namespace_that_lives_on_without_its_path_keeps_its_pod() -> Result<()> {
         thread::sleep(Duration::from_secs(1));
         open.round_trip(b"still there")?;
     }
-    assert_eq!(reconciled(vm, "lease-released")?, 0);
+    assert_eq!(repairs(vm, "lease-released")?, 0);
     drop((open, echo));
     pod.del()?;
     neighbour.del()?;
@@ -152,7 +152,7 @@ fn leases_of_an_earlier_boot_are_released_at_the_start() -> Result<()> {
         store.put(&records[0]).expect("room");
     }
     vm.start_agent()?;
-    assert_eq!(reconciled(vm, "lease-released")?, 1);
+    assert_eq!(repairs(vm, "lease-released")?, 1);
     vm.expect_clean()?;
     let next = vm.add_pod("next")?;
     next.del()?;
@@ -160,7 +160,7 @@ fn leases_of_an_earlier_boot_are_released_at_the_start() -> Result<()> {
 }
 
 #[test]
-fn calls_that_run_while_the_agent_looks_are_left_alone() -> Result<()> {
+fn reconciler_leaves_running_calls_alone() -> Result<()> {
     const WORKERS: usize = 4;
     let net = Fabric::builder().agent_toml(QUICK).start()?;
     let vm = net.vm(0);
@@ -179,6 +179,6 @@ fn calls_that_run_while_the_agent_looks_are_left_alone() -> Result<()> {
         let workers: Vec<_> = (0..WORKERS).map(|worker| scope.spawn(move || work(worker))).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("does not panic"))
     })?;
-    assert_eq!(vm.status()?["reconciled"], serde_json::Value::Null, "{}", vm.agent_log());
+    assert_eq!(vm.status()?["repairs"], serde_json::Value::Null, "{}", vm.agent_log());
     vm.expect_clean()
 }

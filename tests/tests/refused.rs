@@ -72,7 +72,7 @@ fn packet_from_an_address_that_is_not_the_pods_own_is_dropped_and_counted() -> R
             assert_eq!(vm.dropped()?, [("source_not_owned".to_owned(), number)].into(), "{source}");
             configure(pod.namespace(), &format!("addr del {source}/32 dev eth0"))?;
         }
-        // Its own address is as good as before.
+        // Its own address still works.
         let echo = EchoServer::start(net.peer())?;
         probe::udp(pod, echo.address())?;
         pods.iter().try_for_each(Pod::del)?;

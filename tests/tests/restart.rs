@@ -1,4 +1,4 @@
-//! The agent ends, by request or by force, and comes back: the data path does not notice, and nothing is forgotten.
+//! The agent ends, by request or by force, and starts again. The data path does not notice, and nothing is lost.
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
@@ -10,7 +10,7 @@ use azure_cni_tests::{
 /// How the agent ends.
 type Ending = fn(&Vm) -> Result<()>;
 
-fn asked(vm: &Vm) -> Result<()> {
+fn stopped(vm: &Vm) -> Result<()> {
     let status = vm.stop_agent()?;
     assert!(status.success(), "{status}");
     assert!(!vm.socket().exists(), "nobody shall find a socket on which nobody answers");
@@ -41,7 +41,7 @@ fn assert_connections_survive(ending: Ending, attach: &str, overlay: &str) -> Re
     for _ in 0..2 {
         ending(vm)?;
         all_work("the agent is away")?;
-        // New connections are the data path's business alone.
+        // New connections need the data path alone.
         let translated = probe::tcp(pod, servers[3].address())?;
         assert_eq!(translated.source_seen.ip(), vm.address());
         probe::tcp(net.peer(), inside.address())?;
@@ -57,7 +57,7 @@ fn assert_connections_survive(ending: Ending, attach: &str, overlay: &str) -> Re
 
 #[test]
 fn open_connections_survive_an_agent_that_is_restarted() -> Result<()> {
-    assert_connections_survive(asked, "tcx", "")
+    assert_connections_survive(stopped, "tcx", "")
 }
 
 #[test]
@@ -72,14 +72,14 @@ fn open_connections_survive_an_agent_that_is_killed_without_tcx() -> Result<()> 
 
 #[test]
 fn restarted_agent_knows_every_lease_and_serves_old_and_new_pods() -> Result<()> {
-    for ending in [asked as Ending, killed] {
+    for ending in [stopped as Ending, killed] {
         let net = Fabric::builder().pool(4).agent_toml("pool.cooldown_secs = 0").start()?;
         let vm = net.vm(0);
         let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
         ending(vm)?;
         vm.start_agent()?;
         assert_eq!(vm.status()?["pool"]["leased"], 2);
-        // The same ADD again, as from a runtime that never got the answer.
+        // The same ADD again, as from a runtime that did not get the answer.
         assert_eq!(vm.cni(&a.call("ADD")?)?.json()?, *a.result());
 
         let (c, d) = (vm.add_pod("c")?, vm.add_pod("d")?);
@@ -110,7 +110,7 @@ fn pod_that_ended_while_the_agent_was_away_is_forgotten() -> Result<()> {
     vm.start_agent()?;
     vm.expect_clean()?;
     let next = vm.add_pod("next")?;
-    // The runtime's DEL comes late, and takes nothing from the next pod.
+    // The runtime's DEL comes late. It must take nothing from the next pod.
     assert!(vm.cni(&del)?.status.success());
     next.check()?;
     next.del()?;
@@ -149,7 +149,7 @@ fn agent_killed_in_the_middle_of_adds_leaves_nothing_that_a_del_does_not_remove(
             vm.start_agent()?;
             adding.into_iter().try_for_each(|worker| worker.join().expect("does not panic").map(drop))
         })?;
-        // The runtime asks again; what half of the first call has left is not in the way.
+        // The runtime repeats the call. The remains of the first one are not in the way.
         let mut addresses = BTreeSet::new();
         for call in &calls {
             let result = vm.cni(call)?;

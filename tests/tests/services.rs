@@ -1,5 +1,5 @@
-//! Cluster services as kube-proxy makes them: the host's stack translates the destination, and the answers come back
-//! through it. With checksums left to the device and with finished ones.
+//! Cluster services as kube-proxy makes them: the host's stack translates the destination, and the replies come back
+//! through it. With and without checksum offload.
 
 use std::{
     collections::BTreeSet,
@@ -13,12 +13,12 @@ use azure_cni_tests::{
 
 const SERVICE_PORT: u16 = 80;
 
-/// A service address with the pod, host or Internet address that stands behind it.
+/// A service address and its backend: a pod, a host or an Internet address.
 fn service(number: u8) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, number), SERVICE_PORT)
 }
 
-/// Both knowledges of the service prefixes, each with the checksum offload that the other does not have.
+/// With and without known service prefixes, one of them with checksum offload.
 fn both_ways() -> [FabricBuilder; 2] {
     [
         Fabric::builder().vms(2).checksum_offload(true),
@@ -84,7 +84,7 @@ fn service_reaches_backends_everywhere_and_its_answers_come_back_translated() ->
         assert_serves(pod, itself, vm.address())?;
         assert_serves(vm, same_vm, vm.address())?;
         assert_serves(vm, other_vm, vm.address())?;
-        // What is no service goes on as before, also to the very backends.
+        // Other traffic is as before, also to the backends themselves.
         assert_serves(pod, servers[1].address(), pod.address())?;
         assert_serves(pod, servers[2].address(), pod.address())?;
         assert_serves(pod, servers[3].address(), vm.address())?;
@@ -154,7 +154,7 @@ fn services_of_kube_proxys_own_rules_are_served_and_answered() -> Result<()> {
         assert_serves(pod, service(11), pod.address())?;
         // Translated twice: its destination by the stack, then its source at the uplink.
         assert_serves(pod, service(12), vm.address())?;
-        // Through its service to itself: masqueraded, or the answer would never leave the pod.
+        // Through its service to itself: masqueraded, or the reply would never leave the pod.
         assert_serves(pod, service(13), vm.address())?;
         assert_serves(pod, service(14), pod.address())?;
         (0..8).try_for_each(|_| assert_serves(pod, service(15), pod.address()))?;
@@ -190,7 +190,7 @@ fn node_port_of_kube_proxys_own_rules_serves_outsiders_and_pods() -> Result<()> 
             assert_serves(client, near, vm.address())?;
             assert_serves(client, far, vm.address())?;
         }
-        // Who is not of the cluster's prefix is masqueraded at the cluster IP too.
+        // A client outside of the cluster's prefix is masqueraded at the cluster IP too.
         assert_serves(vm, near, vm.address())?;
         assert_eq!(vm.dropped()?, [].into());
         drop(servers);

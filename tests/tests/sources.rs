@@ -1,4 +1,4 @@
-//! Where the pool comes from, and how the agent follows it: each source, its changes, its faults, and its absence.
+//! The sources of the pool: each source, its changes, its faults, and its absence.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const TRY_AGAIN: u32 = 11;
 
-/// An agent that looks every second, and forgives nothing for longer than that.
+/// Agents that ask every second, and wait a second for an answer.
 fn eager() -> FabricBuilder {
     Fabric::builder().agent_toml(
         "pool.cooldown_secs = 0\npool.refresh_min_secs = 1\npool.refresh_max_secs = 1\n\
@@ -29,7 +29,7 @@ fn each_source(pool: u8) -> [(&'static str, FabricBuilder); 3] {
     [served(Service::WireServer), served(Service::Imds), ("file", eager().pool(pool))]
 }
 
-/// Changes what the source lists for a VM. A file is given the form of instance metadata: the fabric wrote the other.
+/// Changes what the source lists for a VM. Files are written in the form of instance metadata; the fabric wrote XML.
 fn change(net: &Fabric, vm: &Vm, source: &str, listing: &mut Listing, change: impl Fn(&mut Listing)) {
     change(listing);
     match source {
@@ -66,17 +66,17 @@ fn each_source_gives_pods_addresses_and_the_vm_reaches_it_beside_their_traffic()
     for (source, builder) in each_source(4) {
         let net = builder.without_agents().start()?;
         let vm = net.vm(0);
-        // Nobody is there: who followed them would learn nothing.
+        // No proxy listens there: an agent that heeded these variables would get no answer.
         let proxies = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
         vm.start_agent_with(&proxies.map(|variable| (variable, "http://127.0.0.1:9")))?;
         let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
         assert!(vm.pool().contains(&a.address()) && vm.pool().contains(&b.address()), "{source}");
         let echo = EchoServer::start(net.internet())?;
         assert_eq!(probe::tcp(&a, echo.address())?.source_seen.ip(), vm.address());
-        // What the agent asks in the background is traffic of the host: it goes on with programs and flows in place.
-        let looks = |status: &Value| status["source"]["looks"].as_u64().unwrap_or(0);
-        let before = looks(&vm.status()?);
-        let status = vm.await_status("asked again", |status| looks(status) > before + 1)?;
+        // The agent's requests are traffic of the host. They still work with programs and flows in place.
+        let attempts = |status: &Value| status["source"]["attempts"].as_u64().unwrap_or(0);
+        let before = attempts(&vm.status()?);
+        let status = vm.await_status("asked again", |status| attempts(status) > before + 1)?;
         assert_eq!(status["source"]["kind"], source);
         assert!(is_fresh(&status) && status["source"]["confirmedSecsAgo"].as_u64().is_some_and(|secs| secs < 15));
         assert_eq!((vm.dropped()?, &status["problems"]), ([].into(), &Value::Array(vec![])));
@@ -119,12 +119,14 @@ fn address_that_is_listed_later_becomes_usable() -> Result<()> {
 }
 
 #[test]
-fn refused_pod_has_the_source_asked_long_before_its_quiet_pause_is_over() -> Result<()> {
+fn agent_asks_the_source_again_soon_after_a_refused_pod() -> Result<()> {
     let quiet = "pool.refresh_min_secs = 1\npool.refresh_max_secs = 86400";
     let net = eager().agent_toml(quiet).pool(1).service(Service::WireServer).start()?;
     let vm = net.vm(0);
     // Pauses of 1, 2, 4 and 8 s are over; the next is 16 s, less a fifth at most.
-    vm.await_status("asked five times", |status| status["source"]["looks"].as_u64().is_some_and(|looks| looks >= 5))?;
+    vm.await_status("asked five times", |status| {
+        status["source"]["attempts"].as_u64().is_some_and(|attempts| attempts >= 5)
+    })?;
     let pod = vm.add_pod("a")?;
     net.lister().change(vm, |listing| listing.add([10, 240, 1, 77]));
     let began = Instant::now();
@@ -145,7 +147,7 @@ fn address_that_vanishes_is_gone_at_once_if_free_and_with_its_pod_if_leased() ->
         let pod = vm.add_pod("a")?;
         let (leased, all) = (pod.address(), vm.pool().to_vec());
         change(&net, vm, source, &mut listing, |listing| all.iter().for_each(|address| listing.remove(*address)));
-        // The free one is forgotten; the pod keeps what it has, and works.
+        // The free address is dropped. The pod keeps its address, and works.
         let status = vm.await_status("smaller", |status| status["pool"]["total"] == 1)?;
         assert_eq!((&status["pool"]["free"], &status["pool"]["leased"]), (&0.into(), &1.into()));
         refused(vm, "b")?;
@@ -176,20 +178,22 @@ fn subnet_that_is_listed_later_sees_pods_as_they_are() -> Result<()> {
 }
 
 #[test]
-fn address_with_a_public_one_is_not_translated_from_the_moment_the_source_tells() -> Result<()> {
+fn address_with_a_public_one_is_not_translated_once_the_source_lists_it() -> Result<()> {
     let net = eager().pool(2).service(Service::Imds).start()?;
     let vm = net.vm(0);
     let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
-    // The Internet's host has a way back to pods, as where they have public addresses.
+    // The Internet's host has a route back to pods, as if they had public addresses.
     azure_cni_tests::configure(net.internet().namespace(), "route add 10.240.0.0/16 via 198.51.100.1")?;
     let echo = EchoServer::start(net.internet())?;
     let seen = |pod: &Pod| Ok::<_, azure_cni_tests::Error>(probe::udp(pod, echo.address())?.source_seen.ip());
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(vm.address()), IpAddr::from(vm.address())));
     net.lister().change(vm, |listing| listing.publish(a.address(), [198, 51, 100, 99]));
     vm.await_status("changed", |status| status["source"]["changes"] == 1)?;
-    vm.await_log("the endpoint's egress", Duration::from_secs(5), |log| log.contains("its egress follows"))?;
+    vm.await_log("the endpoint's egress", Duration::from_secs(5), |log| {
+        log.contains("the endpoint has new egress flags")
+    })?;
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(a.address()), IpAddr::from(vm.address())));
-    // And it stays so in an agent that starts while nobody answers.
+    // The same holds for an agent that starts while the source does not answer.
     net.lister().down();
     vm.restart_agent()?;
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(a.address()), IpAddr::from(vm.address())));
@@ -199,7 +203,7 @@ fn address_with_a_public_one_is_not_translated_from_the_moment_the_source_tells(
 }
 
 #[test]
-fn source_that_is_down_leaves_the_known_pool_in_use_and_visibly_stale() -> Result<()> {
+fn source_that_is_down_leaves_the_last_pool_in_use_and_visibly_stale() -> Result<()> {
     for service in [Service::WireServer, Service::Imds] {
         let net = eager().pool(4).service(service).start()?;
         let vm = net.vm(0);
@@ -207,7 +211,7 @@ fn source_that_is_down_leaves_the_known_pool_in_use_and_visibly_stale() -> Resul
         net.lister().down();
         let status = vm.await_status("stale", is_stale)?;
         let problems = status["problems"].to_string();
-        for words in [service.source(), "http://", "no connection", "what is known stays in use", " s ago"] {
+        for words in [service.source(), "http://", "no connection", "the last confirmed pool stays in use", " s ago"] {
             assert!(problems.contains(words), "{words:?} is not in {problems}");
         }
         let shown = vm.ctl(&["status"]).expect_err("there is a problem").to_string();
@@ -215,7 +219,7 @@ fn source_that_is_down_leaves_the_known_pool_in_use_and_visibly_stale() -> Resul
         let during = vm.add_pod("during")?;
         before.del()?;
 
-        // An agent that starts meanwhile knows what the last one knew.
+        // An agent that starts meanwhile uses the pool of the last one.
         vm.kill_agent()?;
         vm.start_agent()?;
         assert!(is_stale(&vm.status()?));
@@ -231,7 +235,7 @@ fn source_that_is_down_leaves_the_known_pool_in_use_and_visibly_stale() -> Resul
 }
 
 #[test]
-fn faults_of_the_source_change_nothing_and_are_told_by_what_was_wrong() -> Result<()> {
+fn faults_of_the_source_change_nothing_and_are_reported_with_their_cause() -> Result<()> {
     let net = eager().pool(16).service(Service::WireServer).start()?;
     let vm = net.vm(0);
     let redirected = Arrivals::watch(net.internet())?;
@@ -245,7 +249,7 @@ fn faults_of_the_source_change_nothing_and_are_told_by_what_was_wrong() -> Resul
         (Fault::WrongMac, "no interface in the address source has the uplink's MAC address"),
         (Fault::Dtd, "not an acceptable XML document"),
         (Fault::Huge, "longer than 4194304 bytes"),
-        (Fault::Slow, "no complete answer within 1 s"),
+        (Fault::Slow, "no complete response within 1 s"),
     ] {
         net.lister().fail(Some(fault));
         let status = vm.await_status(complaint, |status| {
@@ -258,7 +262,7 @@ fn faults_of_the_source_change_nothing_and_are_told_by_what_was_wrong() -> Resul
     let status = vm.await_status("fresh", is_fresh)?;
     assert_eq!(status["source"]["changes"], 0, "{status}");
     assert_eq!(status["pool"]["total"], 16);
-    assert_eq!(redirected.finish(), [], "somebody followed where the redirect led");
+    assert_eq!(redirected.finish(), [], "the redirect was followed");
     assert_eq!(vm.dropped()?, [].into());
     pods.iter().try_for_each(Pod::del)?;
     vm.expect_clean()
@@ -271,13 +275,13 @@ fn agent_that_knows_no_pool_waits_for_its_source_and_then_serves() -> Result<()>
     net.lister().down();
     let waits = |times: usize| {
         vm.await_log("that it waits", Duration::from_secs(15), |log| {
-            log.matches("no address pool is known yet").count() >= times
+            log.matches("no address pool yet").count() >= times
         })
     };
     vm.launch_agent(&[])?;
     waits(2)?;
-    assert!(!vm.socket().exists(), "nobody is served before there is a pool");
-    // It can be told to end while it waits.
+    assert!(!vm.socket().exists(), "the agent serves before there is a pool");
+    // It can be stopped while it waits.
     assert!(vm.stop_agent()?.success());
     vm.launch_agent(&[])?;
     waits(3)?;
@@ -290,13 +294,13 @@ fn agent_that_knows_no_pool_waits_for_its_source_and_then_serves() -> Result<()>
 }
 
 #[test]
-fn primary_address_that_changes_is_a_problem_that_asks_for_a_restart() -> Result<()> {
+fn change_of_the_primary_address_is_a_problem_that_requires_a_restart() -> Result<()> {
     let net = eager().pool(2).service(Service::WireServer).start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
     net.lister().change(vm, |listing| {
         listing.set_primary([10, 240, 0, 99]);
-        // The address that translated flows use would be a pod's.
+        // A pod would get the address that source NAT uses.
         listing.add(vm.address());
     });
     let status = vm.await_status("stale", is_stale)?;

@@ -1,4 +1,4 @@
-//! An agent that cannot work does not start: it says what is missing and how to mend it, and has changed nothing.
+//! An agent that cannot work does not start. It says what is missing and how to fix it, and it changes nothing.
 
 use std::{fs, net::Ipv4Addr};
 
@@ -13,7 +13,7 @@ fn without_agents() -> FabricBuilder {
     Fabric::builder().without_agents()
 }
 
-/// What the agent says instead of starting must have all of these words; and it must not have touched anything.
+/// The agent's error must have all of these words, and the agent must not have touched anything.
 fn assert_refused(vm: &Vm, words: &[&str]) -> Result<()> {
     let said = vm.refused_start(&[])?;
     for word in words {
@@ -147,7 +147,7 @@ fn network_configuration_of_the_runtime_is_written_once_the_agent_serves_and_nev
         log.contains("configuration is written")
     })?;
 
-    // What the runtime would make of it: one plugin's configuration, of the highest version that it knows.
+    // What a runtime makes of it: the configuration of one plugin, in the newest version that the runtime supports.
     let conflist: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).expect("written")).expect("JSON");
     let mut netconf = conflist["plugins"][0].clone();
     netconf["name"] = conflist["name"].clone();

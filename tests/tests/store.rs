@@ -1,4 +1,4 @@
-//! The records on disk are damaged, lost, or cannot be written: live pods do not notice, and calls say what is wrong.
+//! The records on disk are damaged, lost, or cannot be written. Live pods do not notice, and calls report the problem.
 
 use std::{fs, net::Ipv4Addr, path::PathBuf};
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const IO: u32 = 5;
 
-/// What an operator sees of pods.
+/// The pods as an operator sees them.
 fn shown(vm: &Vm) -> Result<Vec<Value>> {
     vm.endpoints()
 }
@@ -20,7 +20,7 @@ fn problems(vm: &Vm) -> Result<String> {
     Ok(vm.status()?["problems"].to_string())
 }
 
-/// Something that happens to the store while the agent is away.
+/// Damage to the store while the agent does not run.
 type Loss = fn(&Vm);
 
 fn files(vm: &Vm) -> Vec<PathBuf> {
@@ -71,10 +71,10 @@ fn assert_pods_outlive(loss: Loss, damaged: usize, builder: azure_cni_tests::Fab
     assert_eq!(records(vm).len(), 2);
     for pod in [&a, &b] {
         pod.check()?;
-        // The same ADD again, as from a runtime that never got the answer.
+        // The same ADD again, as from a runtime that did not get the answer.
         assert_eq!(vm.cni(&pod.call("ADD")?)?.json()?, *pod.result());
     }
-    // No other pod gets an address that one of them has.
+    // A new pod gets none of their addresses.
     let c = vm.add_pod("c")?;
     assert!(![a.address(), b.address()].contains(&c.address()));
     probe::tcp(&c, echo.address())?;
@@ -122,7 +122,7 @@ fn full_disk_refuses_adds_with_nothing_left_of_them_and_serves_again_once_there_
     vm.start_agent()?;
     let early = vm.add_pod("early")?;
     fill(vm);
-    // What the file has room for inside may still be written.
+    // Free space inside of the file may still be written to.
     let mut late = Vec::new();
     let refusal = loop {
         assert!(late.len() + 1 < MOST, "the disk is full, and {MOST} pods were recorded on it");
@@ -150,7 +150,7 @@ fn full_disk_refuses_adds_with_nothing_left_of_them_and_serves_again_once_there_
             pod.check()?;
         }
     }
-    // Also an agent that starts now serves the pods that there are.
+    // An agent that starts now serves the existing pods too.
     vm.restart_agent()?;
     early.check()?;
 

@@ -1,4 +1,4 @@
-//! The VM's own routes decide where pods' packets to the Internet go, also those that the data path need not ask for.
+//! The VM's routes decide where pods' packets to the Internet go, even if the data path needs no route look-up for them.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,12 +9,12 @@ use azure_cni_tests::{
 
 const FOLLOWING: Duration = Duration::from_secs(5);
 
-/// A router that takes frames from nobody.
+/// A router that accepts no frames.
 const NOBODY: &str = "via 10.240.0.99 dev eth0 onlink";
 const NOBODYS_MAC: &str = "neigh replace 10.240.0.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent";
 const FORGET_NOBODY: &str = "neigh del 10.240.0.99 dev eth0";
 
-/// Waits for the agent to have seen the `times`th change; the first is at its start.
+/// Waits until the agent has observed the `times`th change; the first is at its start.
 fn await_change(vm: &Vm, times: usize) -> Result<()> {
     let said = "the way to the Internet has changed";
     vm.await_log(said, FOLLOWING, |log| log.matches(said).count() >= times)

@@ -1,4 +1,4 @@
-//! A network leaves nothing behind and shows nothing: whether it is dropped, or its process is killed.
+//! A network is invisible on the machine and leaves nothing behind, whether it is dropped or its process is killed.
 
 use std::{
     env, fs,
@@ -20,7 +20,7 @@ fn plain() -> FabricBuilder {
 }
 
 #[test]
-fn second_network_on_a_thread_is_refused_while_the_first_stands() -> Result<()> {
+fn second_network_on_a_thread_is_refused_while_the_first_exists() -> Result<()> {
     let first = plain().start()?;
     assert!(matches!(plain().start(), Err(Error::Sandbox(_))));
     drop(first);
@@ -33,7 +33,7 @@ fn namespace_outside_of_a_network_is_refused() {
 }
 
 #[test]
-fn nothing_shows_on_the_machine_while_a_network_stands() -> Result<()> {
+fn nothing_shows_on_the_machine_while_a_network_exists() -> Result<()> {
     let (standing, stands) = mpsc::channel();
     let (looked, look) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -99,8 +99,8 @@ fn everything_vanishes_when_the_process_is_killed() -> Result<()> {
     Ok(())
 }
 
-/// A namespace outside of any network. One end of a veth pair moved here disappears when the namespace of the other end
-/// does: the kernel's own proof that nothing holds that any more.
+/// A namespace outside of any network. If one end of a veth pair is moved here, it disappears with the namespace of the
+/// other end. This proves that nothing holds that namespace any more.
 struct Outside {
     handle: File,
 }
@@ -144,7 +144,7 @@ fn tie(namespace: &Namespace, outside: &Path) -> Result<()> {
     configure(namespace, &format!("link add tie type veth peer name canary netns {}", outside.display()))
 }
 
-/// Names of a network that the machine itself can see, from a thread that is in none.
+/// The names of a network that the machine can see, from a thread without a network.
 fn traces_on_the_machine() -> Vec<String> {
     const NAMES: [&str; 7] = ["fabric", "vm1", "vm2", "vm1-pod", "peer", "internet", "platform"];
     let links = fs::read_to_string("/proc/thread-self/net/dev").expect("a table");

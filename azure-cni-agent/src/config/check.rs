@@ -1,10 +1,12 @@
-//! What values must be true of each other, and of the host, beyond each being well-formed. Pure: the host's values are
-//! passed in.
+//! Checks between values, and between values and the host, beyond the form of each. Pure: the host's values are arguments.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{AgentConfig, ConfigError, PortRange};
+use super::AgentConfig;
+use super::bounds::within;
+use super::error::ConfigError;
+use super::ports::PortRange;
 
 /// `sun_path` is 108 bytes (include/uapi/linux/un.h), the terminating zero included.
 const SOCKET_PATH_MAX: usize = 107;
@@ -47,37 +49,33 @@ impl AgentConfig {
             within("datapath.mtu", mtu.into(), MTU)?;
         }
         self.timeouts.check()?;
-        apart_from_node_ports(self.snat.port_range, self.snat.node_ports)
+        avoids_node_ports(self.snat.port_range, self.snat.node_ports)
     }
 }
 
-/// The ports of translated flows meet neither NodePorts nor the ports that the kernel gives the host's own sockets
-/// (`net.ipv4.ip_local_port_range`, which [`PortRange::from_sysctl`] reads).
+/// The ports of translated flows overlap neither with NodePorts nor with the ports that the kernel gives the host's own
+/// sockets (`net.ipv4.ip_local_port_range`, which [`PortRange::from_sysctl`] reads).
 pub fn check_port_range(
     port_range: PortRange,
     node_ports: PortRange,
     host_ephemeral: PortRange,
 ) -> Result<(), ConfigError> {
-    apart_from_node_ports(port_range, node_ports)?;
+    avoids_node_ports(port_range, node_ports)?;
     match port_range.intersection(host_ephemeral) {
-        Some(common) => Err(ConfigError::EphemeralPortsMeet { port_range, ephemeral: host_ephemeral, common }),
+        Some(common) => Err(ConfigError::EphemeralPortsOverlap { port_range, ephemeral: host_ephemeral, common }),
         None => Ok(()),
     }
 }
 
-fn apart_from_node_ports(port_range: PortRange, node_ports: PortRange) -> Result<(), ConfigError> {
+fn avoids_node_ports(port_range: PortRange, node_ports: PortRange) -> Result<(), ConfigError> {
     match port_range.intersection(node_ports) {
-        Some(common) => Err(ConfigError::NodePortsMeet { port_range, node_ports, common }),
+        Some(common) => Err(ConfigError::NodePortsOverlap { port_range, node_ports, common }),
         None => Ok(()),
     }
 }
 
 fn absolute(key: &'static str, path: &Path) -> Result<(), ConfigError> {
     if path.is_absolute() { Ok(()) } else { Err(ConfigError::RelativePath { key, path: path.to_owned() }) }
-}
-
-pub(super) fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { key, value, min, max }) }
 }
 
 #[cfg(test)]
@@ -96,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn translated_ports_never_meet_the_ports_of_services_or_host_sockets() {
+    fn translated_ports_never_overlap_those_of_services_or_host_sockets() {
         let node_ports = range("30000-32767");
         let ephemeral = range("32768-60999");
         for (port_range, complaint) in [

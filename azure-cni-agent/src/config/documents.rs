@@ -1,7 +1,7 @@
-//! Makes the tables of the reference from the types, and holds the example against them: a key in one and not in the
-//! other, or with another default, fails.
+//! Writes the tables of the reference from the types, and compares the example with them: a key that only one of them has,
+//! or another default, fails.
 //!
-//! The keys are asked of the reader itself: a key it does not know makes it list those it does. What a key means is the
+//! The list of keys comes from the reader itself: its error for an unknown key lists all keys. The meaning of a key is the
 //! comment of its field.
 
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ fn table_of(section: &str) -> String {
     table
 }
 
-/// The reference with every table made anew.
+/// The reference with every table written again.
 fn with_tables(reference: &str) -> String {
     const BEGIN: &str = "<!-- keys: ";
     const END: &str = "<!-- end of keys -->";
@@ -76,7 +76,7 @@ fn with_tables(reference: &str) -> String {
     made
 }
 
-/// The example with what `marker` introduces made real, flattened to dotted keys.
+/// The example's lines that `marker` comments out, as dotted keys.
 fn keys_of_the_example(marker: &str) -> BTreeMap<String, Option<String>> {
     let table: toml::Table = uncommented(marker).parse().unwrap();
     let mut keys = BTreeMap::new();
@@ -98,7 +98,7 @@ fn uncommented(marker: &str) -> String {
 }
 
 #[test]
-fn the_reference_is_made_of_the_types() {
+fn the_reference_is_written_from_the_types() {
     let found = std::fs::read_to_string(REFERENCE).unwrap();
     let wanted = with_tables(&found);
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,11 +1,14 @@
-//! From a file and the command line to a configuration. A file that was named must exist; the default one may be absent.
+//! From a file and the command line to a configuration. A file that the operator names must exist; the default one may be
+//! absent.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{AgentConfig, ConfigError, DEFAULT_PATH, LogLevel};
+use super::error::ConfigError;
+use super::level::LogLevel;
+use super::{AgentConfig, DEFAULT_PATH};
 
-/// What the daemon's command line sets; each one given wins over the file.
+/// The daemon's command line. Each value given wins over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Overrides {
     /// Unix socket to listen on
@@ -55,7 +58,7 @@ impl AgentConfig {
     }
 }
 
-/// One line with the place and the text there, which names the key whatever the parser's message says.
+/// One line with the place and the text there, so that the error names the key whatever the parser's message says.
 fn invalid(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let offset = error.span().map_or(0, |span| span.start).min(text.len());
     let before = &text.as_bytes()[..offset];

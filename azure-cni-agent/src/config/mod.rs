@@ -1,17 +1,18 @@
-//! What an operator may set: the file `agent.toml`, with a default for every key, and the command line above it.
+//! The agent's configuration: the file `agent.toml`, with a default for every key, and the command line, which wins over it.
 //!
-//! A configuration that exists is valid: reading it refuses unknown keys, and values that contradict each other, with
-//! an error that names the key. `deploy/agent.toml` is checked against these types, and the tables of
-//! `docs/configuration.md` are made of them: what a key means is said at its field.
+//! The rule: a value of [`AgentConfig`] is valid. Reading refuses unknown keys, and values that contradict each other, with an
+//! error that names the key. Tests check `deploy/agent.toml` against these types, and write the tables of
+//! `docs/configuration.md` from them: the comment of a field is the documentation of its key.
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod changes;
-mod check;
+pub mod check;
 mod error;
 mod level;
-mod load;
+pub mod load;
 mod ports;
-mod sizes;
+pub mod sizes;
 mod source;
 mod text_values;
 mod timeouts;
@@ -25,15 +26,12 @@ use std::path::PathBuf;
 
 use azure_cni_api::cni::InterfaceName;
 use azure_cni_api::socket::DEFAULT_SOCKET;
-use azure_cni_api::spool::DEFAULT_DIR;
-pub use check::check_port_range;
+use azure_cni_api::spool::DEFAULT_DIR as DEFAULT_SPOOL_DIR;
 pub use error::ConfigError;
 use ipnet::IpNet;
 pub use level::{LogLevel, UnknownLogLevel};
-pub use load::Overrides;
 pub use ports::{PortRange, PortRangeError};
 use serde::{Deserialize, Serialize};
-pub use sizes::TableSizes;
 pub use source::{PoolConfig, PoolSource};
 pub use timeouts::TimeoutsConfig;
 pub use url::{HttpUrl, InvalidUrl};
@@ -50,20 +48,21 @@ pub struct AgentConfig {
     #[serde(deserialize_with = "text_values::interface", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub uplink: Option<InterfaceName>,
-    /// Unix socket on which the CNI plugin and `azure-cni-ctl` reach the agent; 107 bytes at most. The plugin looks in
-    /// the network configuration's `agentSocket`, then in `AZURE_CNI_SOCKET`, then here.
+    /// Unix socket on which the CNI plugin and `azure-cni-ctl` reach the agent; 107 bytes at most. The plugin takes its path
+    /// from the network configuration's `agentSocket`, else from `AZURE_CNI_SOCKET`, else uses this default.
     pub socket: PathBuf,
-    /// Directory of what must survive a restart. Made with mode 0700 if absent. One agent at a time uses it.
+    /// Directory of the agent's state, which must survive a restart. The agent makes it with mode 0700 if absent. Only one
+    /// agent at a time can use it.
     pub state_dir: PathBuf,
-    /// Directory, below a mounted bpffs, where programs and maps are pinned.
+    /// Directory, below a mounted bpffs, in which the agent pins programs and maps.
     pub bpffs_dir: PathBuf,
-    /// Directory in which the plugin writes down DEL and GC while no agent runs; the agent carries them out when it
-    /// starts. Root only, made if absent. The plugin looks in the network configuration's `spoolDir`, then in
-    /// `AZURE_CNI_SPOOL`, then here: both must mean the same.
+    /// Directory in which the plugin stores DEL and GC requests while no agent runs; the agent executes them when it starts.
+    /// For root only, made if absent. The plugin takes its path from the network configuration's `spoolDir`, else from
+    /// `AZURE_CNI_SPOOL`, else uses this default: plugin and agent must use the same directory.
     pub spool_dir: PathBuf,
-    /// File of the runtime's network configuration, such as `/etc/cni/net.d/10-azure.conflist`, that the agent writes as
-    /// soon as it serves, so that a node is not taken for ready before. One that is there is left as it is. Absent: none
-    /// is written.
+    /// File of the runtime's network configuration, such as `/etc/cni/net.d/10-azure.conflist`. The agent writes it as soon as
+    /// it serves, so that the runtime does not report the node as ready before. It never changes an existing file. Absent:
+    /// the agent writes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflist: Option<PathBuf>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
@@ -77,14 +76,14 @@ pub struct AgentConfig {
     pub datapath: DatapathConfig,
 }
 
-/// `[reconcile]`: how records, leases and the kernel are held in line.
+/// `[reconcile]`: how often the agent compares records, leases and the kernel, and when it acts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReconcileConfig {
-    /// How often records, leases and the kernel are compared, in seconds. 1 to 3600.
+    /// How often the agent compares records, leases and the kernel, in seconds. 1 to 3600.
     pub interval_secs: u64,
-    /// For how many seconds a pod's namespace has to be gone before its addresses are released. 0 to 86400.
+    /// For how many seconds a pod's namespace must be gone before the agent releases the pod's addresses. 0 to 86400.
     pub grace_secs: u64,
 }
 
@@ -94,30 +93,30 @@ pub struct ReconcileConfig {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoutingConfig {
     /// Destinations that see the pod's own address: the VNet, peered VNets, on-premises networks. The pool's own
-    /// subnets always belong to them. Everything else sees the NIC's primary address.
+    /// subnets are always included. All other destinations see the NIC's primary address.
     #[serde(deserialize_with = "text_values::prefixes")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub vnet_prefixes: Vec<IpNet>,
-    /// Addresses that belong to the host's stack, such as a node-local DNS cache's `169.254.20.10` or `fd00::10`. Those
-    /// of `ipsToRouteViaHost` in the network configuration are added.
+    /// Addresses that pods reach through the host's stack, such as a node-local DNS cache's `169.254.20.10` or `fd00::10`. The
+    /// agent adds those of `ipsToRouteViaHost` in the network configuration.
     #[serde(deserialize_with = "text_values::addresses")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub host_addresses: Vec<IpAddr>,
     /// The cluster's service prefixes. Absent: not known, so everything outside of the VNet prefixes goes up the host's
-    /// stack, where kube-proxy translates service addresses. A list, even an empty one, says that these are all, of
-    /// both families, and lets everything else take the short way to the wire.
-    #[serde(deserialize_with = "text_values::known_prefixes", skip_serializing_if = "Option::is_none")]
+    /// stack, where kube-proxy translates service addresses. A list, even an empty one, must be complete for both families:
+    /// everything else takes the short way to the wire.
+    #[serde(deserialize_with = "text_values::optional_prefixes", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub service_prefixes: Option<Vec<IpNet>>,
-    /// Directory of the ip-masq-agent's configuration, such as its mounted ConfigMap; see below. Absent: there is none.
+    /// Directory of the ip-masq-agent's configuration, such as its mounted ConfigMap; see below. Absent: none is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masq_dir: Option<PathBuf>,
-    /// Pod addresses that have a public address of their own. Their pods are seen with the pod's address everywhere, by
-    /// the Internet too; only the platform's services (168.63.129.16, 169.254.169.254) see the NIC's primary address.
+    /// Pod addresses that have a public address of their own. All destinations see these pods with the pod's address, also
+    /// the Internet; only the platform's services (168.63.129.16, 169.254.169.254) see the NIC's primary address.
     #[serde(deserialize_with = "text_values::addresses")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub public_addresses: Vec<IpAddr>,
-    /// `true` drops what pods send to the platform's metadata service, 169.254.169.254 TCP 80.
+    /// `true` drops packets of pods to the platform's metadata service, 169.254.169.254 TCP 80.
     pub block_imds: bool,
 }
 
@@ -126,17 +125,17 @@ pub struct RoutingConfig {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SnatConfig {
-    /// Ports of the NIC's primary address that translated flows take. Must meet neither `node_ports` nor the host's
-    /// `net.ipv4.ip_local_port_range`, or the agent does not start: a pod's flow and a socket of the host would
-    /// collide. Ports in it that the host listens on (TCP) or has bound (UDP) are given to no pod; they are looked at
-    /// every 10 seconds.
+    /// Ports of the NIC's primary address that source NAT uses. Must overlap neither with `node_ports` nor with the host's
+    /// `net.ipv4.ip_local_port_range`, or the agent does not start: a pod's flow and a socket of the host would collide.
+    /// Source NAT leaves out ports that the host listens on (TCP) or has bound (UDP); the agent reads these every 10
+    /// seconds.
     #[cfg_attr(test, schemars(with = "String"))]
     pub port_range: PortRange,
-    /// Ports on which services of the node listen; in Kubernetes the API server's `--service-node-port-range`.
+    /// Ports of NodePort services; in Kubernetes the API server's `--service-node-port-range`.
     #[cfg_attr(test, schemars(with = "String"))]
     pub node_ports: PortRange,
-    /// Whether IPv6 towards everything but the VNet prefixes sees the NIC's primary IPv6 address instead of the pod's.
-    /// The platform routes pods' own IPv6 addresses inside the VNet only.
+    /// `true`: destinations outside of the VNet prefixes see the NIC's primary IPv6 address instead of the pod's. The
+    /// platform routes pods' own IPv6 addresses inside the VNet only.
     pub ipv6: bool,
 }
 
@@ -145,9 +144,9 @@ pub struct SnatConfig {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatapathConfig {
-    /// `auto`: TCX at the uplink where the kernel has it (6.6 and later), filters of the clsact queueing discipline at
-    /// pods, which start several times as fast so. `tcx`: everywhere, for some 3 % less processor time per packet; refuses
-    /// to start without. `clsact`: everywhere.
+    /// `auto`: TCX at the uplink if the kernel has it (6.6 and later), and filters of the clsact queueing discipline at pods,
+    /// with which pods start several times as fast. `tcx`: TCX everywhere, for some 3 % less processor time per packet; the
+    /// agent does not start without it. `clsact`: clsact everywhere.
     #[cfg_attr(test, schemars(with = "String"))]
     pub attach: AttachMode,
     /// Entries of the connection table, and of the table of translations. 1024 to 16777216. Absent: one for every 64
@@ -162,7 +161,7 @@ pub struct DatapathConfig {
     /// MTU of pod interfaces, 68 to 65535. Absent: the uplink's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Log rare events of the programs. Nothing is logged per packet in either case.
+    /// `true`: the programs log rare events. They never log per packet.
     pub log: bool,
 }
 
@@ -170,7 +169,7 @@ pub struct DatapathConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachMode {
-    /// TCX for the uplink where the kernel has it, clsact for pods.
+    /// TCX for the uplink if the kernel has it, clsact for pods.
     Auto,
     /// TCX links (kernel 6.6 and later); refuse to start without.
     Tcx,
@@ -185,7 +184,7 @@ impl Default for AgentConfig {
             socket: DEFAULT_SOCKET.into(),
             state_dir: "/var/lib/azure-cni".into(),
             bpffs_dir: "/sys/fs/bpf/azure-cni".into(),
-            spool_dir: DEFAULT_DIR.into(),
+            spool_dir: DEFAULT_SPOOL_DIR.into(),
             conflist: None,
             log_level: LogLevel::Info,
             pool: PoolConfig::default(),

@@ -38,13 +38,13 @@ impl PortRange {
         Ok(Self { first, last })
     }
 
-    /// A range known when this program is written; a wrong one does not compile in a constant and fails every test.
+    /// A range that is a constant of the program. A wrong one fails to compile, or fails every test.
     pub(super) const fn literal(first: u16, last: u16) -> Self {
         assert!(first != 0 && first <= last);
         Self { first, last }
     }
 
-    /// The form of `/proc/sys/net/ipv4/ip_local_port_range`: two numbers with white space between them.
+    /// Reads the form of `/proc/sys/net/ipv4/ip_local_port_range`: two numbers with white space between them.
     pub fn from_sysctl(text: &str) -> Result<Self, PortRangeError> {
         let mut parts = text.split_ascii_whitespace();
         match (parts.next(), parts.next(), parts.next()) {

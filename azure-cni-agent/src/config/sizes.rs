@@ -1,10 +1,10 @@
-//! How many flows the data path has room for: what is configured, else what the machine's memory allows.
+//! The sizes of the data path's flow tables: as configured, else by the machine's memory.
 
 use super::DatapathConfig;
 
 /// One entry of the connection table for this much of the machine's memory.
 const BYTES_PER_FLOW: u64 = 64 << 10;
-/// Below, a few busy pods of a small VM would meet the limit; above, only flows that are really there should cost memory.
+/// With fewer, a few busy pods of a small VM would reach the limit. With more, empty entries would cost too much memory.
 const DERIVED_FLOWS: (u64, u64) = (65_536, 524_288);
 /// Of the connection table, for half-open and one-way flows: a handshake lasts a fraction of a connection.
 const HALF_OPEN_SHARE: u32 = 4;
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_not_configured_follow_the_machines_memory_within_bounds() {
+    fn sizes_that_are_not_configured_depend_on_the_machines_memory_within_bounds() {
         for (memory, max_flows, max_half_open) in [
             (0, 65_536, 16_384),
             (GIB, 65_536, 16_384),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_sizes_are_taken_as_they_are() {
+    fn configured_sizes_are_used_as_they_are() {
         assert_eq!(sizes(Some(1024), Some(2048), 64 * GIB), (1024, 2048));
         assert_eq!(sizes(Some(1024), None, 64 * GIB), (1024, 16_384));
         assert_eq!(sizes(Some(16_777_216), None, GIB), (16_777_216, 4_194_304));

@@ -1,58 +1,59 @@
-//! `[pool]`: where pod addresses come from, how that is asked, and how soon a released address is handed out again.
+//! `[pool]`: where pod addresses come from, how the agent reads them, and how soon a released address is leased again.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::within;
-use super::{ConfigError, HttpUrl};
+use super::bounds::within;
+use super::error::ConfigError;
+use super::url::HttpUrl;
 
-/// A day. Longer would hold addresses back for good.
+/// A day.
 const COOLDOWN_SECS: (u64, u64) = (0, 86_400);
-/// A minute: whoever waits for longer waits for nothing.
+/// A minute: a server that needs longer is down.
 const TIMEOUT_SECS: (u64, u64) = (1, 60);
-/// A day. The least pause keeps a source that is down from being asked without end.
+/// At least a second, so that the agent does not flood a source that is down; at most a day.
 const REFRESH_SECS: (u64, u64) = (1, 86_400);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolConfig {
-    /// Who says which addresses there are: `wireserver`, `imds`, `cns` or `file`. [ipam.md](ipam.md) tells what each
-    /// is and how it is followed.
+    /// Where the agent gets the pool from: `wireserver`, `imds`, `cns` or `file`. [ipam.md](ipam.md) describes each, and how
+    /// the agent polls it.
     #[cfg_attr(test, schemars(with = "String"))]
     pub source: PoolSource,
-    /// The file, for `source = "file"`: the wire server's XML or the JSON of instance metadata, told apart by its
-    /// content. It is read again every `refresh_min_secs`.
+    /// The file, for `source = "file"`: the wire server's XML or the JSON of instance metadata; the agent recognises the
+    /// form by the content. It reads the file again every `refresh_min_secs`.
     pub file: PathBuf,
-    /// Where the wire server is asked.
+    /// URL of the wire server's document.
     #[cfg_attr(test, schemars(with = "String"))]
     pub wireserver_url: HttpUrl,
-    /// Where instance metadata is asked.
+    /// URL of instance metadata's document.
     #[cfg_attr(test, schemars(with = "String"))]
     pub imds_url: HttpUrl,
-    /// The azure-cns server; the paths of its calls are added.
+    /// URL of the azure-cns server; the agent adds the paths of the calls.
     #[cfg_attr(test, schemars(with = "String"))]
     pub cns_url: HttpUrl,
-    /// For how long a server may take to accept a connection. 1 to 60.
+    /// How long a server may take to accept a connection. 1 to 60.
     pub connect_timeout_secs: u64,
-    /// For how long one request may take, answer included. 1 to 60.
+    /// How long one request may take, including its response. 1 to 60.
     pub request_timeout_secs: u64,
-    /// The pause before the source is asked again after a change, after an error, and while pods find no free
-    /// address. 1 to 86400.
+    /// The pause before the next poll of the source after a change, after an error, and while the pool has no free address.
+    /// 1 to 86400.
     pub refresh_min_secs: u64,
-    /// The longest pause: while nothing changes, each is twice the one before. `refresh_min_secs` to 86400.
+    /// The longest pause between polls: while nothing changes, each is twice the one before. `refresh_min_secs` to 86400.
     pub refresh_max_secs: u64,
-    /// For how many seconds a released address is not handed out again, so that packets still on their way to the old
-    /// pod do not reach a new one. 0 to 86400.
+    /// For how many seconds a released address is not leased again, so that packets still on their way to the old pod do
+    /// not reach a new one. 0 to 86400.
     pub cooldown_secs: u64,
-    /// When every free address was released less than `cooldown_secs` ago: `true` hands out the one released first;
-    /// `false` fails the pod's start with CNI error 11 (try again later), saying in how many seconds.
+    /// When every free address was released less than `cooldown_secs` ago: `true` leases the one released first;
+    /// `false` fails the pod's start with CNI error 11 (try again later), which says in how many seconds.
     pub reuse_cooling: bool,
 }
 
-/// Who says which addresses the pool has.
+/// Where the pool comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolSource {
@@ -62,7 +63,7 @@ pub enum PoolSource {
     WireServer,
     /// The platform's instance metadata.
     Imds,
-    /// azure-cns, which gives an address to each attachment.
+    /// azure-cns, which gives each attachment its addresses.
     Cns,
 }
 

@@ -1,5 +1,4 @@
-//! Values of the file that are text and have to be right as text: interface names, and addresses and prefixes of either
-//! family.
+//! Values that are text of a certain form: interface names, and addresses and prefixes of either family.
 
 use std::net::IpAddr;
 
@@ -10,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 pub(super) fn interface<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<InterfaceName>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    // The type's own error speaks of the CNI invocation it was made for.
+    // The type's own error describes a CNI invocation.
     let name = text.parse().map_err(|invalid| match invalid {
         InvalidName::Interface { value, problem, .. } => format!("interface name {value:?} {problem}"),
         InvalidName::Empty { .. } | InvalidName::Pattern { .. } => format!("{text:?} is not an interface name"),
@@ -23,7 +22,7 @@ pub(super) fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     texts.iter().map(|text| prefix(text)).collect::<Result<_, _>>().map_err(D::Error::custom)
 }
 
-pub(super) fn known_prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<IpNet>>, D::Error> {
+pub(super) fn optional_prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<IpNet>>, D::Error> {
     prefixes(deserializer).map(Some)
 }
 

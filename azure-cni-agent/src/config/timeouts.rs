@@ -1,10 +1,10 @@
-//! `[timeouts]`: for how long a flow may stay silent before it is forgotten.
+//! `[timeouts]`: how long the data path remembers a silent flow.
 
 use azure_cni_common::conntrack::Timeouts;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-use super::check::within;
+use super::bounds::within;
+use super::error::ConfigError;
 
 /// Five days: what the kernel's own tracking gives an established connection (net/netfilter/nf_conntrack_proto_tcp.c).
 const SECS: (u64, u64) = (1, 432_000);
@@ -21,9 +21,9 @@ pub struct TimeoutsConfig {
     pub tcp_half_closed_secs: u32,
     /// TCP, both ends have sent FIN, or one a reset. At most `tcp_half_closed_secs`.
     pub tcp_closed_secs: u32,
-    /// UDP, ICMP echo and all other protocols, not answered yet. At most `datagram_replied_secs`.
+    /// UDP, ICMP echo and all other protocols, before the first reply. At most `datagram_replied_secs`.
     pub datagram_one_way_secs: u32,
-    /// The same, answered.
+    /// The same, after the first reply.
     pub datagram_replied_secs: u32,
 }
 
@@ -38,7 +38,7 @@ impl TimeoutsConfig {
         for (key, secs) in [opening, established, half_closed, closed, one_way, replied] {
             within(key, secs.into(), SECS)?;
         }
-        // A flow of which less is to be expected must not outlive one of which more is.
+        // A flow in an earlier or closing state must not outlive an open one.
         [(opening, established), (closed, half_closed), (half_closed, established), (one_way, replied)]
             .into_iter()
             .try_for_each(|(shorter, longer)| not_longer(shorter, longer))
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_of_which_less_is_to_be_expected_does_not_live_longer() {
+    fn a_flow_in_an_earlier_or_closing_state_does_not_outlive_an_open_one() {
         for (keys, change) in [
             (
                 ["tcp_half_open_secs", "tcp_established_secs"],

@@ -1,4 +1,4 @@
-//! URLs of the services that the agent asks: of the scheme `http` alone, as the platform's are.
+//! URLs of the services that the agent calls: `http` only, as the platform's are.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ pub struct InvalidUrl {
 }
 
 impl HttpUrl {
-    /// A host's name or address, the latter without the brackets of IPv6.
+    /// The host's name or address; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         self.0.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
     }
@@ -40,7 +40,7 @@ impl HttpUrl {
         self.0.path_and_query().map_or("/", |path| path.as_str())
     }
 
-    /// The same server's `path`, below the path that this one has.
+    /// `path` on the same server, below this URL's own path.
     pub fn join(&self, path: &str) -> Result<Self, InvalidUrl> {
         format!("http://{}{}{path}", self.authority(), self.0.path().trim_end_matches('/')).parse()
     }
@@ -62,7 +62,7 @@ impl FromStr for HttpUrl {
             Some(authority) if authority.host().is_empty() => Err(invalid("has no host")),
             // The rest is a colon and the port.
             Some(authority) if authority.as_str() != authority.host() && authority.port_u16().is_none() => {
-                Err(invalid("has a port that is none"))
+                Err(invalid("has an invalid port"))
             }
             Some(_) => Ok(Self(uri)),
             None => Err(invalid("has no host")),
@@ -84,7 +84,7 @@ impl From<HttpUrl> for String {
     }
 }
 
-/// A server's root without the slash that `Uri` adds, so that what was written is what is shown.
+/// Writes a server's root without the slash that `Uri` adds, so that it reads as configured.
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path() {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn host_port_and_path_are_told_apart() {
+    fn host_port_and_path_are_recognised() {
         for (text, host, port, path) in [
             ("http://168.63.129.16/a/b?c=d", "168.63.129.16", 80, "/a/b?c=d"),
             ("http://localhost:10090", "localhost", 10090, "/"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_http_is_refused_with_its_problem() {
+    fn a_text_that_is_not_an_http_url_is_refused_with_its_problem() {
         for (text, problem) in [
             ("https://host/", "another scheme than http"),
             ("168.63.129.16", "has no scheme"),
@@ -139,9 +139,9 @@ mod tests {
             ("http://", "is not a URL"),
             ("http://user:password@host/", "has a user name"),
             ("http://a b/", "is not a URL"),
-            ("http://a:99999/", "has a port that is none"),
-            ("http://a:/", "has a port that is none"),
-            ("http://[::1]:x/", "has a port that is none"),
+            ("http://a:99999/", "has an invalid port"),
+            ("http://a:/", "has an invalid port"),
+            ("http://[::1]:x/", "has an invalid port"),
             ("", "is not a URL"),
         ] {
             let error = text.parse::<HttpUrl>().unwrap_err().to_string();

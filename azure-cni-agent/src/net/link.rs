@@ -6,9 +6,11 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{NetError, Netlink, Netns};
+use super::error::NetError;
+use super::netlink::Netlink;
+use super::netns::Netns;
 
-/// What the kernel says of an interface.
+/// What the kernel reports about an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
@@ -21,9 +23,9 @@ pub struct Link {
     /// Switched on, and the kernel lets packets out.
     pub is_running: bool,
     pub is_veth: bool,
-    /// Zero unless somebody has set one.
+    /// Zero unless it was set.
     pub group: u32,
-    /// What somebody has noted on it.
+    /// Free text that a program has set on it.
     pub alias: Option<String>,
 }
 
@@ -116,7 +118,7 @@ impl Netlink {
         Ok(links)
     }
 
-    /// Removes an interface, and with a veth its peer. One that is not there is no error.
+    /// Removes an interface, and with a veth its peer. Succeeds if there is none.
     pub async fn delete_link(&self, name: &str) -> Result<(), NetError> {
         match self.link(name).await? {
             Some(link) => self.delete_link_by_index(link.index).await,
@@ -124,15 +126,15 @@ impl Netlink {
         }
     }
 
-    /// Likewise of the interface that had this number when it was looked at: a later one of its name is another.
+    /// Removes the interface that had this number when it was looked up. A later one with the same name is not touched.
     pub async fn delete_link_by_index(&self, index: u32) -> Result<(), NetError> {
-        match NetError::of(format!("removing interface number {index}"), delete_apart(index).await) {
+        match NetError::of(format!("removing interface number {index}"), delete_on_own_socket(index).await) {
             Err(error) if error.is_absent() => Ok(()),
             other => other,
         }
     }
 
-    /// Notes on an interface whose it is: see [`Link::group`] and [`Link::alias`].
+    /// Marks an interface with its owner: see [`Link::group`] and [`Link::alias`].
     pub async fn label_link(&self, name: &str, group: u32, alias: &str) -> Result<(), NetError> {
         let label = LinkUnspec::new_with_name(name).link_group(group).alias(alias).build();
         let done = self.handle.link().set(label).execute().await;
@@ -145,8 +147,8 @@ impl Netlink {
         done.map_err(|error| NetError::new(format!("setting interface number {index} up"), error))
     }
 
-    /// An IPv6 address can be used at once: nobody is asked whether he has it too (RFC 4862 section 5.4, duplicate address
-    /// detection, takes a second). The lease is what keeps it unique.
+    /// An IPv6 address can be used at once: duplicate address detection (RFC 4862 section 5.4), which takes a second, is
+    /// skipped. The lease keeps the address unique.
     pub async fn add_address(&self, index: u32, address: IpNet) -> Result<(), NetError> {
         let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
@@ -172,7 +174,7 @@ impl Netlink {
     }
 }
 
-/// Of a point-to-point interface, its own end.
+/// On a point-to-point interface, the address of its own end.
 fn address_from(message: &AddressMessage) -> Option<IpNet> {
     let own = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
@@ -186,9 +188,11 @@ fn address_from(message: &AddressMessage) -> Option<IpNet> {
     });
     IpNet::new(address?, message.header.prefix_len).ok()
 }
-/// Removes an interface of the process's own namespace, on a socket and a thread of its own: the kernel takes tens of
-/// milliseconds to let go of one (net/core/dev.c, netdev_run_todo), and serves the requests of one socket one by one.
-async fn delete_apart(index: u32) -> Result<(), rtnetlink::Error> {
+
+/// Removes an interface of the process's own namespace, on a separate socket and thread. The kernel needs tens of
+/// milliseconds to release an interface (net/core/dev.c, netdev_run_todo), and serves the requests of one socket one by
+/// one.
+async fn delete_on_own_socket(index: u32) -> Result<(), rtnetlink::Error> {
     let deleted = tokio::task::spawn_blocking(move || {
         let failed = |error: std::io::Error| rtnetlink::Error::NamespaceError(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;

@@ -1,4 +1,4 @@
-//! A pod's network namespace, by the file that stands for it.
+//! A pod's network namespace, opened through a file that stands for it.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
-
-/// include/uapi/linux/magic.h
-const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
 /// Why a namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +24,7 @@ pub enum NetnsError {
     Socket(std::io::Error),
 }
 
-/// What tells namespaces apart, whatever path they are reached by: device and inode on nsfs.
+/// Identifies a namespace whatever path leads to it: device and inode on nsfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetnsId {
     pub device: u64,
@@ -67,7 +64,7 @@ impl Netns {
         self.file.as_raw_fd()
     }
 
-    /// Runs something short in the namespace, on a thread of its own that ends with it.
+    /// Runs something short in the namespace, on its own thread, which ends afterwards.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NetnsError> {
         let file = self.file.clone();
         let runtime = tokio::runtime::Handle::current();

@@ -1,4 +1,4 @@
-//! Where an interface's packets go next, by the kernel's routes: all that decides it, and word of every change.
+//! The next hops of an interface's packets, from the kernel's routes and rules, and a stream of their changes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,8 +10,10 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{IpVersion, MulticastGroup, new_multicast_connection};
 
+use super::error::NetError;
+use super::netlink::Netlink;
+use super::netns::NetnsError;
 use super::route::plain;
-use super::{NetError, Netlink, NetnsError};
 
 /// A destination and the next hop of a packet for it that leaves by one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +24,16 @@ pub struct NextHop {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// Nobody: the destination is on the link.
+    /// No router: the destination is on the link.
     Link,
     Router(IpAddr),
-    /// Not to be told by one address: several routers, none, one of the other family, a tunnel.
+    /// One address does not describe it: several routers, none, one of the other family, a tunnel.
     Other,
 }
 
 impl Netlink {
-    /// The next hops of what leaves by the interface, of both families; `None` for a family whose policy rules make them
-    /// depend on more than the destination.
+    /// The next hops of packets that leave by the interface, of both families. `None` for a family whose policy rules
+    /// make them depend on more than the destination.
     pub async fn next_hops(&self, interface: u32) -> Result<[Option<Vec<NextHop>>; 2], NetError> {
         let mut all = [None, None];
         let families = [(AddressFamily::Inet, IpVersion::V4), (AddressFamily::Inet6, IpVersion::V6)];
@@ -39,9 +41,9 @@ impl Netlink {
             if !self.has_usual_rules(version).await? {
                 continue;
             }
-            let mut found = Vec::new();
-            self.each_route(family, |message| found.extend(NextHop::by(message, interface))).await?;
-            *hops = Some(found);
+            let mut of_family = Vec::new();
+            self.each_route(family, |message| of_family.extend(NextHop::from_message(message, interface))).await?;
+            *hops = Some(of_family);
         }
         Ok(all)
     }
@@ -65,8 +67,8 @@ impl Netlink {
             // Pods come and go with routes of their own.
             NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-            ) => NextHop::by(&route, interface).map(drop),
-            // A rule, or word that some messages were lost.
+            ) => NextHop::from_message(&route, interface).map(drop),
+            // A rule, or the notice that some messages were lost.
             _ => Some(()),
         };
         Ok(messages.filter_map(move |(message, _)| futures::future::ready(changes(message.payload))))
@@ -74,8 +76,8 @@ impl Netlink {
 }
 
 impl NextHop {
-    /// What a route says of packets that leave by the interface; `None` if nothing.
-    fn by(message: &RouteMessage, interface: u32) -> Option<Self> {
+    /// What a route says about packets that leave by the interface; `None` if nothing.
+    fn from_message(message: &RouteMessage, interface: u32) -> Option<Self> {
         let header = &message.header;
         let mut destination = match header.address_family {
             AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -96,8 +98,9 @@ impl NextHop {
             }
         }
         let is_in_force = table == u32::from(RouteHeader::RT_TABLE_MAIN) || table == DEFAULT_TABLE;
-        // A route that refuses is met whatever the interface (net/ipv4/fib_trie.c, fib_table_lookup), and what that means
-        // for a packet that has an interface already is the kernel's to say. The last resort of IPv6 is behind all others.
+        // A route that refuses applies whatever the interface is (net/ipv4/fib_trie.c, fib_table_lookup). What that means
+        // for a packet that already has an interface, only the kernel knows. IPv6's route of last resort comes after all
+        // others.
         let refuses = header.kind != RouteType::Unicast && header.destination_prefix_length > 0;
         let leads_here = outgoing.is_none_or(|outgoing| outgoing == interface);
         if !is_in_force || !(refuses || leads_here) {
@@ -159,7 +162,7 @@ mod tests {
     }
 
     fn via(message: &RouteMessage) -> Option<Via> {
-        NextHop::by(message, UPLINK).map(|hop| hop.via)
+        NextHop::from_message(message, UPLINK).map(|hop| hop.via)
     }
 
     #[test]

@@ -9,13 +9,14 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use super::{NetError, Netlink};
+use super::error::NetError;
+use super::netlink::Netlink;
 
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteEntry {
     pub destination: IpNet,
-    /// None: the destination is on the link.
+    /// `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
     pub interface: u32,
     /// What the namespace's own sockets send from; `None` leaves the choice to the kernel.
@@ -25,7 +26,7 @@ pub struct RouteEntry {
 impl RouteEntry {
     /// The destination of IPv4's default route.
     pub const DEFAULT_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
-    /// Likewise of IPv6.
+    /// The destination of IPv6's default route.
     pub const DEFAULT_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
 
     /// The destination of the default route of the address's family.
@@ -43,7 +44,7 @@ impl RouteEntry {
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Static;
         message.header.kind = RouteType::Unicast;
-        // IPv6 has no scopes of routes: the kernel reads nothing of it there.
+        // Routes of IPv6 have no scope: the kernel ignores it.
         message.header.scope = if self.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
         message.attributes =
             vec![RouteAttribute::Destination(self.destination.network().into()), RouteAttribute::Oif(self.interface)];
@@ -52,7 +53,7 @@ impl RouteEntry {
         message
     }
 
-    /// `None` for what is no unicast route of the main table.
+    /// `None` if it is not a unicast route of the main table.
     fn from_message(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
@@ -104,21 +105,10 @@ pub struct NeighbourEntry {
 }
 
 impl Netlink {
-    /// Adds the route, in the place of one to the same destination if there is one.
+    /// Adds the route. Replaces one to the same destination, if there is one.
     pub async fn replace_route(&self, route: RouteEntry) -> Result<(), NetError> {
         let replaced = self.handle.route().add(route.to_message()).replace().execute().await;
         replaced.map_err(|error| NetError::new(format!("route to {}", route.destination), error))
-    }
-
-    /// A route that is not there is no error.
-    pub async fn delete_route(&self, route: RouteEntry) -> Result<(), NetError> {
-        match self.handle.route().del(route.to_message()).execute().await {
-            Ok(()) => Ok(()),
-            Err(error) => match NetError::new(format!("removing the route to {}", route.destination), error) {
-                error if error.is_absent() => Ok(()),
-                error => Err(error),
-            },
-        }
     }
 
     /// The unicast routes of the main table, of both families.
@@ -130,19 +120,20 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Shows every route of every table to `visit`.
+    /// Calls `visit` with every route of every table.
     pub(super) async fn each_route(
         &self,
         family: AddressFamily,
         mut visit: impl FnMut(&RouteMessage),
     ) -> Result<(), NetError> {
-        let mut asked = RouteMessage::default();
-        asked.header.address_family = family;
-        let request = self.handle.route().get(asked);
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        let request = self.handle.route().get(query);
         let all = self.dump(
             || request.execute(),
             |message| {
-                // Asked for a family it does not have, the kernel shows all it has (net/core/rtnetlink.c, rtnl_get_link).
+                // A query for a family that the kernel does not have returns all families (net/core/rtnetlink.c,
+                // rtnl_get_link).
                 if message.header.address_family == family {
                     visit(message);
                 }
@@ -151,7 +142,7 @@ impl Netlink {
         all.await.map_err(|error| NetError::new("listing routes", error))
     }
 
-    /// Adds a permanent entry, in the place of another for the same address.
+    /// Adds a permanent entry. Replaces another one for the same address.
     pub async fn replace_neighbour(&self, neighbour: NeighbourEntry) -> Result<(), NetError> {
         let request = self
             .handle
@@ -218,13 +209,13 @@ mod tests {
             assert_eq!(RouteEntry::from_message(&route.to_message()), Some(route));
         }
         let mut default = entry("::/0", Some("fe80::1"), None).to_message();
-        // As the kernel tells it: the whole is told by a length of 0 alone.
+        // As the kernel reports a default route: without a destination, only with a prefix length of 0.
         default.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Destination(_)));
         assert_eq!(RouteEntry::from_message(&default).unwrap().destination, RouteEntry::DEFAULT_V6);
     }
 
     #[test]
-    fn other_tables_and_kinds_of_routes_are_not_taken_for_ours() {
+    fn routes_of_other_tables_and_kinds_are_not_listed() {
         let route = entry("fd00::5/128", None, None);
         let mut local = route.to_message();
         local.header.table = 255;

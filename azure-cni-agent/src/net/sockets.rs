@@ -1,4 +1,4 @@
-//! Ports that sockets of the agent's own network namespace hold: TCP ones that listen, UDP ones that are bound.
+//! Ports that sockets of the agent's own network namespace hold: TCP sockets that listen, UDP sockets that are bound.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,11 +10,12 @@ use azure_cni_common::family::{TCP, UDP};
 /// `TCP_LISTEN` (include/net/tcp_states.h).
 const LISTEN: u8 = 0x0a;
 
-/// Both families: a socket on `::` takes IPv4 too. Of the thread, as the process's first thread may be elsewhere.
+/// Both families: a socket on `::` takes IPv4 too. The calling thread's lists, as the process's first thread may be in
+/// another namespace.
 const TCP_LISTS: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
 const UDP_LISTS: [&str; 2] = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"];
 
-/// The kernel's list of sockets is not there or not in the form it has. A retry does not help.
+/// The kernel's list of sockets is missing or has another form. A retry does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
 pub struct SocketsError {
@@ -25,7 +26,7 @@ pub struct SocketsError {
 /// A port by its protocol's number.
 pub type HeldPort = (u8, u16);
 
-/// Blocks for as long as the kernel lists the sockets.
+/// Blocks while the kernel lists the sockets.
 pub fn held_ports() -> Result<BTreeSet<HeldPort>, SocketsError> {
     let mut held = BTreeSet::new();
     for (protocol, lists) in [(TCP, TCP_LISTS), (UDP, UDP_LISTS)] {
@@ -55,13 +56,13 @@ fn ports(protocol: u8, list: impl BufRead) -> std::io::Result<BTreeSet<u16>> {
         let line = line?;
         let (port, state) = socket(&line)
             .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("no socket: {line:?}")))?;
-        // Sockets that listen come first (tcp_seq_next), so those of many connections are not even asked for.
+        // Sockets that listen come first (tcp_seq_next), so the many sockets of connections need not be read.
         if protocol == TCP && state != LISTEN {
             break;
         }
         ports.insert(port);
     }
-    // What is not bound yet.
+    // Sockets that are not bound yet.
     ports.remove(&0);
     Ok(ports)
 }

@@ -1,6 +1,6 @@
-//! Settings of the network stack, of the namespace the calling thread is in.
+//! Settings of the network stack, in the namespace of the calling thread.
 //!
-//! The agent writes only what belongs to its own interfaces; the node's own settings it reads and reports.
+//! The agent writes only the settings of its own interfaces. It reads the node's own settings and reports problems.
 
 use std::path::PathBuf;
 

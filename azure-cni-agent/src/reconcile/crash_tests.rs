@@ -71,9 +71,9 @@ impl World {
                 false
             }
             Event::Round => {
-                let seen = self.look();
-                let actions = plan(&seen, &mut self.grace, self.now);
-                self.carry_out(actions);
+                let state = self.observe();
+                let actions = plan(&state, &mut self.grace, self.now);
+                self.execute(actions);
                 false
             }
             Event::Wait(secs) => {

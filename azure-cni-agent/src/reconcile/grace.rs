@@ -1,4 +1,4 @@
-//! How long something has to be gone before it is taken for gone.
+//! How long an attachment has to be gone before it is released.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ impl Grace {
         Self { length, since: BTreeMap::new() }
     }
 
-    /// Those of the gone that have been gone in every look for long enough. One that was there in between starts anew.
+    /// The attachments that were gone in every round for long enough. The time of one that came back starts again.
     pub fn over(&mut self, gone: &BTreeSet<AttachmentId>, now: Duration) -> BTreeSet<AttachmentId> {
         self.since.retain(|id, _| gone.contains(id));
         for id in gone {

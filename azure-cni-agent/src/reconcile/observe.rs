@@ -1,22 +1,23 @@
-//! The look at the node.
+//! Observes the state of the node.
 //!
-//! The order matters: records come last, and who is working is asked before and after, so that what an ADD is just making,
-//! or has just made, is not taken for nobody's.
+//! The order matters: records come last, and the attachments that calls work on are read before and after. So what an ADD
+//! is making, or has just made, does not look like a leftover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
-use azure_cni_datapath::Hook;
+use azure_cni_datapath::{Attachment, Hook};
 
-use super::seen::{Life, Seen};
+use super::node_state::{Life, NodeState};
 use crate::agent::Agent;
 use crate::net::{Link, Netns, NetnsError};
+use crate::programs::{self, ForeignFilter, Interface, ProgramError};
 use crate::state::AttachmentRecord;
 
-/// `programs` says which programs run at an interface.
-pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> anyhow::Result<Seen> {
+/// `take_over`: replaces the programs of an earlier agent; otherwise this reads only.
+pub async fn observe(agent: &Agent, take_over: bool) -> anyhow::Result<NodeState> {
     let mut busy = busy(agent);
     let links = agent.netlink.links().await?.into_iter().filter(|link| names::is_host_interface(&link.name));
     let links: BTreeMap<_, _> = links.map(|link| (link.name.clone(), link)).collect();
@@ -24,12 +25,13 @@ pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> any
     let neighbours = agent.netlink.permanent_neighbours().await?;
     let map_entries = agent.datapath.tables().endpoints()?;
     let pins = agent.datapath.pinned_interfaces()?;
-    let leases = agent.all_leases();
+    let leases = agent.leases.all();
     let records = agent.records();
     busy.extend(self::busy(agent));
 
-    let (running, namespaces) = tokio::task::block_in_place(|| of_records(agent, &records, &links, programs));
-    Ok(Seen {
+    let namespaces = tokio::task::block_in_place(|| namespaces(&records, &links));
+    let (programs, foreign_filters) = programs(agent, &records, &links, take_over).await;
+    Ok(NodeState {
         boot_id: agent.boot_id.clone(),
         node_addresses: Some(agent.pool().primaries()),
         records,
@@ -38,59 +40,75 @@ pub async fn look(agent: &Agent, programs: fn(&Agent, &str) -> Vec<Hook>) -> any
         routes,
         neighbours,
         map_entries,
-        programs: running,
+        programs,
+        foreign_filters,
         pins,
         namespaces,
         busy,
     })
 }
 
-/// The programs that run at veths that stand, and the life of namespaces whose veths do not.
-fn of_records(
+/// Whether the veth of a record stands.
+fn standing<'a>(record: &AttachmentRecord, links: &'a BTreeMap<String, Link>) -> Option<&'a Link> {
+    links.get(&record.host_interface).filter(|link| link.index == record.host_ifindex)
+}
+
+/// The life of namespaces whose veths do not stand.
+fn namespaces(records: &[AttachmentRecord], links: &BTreeMap<String, Link>) -> BTreeMap<AttachmentId, Life> {
+    let gone = records.iter().filter(|record| standing(record, links).is_none());
+    gone.map(|record| (record.id.clone(), life(record))).collect()
+}
+
+/// The hooks at veths that stand and need nothing done, and the filters that keep others from being attached.
+async fn programs(
     agent: &Agent,
     records: &[AttachmentRecord],
     links: &BTreeMap<String, Link>,
-    programs: fn(&Agent, &str) -> Vec<Hook>,
-) -> (BTreeMap<String, Vec<Hook>>, BTreeMap<AttachmentId, Life>) {
-    let mut running = BTreeMap::new();
-    let mut namespaces = BTreeMap::new();
-    for record in records {
-        match links.get(&record.host_interface) {
-            Some(link) if link.index == record.host_ifindex => {
-                running.insert(link.name.clone(), programs(agent, &link.name));
+    take_over: bool,
+) -> (BTreeMap<String, Vec<Hook>>, Vec<ForeignFilter>) {
+    let mut programs = BTreeMap::<String, Vec<Hook>>::new();
+    let mut foreign = Vec::new();
+    for link in records.iter().filter_map(|record| standing(record, links)) {
+        let in_order = programs.entry(link.name.clone()).or_default();
+        for hook in Hook::ENDPOINT {
+            match stands(agent, hook, link, take_over).await {
+                Ok(true) => in_order.push(hook),
+                Ok(false) => {}
+                // Nothing that the agent could repair.
+                Err(ProgramError::Foreign(filter)) => {
+                    in_order.push(hook);
+                    foreign.push(filter);
+                }
+                Err(error) if take_over => tracing::error!(%error, "taking over a pod"),
+                // An interface that cannot be read is on its way out, or the next look finds it.
+                Err(_) => in_order.push(hook),
             }
-            _ => drop(namespaces.insert(record.id.clone(), life(record))),
         }
     }
-    (running, namespaces)
+    (programs, foreign)
+}
+
+async fn stands(agent: &Agent, hook: Hook, link: &Link, take_over: bool) -> Result<bool, ProgramError> {
+    let interface = Interface { name: &link.name, index: link.index };
+    if take_over {
+        programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
+        return Ok(true);
+    }
+    match programs::attachment(&agent.netlink, &agent.datapath, hook, interface).await? {
+        Attachment::Current => Ok(true),
+        Attachment::Outdated | Attachment::Missing => Ok(false),
+        Attachment::Foreign(holder) => Err(ForeignFilter { hook, interface: link.name.clone(), holder }.into()),
+    }
 }
 
 fn busy(agent: &Agent) -> BTreeSet<String> {
-    agent.turns.taken().iter().map(names::host_interface).collect()
-}
-
-/// An interface that cannot be asked is on its way out, or the next look finds it.
-pub fn attached(agent: &Agent, interface: &str) -> Vec<Hook> {
-    let attached = |hook: &Hook| agent.datapath.is_attached(*hook, interface).unwrap_or(true);
-    Hook::ENDPOINT.into_iter().filter(attached).collect()
-}
-
-/// Those that run are an earlier agent's: they are swapped, and what was missing is attached.
-pub fn attach_anew(agent: &Agent, interface: &str) -> Vec<Hook> {
-    let attach = |hook: &Hook| match agent.datapath.attach(*hook, interface) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::error!(%error, "taking over a pod");
-            false
-        }
-    };
-    Hook::ENDPOINT.into_iter().filter(attach).collect()
+    agent.locks.held().iter().map(names::host_interface).collect()
 }
 
 fn life(record: &AttachmentRecord) -> Life {
     match Netns::open(Path::new(&record.netns)) {
         Ok(netns) if Some(netns.id()) == record.netns_id => Life::Lives,
-        // Also the file that a namespace was mounted on.
+        // `NotANamespace`: the file that a namespace was mounted on.
         Ok(_) | Err(NetnsError::NotANamespace { .. }) => Life::Gone,
         Err(NetnsError::Open { source, .. }) if is_absence(&source) => Life::Gone,
         Err(error) => {
@@ -100,7 +118,7 @@ fn life(record: &AttachmentRecord) -> Life {
     }
 }
 
-/// ESRCH and EINVAL: what procfs and nsfs say of a process that has ended.
+/// ESRCH and EINVAL: what procfs and nsfs report of a process that has ended.
 fn is_absence(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH | libc::EINVAL))
 }

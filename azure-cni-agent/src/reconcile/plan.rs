@@ -1,7 +1,7 @@
-//! What is to be done about what was seen. Pure.
+//! Plans what to do about the state of the node. Pure.
 //!
-//! That the host veth of a record is there says that the pod's namespace lives, whatever became of the path that led to it:
-//! a veth goes with its peer, and that with its namespace. Only where the veth is gone is the path asked.
+//! While the host veth of a record is there, the pod's namespace lives, whatever became of its path: a veth goes with its
+//! peer, and the peer with its namespace. The path counts only where the veth is gone.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -15,26 +15,26 @@ use azure_cni_datapath::Hook;
 use azure_cni_ipam::Addresses;
 
 use super::grace::Grace;
-use super::seen::{Life, Seen};
+use super::node_state::{Life, NodeState};
 use crate::endpoint::{self, Endpoint};
 use crate::net::{Link, NeighbourEntry, RouteEntry};
 use crate::state::AttachmentRecord;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Everything of an attachment goes, and its addresses with it.
+    /// Remove everything of an attachment, and free its addresses.
     Release { id: AttachmentId, why: &'static str },
-    /// A veth that no record has. Its number, as a later one of its name is another.
+    /// Remove a veth that no record has. The index tells it from a later veth of the same name.
     RemoveLink { name: String, index: u32 },
-    /// Programs pinned for an interface that no record has.
+    /// Remove the pins of programs for an interface that no record has.
     Unpin { interface: String },
-    /// An address in the data path that nobody has.
+    /// Remove an address from the data path that no attachment holds.
     RemoveMapEntry { address: IpAddr },
-    /// A lease without a record.
+    /// End a lease without a record.
     DropLease { id: AttachmentId },
-    /// The veth is gone, and its namespace lives.
+    /// Rebuild a veth that is gone although its namespace lives.
     Rebuild { id: AttachmentId },
-    /// The veth stands, and this is missing.
+    /// Add what is missing at a veth that stands.
     Repair { id: AttachmentId, interface: String, index: u32, missing: Vec<Repair> },
 }
 
@@ -52,25 +52,25 @@ pub enum Repair {
 enum Standing<'a> {
     OfAnotherBoot,
     Stands(&'a Link),
-    /// Another veth of ours has its name, left of one that was being made anew.
+    /// Another veth of ours has its name, left over from a rebuild.
     Replaced(&'a Link),
     Lives,
     Gone,
-    /// Nothing that could be judged, or that is ours to touch.
+    /// Its state cannot be judged, or is not ours to change.
     Open,
 }
 
-/// In an order in which nothing is repaired that is in the way of something removed.
-pub fn plan(seen: &Seen, grace: &mut Grace, now: Duration) -> Vec<Action> {
+/// Removals come first, so that a repair does not meet something that is to go.
+pub fn plan(state: &NodeState, grace: &mut Grace, now: Duration) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut mending = Vec::new();
     let mut gone = BTreeSet::new();
-    let idle = |record: &&AttachmentRecord| !seen.busy.contains(&record.host_interface);
-    for record in seen.records.iter().filter(idle) {
+    let idle = |record: &&AttachmentRecord| !state.busy.contains(&record.host_interface);
+    for record in state.records.iter().filter(idle) {
         let id = record.id.clone();
-        match standing(seen, record) {
+        match standing(state, record) {
             Standing::OfAnotherBoot => actions.push(Action::Release { id, why: "the machine was booted since" }),
-            Standing::Stands(link) => mending.extend(repair(seen, record, link)),
+            Standing::Stands(link) => mending.extend(repair(state, record, link)),
             Standing::Replaced(link) => {
                 actions.push(Action::RemoveLink { name: link.name.clone(), index: link.index });
                 mending.push(Action::Rebuild { id });
@@ -82,77 +82,67 @@ pub fn plan(seen: &Seen, grace: &mut Grace, now: Duration) -> Vec<Action> {
     }
     let over = grace.over(&gone, now).into_iter();
     actions.extend(over.map(|id| Action::Release { id, why: "its namespace is gone" }));
-    actions.extend(unrecorded(seen));
+    actions.extend(unrecorded(state));
     actions.extend(mending);
     actions
 }
 
-fn standing<'a>(seen: &'a Seen, record: &AttachmentRecord) -> Standing<'a> {
-    if record.boot_id != seen.boot_id {
+fn standing<'a>(state: &'a NodeState, record: &AttachmentRecord) -> Standing<'a> {
+    if record.boot_id != state.boot_id {
         return Standing::OfAnotherBoot;
     }
-    match (seen.links.get(&record.host_interface), seen.namespaces.get(&record.id)) {
+    match (state.links.get(&record.host_interface), state.namespaces.get(&record.id)) {
         (Some(link), _) if link.index == record.host_ifindex => Standing::Stands(link),
-        (Some(link), Some(Life::Lives)) if endpoint::is_labelled(link) => Standing::Replaced(link),
+        (Some(link), Some(Life::Lives)) if endpoint::is_ours(link) => Standing::Replaced(link),
         (None, Some(Life::Lives)) => Standing::Lives,
         (_, Some(Life::Gone)) => Standing::Gone,
         _ => Standing::Open,
     }
 }
 
-/// What no record names and no call works on.
-fn unrecorded(seen: &Seen) -> Vec<Action> {
-    let recorded: BTreeSet<&str> = seen.records.iter().map(|record| record.host_interface.as_str()).collect();
-    let nobodys = |name: &&String| !recorded.contains(name.as_str()) && !seen.busy.contains(*name);
+/// Removes what no record names and no call works on.
+fn unrecorded(state: &NodeState) -> Vec<Action> {
+    let recorded: BTreeSet<&str> = state.records.iter().map(|record| record.host_interface.as_str()).collect();
+    let is_leftover = |name: &&String| !recorded.contains(name.as_str()) && !state.busy.contains(*name);
     let mut actions = Vec::new();
-    // Of an agent that labelled nothing yet, the pins tell.
-    let ours = |link: &&Link| endpoint::is_labelled(link) || (link.is_veth && seen.pins.contains(&link.name));
-    for link in seen.links.values().filter(ours).filter(|link| nobodys(&&link.name)) {
+    for link in state.links.values().filter(|link| endpoint::is_ours(link) && is_leftover(&&link.name)) {
         actions.push(Action::RemoveLink { name: link.name.clone(), index: link.index });
     }
-    for interface in seen.pins.iter().filter(nobodys) {
+    for interface in state.pins.iter().filter(is_leftover) {
         actions.push(Action::Unpin { interface: interface.clone() });
     }
-    let recorded_addresses = seen.records.iter().flat_map(|record| record.addresses.iter().copied());
-    let held: BTreeSet<IpAddr> = recorded_addresses.chain(seen.leases.values().flat_map(Addresses::iter)).collect();
-    for address in seen.map_entries.keys().filter(|address| !held.contains(address)) {
+    let recorded_addresses = state.records.iter().flat_map(|record| record.addresses.iter().copied());
+    let held: BTreeSet<IpAddr> = recorded_addresses.chain(state.leases.values().flat_map(Addresses::iter)).collect();
+    for address in state.map_entries.keys().filter(|address| !held.contains(address)) {
         actions.push(Action::RemoveMapEntry { address: *address });
     }
-    let with_record: BTreeSet<&AttachmentId> = seen.records.iter().map(|record| &record.id).collect();
-    for id in seen.leases.keys().filter(|id| !with_record.contains(id)) {
-        if !seen.busy.contains(&names::host_interface(id)) {
+    let with_record: BTreeSet<&AttachmentId> = state.records.iter().map(|record| &record.id).collect();
+    for id in state.leases.keys().filter(|id| !with_record.contains(id)) {
+        if !state.busy.contains(&names::host_interface(id)) {
             actions.push(Action::DropLease { id: id.clone() });
         }
     }
     actions
 }
 
-fn repair(seen: &Seen, record: &AttachmentRecord, link: &Link) -> Option<Action> {
-    let addresses = Addresses::first_of_each(record.addresses.iter().copied())?;
-    let endpoint = Endpoint {
-        addresses,
-        node_addresses: seen.node_addresses?,
-        host_interface: record.host_interface.clone(),
-        pod_interface: record.id.ifname.to_string(),
-        pod_mac: record.pod_mac,
-        mtu: record.mtu,
-    };
+fn repair(state: &NodeState, record: &AttachmentRecord, link: &Link) -> Option<Action> {
+    let endpoint = Endpoint::of_record(record, state.node_addresses?)?;
     let mut missing = Vec::new();
     if !link.is_up {
         missing.push(Repair::Up);
     }
     let alias = labels::alias(&record.id, &record.netns);
-    if !endpoint::is_labelled(link) || link.alias.as_ref() != Some(&alias) {
+    if !endpoint::is_ours(link) || link.alias.as_ref() != Some(&alias) {
         missing.push(Repair::Label(alias));
     }
     // A link that is down loses its routes and permanent neighbours only when it goes up again.
     missing
-        .extend(endpoint.pod_neighbours(link.index).filter(|it| !seen.neighbours.contains(it)).map(Repair::Neighbour));
-    missing.extend(endpoint.host_routes(link.index).filter(|it| !seen.routes.contains(it)).map(Repair::Route));
-    let running = seen.programs.get(&link.name).map(Vec::as_slice).unwrap_or_default();
+        .extend(endpoint.pod_neighbours(link.index).filter(|it| !state.neighbours.contains(it)).map(Repair::Neighbour));
+    missing.extend(endpoint.host_routes(link.index).filter(|it| !state.routes.contains(it)).map(Repair::Route));
+    let running = state.programs.get(&link.name).map(Vec::as_slice).unwrap_or_default();
     missing.extend(Hook::ENDPOINT.into_iter().filter(|hook| !running.contains(hook)).map(Repair::Program));
-    let leads_here = |address: &IpAddr| seen.map_entries.get(address).is_some_and(|entry| entry.ifindex == link.index);
-    missing.extend(addresses.iter().filter(|address| !leads_here(address)).map(Repair::MapEntry));
+    let leads_here = |address: &IpAddr| state.map_entries.get(address).is_some_and(|entry| entry.ifindex == link.index);
+    missing.extend(endpoint.addresses.iter().filter(|address| !leads_here(address)).map(Repair::MapEntry));
     (!missing.is_empty()).then(|| Action::Repair {
         id: record.id.clone(),
         interface: link.name.clone(),
@@ -177,7 +167,7 @@ impl Action {
 }
 
 impl Repair {
-    /// Likewise.
+    /// For logs and counters.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Up => "veth-set-up",

@@ -9,13 +9,13 @@ use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::labels;
 use azure_cni_api::names;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Endpoint as MapEntry, Hook};
+use azure_cni_datapath::{EndpointEntry, Hook};
 use azure_cni_ipam::Addresses;
 
 use super::grace::Grace;
+use super::node_state::{Life, NodeState};
 use super::plan::{Action, Repair, plan};
-use super::rebuild::Kernel;
-use super::seen::{Life, Seen};
+use super::recover_records::Kernel;
 use crate::endpoint::Endpoint;
 use crate::net::{Link, NetnsId};
 use crate::state::AttachmentRecord;
@@ -45,7 +45,7 @@ pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
     Link {
         index,
         name: names::host_interface(id),
-        mac: names::HOST_MAC,
+        mac: azure_cni_api::mac::HOST_MAC,
         mtu: 1500,
         is_up: true,
         is_running: true,
@@ -74,39 +74,32 @@ fn record() -> AttachmentRecord {
 }
 
 /// One attachment with everything it needs.
-fn sound() -> Seen {
+fn sound() -> NodeState {
     let addresses = Addresses::first_of_each([ip()]).unwrap();
     let node_addresses = Addresses::first_of_each(["10.240.0.4".parse().unwrap()]);
     let (link, record) = (veth(), record());
-    let endpoint = Endpoint {
-        addresses,
-        node_addresses: node_addresses.unwrap(),
-        host_interface: link.name.clone(),
-        pod_interface: "eth0".to_owned(),
-        pod_mac: record.pod_mac,
-        mtu: 1500,
-    };
-    Seen {
+    let endpoint = Endpoint::of_record(&record, node_addresses.unwrap()).unwrap();
+    NodeState {
         boot_id: "boot".to_owned(),
         node_addresses,
         leases: [(id(), addresses)].into(),
         routes: endpoint.host_routes(INDEX).collect(),
         neighbours: endpoint.pod_neighbours(INDEX).collect(),
-        map_entries: [(ip(), MapEntry { ifindex: INDEX, flags: EndpointFlags::NONE })].into(),
+        map_entries: [(ip(), EndpointEntry { ifindex: INDEX, flags: EndpointFlags::NONE })].into(),
         programs: [(link.name.clone(), Hook::ENDPOINT.to_vec())].into(),
         pins: [link.name.clone()].into(),
         links: [(link.name.clone(), link)].into(),
         records: vec![record],
-        ..Seen::default()
+        ..NodeState::default()
     }
 }
 
-fn now(seen: &Seen) -> Vec<Action> {
-    plan(seen, &mut Grace::new(Duration::ZERO), Duration::ZERO)
+fn now(state: &NodeState) -> Vec<Action> {
+    plan(state, &mut Grace::new(Duration::ZERO), Duration::ZERO)
 }
 
-fn repaired(seen: &Seen) -> Vec<Repair> {
-    match now(seen).as_slice() {
+fn repaired(state: &NodeState) -> Vec<Repair> {
+    match now(state).as_slice() {
         [Action::Repair { missing, .. }] => missing.clone(),
         other => panic!("{other:?}"),
     }
@@ -115,7 +108,7 @@ fn repaired(seen: &Seen) -> Vec<Repair> {
 #[test]
 fn what_is_in_line_is_left_alone() {
     assert_eq!(now(&sound()), []);
-    assert_eq!(now(&Seen { boot_id: "boot".to_owned(), ..Seen::default() }), []);
+    assert_eq!(now(&NodeState { boot_id: "boot".to_owned(), ..NodeState::default() }), []);
 }
 
 #[test]
@@ -130,28 +123,28 @@ fn each_thing_that_a_standing_veth_lacks_is_repaired_alone() {
     assert_eq!(repaired(&unlabelled), [Repair::Label(veth().alias.unwrap())]);
 
     let route = sound().routes[0];
-    assert_eq!(repaired(&Seen { routes: vec![], ..sound() }), [Repair::Route(route)]);
+    assert_eq!(repaired(&NodeState { routes: vec![], ..sound() }), [Repair::Route(route)]);
     let neighbour = sound().neighbours[0];
-    assert_eq!(repaired(&Seen { neighbours: vec![], ..sound() }), [Repair::Neighbour(neighbour)]);
+    assert_eq!(repaired(&NodeState { neighbours: vec![], ..sound() }), [Repair::Neighbour(neighbour)]);
 
     let programs = [(name.clone(), vec![Hook::ToEndpoint])].into();
-    assert_eq!(repaired(&Seen { programs, ..sound() }), [Repair::Program(Hook::FromEndpoint)]);
+    assert_eq!(repaired(&NodeState { programs, ..sound() }), [Repair::Program(Hook::FromEndpoint)]);
 
-    assert_eq!(repaired(&Seen { map_entries: [].into(), ..sound() }), [Repair::MapEntry(ip())]);
-    let astray = [(ip(), MapEntry { ifindex: INDEX + 1, flags: EndpointFlags::NONE })].into();
-    assert_eq!(repaired(&Seen { map_entries: astray, ..sound() }), [Repair::MapEntry(ip())]);
+    assert_eq!(repaired(&NodeState { map_entries: [].into(), ..sound() }), [Repair::MapEntry(ip())]);
+    let astray = [(ip(), EndpointEntry { ifindex: INDEX + 1, flags: EndpointFlags::NONE })].into();
+    assert_eq!(repaired(&NodeState { map_entries: astray, ..sound() }), [Repair::MapEntry(ip())]);
 }
 
 #[test]
 fn a_route_to_the_same_address_elsewhere_does_not_count() {
-    let mut seen = sound();
-    seen.routes[0].interface += 1;
-    assert!(matches!(repaired(&seen).as_slice(), [Repair::Route(route)] if route.interface == INDEX));
+    let mut state = sound();
+    state.routes[0].interface += 1;
+    assert!(matches!(repaired(&state).as_slice(), [Repair::Route(route)] if route.interface == INDEX));
 }
 
 #[test]
 fn a_veth_that_is_gone_is_made_anew_exactly_if_its_namespace_lives() {
-    let gone = |life: Option<Life>| Seen {
+    let gone = |life: Option<Life>| NodeState {
         links: [].into(),
         namespaces: life.map(|life| (id(), life)).into_iter().collect(),
         ..sound()
@@ -163,14 +156,14 @@ fn a_veth_that_is_gone_is_made_anew_exactly_if_its_namespace_lives() {
 
 #[test]
 fn a_namespace_whose_veth_stands_lives_whatever_its_path_says() {
-    assert_eq!(now(&Seen { namespaces: [(id(), Life::Gone)].into(), ..sound() }), []);
+    assert_eq!(now(&NodeState { namespaces: [(id(), Life::Gone)].into(), ..sound() }), []);
 }
 
 #[test]
 fn a_namespace_is_released_only_when_it_was_gone_for_the_whole_grace() {
-    let gone = Seen { links: [].into(), namespaces: [(id(), Life::Gone)].into(), ..sound() };
+    let gone = NodeState { links: [].into(), namespaces: [(id(), Life::Gone)].into(), ..sound() };
     let mut grace = Grace::new(Duration::from_secs(20));
-    let mut at = |seen: &Seen, secs| plan(seen, &mut grace, Duration::from_secs(secs));
+    let mut at = |state: &NodeState, secs| plan(state, &mut grace, Duration::from_secs(secs));
     assert_eq!(at(&gone, 100), []);
     assert_eq!(at(&gone, 119), []);
     // It was there in between: the grace begins anew.
@@ -182,16 +175,16 @@ fn a_namespace_is_released_only_when_it_was_gone_for_the_whole_grace() {
 
 #[test]
 fn leases_of_another_boot_are_released_at_once() {
-    let mut seen = sound();
-    (seen.links, seen.boot_id) = ([].into(), "next boot".to_owned());
-    let actions = plan(&seen, &mut Grace::new(Duration::from_secs(3600)), Duration::ZERO);
+    let mut state = sound();
+    (state.links, state.boot_id) = ([].into(), "next boot".to_owned());
+    let actions = plan(&state, &mut Grace::new(Duration::from_secs(3600)), Duration::ZERO);
     assert_eq!(actions, [Action::Release { id: id(), why: "the machine was booted since" }]);
-    assert_eq!(seen.to_restore(), []);
+    assert_eq!(state.to_restore(), []);
 }
 
 #[test]
 fn what_no_record_names_goes_veth_first() {
-    let unrecorded = Seen { records: vec![], ..sound() };
+    let unrecorded = NodeState { records: vec![], ..sound() };
     let name = veth().name;
     // The lease still holds its address in the data path: both go with it.
     let expected = [
@@ -200,7 +193,7 @@ fn what_no_record_names_goes_veth_first() {
         Action::DropLease { id: id() },
     ];
     assert_eq!(now(&unrecorded), expected);
-    let unheld = Seen { leases: [].into(), ..unrecorded };
+    let unheld = NodeState { leases: [].into(), ..unrecorded };
     assert_eq!(now(&unheld)[2], Action::RemoveMapEntry { address: ip() });
 }
 
@@ -213,41 +206,42 @@ fn what_is_not_ours_is_not_touched() {
         Link { name: "azvother".to_owned(), ..veth() },
     ];
     for link in foreign {
-        let seen = Seen { boot_id: "boot".to_owned(), links: [(link.name.clone(), link)].into(), ..Seen::default() };
-        assert_eq!(now(&seen), [], "{seen:?}");
-        assert_eq!(Kernel { links: seen.links.into_values().collect(), ..Kernel::default() }.records(|_| None), []);
+        let state =
+            NodeState { boot_id: "boot".to_owned(), links: [(link.name.clone(), link)].into(), ..NodeState::default() };
+        assert_eq!(now(&state), [], "{state:?}");
+        assert_eq!(Kernel { links: state.links.into_values().collect(), ..Kernel::default() }.records(|_| None), []);
     }
 }
 
 #[test]
 fn what_a_call_works_on_is_left_to_the_call() {
     let busy = || [veth().name].into();
-    for seen in [
-        Seen { records: vec![], map_entries: [].into(), ..sound() },
-        Seen { links: [].into(), namespaces: [(id(), Life::Gone)].into(), ..sound() },
-        Seen { routes: vec![], ..sound() },
+    for state in [
+        NodeState { records: vec![], map_entries: [].into(), ..sound() },
+        NodeState { links: [].into(), namespaces: [(id(), Life::Gone)].into(), ..sound() },
+        NodeState { routes: vec![], ..sound() },
     ] {
-        assert_ne!(now(&seen), []);
-        assert_eq!(now(&Seen { busy: busy(), ..seen }), []);
+        assert_ne!(now(&state), []);
+        assert_eq!(now(&NodeState { busy: busy(), ..state }), []);
     }
 }
 
 #[test]
-fn a_veth_left_of_one_that_was_being_made_anew_makes_room_for_another() {
-    let mut seen = Seen { namespaces: [(id(), Life::Lives)].into(), ..sound() };
-    seen.links.get_mut(&veth().name).unwrap().index = INDEX + 1;
+fn a_veth_left_of_a_rebuild_makes_room_for_another() {
+    let mut state = NodeState { namespaces: [(id(), Life::Lives)].into(), ..sound() };
+    state.links.get_mut(&veth().name).unwrap().index = INDEX + 1;
     let expected = [Action::RemoveLink { name: veth().name, index: INDEX + 1 }, Action::Rebuild { id: id() }];
-    assert_eq!(now(&seen), expected);
+    assert_eq!(now(&state), expected);
 }
 
 fn kernel() -> Kernel {
-    let seen = sound();
+    let state = sound();
     Kernel {
-        boot_id: seen.boot_id,
-        links: seen.links.into_values().collect(),
-        routes: seen.routes,
-        neighbours: seen.neighbours,
-        map_entries: seen.map_entries,
+        boot_id: state.boot_id,
+        links: state.links.into_values().collect(),
+        routes: state.routes,
+        neighbours: state.neighbours,
+        map_entries: state.map_entries,
         ..Kernel::default()
     }
 }
@@ -257,15 +251,15 @@ fn recovered(kernel: &Kernel) -> Vec<AttachmentRecord> {
 }
 
 #[test]
-fn a_record_made_anew_is_the_one_that_was_lost() {
+fn a_recovered_record_is_the_one_that_was_lost() {
     assert_eq!(recovered(&kernel()), [record()]);
     // Also where the data path was lost too, and the routes alone tell.
     assert_eq!(recovered(&Kernel { map_entries: [].into(), ..kernel() }), [record()]);
 }
 
 #[test]
-fn a_record_made_anew_keeps_what_the_data_path_knows_of_its_egress() {
-    let map_entries = [(ip(), MapEntry { ifindex: INDEX, flags: EndpointFlags::KEEP_SOURCE })].into();
+fn a_recovered_record_keeps_what_the_data_path_knows_of_its_egress() {
+    let map_entries = [(ip(), EndpointEntry { ifindex: INDEX, flags: EndpointFlags::KEEP_SOURCE })].into();
     let opted_out = Kernel { map_entries, via_host: vec!["169.254.20.10".parse().unwrap()], ..kernel() };
     let records = recovered(&opted_out);
     assert!(records[0].keep_source && records[0].via_host == opted_out.via_host);
@@ -274,7 +268,7 @@ fn a_record_made_anew_keeps_what_the_data_path_knows_of_its_egress() {
 }
 
 #[test]
-fn a_veth_that_does_not_say_whose_it_is_still_holds_its_address() {
+fn a_veth_without_a_known_owner_still_holds_its_address() {
     let mut unnamed = kernel();
     for alias in [None, Some("azure-cni".to_owned()), Some("azure-cni azure/other/eth0".to_owned())] {
         unnamed.links[0].alias = alias;

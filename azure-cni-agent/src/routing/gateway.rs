@@ -1,26 +1,21 @@
-//! The router that all of the Internet is behind: what the data path need not ask the kernel for at every packet.
+//! The router that leads to all of the Internet, so that the data path need not look up the kernel's routes for every packet.
 //!
-//! The rule: only where every route agrees. One that leads elsewhere, outside of what is reached with the pod's own
-//! address, and the kernel is asked at every packet again.
+//! The rule: there is one only if every route agrees. With a single route that leads elsewhere, outside of what pods reach
+//! with their own address, the data path looks up every packet.
 
 use std::net::IpAddr;
-use std::pin::pin;
-use std::sync::Arc;
 
 use azure_cni_datapath::Gateways;
-use futures::StreamExt;
 use ipnet::IpNet;
 
-use crate::agent::Agent;
-use crate::commands::publish_routes;
-use crate::net::{Netlink, NextHop, Via};
+use crate::net::{NextHop, Via};
 
-/// `hops`: of the uplink, IPv4 then IPv6; `None` where they depend on more than the destination. `apart`: prefixes that are
-/// not the Internet.
-pub fn gateways(hops: &[Option<Vec<NextHop>>; 2], apart: &[IpNet]) -> Gateways {
+/// `hops`: next hops of the uplink, IPv4 then IPv6; `None` if they depend on more than the destination. `not_internet`:
+/// prefixes to leave out.
+pub fn gateways(hops: &[Option<Vec<NextHop>>; 2], not_internet: &[IpNet]) -> Gateways {
     let mut gateways = Gateways::default();
     for hops in hops.iter().flatten() {
-        match sole_router(hops, apart) {
+        match sole_router(hops, not_internet) {
             Some(IpAddr::V4(router)) => gateways.v4 = Some(router),
             Some(IpAddr::V6(router)) => gateways.v6 = Some(router),
             None => {}
@@ -29,37 +24,23 @@ pub fn gateways(hops: &[Option<Vec<NextHop>>; 2], apart: &[IpNet]) -> Gateways {
     gateways
 }
 
-/// The router of the default route, if no other route leads to another for any of the Internet.
-fn sole_router(hops: &[NextHop], apart: &[IpNet]) -> Option<IpAddr> {
+/// The router of the default route, if no other route leads a part of the Internet elsewhere.
+fn sole_router(hops: &[NextHop], not_internet: &[IpNet]) -> Option<IpAddr> {
     let default = hops.iter().find(|hop| hop.destination.prefix_len() == 0)?;
     let Via::Router(router) = default.via else { return None };
-    let is_apart = |hop: &NextHop| {
+    let is_ignored = |hop: &NextHop| {
         let destination = &hop.destination;
-        never_routed(destination) || apart.iter().any(|prefix| prefix.contains(destination))
+        never_forwarded(destination) || not_internet.iter().any(|prefix| prefix.contains(destination))
     };
-    let agree = hops.iter().all(|hop| hop.via == default.via || is_apart(hop));
+    let agree = hops.iter().all(|hop| hop.via == default.via || is_ignored(hop));
     (agree && router.is_ipv4() == default.destination.addr().is_ipv4()).then_some(router)
 }
 
-/// Whether no packet of a pod is forwarded there, whatever routes there are: a link's own addresses, groups.
-fn never_routed(prefix: &IpNet) -> bool {
+/// Whether the kernel forwards no packet of a pod there, whatever routes there are: link-local and multicast addresses.
+fn never_forwarded(prefix: &IpNet) -> bool {
     match prefix {
         IpNet::V4(prefix) => prefix.addr().is_multicast(),
         IpNet::V6(prefix) => prefix.addr().is_unicast_link_local() || prefix.addr().is_multicast(),
-    }
-}
-
-/// Keeps the data path's word of the routers true. Ends only with the socket that tells of changes.
-pub async fn follow_gateways(agent: Arc<Agent>) {
-    let changes = match Netlink::next_hop_changes(agent.uplink.index) {
-        Ok(changes) => changes,
-        Err(error) => return tracing::error!(%error, "routes of the uplink are looked at every 10 s only"),
-    };
-    let mut changes = pin!(changes.ready_chunks(1024));
-    while changes.next().await.is_some() {
-        if let Err(error) = publish_routes(&agent).await {
-            tracing::error!(%error, "following the uplink's routes");
-        }
     }
 }
 
@@ -103,7 +84,7 @@ mod tests {
             ("203.0.113.0/24", "10.240.0.9"),
             ("203.0.113.0/24", "link"),
             ("203.0.113.0/24", "other"),
-            // Wider than what is apart.
+            // Wider than the VNet's prefix.
             ("10.0.0.0/8", "10.240.0.9"),
             ("0.0.0.0/0", "10.240.0.2"),
         ] {

@@ -1,8 +1,8 @@
-//! The ip-masq-agent's configuration: a directory, mostly a mounted ConfigMap, of YAML or JSON files that say which
-//! destinations see the pod's own address.
+//! The ip-masq-agent's configuration: a directory, usually a mounted ConfigMap, of YAML or JSON files that list the
+//! destinations that see the pod's own address.
 //!
-//! Read as the ip-masq-agent reads it: prefixes of all files add up, link-local destinations are masqueraded if any
-//! file asks for it, keys are found in any case and unknown ones are ignored, a prefix with host bits is refused.
+//! The files are read as the ip-masq-agent reads them: the prefixes of all files add up, link-local destinations are
+//! masqueraded if any file says so, keys match in any case, unknown keys are ignored, and a prefix with host bits is refused.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +16,7 @@ const LINK_LOCAL: &str = "169.254.0.0/16";
 /// RFC 4291, section 2.4.
 const LINK_LOCAL_V6: &str = "fe80::/10";
 
-/// Why a directory gave no rules. A retry helps only once the file, or the directory, is mended.
+/// Why a directory gave no rules. A retry helps only once the file, or the directory, is repaired.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MasqError {
     #[error("{}: {problem}", path.display())]
@@ -25,7 +25,7 @@ pub enum MasqError {
     Invalid { path: PathBuf, problem: String },
 }
 
-/// The files of the directory as they were read, so that a look at what has not changed costs nothing more.
+/// The files of the directory as they were read. An unchanged snapshot need not be parsed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(Vec<(PathBuf, String)>);
 
@@ -38,7 +38,7 @@ impl Snapshot {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(|error| failed(dir, error))? {
             let path = entry.map_err(|error| failed(dir, error))?.path();
-            // The kubelet keeps the generations of a ConfigMap in "..data" and the like; its files are links into them.
+            // The kubelet keeps the generations of a ConfigMap in "..data" and similar directories, and links files into them.
             let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             if is_hidden || !path.metadata().map_err(|error| failed(&path, error))?.is_file() {
                 continue;
@@ -69,7 +69,7 @@ impl Snapshot {
     }
 }
 
-/// What one file says.
+/// The rules of one file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Rules {
     prefixes: BTreeSet<IpNet>,
@@ -78,7 +78,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// An empty file says nothing.
+    /// An empty file has no rules.
     fn parse(text: &str) -> Result<Self, String> {
         let file: Option<Keys> = serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))?;
         let Keys { prefixes, masq_link_local, masq_link_local_v6 } = file.unwrap_or_default();
@@ -87,7 +87,7 @@ impl Rules {
     }
 }
 
-/// The keys of one file, with the values of absent ones.
+/// The keys of one file, with defaults for absent ones.
 #[derive(Default)]
 struct Keys {
     prefixes: Vec<String>,
@@ -132,7 +132,7 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// The parser goes on with a picture of the place, which a line of a log has no room for.
+/// The parser's message goes on with a picture of the place, which does not fit into a line of the log.
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_content_says_nothing() {
+    fn a_file_without_content_has_no_rules() {
         for text in
             ["", "\n", "# nothing\n", "{}", "null", "nonMasqueradeCIDRs:\n", "nonMasqueradeCIDRs: []\nmasqLinkLocal: ~"]
         {

@@ -1,42 +1,35 @@
-//! What is in force of `[routing]`. It changes while the agent runs: by SIGHUP, and with the ip-masq-agent's directory.
+//! The `[routing]` in force. It changes while the agent runs: on SIGHUP, and with the ip-masq-agent's directory.
 //!
-//! The rule: what cannot be understood changes nothing. New flows follow a change; a flow that is known keeps what was
-//! decided for it.
+//! The rule: input that cannot be understood changes nothing. A change is for new flows; existing flows keep what was decided
+//! for them.
 
-mod follow;
 mod gateway;
 mod masq;
-mod reload;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-pub use follow::{follow_endpoints, follow_masq_dir};
-pub use gateway::{follow_gateways, gateways};
+pub use gateway::gateways;
 use ipnet::IpNet;
 pub use masq::{MasqError, Snapshot};
-pub use reload::reload;
 
 use crate::config::RoutingConfig;
-
-/// The platform's services that answer the NIC's primary address only: the wire server and instance metadata.
-pub const PLATFORM_ADDRESSES: [&str; 2] = ["168.63.129.16/32", "169.254.169.254/32"];
 
 /// The configuration in force, with what `masq_dir` adds to it.
 #[derive(Debug)]
 pub struct Routing {
     pub config: RoutingConfig,
-    /// The last look at the directory, so that the same is neither read nor reported twice.
-    seen: Option<Result<Snapshot, MasqError>>,
+    /// What was last read of the directory, so that the same content is neither parsed nor reported twice.
+    last_read: Option<Result<Snapshot, MasqError>>,
     unmasqueraded: BTreeSet<IpNet>,
     /// Why the directory's files are not in force as they are.
     problem: Option<MasqError>,
 }
 
-/// What a look at `masq_dir` has led to.
+/// What a new reading of `masq_dir` has led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Looked {
+pub enum MasqDirUpdate {
     Unchanged,
     Changed,
     /// What was in force stays.
@@ -45,60 +38,65 @@ pub enum Looked {
 
 impl Routing {
     pub fn new(config: RoutingConfig) -> Self {
-        Self { config, seen: None, unmasqueraded: BTreeSet::new(), problem: None }
+        Self { config, last_read: None, unmasqueraded: BTreeSet::new(), problem: None }
     }
 
-    /// What the agent starts with. Unlike later, there is nothing that could stay in force: an error ends the start, and
-    /// the data path goes on with the routes of the agent before.
+    /// The routing of the start. Nothing is in force yet that could stay so, so an error ends the start; the data path goes
+    /// on with the routes of the agent before.
     pub fn at_start(config: RoutingConfig) -> Result<Self, MasqError> {
         let mut routing = Self::new(config);
         if let Some(dir) = routing.config.masq_dir.clone() {
             let read = Snapshot::read(&dir);
-            if let Looked::Refused(error) = routing.take(&dir, read) {
+            if let MasqDirUpdate::Refused(error) = routing.update_masq_dir(&dir, read) {
                 return Err(error);
             }
         }
         Ok(routing)
     }
 
-    /// Takes what was read of the directory, unless another is in force by now.
-    fn take(&mut self, dir: &Path, read: Result<Snapshot, MasqError>) -> Looked {
-        if self.config.masq_dir.as_deref() != Some(dir) || self.seen.as_ref() == Some(&read) {
-            return Looked::Unchanged;
+    /// Applies what was read of the directory, unless another directory is configured by now.
+    pub(crate) fn update_masq_dir(&mut self, dir: &Path, read: Result<Snapshot, MasqError>) -> MasqDirUpdate {
+        if self.config.masq_dir.as_deref() != Some(dir) || self.last_read.as_ref() == Some(&read) {
+            return MasqDirUpdate::Unchanged;
         }
-        let understood = read.as_ref().map_err(Clone::clone).and_then(Snapshot::unmasqueraded);
-        self.seen = Some(read);
-        match understood {
+        let parsed = read.as_ref().map_err(Clone::clone).and_then(Snapshot::unmasqueraded);
+        self.last_read = Some(read);
+        match parsed {
             Err(error) => {
                 self.problem = Some(error.clone());
-                Looked::Refused(error)
+                MasqDirUpdate::Refused(error)
             }
             Ok(prefixes) => {
                 self.problem = None;
-                self.put(prefixes.unwrap_or_default())
+                self.set_unmasqueraded(prefixes.unwrap_or_default())
             }
         }
     }
 
-    fn put(&mut self, prefixes: BTreeSet<IpNet>) -> Looked {
+    fn set_unmasqueraded(&mut self, prefixes: BTreeSet<IpNet>) -> MasqDirUpdate {
         if self.unmasqueraded == prefixes {
-            return Looked::Unchanged;
+            return MasqDirUpdate::Unchanged;
         }
         self.unmasqueraded = prefixes;
-        Looked::Changed
+        MasqDirUpdate::Changed
     }
 
-    /// Puts another configuration in force. Its `masq_dir` is to be looked at next.
-    fn replace(&mut self, config: RoutingConfig) {
+    /// Puts another configuration in force. The caller reads its `masq_dir` next.
+    pub(crate) fn replace(&mut self, config: RoutingConfig) {
         let same_dir = self.config.masq_dir == config.masq_dir;
         self.config = config;
         if !same_dir {
-            self.seen = None;
+            self.last_read = None;
             self.problem = None;
         }
         if self.config.masq_dir.is_none() {
             self.unmasqueraded.clear();
         }
+    }
+
+    /// Prefixes that the files of `masq_dir` add.
+    pub(crate) fn unmasqueraded(&self) -> &BTreeSet<IpNet> {
+        &self.unmasqueraded
     }
 
     /// Destinations that see the pod's own address.
@@ -112,7 +110,7 @@ impl Routing {
         self.config.public_addresses.contains(&address)
     }
 
-    /// What an operator should mend, in a sentence.
+    /// What an operator should repair, in a sentence.
     pub fn problem(&self) -> Option<String> {
         self.problem.as_ref().map(|error| format!("routing.masq_dir: {error}; what was read before stays in force"))
     }

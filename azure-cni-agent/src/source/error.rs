@@ -3,10 +3,10 @@
 use azure_cni_ipam::PoolError;
 use azure_cni_ipam::listing::ListingError;
 
-use super::Origin;
-use super::http::HttpError;
+use super::origin::Origin;
+use crate::http::HttpError;
 
-/// A retry with the source as it is helps only where [`Problem`] says so.
+/// While the source stays as it is, a retry helps only where [`Problem`] says so.
 #[derive(Debug, thiserror::Error)]
 #[error("address pool from {origin}: {problem}")]
 pub struct SourceError {
@@ -17,16 +17,16 @@ pub struct SourceError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// Its own word on whether a retry helps.
+    /// [`HttpError`] says whether a retry helps.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// A retry helps once the file is there and readable.
     #[error("{0}; name the file that lists the addresses in pool.file")]
     File(#[from] std::io::Error),
-    /// A retry helps once the document is another.
+    /// A retry helps once the document has changed.
     #[error(transparent)]
     Listing(#[from] ListingError),
-    /// A retry does not help: the source is asked for each attachment.
+    /// A retry does not help: the source gives each attachment its addresses.
     #[error("it lists no addresses beforehand")]
     Unlisted,
     /// A retry helps once the source lists the uplink as it should.

@@ -1,13 +1,12 @@
-//! What the runtime says about the pod, beyond the protocol: `CNI_ARGS`, and `args.cni` of the configuration, which wins.
+//! The runtime's arguments for the pod: `CNI_ARGS`, and `args.cni` of the configuration, which wins.
 //!
-//! Unknown keys are kept and never refused, whether or not the runtime says `IgnoreUnknown`.
+//! Unknown keys are kept and never refused, with or without `IgnoreUnknown`.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::CniError;
-use super::error::excerpt;
+use super::error::{CniError, excerpt};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CniArgs(BTreeMap<String, String>);
@@ -24,7 +23,7 @@ impl CniArgs {
             pairs.insert(key.to_owned(), value.to_owned());
         }
         for (key, value) in from_config.into_iter().flatten() {
-            // Lists and objects (such as `labels`) have no counterpart in CNI_ARGS and no meaning here.
+            // Lists and objects (such as `labels`) cannot be given in CNI_ARGS and have no meaning here.
             let value = match value {
                 Value::String(text) => text.clone(),
                 Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -1,4 +1,4 @@
-//! What names an attachment: network, container and interface, each validated once, when it is made.
+//! The identity of an attachment: network, container and interface, each validated once, when it is made.
 //!
 //! The patterns are those of the CNI specification (sections "Parameters" and "Network configuration format").
 

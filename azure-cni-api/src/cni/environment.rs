@@ -1,6 +1,6 @@
 //! The environment of a call: which command, and which variables it needs.
 //!
-//! The rule: each command's accessor gives only what was checked, and a refusal names every missing variable at once.
+//! The rule: each command's accessor returns only checked values, and an error names all missing variables at once.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::excerpt;
-use super::{CniError, ContainerId, InterfaceName};
+use super::attachment::{ContainerId, InterfaceName};
+use super::error::{CniError, excerpt};
 
 /// `CNI_COMMAND`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,14 +50,14 @@ impl FromStr for Command {
 
     fn from_str(text: &str) -> Result<Self, CniError> {
         Self::ALL.into_iter().find(|command| command.as_str() == text).ok_or_else(|| {
-            let served = Self::ALL.map(Self::as_str).join(", ");
+            let known = Self::ALL.map(Self::as_str).join(", ");
             CniError::environment(format!("CNI_COMMAND {} is unknown", excerpt(&text.into())))
-                .with_details(format!("known are {served}"))
+                .with_details(format!("known are {known}"))
         })
     }
 }
 
-/// The variables of a call as they were given; the agent gets them in this form and checks them for itself.
+/// The variables of a call as they were given. The agent receives them in this form and checks them again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
@@ -76,22 +76,22 @@ pub struct Environment {
     pub traceparent: Option<String>,
 }
 
-/// What ADD and CHECK need: the namespace is there.
-pub(super) struct Attached {
+/// The variables of ADD and CHECK.
+pub(super) struct AttachVariables {
     pub(super) container_id: ContainerId,
     pub(super) ifname: InterfaceName,
     pub(super) netns: PathBuf,
 }
 
-/// What DEL needs: the namespace may be gone.
-pub(super) struct Detached {
+/// The variables of DEL. The namespace may be gone.
+pub(super) struct DetachVariables {
     pub(super) container_id: ContainerId,
     pub(super) ifname: InterfaceName,
     pub(super) netns: Option<PathBuf>,
 }
 
 impl Environment {
-    /// Reads the variables through `lookup`. `None`: no CNI call at all, somebody started the program by hand.
+    /// Reads the variables through `lookup`. `None`: this is not a CNI call; the program was started by hand.
     pub fn from_vars(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, CniError> {
         let text = |name: &str| match lookup(name).map(OsString::into_string) {
             None => Ok(None),
@@ -106,70 +106,68 @@ impl Environment {
             ifname: text("CNI_IFNAME")?,
             args: text("CNI_ARGS")?,
             path: text("CNI_PATH")?,
-            // Tracing never fails a call.
+            // A bad trace context never fails a call.
             traceparent: text("TRACEPARENT").unwrap_or(None),
         }))
     }
 
-    /// Whether the variables are fit for the command, before anything is known of the configuration.
+    /// Checks that the command has its variables, before the configuration is read.
     pub fn check(&self) -> Result<(), CniError> {
         match self.command {
-            Command::Add | Command::Check => self.attached().map(drop),
-            Command::Del => self.detached().map(drop),
-            Command::Gc | Command::Status => self.network_wide(),
+            Command::Add | Command::Check => self.attach_variables().map(drop),
+            Command::Del => self.detach_variables().map(drop),
+            Command::Gc | Command::Status => self.check_network_wide(),
             Command::Version => Ok(()),
         }
     }
 
-    /// The variables of ADD and CHECK.
-    pub(super) fn attached(&self) -> Result<Attached, CniError> {
+    pub(super) fn attach_variables(&self) -> Result<AttachVariables, CniError> {
         let mut missing = Missing::default();
-        let id = missing.unless_given("CNI_CONTAINERID", &self.container_id);
-        let netns = missing.unless_given("CNI_NETNS", &self.netns);
-        let ifname = missing.unless_given("CNI_IFNAME", &self.ifname);
-        let path = missing.unless_given("CNI_PATH", &self.path);
+        let id = missing.require("CNI_CONTAINERID", &self.container_id);
+        let netns = missing.require("CNI_NETNS", &self.netns);
+        let ifname = missing.require("CNI_IFNAME", &self.ifname);
+        let path = missing.require("CNI_PATH", &self.path);
         let (Some(id), Some(netns), Some(ifname), Some(_)) = (id, netns, ifname, path) else {
             return Err(missing.into_error(self.command));
         };
         if !netns.starts_with('/') {
-            // The agent has another working directory than the plugin.
+            // The agent's working directory is not the plugin's.
             let msg = format!("CNI_NETNS {} is not an absolute path", excerpt(&netns.into()));
             return Err(CniError::invalid_netns(msg));
         }
         let (container_id, ifname) = names(id, ifname)?;
-        Ok(Attached { container_id, ifname, netns: netns.into() })
+        Ok(AttachVariables { container_id, ifname, netns: netns.into() })
     }
 
-    /// The variables of DEL.
-    pub(super) fn detached(&self) -> Result<Detached, CniError> {
+    pub(super) fn detach_variables(&self) -> Result<DetachVariables, CniError> {
         let mut missing = Missing::default();
-        let id = missing.unless_given("CNI_CONTAINERID", &self.container_id);
-        let ifname = missing.unless_given("CNI_IFNAME", &self.ifname);
-        let path = missing.unless_given("CNI_PATH", &self.path);
+        let id = missing.require("CNI_CONTAINERID", &self.container_id);
+        let ifname = missing.require("CNI_IFNAME", &self.ifname);
+        let path = missing.require("CNI_PATH", &self.path);
         let (Some(id), Some(ifname), Some(_)) = (id, ifname, path) else {
             return Err(missing.into_error(self.command));
         };
         let (container_id, ifname) = names(id, ifname)?;
-        // A path that cannot name the pod's namespace is as good as none: DEL frees everything without it.
+        // DEL works without the namespace, so a path that cannot be the pod's is ignored.
         let netns = self.netns.as_deref().filter(|path| path.starts_with('/')).map(PathBuf::from);
-        Ok(Detached { container_id, ifname, netns })
+        Ok(DetachVariables { container_id, ifname, netns })
     }
 
-    /// The variables of GC and STATUS.
-    pub(super) fn network_wide(&self) -> Result<(), CniError> {
+    /// GC and STATUS need no variable of a pod.
+    pub(super) fn check_network_wide(&self) -> Result<(), CniError> {
         let mut missing = Missing::default();
-        match missing.unless_given("CNI_PATH", &self.path) {
+        match missing.require("CNI_PATH", &self.path) {
             Some(_) => Ok(()),
             None => Err(missing.into_error(self.command)),
         }
     }
 
-    /// The id of the trace that the call belongs to: the second field of the trace context.
+    /// The trace id of the call: the second field of the trace context.
     pub fn trace_id(&self) -> Option<String> {
         self.trace_context()?.split('-').nth(1).map(str::to_owned)
     }
 
-    /// The trace context, if it has the form of W3C Trace Context (section 3.2): it ends up in log lines.
+    /// The trace context, if it has the form of W3C Trace Context (section 3.2). It is written to the log.
     pub(super) fn trace_context(&self) -> Option<String> {
         const FIELDS: [usize; 4] = [2, 32, 16, 2];
         let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -189,12 +187,12 @@ fn names(id: &str, ifname: &str) -> Result<(ContainerId, InterfaceName), CniErro
     }
 }
 
-/// Gathers what is missing, so that one answer names all of it.
+/// Collects the names of missing variables, so that one error lists all of them.
 #[derive(Default)]
 struct Missing(Vec<&'static str>);
 
 impl Missing {
-    fn unless_given<'a>(&mut self, name: &'static str, value: &'a Option<String>) -> Option<&'a str> {
+    fn require<'a>(&mut self, name: &'static str, value: &'a Option<String>) -> Option<&'a str> {
         let given = value.as_deref().filter(|value| !value.is_empty());
         if given.is_none() {
             self.0.push(name);

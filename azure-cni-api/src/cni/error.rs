@@ -1,17 +1,18 @@
-//! What a failed call says to the runtime: a code of the specification (or one of ours), a message and details.
+//! The error of a failed call: a code of the specification (or one of ours), a message and details.
 //!
-//! Every error leaves the plugin through `ErrorObject`, so there is one shape of it and no second writer.
+//! Every error reaches the runtime as an `ErrorObject`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The error codes: 1 to 99 are the specification's (section "Error"), 100 and up are this plugin's own. 102 was used once and is not used again.
+/// The error codes: 1 to 99 are the specification's (section "Error"), 100 and up are this
+/// plugin's own. 102 was used once and is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum ErrorCode {
-    /// The configuration's `cniVersion` is not served, or does not have this command. A retry does not help.
+    /// The configuration's `cniVersion` is not supported, or does not have this command. A retry does not help.
     IncompatibleVersion = 1,
-    /// A field of the configuration asks for what is not served; the message has key and value. A retry does not help.
+    /// A field of the configuration requests an unsupported feature; the message has key and value. A retry does not help.
     UnsupportedField = 2,
     /// The container is not known; the runtime need not clean up after it.
     UnknownContainer = 3,
@@ -25,15 +26,15 @@ pub enum ErrorCode {
     InvalidConfig = 7,
     /// `CNI_NETNS` is not a network namespace that a pod may have. A retry with the same one does not help.
     InvalidNetns = 8,
-    /// A passing condition (the agent restarts, the pool has no free address): the same call may succeed later.
+    /// A temporary condition (the agent restarts, the pool has no free address): the same call may succeed later.
     TryAgain = 11,
     /// STATUS: an ADD cannot succeed now.
     Unavailable = 50,
     /// STATUS: an ADD cannot succeed now, and pods that exist may have limited connectivity.
     LimitedConnectivity = 51,
-    /// CHECK: the attachment is not as ADD left it; the message says what differs. Deleting and adding it again helps.
+    /// CHECK: the attachment is not as ADD left it; the message says what differs. Delete it and add it again.
     CheckFailed = 100,
-    /// A fault of the plugin or the agent, or two versions of them that do not understand each other.
+    /// A fault of the plugin or the agent, or incompatible versions of them.
     Internal = 101,
     /// ADD: the pod's namespace already has an interface of this name that is not this attachment's.
     InterfaceExists = 103,
@@ -45,14 +46,14 @@ impl From<ErrorCode> for u32 {
     }
 }
 
-/// Why a call failed. Whether a retry helps is the code's to say.
+/// Why a call failed. The code says whether a retry helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{msg}{}{details}", if .details.is_empty() { "" } else { ": " })]
 pub struct CniError {
     pub code: ErrorCode,
-    /// One sentence, complete in itself: runtimes show it to users.
+    /// One complete sentence; runtimes show it to users.
     pub msg: String,
-    /// What helps to find the cause; may be empty.
+    /// More to find the cause by; may be empty.
     pub details: String,
 }
 
@@ -88,9 +89,9 @@ impl CniError {
         interface_exists => InterfaceExists,
     }
 
-    /// The specification wants key and value in the message of code 2.
+    /// The specification requires key and value in the message of code 2.
     pub fn unsupported_field(key: &str, value: &Value) -> Self {
-        Self::new(ErrorCode::UnsupportedField, format!("{key} is not served, and was given as {}", excerpt(value)))
+        Self::new(ErrorCode::UnsupportedField, format!("{key} is not supported, and was given as {}", excerpt(value)))
     }
 
     pub fn with_details(mut self, details: impl Into<String>) -> Self {
@@ -113,8 +114,8 @@ impl CniError {
     }
 }
 
-/// An error on its way to the runtime. The code is a plain number: a newer agent may know codes that this plugin does
-/// not, and the runtime shall see them.
+/// An error on its way to the runtime. The code is a plain number, so that the plugin passes on codes that only a newer
+/// agent knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorObject {
@@ -133,7 +134,7 @@ impl ErrorObject {
     }
 }
 
-/// A value short enough to be part of a message: input may be a megabyte long.
+/// The beginning of a value, short enough for a message: input may be a megabyte long.
 pub(super) fn excerpt(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = value.to_string();

@@ -1,15 +1,14 @@
 //! Typed reading of a JSON object whose errors name the key by its full path (`ipam.type`, `ips[0].address`).
 //!
-//! The rule of the protocol's own libraries holds: `null` and the empty string are the same as an absent key. The wrong
-//! JSON type is error 6, a value that breaks a rule error 7.
+//! As in the protocol's own libraries, `null` and the empty string mean the same as an absent key. A wrong JSON type is
+//! error 6; a value that breaks a rule is error 7.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::CniError;
-use super::error::excerpt;
+use super::error::{CniError, excerpt};
 
 pub(super) struct Fields<'a> {
     /// What comes before a key in messages: empty, or a path that ends in a dot.
@@ -18,7 +17,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The object `value`, which messages call `name`; its keys stand alone in messages if `name` is the whole input.
+    /// The object `value`, which messages call `name`. Messages name its keys without a prefix.
     pub(super) fn whole(name: &str, value: &'a Value) -> Result<Self, CniError> {
         let map = value.as_object().ok_or_else(|| wrong_type(name, "an object", value))?;
         Ok(Self { prefix: String::new(), map })
@@ -50,7 +49,7 @@ impl<'a> Fields<'a> {
         self.flag_or(key, false)
     }
 
-    /// `absent` is what the key's absence says.
+    /// `absent` is the value of an absent key.
     pub(super) fn flag_or(&self, key: &str, absent: bool) -> Result<bool, CniError> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(absent))
     }

@@ -1,17 +1,21 @@
-//! A call of the runtime, checked: each command has a type, and that type has all that the command may rely on.
+//! A checked call of the runtime: each command has a type that holds all that the command needs.
 //!
-//! The plugin and the agent both parse; neither takes the other's word.
+//! Plugin and agent both parse the call; neither trusts the other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::environment::{Attached, Detached};
+use super::args::CniArgs;
+use super::attachment::AttachmentId;
+use super::environment::{AttachVariables, Command, DetachVariables, Environment};
+use super::error::CniError;
 use super::fields::Fields;
-use super::{AddResult, AttachmentId, CniArgs, CniError, Command, Environment, NetConf, Network};
+use super::netconf::{NetConf, Network};
+use super::result::AddResult;
 
-/// One variant per command, each with what was checked for it.
+/// One variant for each command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     Add(Box<AddCall>),
@@ -31,7 +35,7 @@ pub struct AddCall {
     pub traceparent: Option<String>,
 }
 
-/// DEL knows neither `prevResult` nor the wishes of the configuration: it must succeed without them.
+/// DEL has neither `prevResult` nor requests of the runtime: it must succeed without them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DelCall {
     pub attachment: AttachmentId,
@@ -45,7 +49,7 @@ pub struct CheckCall {
     pub attachment: AttachmentId,
     pub netns: PathBuf,
     pub args: CniArgs,
-    /// Its `prev_result` is taken out and stands below.
+    /// Without its `prev_result`, which is the next field.
     pub config: NetConf,
     pub prev_result: AddResult,
     pub traceparent: Option<String>,
@@ -54,7 +58,7 @@ pub struct CheckCall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GcCall {
     pub network: Network,
-    /// Everything else of this network may go.
+    /// All other attachments of this network may be removed.
     pub valid_attachments: BTreeSet<AttachmentId>,
     pub traceparent: Option<String>,
 }
@@ -77,7 +81,7 @@ impl Invocation {
         }
     }
 
-    /// The spool, where a configuration that frees something names one.
+    /// The spool of a DEL or GC, if the configuration names one.
     pub fn spool_dir(&self) -> Option<&Path> {
         match self {
             Self::Del(call) => call.network.spool_dir.as_deref(),
@@ -86,7 +90,7 @@ impl Invocation {
         }
     }
 
-    /// The agent's socket, where the configuration names one.
+    /// The agent's socket, if the configuration names one.
     pub fn agent_socket(&self) -> Option<&Path> {
         let socket = match self {
             Self::Add(call) => &call.config.agent_socket,
@@ -102,7 +106,7 @@ impl Invocation {
 
 impl AddCall {
     fn parse(env: &Environment, config: &Value) -> Result<Self, CniError> {
-        let Attached { container_id, ifname, netns } = env.attached()?;
+        let AttachVariables { container_id, ifname, netns } = env.attach_variables()?;
         let (config, args) = NetConf::parse(config, env.args.as_deref())?;
         let attachment = AttachmentId { network: config.name.clone(), container_id, ifname };
         Ok(Self { attachment, netns, args, config, traceparent: env.trace_context() })
@@ -111,7 +115,7 @@ impl AddCall {
 
 impl DelCall {
     fn parse(env: &Environment, config: &Value) -> Result<Self, CniError> {
-        let Detached { container_id, ifname, netns } = env.detached()?;
+        let DetachVariables { container_id, ifname, netns } = env.detach_variables()?;
         let network = Network::parse(config)?;
         let attachment = AttachmentId { network: network.name.clone(), container_id, ifname };
         Ok(Self { attachment, netns, network, traceparent: env.trace_context() })
@@ -120,7 +124,7 @@ impl DelCall {
 
 impl CheckCall {
     fn parse(env: &Environment, config: &Value) -> Result<Self, CniError> {
-        let Attached { container_id, ifname, netns } = env.attached()?;
+        let AttachVariables { container_id, ifname, netns } = env.attach_variables()?;
         network_with(env.command, config)?;
         let (mut config, args) = NetConf::parse(config, env.args.as_deref())?;
         let Some(prev_result) = config.prev_result.take() else {
@@ -135,11 +139,11 @@ impl GcCall {
     const KEY: &str = "cni.dev/valid-attachments";
 
     fn parse(env: &Environment, config: &Value) -> Result<Self, CniError> {
-        env.network_wide()?;
+        env.check_network_wide()?;
         let network = network_with(env.command, config)?;
         let fields = Fields::whole("the network configuration", config)?;
         if fields.value(Self::KEY).is_none() {
-            // An absent list is not an empty one: taking it for that would free every pod of the network.
+            // Absent does not mean empty: an empty list frees every pod of the network.
             return Err(CniError::invalid_config(format!("{} is missing: without it nothing is freed", Self::KEY)));
         }
         let attachment = |entry: &Fields| {
@@ -157,15 +161,15 @@ impl GcCall {
 
 impl StatusCall {
     fn parse(env: &Environment, config: &Value) -> Result<Self, CniError> {
-        env.network_wide()?;
+        env.check_network_wide()?;
         network_with(env.command, config)?;
-        // A configuration that ADD would refuse is a status to report.
+        // A configuration that ADD would refuse makes STATUS fail.
         let (config, _) = NetConf::parse(config, None)?;
         Ok(Self { config, traceparent: env.trace_context() })
     }
 }
 
-/// The network, of a version that has `command`.
+/// The network; its version must have `command`.
 fn network_with(command: Command, config: &Value) -> Result<Network, CniError> {
     let network = Network::parse(config)?;
     network.cni_version.require(command)?;

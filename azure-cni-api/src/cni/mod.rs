@@ -1,5 +1,5 @@
-//! The CNI protocol as types: what a runtime may say, what we answer. Pure: no file, socket, environment or clock is
-//! touched here, so that the plugin and the agent judge a call by the same rules.
+//! The CNI protocol as types: calls of a runtime, and our answers. Pure: this code touches no file, socket, environment or
+//! clock, so that plugin and agent judge a call by the same rules.
 
 mod environment;
 mod invocation;

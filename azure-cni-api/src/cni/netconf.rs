@@ -1,27 +1,30 @@
-//! The network configuration: what it asks for, checked once. Configurations written for `azure-vnet` work unchanged.
+//! The network configuration, checked once. Configurations written for `azure-vnet` work unchanged.
 //!
-//! The rule: a field that asks for what is not served is refused by name; a field of the reference that has no meaning
-//! here is accepted and listed in `ignored`; keys that nobody knows are not looked at.
+//! The rule: a field that requests an unsupported feature is refused by name. A field of `azure-vnet` that has no meaning
+//! here is accepted and listed in `ignored`. Unknown keys are skipped.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::error::excerpt;
+use super::args::CniArgs;
+use super::attachment::NetworkName;
+use super::error::{CniError, excerpt};
 use super::fields::Fields;
-use super::runtime_requests::{self, Asked};
-use super::{AddResult, CniArgs, CniError, CniVersion, Dns, NetworkName};
+use super::result::{AddResult, Dns};
+use super::runtime_requests::{self, RuntimeRequests};
+use super::version::CniVersion;
 use crate::address_request::AddressRequest;
 
-/// What every command needs of the configuration, DEL and GC nothing else: a configuration that ADD would refuse must
-/// not keep a pod from going.
+/// What every command needs of the configuration. DEL and GC need nothing else: a configuration that ADD would refuse
+/// must not keep a pod from being removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     pub cni_version: CniVersion,
     pub name: NetworkName,
     pub agent_socket: Option<PathBuf>,
-    /// Where requests to free something are written down while no agent is there.
+    /// Where DEL and GC are spooled while no agent runs.
     pub spool_dir: Option<PathBuf>,
 }
 
@@ -33,24 +36,24 @@ pub struct NetConf {
     pub agent_socket: Option<PathBuf>,
     pub mtu: Option<u32>,
     pub ips_to_route_via_host: Vec<IpAddr>,
-    /// `snat` is false: its pods are seen with their own address by the Internet too.
+    /// `snat` is false: pods keep their own address on the way to the Internet too.
     pub keep_source: bool,
-    /// What the call asks of the pod's address.
+    /// What the call requests of the pod's addresses.
     pub address_request: AddressRequest,
-    /// Of the pod's interface; absent: one that follows from the attachment's names.
+    /// The MAC of the pod's interface; absent: one that follows from the attachment's identity.
     pub mac: Option<[u8; 6]>,
-    /// The NIC that the network is on; absent: the agent's.
+    /// The NIC of the network; absent: the agent's uplink.
     pub master: Option<String>,
-    /// What earlier plugins of the chain made; CHECK: what ADD answered.
+    /// The result of earlier plugins of the chain; for CHECK, the result of ADD.
     pub prev_result: Option<AddResult>,
-    /// `dns` of the network, overridden by what the runtime wants for this pod.
+    /// The network's `dns`, overridden by what the runtime passes for this pod.
     pub dns: Dns,
-    /// Known fields that were given and have no meaning here, by path: to be reported once.
+    /// Paths of the given fields that have no meaning here, for one line of the log.
     pub ignored: Vec<String>,
 }
 
-/// Fields of the reference's configuration that have no meaning here. Prefixes and the uplink are the agent's to know.
-const WITHOUT_MEANING: [&str; 17] = [
+/// Fields of `azure-vnet` that have no meaning here. Prefixes and the uplink are in the agent's configuration.
+const IGNORED_FIELDS: [&str; 17] = [
     "AdditionalArgs",
     "adapterName",
     "bridge",
@@ -69,21 +72,21 @@ const WITHOUT_MEANING: [&str; 17] = [
     "vnetCidrs",
     "windowsSettings",
 ];
-const IPAM_WITHOUT_MEANING: [&str; 5] = ["addressSpace", "environment", "mode", "queryInterval", "subnet"];
+const IGNORED_IPAM_FIELDS: [&str; 5] = ["addressSpace", "environment", "mode", "queryInterval", "subnet"];
 
-/// All are served by the agent's pool, wherever that is filled from.
+/// All of them mean the agent's pool, whatever its source.
 const IPAM_TYPES: [&str; 3] = ["azure-cni", "azure-cns", "azure-vnet-ipam"];
 
-/// Capabilities that are served: what a configuration may declare.
+/// The supported capabilities: what a configuration may declare.
 pub const CAPABILITIES: [&str; 4] = ["dns", "ips", "mac", runtime_requests::ANNOTATIONS];
-/// A runtime passes them on only where the configuration declares them.
-const CAPABILITIES_NOT_SERVED: [&str; 1] = ["bandwidth"];
+/// A runtime passes these only if the configuration declares them.
+const UNSUPPORTED_CAPABILITIES: [&str; 1] = ["bandwidth"];
 
 /// RFC 791 section 3.2: every IPv4 link carries 68 bytes. No packet is longer than 65535.
 const MTU_MIN: u32 = 68;
 const MTU_MAX: u32 = 65535;
 
-/// Standard input as JSON; an error says where it breaks off.
+/// Reads standard input as JSON. An error names line and column.
 pub fn decode(input: &[u8]) -> Result<Value, CniError> {
     serde_json::from_slice(input).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -100,7 +103,7 @@ impl Network {
     pub(super) fn parse(config: &Value) -> Result<Self, CniError> {
         let fields = whole(config)?;
         let Some(version) = fields.string("cniVersion")? else {
-            // The protocol reads its absence as 0.1.0, or 0.2.0 for plugins without VERSION; neither is served.
+            // Absent means 0.1.0, or 0.2.0 for plugins without VERSION. Neither is supported.
             return Err(CniError::incompatible_version("cniVersion is missing from the network configuration"));
         };
         let cni_version = version.parse()?;
@@ -117,22 +120,22 @@ impl Network {
 }
 
 impl NetConf {
-    /// The configuration of a call that makes or checks an attachment, with what `CNI_ARGS` and `args.cni` say.
+    /// The configuration of a call that creates or checks an attachment, with `CNI_ARGS` and `args.cni`.
     pub(super) fn parse(config: &Value, args: Option<&str>) -> Result<(Self, CniArgs), CniError> {
         let Network { cni_version, name, agent_socket, .. } = Network::parse(config)?;
         let fields = whole(config)?;
         let plugin_type = fields.string("type")?.ok_or_else(|| CniError::invalid_config("type is missing"))?.to_owned();
-        let mut ignored = given(&fields, &WITHOUT_MEANING);
+        let mut ignored = given(&fields, &IGNORED_FIELDS);
         if accept_mode(&fields)? {
             ignored.push("mode".into());
         }
         if let Some(ipam) = fields.object("ipam")? {
             accept_ipam(&ipam)?;
-            ignored.extend(given(&ipam, &IPAM_WITHOUT_MEANING));
+            ignored.extend(given(&ipam, &IGNORED_IPAM_FIELDS));
         }
         let dns = dns(&fields)?;
         let args = pod_args(&fields, args)?;
-        let Asked { address_request, mac } = Asked::read(&fields, &args)?;
+        let RuntimeRequests { address_request, mac } = RuntimeRequests::read(&fields, &args)?;
         let netconf = Self {
             cni_version,
             name,
@@ -152,18 +155,18 @@ impl NetConf {
     }
 }
 
-/// True if the mode is one that the reference builds differently.
+/// True if `azure-vnet` builds this mode differently.
 fn accept_mode(fields: &Fields) -> Result<bool, CniError> {
     let refused =
-        |what: String| CniError::invalid_config(what).with_details("transparent, bridge and tunnel are served");
+        |what: String| CniError::invalid_config(what).with_details("transparent, bridge and tunnel are supported");
     let builds_differently = match fields.string("mode")? {
         None | Some("transparent") => false,
         Some("bridge" | "tunnel") => true,
-        Some("transparent-vlan") => return Err(refused("mode transparent-vlan is not served".into())),
+        Some("transparent-vlan") => return Err(refused("mode transparent-vlan is not supported".into())),
         Some(other) => return Err(refused(format!("mode {} is unknown", excerpt(&other.into())))),
     };
     if fields.flag("multiTenancy")? {
-        return Err(CniError::invalid_config("multiTenancy is not served: all pods share one network"));
+        return Err(CniError::invalid_config("multiTenancy is not supported: all pods share one network"));
     }
     match fields.value("ipv6Mode") {
         Some(value) if !is_empty(value) => Err(CniError::unsupported_field("ipv6Mode", value)),
@@ -173,8 +176,8 @@ fn accept_mode(fields: &Fields) -> Result<bool, CniError> {
 
 fn accept_ipam(ipam: &Fields) -> Result<(), CniError> {
     if let Some(other) = ipam.string("type")?.filter(|kind| !IPAM_TYPES.contains(kind)) {
-        let msg = format!("ipam.type {} is not served", excerpt(&other.into()));
-        return Err(CniError::invalid_config(msg).with_details(format!("served are {}", IPAM_TYPES.join(", "))));
+        let msg = format!("ipam.type {} is not supported", excerpt(&other.into()));
+        return Err(CniError::invalid_config(msg).with_details(format!("supported are {}", IPAM_TYPES.join(", "))));
     }
     Ok(())
 }
@@ -187,11 +190,11 @@ fn mtu(fields: &Fields) -> Result<Option<u32>, CniError> {
     }
 }
 
-/// The network's DNS; what the runtime passes for this pod wins, list by list.
+/// The network's DNS. What the runtime passes for this pod wins, list by list.
 fn dns(fields: &Fields) -> Result<Dns, CniError> {
     let mut dns = fields.object("dns")?.map(|dns| Dns::read(&dns)).transpose()?.unwrap_or_default();
     let Some(runtime) = fields.object("runtimeConfig")? else { return Ok(dns) };
-    for capability in CAPABILITIES_NOT_SERVED {
+    for capability in UNSUPPORTED_CAPABILITIES {
         if let Some(value) = runtime.value(capability).filter(|value| !is_empty(value)) {
             return Err(CniError::unsupported_field(&runtime.path(capability), value));
         }
@@ -209,7 +212,7 @@ fn dns(fields: &Fields) -> Result<Dns, CniError> {
     Ok(dns)
 }
 
-/// What is said about the pod.
+/// The arguments of the pod.
 fn pod_args(fields: &Fields, variable: Option<&str>) -> Result<CniArgs, CniError> {
     let from_config = fields.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
     CniArgs::parse(variable, from_config.map(|cni| cni.map()))
@@ -219,7 +222,7 @@ fn given(fields: &Fields, keys: &[&str]) -> Vec<String> {
     keys.iter().filter(|key| fields.value(key).is_some()).map(|key| fields.path(key)).collect()
 }
 
-/// Empty asks for nothing.
+/// An empty value requests nothing.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -1,15 +1,16 @@
-//! What an ADD made, independent of the protocol's version; the forms of the versions differ only here.
+//! The result of ADD. Only this file knows how its form differs between versions of the protocol.
 //!
-//! Written is what the version asked for can say. Read is what any served version says, with indices checked, so that
-//! CHECK may trust them.
+//! A result is written in the version of the call. It is read in any supported version, and its indices are checked, so
+//! that CHECK can rely on them.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use super::error::CniError;
 use super::fields::Fields;
-use super::{CniError, CniVersion};
+use super::version::CniVersion;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddResult {
@@ -19,7 +20,7 @@ pub struct AddResult {
     pub dns: Dns,
 }
 
-/// An interface that was made. `mtu`, `socket_path` and `pci_id` are said from 1.1.0 on.
+/// A created interface. `mtu`, `socket_path` and `pci_id` exist since 1.1.0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interface {
     pub name: String,
@@ -39,7 +40,7 @@ pub struct IpConfig {
     pub interface: Option<usize>,
 }
 
-/// A route of the pod. What follows `gw` is said from 1.1.0 on.
+/// A route of the pod. The fields after `gw` exist since 1.1.0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub dst: IpNet,
@@ -66,12 +67,11 @@ pub struct Dns {
 }
 
 impl AddResult {
-    /// This result as the continuation of what earlier plugins of the chain made: theirs first, ours with its indices
-    /// moved behind theirs. Our DNS stands if we have any.
+    /// Appends this result to that of earlier plugins of the chain, and adjusts its indices. Our DNS wins if we have any.
     pub fn after(mut self, earlier: AddResult) -> AddResult {
-        let made_before = earlier.interfaces.len();
+        let offset = earlier.interfaces.len();
         for ip in &mut self.ips {
-            ip.interface = ip.interface.map(|index| index + made_before);
+            ip.interface = ip.interface.map(|index| index + offset);
         }
         let mut all = earlier;
         all.interfaces.append(&mut self.interfaces);
@@ -93,18 +93,18 @@ impl AddResult {
         })
     }
 
-    /// Reads a result of any served version.
+    /// Reads a result of any supported version.
     pub fn from_json(value: &Value) -> Result<AddResult, CniError> {
         Self::read(&Fields::whole("the result", value)?)
     }
 
     pub(super) fn read(fields: &Fields) -> Result<AddResult, CniError> {
         if let Some(version) = fields.string("cniVersion")? {
-            let not_served = |error: CniError| CniError {
+            let unsupported = |error: CniError| CniError {
                 msg: format!("{} of a result: {}", fields.path("cniVersion"), error.msg),
                 ..error
             };
-            version.parse::<CniVersion>().map_err(not_served)?;
+            version.parse::<CniVersion>().map_err(unsupported)?;
         }
         let interfaces = fields.objects("interfaces")?.iter().map(Interface::read).collect::<Result<Vec<_>, _>>()?;
         let ip = |ip: &Fields| IpConfig::read(ip, interfaces.len());
@@ -219,7 +219,7 @@ fn missing(fields: &Fields, key: &str) -> CniError {
     CniError::invalid_config(format!("{} is missing", fields.path(key)))
 }
 
-/// A JSON object under construction: what is absent gets no key.
+/// A JSON object under construction. Absent values get no key.
 #[derive(Default)]
 struct Object(Map<String, Value>);
 

@@ -1,7 +1,7 @@
-//! What a call asks for its pod beyond the network's own settings: certain addresses, a public one, a MAC address.
+//! What the runtime requests for a pod beyond the network's settings: certain addresses, a public one, a MAC address.
 //!
-//! The rule: each can be said in several places. Places that say the same are one address_request; places that contradict each other
-//! are refused, as the runtime could not tell which of them it got.
+//! The rule: each can be given in several places. Places that agree count as one request. Places that contradict each other
+//! are refused, because the runtime could not know which of them took effect.
 
 #[cfg(test)]
 mod tests;
@@ -10,28 +10,27 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::error::excerpt;
+use super::args::CniArgs;
+use super::error::{CniError, excerpt};
 use super::fields::Fields;
-use super::{CniArgs, CniError};
 use crate::address_request::AddressRequest;
-use crate::mac::MacAddress;
-use crate::names::HOST_MAC;
+use crate::mac::{HOST_MAC, MacAddress};
 
-/// The capability by which a runtime passes a pod's annotations on.
+/// The capability through which a runtime passes on a pod's annotations.
 pub(super) const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
-/// The annotation by which a pod asks for an address that has a public one: `"true"` or `"false"`.
+/// The annotation by which a pod requests an address that has a public one: `"true"` or `"false"`.
 pub const PUBLIC_ANNOTATION: &str = "azure-cni-ebpf/public-address";
-/// The same for a whole network, and for one pod in `args.cni` and `CNI_ARGS`.
+/// The same as a key of the network configuration, and of `args.cni` and `CNI_ARGS` for one pod.
 const PUBLIC_KEY: &str = "publicAddress";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RuntimeRequests {
     pub(super) address_request: AddressRequest,
     pub(super) mac: Option<[u8; 6]>,
 }
 
-impl Asked {
-    /// `config` is the whole configuration, `args` what `args.cni` and `CNI_ARGS` say together.
+impl RuntimeRequests {
+    /// `config` is the network configuration; `args` combines `args.cni` and `CNI_ARGS`.
     pub(super) fn read(config: &Fields, args: &CniArgs) -> Result<Self, CniError> {
         let runtime = config.object("runtimeConfig")?;
         let cni = config.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
@@ -53,7 +52,7 @@ fn addresses(
     };
     let mut given = of_list(runtime)?;
     let of_args = of_list(cni)?;
-    // The configuration wins over the variable, whose counterpart has another name.
+    // `args.cni` wins over `CNI_ARGS`, which calls the same thing `IP`.
     if of_args.is_empty() {
         let texts = args.get("IP").into_iter().flat_map(|texts| texts.split(','));
         given.extend(texts.map(|text| ("IP of CNI_ARGS".to_owned(), text.to_owned())));
@@ -70,7 +69,8 @@ fn addresses(
         match wanted.iter().find(|(_, other)| other.is_ipv4() == address.is_ipv4()) {
             Some((_, other)) if *other == address => {}
             Some((before, other)) => {
-                let msg = format!("{place} asks for {address} and {before} for {other}: a pod gets one of each family");
+                let msg =
+                    format!("{place} requests {address} and {before} requests {other}: a pod gets one of each family");
                 return Err(CniError::invalid_config(msg));
             }
             None => wanted.push((place, address)),
@@ -80,7 +80,7 @@ fn addresses(
     Ok(wanted.into_iter().map(|(_, address)| address).collect())
 }
 
-/// With or without a prefix length, which says nothing here.
+/// Reads an address with or without a prefix length, which has no meaning here.
 fn address(place: &str, text: &str) -> Result<IpAddr, CniError> {
     let parsed = text.parse().ok().or_else(|| text.parse().ok().map(|net: IpNet| net.addr()));
     let usable = |address: &IpAddr| {
@@ -88,17 +88,21 @@ fn address(place: &str, text: &str) -> Result<IpAddr, CniError> {
         !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast)
     };
     parsed.filter(usable).ok_or_else(|| {
-        CniError::invalid_config(format!("{place} has {}, which is no address of a pod", excerpt(&text.into())))
+        CniError::invalid_config(format!(
+            "{place} has {}, which is not an address that a pod can have",
+            excerpt(&text.into())
+        ))
     })
 }
 
-/// The pod's own word wins over the network's.
+/// What the pod says wins over what the network says.
 fn public(config: &Fields, runtime: Option<&Fields>, args: &CniArgs) -> Result<bool, CniError> {
     let annotations = runtime.map(|runtime| runtime.object(ANNOTATIONS)).transpose()?.flatten();
     let annotation = annotations.as_ref().map(|all| all.string(PUBLIC_ANNOTATION)).transpose()?.flatten();
-    let said = annotation.map(|text| (format!("annotation {PUBLIC_ANNOTATION}"), text));
-    let said = said.or_else(|| args.get(PUBLIC_KEY).map(|text| (format!("{PUBLIC_KEY} of the pod's arguments"), text)));
-    match said {
+    let given = annotation.map(|text| (format!("annotation {PUBLIC_ANNOTATION}"), text));
+    let given =
+        given.or_else(|| args.get(PUBLIC_KEY).map(|text| (format!("{PUBLIC_KEY} of the pod's arguments"), text)));
+    match given {
         None => config.flag(PUBLIC_KEY),
         Some((_, "true")) => Ok(true),
         Some((_, "false")) => Ok(false),
@@ -121,7 +125,7 @@ fn mac(runtime: Option<&Fields>, args: &CniArgs) -> Result<Option<[u8; 6]>, CniE
         let mac = unicast(place, text)?;
         match wanted {
             Some((before, other)) if other != mac => {
-                let msg = format!("{place} asks for {text} and {before} for {}", MacAddress(other));
+                let msg = format!("{place} requests {text} and {before} requests {}", MacAddress(other));
                 return Err(CniError::invalid_config(msg));
             }
             _ => wanted = Some((place, mac)),
@@ -130,15 +134,15 @@ fn mac(runtime: Option<&Fields>, args: &CniArgs) -> Result<Option<[u8; 6]>, CniE
     Ok(wanted.map(|(_, mac)| mac))
 }
 
-/// An address that one interface can have (IEEE 802: the I/G bit is clear), other than that of its own gateway.
+/// An address that one interface can have (IEEE 802: the I/G bit is clear), and that is not its gateway's.
 fn unicast(place: &str, text: &str) -> Result<[u8; 6], CniError> {
     let refused =
         |why: String| CniError::invalid_config(format!("{place} has {}", excerpt(&text.into()))).with_details(why);
     let MacAddress(mac) = text.parse().map_err(|error| refused(format!("{error}")))?;
     match mac {
         [0, 0, 0, 0, 0, 0] => Err(refused("it is all zeros".to_owned())),
-        HOST_MAC => Err(refused("it is the host side's own".to_owned())),
-        [first, ..] if first & 1 == 1 => Err(refused("it is a group's address, not an interface's".to_owned())),
+        HOST_MAC => Err(refused("host interfaces have it".to_owned())),
+        [first, ..] if first & 1 == 1 => Err(refused("it is a group address".to_owned())),
         _ => Ok(mac),
     }
 }

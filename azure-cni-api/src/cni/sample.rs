@@ -1,6 +1,7 @@
-//! What a runtime says, for tests.
+//! Samples of what a runtime sends, for tests.
 
-use super::{AttachmentId, Command, Environment};
+use super::attachment::AttachmentId;
+use super::environment::{Command, Environment};
 
 /// Interface `eth0` of this container in network `azure`.
 pub fn attachment(container: &str) -> AttachmentId {
@@ -11,7 +12,7 @@ pub fn attachment(container: &str) -> AttachmentId {
     }
 }
 
-/// Of an ADD for interface `eth0` of container `c1`.
+/// The environment of an ADD for interface `eth0` of container `c1`.
 pub fn environment() -> Environment {
     Environment {
         command: Command::Add,

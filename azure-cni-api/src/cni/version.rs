@@ -1,4 +1,4 @@
-//! The versions of the protocol that are served, which command came with which, and the answer to VERSION.
+//! The supported versions of the protocol, the commands that each has, and the answer to VERSION.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::error::excerpt;
-use super::{CniError, Command};
+use super::environment::Command;
+use super::error::{CniError, excerpt};
 
-/// A version that is served. The order is the order of release.
+/// A supported version. The order is the order of release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CniVersion {
     #[serde(rename = "0.3.0")]
@@ -64,16 +64,16 @@ impl FromStr for CniVersion {
 
     fn from_str(text: &str) -> Result<Self, CniError> {
         Self::SUPPORTED.into_iter().find(|version| version.as_str() == text).ok_or_else(|| {
-            let served = Self::SUPPORTED.map(Self::as_str).join(", ");
-            CniError::incompatible_version(format!("cniVersion {} is not served", excerpt(&text.into())))
-                .with_details(format!("served are {served}"))
+            let supported = Self::SUPPORTED.map(Self::as_str).join(", ");
+            CniError::incompatible_version(format!("cniVersion {} is not supported", excerpt(&text.into())))
+                .with_details(format!("supported are {supported}"))
         })
     }
 }
 
-/// The version to put into an answer, also where the configuration is not fit for anything else.
+/// The version for an answer, even if the rest of the configuration is invalid.
 pub fn reported_version(config: Option<&Value>) -> String {
-    // Only what looks like a version is repeated: the input may be anything.
+    // The input may be anything: repeat it only if it looks like a version.
     let looks_like_one = |text: &&str| {
         (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
     };
@@ -81,7 +81,7 @@ pub fn reported_version(config: Option<&Value>) -> String {
     given.unwrap_or(CniVersion::NEWEST.as_str()).to_owned()
 }
 
-/// The answer to VERSION. It never fails: a runtime asks it to find out how to talk to us at all.
+/// The answer to VERSION. It never fails, because runtimes use it to choose a version.
 pub fn version_answer(config: Option<&Value>) -> Value {
     json!({"cniVersion": reported_version(config), "supportedVersions": CniVersion::SUPPORTED.map(CniVersion::as_str)})
 }

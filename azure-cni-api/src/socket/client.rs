@@ -1,6 +1,6 @@
-//! One call to the agent, blocking, for programs without a runtime: the plugin and the operator's command.
+//! One blocking call to the agent, for programs without an async runtime: the plugin and the operator's command.
 //!
-//! The rule: the deadline covers all of it, so a peer that stalls, or sends a byte a minute, cannot hold the caller.
+//! The rule: the deadline covers the whole call. A peer that stalls, or sends a byte a minute, cannot hold the caller.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,25 +13,26 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockop
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 
-use super::{FRAME_HEADER, MAX_FRAME, Request, Response};
+use super::frame::{FRAME_HEADER, MAX_FRAME};
+use super::request::{Request, Response};
 use crate::cni::ErrorObject;
 
-/// Why the agent gave no answer, or which error it answered.
+/// Why a call to the agent failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody listens there; the request was not sent. A retry helps once the agent is up.
+    /// No process listens there, so the request was not sent. A retry helps once the agent is up.
     #[error("the agent does not listen on {}: {source}", .socket.display())]
     Unreachable { socket: PathBuf, source: io::Error },
-    /// The agent did not answer in time. Whether it acted is not known; a retry is safe, for every request is idempotent.
+    /// The agent did not answer in time. It may have acted; a retry is safe, because every request is idempotent.
     #[error("the agent did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// The connection broke before the answer was whole. As with a time-out, a retry is safe.
+    /// The connection broke before the answer was complete. As with a time-out, a retry is safe.
     #[error("the connection to the agent broke: {0}")]
     Broken(#[source] io::Error),
     /// The request is longer than a frame may be. A retry does not help.
     #[error("a request of {0} bytes is longer than {MAX_FRAME}")]
     RequestTooLong(usize),
-    /// The answer is not one that this version understands. A retry does not help.
+    /// This version does not understand the answer. A retry does not help.
     #[error("the agent's answer is not understood: {0}")]
     NotUnderstood(String),
     /// The agent answered with an error. The code says whether a retry helps.
@@ -62,7 +63,7 @@ struct Deadline {
 }
 
 impl Deadline {
-    /// The time left, never zero: a zero time-out means none to the kernel.
+    /// The time left, never zero: to the kernel, a time-out of zero means no time-out.
     fn left(&self) -> Result<Duration, CallError> {
         let left = self.at.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(CallError::TimedOut(self.timeout)) } else { Ok(left.max(Duration::from_millis(1))) }
@@ -77,8 +78,8 @@ impl Deadline {
     }
 }
 
-/// The standard library cannot bound a connect to a Unix socket, and one whose listener has a full queue would wait for
-/// ever; the kernel bounds it by the send time-out (unix_stream_connect in net/unix/af_unix.c).
+/// Connects within the deadline. A connect to a listener with a full queue would wait for ever, and the standard library
+/// cannot bound it. The kernel bounds it by the send time-out (unix_stream_connect in net/unix/af_unix.c).
 fn connect(path: &Path, deadline: &Deadline) -> Result<UnixStream, CallError> {
     let unreachable = |errno: Errno| CallError::Unreachable { socket: path.to_owned(), source: errno.into() };
     let address = UnixAddr::new(path).map_err(unreachable)?;

@@ -15,10 +15,10 @@ use super::request::SpooledRequest;
 use crate::durable::{self, PRIVATE, PRIVATE_DIR};
 use crate::socket::MAX_FRAME;
 
-/// As many requests wait at most; what comes then is refused, so that a node without an agent does not fill its disk.
+/// The most requests that wait. More are refused, so that a node without an agent does not fill its disk.
 pub const MAX_REQUESTS: usize = 16_384;
 
-/// A file that is still not in its place after this long never will be: its writer was killed.
+/// A file that is not in its place after this long never will be: its writer was killed.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(600);
 
 const SUFFIX: &str = ".json";
@@ -42,11 +42,11 @@ pub enum SpoolError {
 
 /// What a name in the folder leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum SpoolEntry {
     Request(SpooledRequest),
-    /// It never will be understood; why.
+    /// It is not a request and never will be; why.
     Malformed(String),
-    /// Somebody else has carried it out.
+    /// It was executed and removed in the meantime.
     Gone,
 }
 
@@ -98,15 +98,15 @@ impl Folder {
         Ok(names)
     }
 
-    pub fn read(&self, name: &str) -> Result<Found, SpoolError> {
+    pub fn read(&self, name: &str) -> Result<SpoolEntry, SpoolError> {
         let read = || -> std::io::Result<Result<Vec<u8>, String>> {
-            // Nothing but a plain file is opened for long: a FIFO would hold us.
+            // Opens a FIFO without waiting for a writer, and no symbolic link.
             let file = OpenOptions::new()
                 .read(true)
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(self.path.join(name))?;
             if !file.metadata()?.is_file() {
-                return Ok(Err("it is no file".to_owned()));
+                return Ok(Err("it is not a file".to_owned()));
             }
             let mut bytes = Vec::new();
             file.take(MAX_FRAME as u64 + 1).read_to_end(&mut bytes)?;
@@ -114,24 +114,24 @@ impl Folder {
         };
         match read() {
             Ok(Ok(bytes)) => Ok(match serde_json::from_slice(&bytes) {
-                Ok(request) => Found::Request(request),
-                Err(error) => Found::Malformed(error.to_string()),
+                Ok(request) => SpoolEntry::Request(request),
+                Err(error) => SpoolEntry::Malformed(error.to_string()),
             }),
-            Ok(Err(problem)) => Ok(Found::Malformed(problem)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Gone),
+            Ok(Err(problem)) => Ok(SpoolEntry::Malformed(problem)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(SpoolEntry::Gone),
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                Ok(Found::Malformed("it is a symbolic link".to_owned()))
+                Ok(SpoolEntry::Malformed("it is a symbolic link".to_owned()))
             }
             Err(error) => Err(self.io(name, error)),
         }
     }
 
-    /// Forgets a request that was carried out; one that is gone already is no error.
+    /// Removes a request that was executed. It is no error if the request is gone already.
     pub fn remove(&self, name: &str) -> Result<(), SpoolError> {
         durable::remove(&self.path.join(name)).map(drop).map_err(|source| self.io(name, source))
     }
 
-    /// Puts what is not understood out of the way, under a name that says so; the new name.
+    /// Renames a malformed request so that it is not read again; returns the new name.
     pub fn set_aside(&self, name: &str) -> Result<String, SpoolError> {
         let aside = format!("{name}.bad");
         durable::rename(&self.path.join(name), &self.path.join(&aside)).map_err(|source| self.io(name, source))?;
@@ -144,7 +144,7 @@ impl Folder {
         durable::remove_unfinished(&self.path, before).map_err(|source| self.io("", source))
     }
 
-    /// Names that are not UTF-8 are nobody's requests.
+    /// Names that are not UTF-8 are not those of requests.
     fn entries(&self) -> Result<Vec<String>, SpoolError> {
         let list =
             || std::fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();

@@ -1,4 +1,4 @@
-//! What is written down: only DEL and GC, which free, and of them only what the agent needs.
+//! The file form of a spooled request: a DEL or a GC, with what the agent needs to execute it.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -12,9 +12,9 @@ use crate::names::host_interface;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpooledRequest {
-    /// Of the boot that `asked` belongs to.
+    /// The boot that `requested_at` belongs to.
     pub boot_id: String,
-    pub asked: BootTime,
+    pub requested_at: BootTime,
     #[serde(flatten)]
     pub call: SpooledCall,
 }
@@ -27,27 +27,27 @@ pub enum SpooledCall {
 }
 
 impl SpooledRequest {
-    /// The order of the names is the order of the requests; the attachment's interface tells ADD which are its own.
+    /// Names sort in the order of the requests. They contain the attachment's interface, by which ADD finds its own requests.
     pub fn file_name(&self) -> String {
         let subject = match &self.call {
             SpooledCall::Del { attachment } => host_interface(attachment),
             SpooledCall::Gc { .. } => "gc".to_owned(),
         };
-        format!("{:020}-{subject}.json", self.asked.as_nanos())
+        format!("{:020}-{subject}.json", self.requested_at.as_nanos())
     }
 
-    /// Whether a file of this name is about the attachment alone.
+    /// Whether a file of this name is a request for this attachment alone.
     pub fn is_named_for(name: &str, attachment: &AttachmentId) -> bool {
         name.split_once('-').is_some_and(|(_, subject)| subject == format!("{}.json", host_interface(attachment)))
     }
 
-    /// Whether what it would free is gone already: with the boot of the kernel that it was made in, or replaced by an ADD
-    /// that was asked for later. `added`: when the ADD of the attachment's record was asked for.
+    /// Whether what it would free is gone already: the machine has been booted since, or a later ADD has replaced it.
+    /// `added`: when the ADD of the attachment's record was requested.
     pub fn is_overtaken(&self, boot_id: &str, added: Option<BootTime>) -> bool {
-        self.boot_id != boot_id || added.is_some_and(|added| added > self.asked)
+        self.boot_id != boot_id || added.is_some_and(|added| added > self.requested_at)
     }
 
-    /// The GC as it was called. Only 1.1.0 has it.
+    /// The GC call. Only CNI 1.1.0 has GC.
     pub fn to_gc(network: NetworkName, valid_attachments: BTreeSet<AttachmentId>) -> GcCall {
         let network = Network { cni_version: CniVersion::V1_1_0, name: network, agent_socket: None, spool_dir: None };
         GcCall { network, valid_attachments, traceparent: None }
@@ -67,7 +67,7 @@ mod tests {
 
     fn del(nanos: u64) -> SpooledRequest {
         let call = SpooledCall::Del { attachment: attachment("c1") };
-        SpooledRequest { boot_id: "b".to_owned(), asked: BootTime::from_nanos(nanos), call }
+        SpooledRequest { boot_id: "b".to_owned(), requested_at: BootTime::from_nanos(nanos), call }
     }
 
     #[test]
@@ -75,10 +75,10 @@ mod tests {
         let id = json!({"network": "azure", "containerId": "c1", "ifname": "eth0"});
         let gc = SpooledCall::Gc { network: "azure".parse().unwrap(), valid_attachments: [attachment("c1")].into() };
         for (request, written) in [
-            (del(7), json!({"bootId": "b", "asked": 7, "command": "DEL", "attachment": id})),
+            (del(7), json!({"bootId": "b", "requestedAt": 7, "command": "DEL", "attachment": id})),
             (
                 SpooledRequest { call: gc, ..del(7) },
-                json!({"bootId": "b", "asked": 7, "command": "GC", "network": "azure", "validAttachments": [id]}),
+                json!({"bootId": "b", "requestedAt": 7, "command": "GC", "network": "azure", "validAttachments": [id]}),
             ),
         ] {
             assert_eq!(serde_json::to_value(&request).unwrap(), written);
@@ -87,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_frees_can_be_written_down_and_names_are_checked_when_read() {
+    fn only_del_and_gc_can_be_spooled_and_names_are_checked_when_read() {
         for text in [
-            json!({"bootId": "b", "asked": 7, "command": "ADD", "attachment": {}}),
-            json!({"bootId": "b", "asked": 7, "command": "GC", "network": "azure"}),
-            json!({"bootId": "b", "asked": 7, "command": "DEL",
+            json!({"bootId": "b", "requestedAt": 7, "command": "ADD", "attachment": {}}),
+            json!({"bootId": "b", "requestedAt": 7, "command": "GC", "network": "azure"}),
+            json!({"bootId": "b", "requestedAt": 7, "command": "DEL",
                    "attachment": {"network": "azure", "containerId": "../x", "ifname": "eth0"}}),
         ] {
             assert!(serde_json::from_value::<SpooledRequest>(text.clone()).is_err(), "{text}");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_by_the_attachment_it_is_for() {
+    fn a_file_is_found_by_its_attachment() {
         assert!(SpooledRequest::is_named_for(&del(7).file_name(), &attachment("c1")));
         assert!(!SpooledRequest::is_named_for(&del(7).file_name(), &attachment("c2")));
         assert!(!SpooledRequest::is_named_for("00000000000000000007-gc.json", &attachment("c1")));

@@ -1,19 +1,19 @@
-//! Answers of azure-cns, of either form: right, or none of it is used.
+//! Answers of azure-cns, in either form. An answer is used as a whole or not at all.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::Addresses;
+use crate::addresses::Addresses;
 
-/// What a pod was given.
+/// The addresses that a pod was assigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
     pub addresses: Addresses,
-    /// Those of the addresses, without repetition.
+    /// The subnets of the addresses, each once.
     pub subnets: Vec<AssignedSubnet>,
-    /// The node's address, as the server sees it.
+    /// The node's address according to the server.
     pub host_primary: Option<IpAddr>,
 }
 
@@ -29,21 +29,21 @@ pub enum CnsAnswerError {
     /// A retry helps if it was cut short.
     #[error("not an answer of azure-cns: {0}")]
     Json(#[from] serde_json::Error),
-    /// Says `ReturnCode` and `Message`. A retry helps where the code is of a passing kind.
+    /// The server's `ReturnCode` and `Message`. A retry helps if the code is that of a temporary condition.
     #[error("it refuses with ReturnCode {code} ({}): {message}", meaning(*.code))]
     Refused { code: i64, message: String },
     /// A retry does not help.
     #[error("{field} = {value:?}: the value {problem}")]
     Malformed { field: &'static str, value: String, problem: &'static str },
     /// A retry does not help.
-    #[error("the address is for a {0:?}, and only InfraNIC is served")]
+    #[error("the address is for a {0:?}, and only InfraNIC is supported")]
     OtherNic(String),
     /// A retry helps once the server has an IPv4 address.
     #[error("it gives no IPv4 address")]
     NoIpv4,
 }
 
-/// Those of azure-cns's `types/codes.go` that these calls answer with.
+/// The codes of these calls (azure-cns, `types/codes.go`).
 fn meaning(code: i64) -> &'static str {
     match code {
         14 => "not found",
@@ -87,7 +87,7 @@ struct PodIpInfo {
     container: IpConfiguration,
     #[serde(rename = "HostPrimaryIPInfo", default)]
     host: HostIpInfo,
-    /// Absent in old servers, where all are of this kind.
+    /// Old servers omit it and serve this kind alone.
     #[serde(rename = "NICType", default)]
     nic_type: String,
 }
@@ -130,7 +130,7 @@ pub fn parse_assigned(text: &str) -> Result<Assigned, CnsAnswerError> {
         }
         addresses.push(address("PodIPConfig.IPAddress", &info.pod.address)?);
         let prefix = prefix(&info.container.subnet)?;
-        if subnets.iter().all(|known| known.prefix != prefix) {
+        if subnets.iter().all(|subnet| subnet.prefix != prefix) {
             let gateway = optional_address("GatewayIPAddress", &info.container.gateway)?;
             subnets.push(AssignedSubnet { prefix, gateway });
         }
@@ -142,7 +142,7 @@ pub fn parse_assigned(text: &str) -> Result<Assigned, CnsAnswerError> {
     Ok(Assigned { addresses, subnets, host_primary })
 }
 
-/// Reads the answer to a release. Releasing what is not known has done what was wanted.
+/// Reads the answer to a release. "Not found" is a success: the address is released.
 pub fn parse_released(text: &str) -> Result<(), CnsAnswerError> {
     match accepted(text) {
         Err(CnsAnswerError::Refused { code: 14, .. }) => Ok(()),
@@ -160,7 +160,7 @@ fn accepted(text: &str) -> Result<Answer, CnsAnswerError> {
 
 fn prefix(subnet: &IpSubnet) -> Result<IpNet, CnsAnswerError> {
     let base = address("IPSubnet.IPAddress", &subnet.address)?;
-    // The address may be the subnet's, or the one of the container that the subnet is of.
+    // The address may be the subnet's or the container's.
     IpNet::new(base, subnet.prefix_length).map(|prefix| prefix.trunc()).map_err(|_| CnsAnswerError::Malformed {
         field: "IPSubnet.PrefixLength",
         value: subnet.prefix_length.to_string(),

@@ -24,7 +24,7 @@ fn answer(infos: Value) -> Value {
 }
 
 #[test]
-fn bodies_have_the_reference_s_form() {
+fn requests_have_the_form_of_azure_vnet() {
     let claim = claim("98f722bb1c94c0b1");
     assert_eq!(
         claim.request(Form::Many, &[]),
@@ -69,18 +69,18 @@ fn the_form_of_old_servers_is_read_too() {
 }
 
 #[test]
-fn a_refusal_is_told_with_code_and_message() {
+fn a_refusal_is_reported_with_code_and_message() {
     let refused =
         |code| json!({"podIPInfo": null, "response": {"ReturnCode": code, "Message": "none left"}}).to_string();
     let error = parse_assigned(&refused(32)).unwrap_err().to_string();
     assert!(error.contains("ReturnCode 32 (failed to allocate an address): none left"), "{error}");
     assert!(matches!(parse_released(&refused(45)), Err(CnsAnswerError::Refused { code: 45, .. })));
-    assert!(parse_released(&refused(14)).is_ok(), "what is not known is released");
+    assert!(parse_released(&refused(14)).is_ok(), "an unknown address counts as released");
     assert!(parse_released(&refused(0)).is_ok());
 }
 
 #[test]
-fn an_answer_that_is_not_right_gives_nothing() {
+fn an_invalid_answer_is_refused_as_a_whole() {
     let delegated = {
         let mut other = info("10.0.1.10", "10.0.1.0", 24);
         other["NICType"] = "DelegatedVMNIC".into();

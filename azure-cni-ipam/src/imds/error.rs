@@ -1,11 +1,14 @@
-//! Why an instance metadata document was refused, and where. A retry with the same document never helps.
+//! Why a document of instance metadata was refused, and where. A retry with the same document never helps.
 
 use std::net::IpAddr;
 
+/// The longest document. 16,000 addresses, the most that a virtual network can have, take about 1 MiB.
+pub const MAX_BYTES: usize = 4 << 20;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
-    /// More than any VM's addresses take. A retry does not help.
-    #[error("document of {bytes} bytes is larger than {} bytes", super::MAX_BYTES)]
+    /// Longer than the addresses of any VM. A retry does not help.
+    #[error("document of {bytes} bytes is larger than {} bytes", MAX_BYTES)]
     TooLarge { bytes: usize },
     /// Not JSON, or JSON of another form; says line and column. A retry helps only if the document was cut short.
     #[error("not a network document of instance metadata: {0}")]

@@ -46,7 +46,7 @@ fn an_address_belongs_to_the_smallest_subnet_that_holds_it() {
 }
 
 #[test]
-fn anything_wrong_refuses_the_whole_document_and_is_named_with_its_place() {
+fn an_error_refuses_the_whole_document_and_names_its_place() {
     let address = "/interface/0/ipv4/ipAddress/1/privateIpAddress";
     let subnet = "/interface/0/ipv4/subnet/0";
     for (place, value, complaint) in [

@@ -1,12 +1,12 @@
-//! Which address of a family an attachment asks for.
+//! Which address of a family an attachment requests.
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Choice<A> {
-    /// Those with a public address of their own are given last.
+    /// Any address; those with a public address come last.
     #[default]
     Any,
-    /// One that has a public address of its own.
+    /// An address that has a public address of its own.
     Public,
-    /// This one and no other.
+    /// Exactly this address.
     This(A),
 }

@@ -8,46 +8,44 @@ use azure_cni_api::cni::AttachmentId;
 /// Why an attachment got no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError<A: Debug + Display> {
-    /// The source lists no address that a pod may get. A retry helps once the source does.
+    /// The source lists no address for pods. A retry helps once it does.
     #[error("the pool has no address for pods")]
     Empty,
     /// A retry helps once a pod ends, or the pool grows.
     #[error("all {leased} addresses of the pool are in use")]
     Exhausted { leased: usize },
-    /// Free addresses are left, and each was in use too short a time ago. A retry helps after `retry_in`.
-    #[error("all {cooling} free addresses that will do were in use a moment ago; try again in {} s", whole_secs(*.retry_in))]
+    /// All free addresses of this kind still cool down. A retry helps after `retry_in`.
+    #[error("all {cooling} suitable free addresses were in use a moment ago; try again in {} s", whole_secs(*.retry_in))]
     Cooling { cooling: usize, retry_in: Duration },
     /// A retry helps once one of the pool's addresses is given a public one.
-    #[error("no address of the pool has a public address of its own, and the pod asks for one")]
+    #[error("the pod requests an address with a public one, and no address of the pool has a public address")]
     NoPublic,
-    /// A retry helps once a pod that has one ends.
-    #[error("every address with a public one of its own is in use, and the pod asks for one")]
+    /// A retry helps once a pod with such an address ends.
+    #[error("the pod requests an address with a public one, and all of these are in use")]
     PublicExhausted,
     /// A retry helps only once the source lists the address.
-    #[error("address {address} was asked for, and the pool does not have it")]
+    #[error("requested address {address} is not in the pool")]
     NotInPool { address: A },
     /// A retry helps once the holder ends.
-    #[error("address {address} was asked for, and {holder} holds it")]
+    #[error("requested address {address} is held by {holder}")]
     Held { address: A, holder: AttachmentId },
     /// A retry helps after `retry_in`.
-    #[error("address {address} was asked for, and was in use a moment ago; try again in {} s", whole_secs(*.retry_in))]
+    #[error("requested address {address} was in use a moment ago; try again in {} s", whole_secs(*.retry_in))]
     AddressCooling { address: A, retry_in: Duration },
     /// A retry helps only once the address is given a public one.
-    #[error("address {address} was asked for, and one with a public address of its own, which it has not")]
-    AskedHasNoPublic { address: A },
+    #[error("requested address {address} has no public address, which the pod requests too")]
+    RequestedHasNoPublic { address: A },
     /// A retry never helps: the attachment has to be deleted before it can have another address.
-    #[error("the attachment holds {held}, and is now asked to have {asked}")]
-    HoldsAnother { held: A, asked: A },
-    /// Likewise.
-    #[error(
-        "the attachment holds {held}, which has no public address of its own, and is now asked to have one that has"
-    )]
+    #[error("the attachment holds {held}, and now requests {requested}")]
+    HoldsAnother { held: A, requested: A },
+    /// A retry never helps, as with `HoldsAnother`.
+    #[error("the attachment holds {held}, which has no public address, and now requests one that has")]
     HoldsNoPublic { held: A },
-    /// Likewise.
-    #[error("the attachment was made without an address of this family, and is now asked to have {asked}")]
-    HoldsNone { asked: A },
+    /// A retry never helps, as with `HoldsAnother`.
+    #[error("the attachment was made without an address of this family, and now requests {requested}")]
+    HoldsNone { requested: A },
     /// A retry never helps.
-    #[error("{first} and {second} were asked for, and a pod has one address of a family")]
+    #[error("{first} and {second} were requested, and a pod has one address of a family")]
     TwoOfAFamily { first: A, second: A },
 }
 
@@ -63,7 +61,7 @@ impl<A: Debug + Display> LeaseError<A> {
             | Self::Held { .. }
             | Self::AddressCooling { .. } => true,
             Self::NotInPool { .. }
-            | Self::AskedHasNoPublic { .. }
+            | Self::RequestedHasNoPublic { .. }
             | Self::HoldsAnother { .. }
             | Self::HoldsNoPublic { .. }
             | Self::HoldsNone { .. }
@@ -71,7 +69,7 @@ impl<A: Debug + Display> LeaseError<A> {
         }
     }
 
-    /// The same of addresses in another form.
+    /// Converts the addresses.
     pub fn map<B: Debug + Display>(self, form: impl Fn(A) -> B) -> LeaseError<B> {
         match self {
             Self::Empty => LeaseError::Empty,
@@ -84,10 +82,12 @@ impl<A: Debug + Display> LeaseError<A> {
             Self::AddressCooling { address, retry_in } => {
                 LeaseError::AddressCooling { address: form(address), retry_in }
             }
-            Self::AskedHasNoPublic { address } => LeaseError::AskedHasNoPublic { address: form(address) },
-            Self::HoldsAnother { held, asked } => LeaseError::HoldsAnother { held: form(held), asked: form(asked) },
+            Self::RequestedHasNoPublic { address } => LeaseError::RequestedHasNoPublic { address: form(address) },
+            Self::HoldsAnother { held, requested } => {
+                LeaseError::HoldsAnother { held: form(held), requested: form(requested) }
+            }
             Self::HoldsNoPublic { held } => LeaseError::HoldsNoPublic { held: form(held) },
-            Self::HoldsNone { asked } => LeaseError::HoldsNone { asked: form(asked) },
+            Self::HoldsNone { requested } => LeaseError::HoldsNone { requested: form(requested) },
             Self::TwoOfAFamily { first, second } => {
                 LeaseError::TwoOfAFamily { first: form(first), second: form(second) }
             }
@@ -104,7 +104,7 @@ pub enum RestoreError<A: Debug + Display> {
     OtherAddress { id: AttachmentId, address: A },
 }
 
-/// Rounded up: who retries after that many seconds does not come too early.
+/// Rounds up, so that a retry after that many seconds is not too early.
 fn whole_secs(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -1,20 +1,20 @@
-//! The addresses that nobody holds, longest idle first; those with a public address of their own apart.
+//! The addresses that no attachment holds, longest idle first. Those with a public address have a tree of their own.
 //!
-//! Trees, as restoring takes addresses from their middle; the dozen or so comparisons it costs with 16,000 addresses are
-//! nothing beside one netlink message.
+//! They are trees because restoring a lease takes an address from the middle. With 16,000 addresses that costs a dozen
+//! comparisons, far less than one netlink message.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Idle since then, `None` if not held since it was listed; and the address.
-pub(super) type Waiting<A> = (Option<Duration>, A);
+/// Since when the address has been idle (`None`: never held since it was listed), and the address.
+pub(super) type IdleSince<A> = (Option<Duration>, A);
 
 #[derive(Debug, Clone)]
 pub(super) struct Idle<A> {
     public: HashSet<A>,
-    with_public: BTreeSet<Waiting<A>>,
-    without: BTreeSet<Waiting<A>>,
+    with_public: BTreeSet<IdleSince<A>>,
+    without: BTreeSet<IdleSince<A>>,
 }
 
 impl<A: Copy + Ord + Hash> Idle<A> {
@@ -22,7 +22,7 @@ impl<A: Copy + Ord + Hash> Idle<A> {
         Self { public: HashSet::new(), with_public: BTreeSet::new(), without: BTreeSet::new() }
     }
 
-    /// Makes these the addresses that have a public one of their own.
+    /// Replaces the set of addresses that have a public address of their own.
     pub fn set_public(&mut self, public: HashSet<A>) {
         self.public = public;
         let all = std::mem::take(&mut self.with_public).into_iter().chain(std::mem::take(&mut self.without));
@@ -33,36 +33,36 @@ impl<A: Copy + Ord + Hash> Idle<A> {
         &self.public
     }
 
-    pub fn insert(&mut self, waiting: Waiting<A>) {
-        self.tree_of(waiting.1).insert(waiting);
+    pub fn insert(&mut self, entry: IdleSince<A>) {
+        self.tree_of(entry.1).insert(entry);
     }
 
-    /// Whether it was there.
-    pub fn remove(&mut self, waiting: Waiting<A>) -> bool {
-        self.tree_of(waiting.1).remove(&waiting)
+    /// True if the entry was there.
+    pub fn remove(&mut self, entry: IdleSince<A>) -> bool {
+        self.tree_of(entry.1).remove(&entry)
     }
 
-    /// The one that has been idle for longest, of those that have a public address and of those that have none.
-    pub fn longest(&self, public: bool) -> Option<Waiting<A>> {
+    /// The address that has been idle for longest, of those with or without a public address.
+    pub fn longest(&self, public: bool) -> Option<IdleSince<A>> {
         self.tree(public).first().copied()
     }
 
-    /// How many there are that have a public address, or that have none.
+    /// The number of addresses with or without a public address.
     pub fn len(&self, public: bool) -> usize {
         self.tree(public).len()
     }
 
-    /// How many there are at the end of either tree of which this holds.
+    /// The number of entries at the end of both trees for which `holds` is true.
     pub fn count_latest(&self, holds: impl Fn(Option<Duration>) -> bool) -> usize {
-        let latest = |tree: &BTreeSet<Waiting<A>>| tree.iter().rev().take_while(|(since, _)| holds(*since)).count();
+        let latest = |tree: &BTreeSet<IdleSince<A>>| tree.iter().rev().take_while(|(since, _)| holds(*since)).count();
         latest(&self.with_public) + latest(&self.without)
     }
 
-    fn tree(&self, public: bool) -> &BTreeSet<Waiting<A>> {
+    fn tree(&self, public: bool) -> &BTreeSet<IdleSince<A>> {
         if public { &self.with_public } else { &self.without }
     }
 
-    fn tree_of(&mut self, address: A) -> &mut BTreeSet<Waiting<A>> {
+    fn tree_of(&mut self, address: A) -> &mut BTreeSet<IdleSince<A>> {
         if self.public.contains(&address) { &mut self.with_public } else { &mut self.without }
     }
 }

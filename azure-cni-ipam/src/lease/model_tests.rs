@@ -1,4 +1,4 @@
-//! Holds the book against a model that is too simple to be wrong: lists, searched from end to end.
+//! Compares the book with a model that is too simple to be wrong: lists, searched from end to end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +67,7 @@ impl Model {
     pub(crate) fn lease(&mut self, container: u32, choice: Choice<u8>, now: u64) -> Result<u8, LeaseError<u8>> {
         if let Some(&held) = self.leases.get(&container) {
             return match choice {
-                Choice::This(asked) if asked != held => Err(LeaseError::HoldsAnother { held, asked }),
+                Choice::This(requested) if requested != held => Err(LeaseError::HoldsAnother { held, requested }),
                 Choice::Public if !self.public.contains(&held) => Err(LeaseError::HoldsNoPublic { held }),
                 _ => Ok(held),
             };
@@ -122,12 +122,12 @@ impl Model {
 
     pub(crate) fn release(&mut self, container: u32, now: u64) -> Option<u8> {
         let address = self.leases.remove(&container)?;
-        self.forget_vanished(now);
+        self.drop_vanished(now);
         self.released.insert(address, now);
         Some(address)
     }
 
-    /// Whether the lease was taken over.
+    /// Whether the lease was restored.
     pub(crate) fn restore(&mut self, container: u32, address: u8) -> bool {
         match self.leases.get(&container) {
             Some(&held) => held == address,
@@ -136,8 +136,8 @@ impl Model {
         }
     }
 
-    /// What has left the pool goes on cooling down, and is forgotten then.
-    fn forget_vanished(&mut self, now: u64) {
+    /// Addresses that have left the pool still cool down, and are dropped then.
+    fn drop_vanished(&mut self, now: u64) {
         let known: BTreeSet<u8> = self.pool.iter().chain(self.leases.values()).copied().collect();
         self.released.retain(|address, at| known.contains(address) || *at + COOLDOWN_SECS > now);
     }

@@ -56,7 +56,7 @@ fn the_address_idle_for_longest_goes_first() {
     assert_eq!(book.lease(&id(4), Choice::Any, at(100)), Ok(ip(6)));
     assert_eq!(book.release(&id(3), at(101)), Some(ip(7)));
     assert_eq!(book.lease(&id(5), Choice::Any, at(200)), Ok(ip(5)));
-    // Listed since, and never used: idle for longer than any.
+    // A new address that was never used counts as idle for longest.
     book.set_pool([5, 6, 7, 8].map(ip));
     assert_eq!(book.lease(&id(6), Choice::Any, at(300)), Ok(ip(8)));
     assert_eq!(book.lease(&id(7), Choice::Any, at(300)), Ok(ip(7)));
@@ -88,7 +88,7 @@ fn a_cooling_address_waits_while_another_is_free() {
 }
 
 #[test]
-fn the_oldest_cooling_address_is_reused_where_that_is_asked_for() {
+fn the_oldest_cooling_address_is_reused_if_so_configured() {
     let mut book = book([5, 6]).with_reuse_cooling(true);
     book.lease(&id(1), Choice::Any, at(0)).unwrap();
     book.lease(&id(2), Choice::Any, at(0)).unwrap();
@@ -109,7 +109,7 @@ fn without_cool_down_a_released_address_is_free_at_once() {
 }
 
 #[test]
-fn an_address_that_vanishes_while_free_is_forgotten_at_once() {
+fn an_address_that_vanishes_while_free_is_dropped_at_once() {
     let mut book = book([5, 6]);
     book.set_pool([ip(6)]);
     assert_eq!(book.counts(at(0)).total, 1);
@@ -141,7 +141,7 @@ fn an_address_that_comes_back_while_held_stays_in_the_pool() {
 }
 
 #[test]
-fn releasing_what_is_not_held_changes_nothing() {
+fn releasing_an_address_that_is_not_held_changes_nothing() {
     let mut book = book([5]);
     assert_eq!(book.release(&id(1), at(0)), None);
     book.lease(&id(1), Choice::Any, at(0)).unwrap();
@@ -202,7 +202,7 @@ fn a_clock_that_steps_back_or_a_cool_down_without_end_only_makes_addresses_wait(
 
 thread_local!(static COMPARISONS: Cell<u64> = const { Cell::new(0) });
 
-/// An address that counts how often it is looked at.
+/// An address that counts how often it is compared.
 #[derive(Debug, Clone, Copy)]
 struct Counting(u32);
 
@@ -241,22 +241,22 @@ impl Hash for Counting {
 }
 
 #[test]
-fn leasing_and_releasing_look_at_a_handful_of_addresses_however_large_the_pool() {
+fn leasing_and_releasing_compare_few_addresses_in_a_pool_of_any_size() {
     let mut book = LeaseBook::new(Duration::ZERO);
     book.set_pool((0..16_000).map(Counting));
     let mut worst = 0;
-    // Goes through the pool and round again, so that the tree is in every state.
+    // Goes through the pool twice, so that the tree is in every state.
     for container in 0..20_000 {
         COMPARISONS.set(0);
         book.lease(&id(container), Choice::Any, at(0)).unwrap();
         book.release(&id(container), at(0)).unwrap();
         worst = worst.max(COMPARISONS.get());
     }
-    assert!(worst < 200, "{worst} addresses looked at for one lease and its release");
+    assert!(worst < 200, "{worst} addresses compared for one lease and its release");
 }
 
 #[test]
-fn a_certain_address_is_given_and_each_reason_why_not_is_its_own() {
+fn a_requested_address_is_leased_or_refused_with_its_own_reason() {
     let mut book = book([5, 6, 7]);
     let this = |last| Choice::This(ip(last));
     assert_eq!(book.lease(&id(1), this(6), at(0)), Ok(ip(6)));
@@ -264,7 +264,7 @@ fn a_certain_address_is_given_and_each_reason_why_not_is_its_own() {
     let mut refusals = vec![
         (book.lease(&id(2), this(9), at(0)), LeaseError::NotInPool { address: ip(9) }, false),
         (book.lease(&id(2), this(6), at(0)), LeaseError::Held { address: ip(6), holder: id(1) }, true),
-        (book.lease(&id(1), this(7), at(0)), LeaseError::HoldsAnother { held: ip(6), asked: ip(7) }, false),
+        (book.lease(&id(1), this(7), at(0)), LeaseError::HoldsAnother { held: ip(6), requested: ip(7) }, false),
     ];
     book.release(&id(1), at(100));
     let retry_in = Duration::from_secs(29);
@@ -284,7 +284,7 @@ fn a_certain_address_is_given_and_each_reason_why_not_is_its_own() {
 }
 
 #[test]
-fn a_certain_address_that_cools_down_is_given_where_reuse_is_asked_for() {
+fn a_requested_address_that_cools_down_is_leased_if_reuse_is_configured() {
     let mut book = book([5, 6]).with_reuse_cooling(true);
     book.lease(&id(1), Choice::This(ip(5)), at(0)).unwrap();
     book.release(&id(1), at(1));
@@ -293,7 +293,7 @@ fn a_certain_address_that_cools_down_is_given_where_reuse_is_asked_for() {
 }
 
 #[test]
-fn addresses_with_a_public_one_go_to_those_who_ask_and_last_to_those_who_do_not() {
+fn addresses_with_a_public_one_are_for_pods_that_request_one_and_come_last_for_others() {
     let mut book = book([5, 6, 7]);
     assert_eq!(book.lease(&id(9), Choice::Public, at(0)), Err(LeaseError::NoPublic));
     book.set_public([ip(5), ip(8)]);

@@ -1,4 +1,4 @@
-//! Holds the leases of both families against two of the single book's models, with "both or none" by copying the lot.
+//! Compares the leases of both families with two models of a single book. "Both or none" works on a copy of the model.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ const CONTAINERS: u32 = 7;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// What is asked of IPv4, and which IPv6 address if a certain one.
+    /// The choice of IPv4, and the requested IPv6 address, if any.
     Lease(u32, Choice<u8>, Option<u8>),
     Release(u32),
     Restore(u32, u8, Option<u8>),
@@ -44,8 +44,8 @@ fn address_request(v4: Choice<u8>, v6: Option<u8>) -> AddressRequest {
         Choice::This(number) => Some(IpAddr::V4(address4(number))),
         _ => None,
     };
-    let asked6 = v6.map(|number| IpAddr::V6(address6(number)));
-    AddressRequest { addresses: asked6.into_iter().chain(asked4).collect(), public: v4 == Choice::Public }
+    let requested6 = v6.map(|number| IpAddr::V6(address6(number)));
+    AddressRequest { addresses: requested6.into_iter().chain(asked4).collect(), public: v4 == Choice::Public }
 }
 
 type Pair = (u8, Option<u8>);
@@ -61,7 +61,7 @@ impl DualModel {
         self.v4.leases.get(&container).map(|v4| (*v4, self.v6.leases.get(&container).copied()))
     }
 
-    /// Runs the change on a copy that becomes the model only if all of it succeeds.
+    /// Runs the change on a copy, which becomes the model only if all of it succeeds.
     fn all_or_nothing<T>(&mut self, change: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let mut copy = self.clone();
         let done = change(&mut copy)?;
@@ -69,15 +69,15 @@ impl DualModel {
         Some(done)
     }
 
-    fn lease(&mut self, container: u32, choice: Choice<u8>, asked6: Option<u8>, now: u64) -> Option<Pair> {
+    fn lease(&mut self, container: u32, choice: Choice<u8>, requested6: Option<u8>, now: u64) -> Option<Pair> {
         let had = self.held(container);
         self.all_or_nothing(|copy| {
             let v4 = copy.v4.lease(container, choice, now).ok()?;
-            let choice6 = asked6.map_or(Choice::Any, Choice::This);
+            let choice6 = requested6.map_or(Choice::Any, Choice::This);
             let v6 = match had {
-                Some((_, None)) if asked6.is_some() => return None,
+                Some((_, None)) if requested6.is_some() => return None,
                 Some((_, None)) => None,
-                None if copy.v6.pool.is_empty() && asked6.is_none() => None,
+                None if copy.v6.pool.is_empty() && requested6.is_none() => None,
                 _ => Some(copy.v6.lease(container, choice6, now).ok()?),
             };
             Some((v4, v6))

@@ -34,13 +34,13 @@ fn a_pod_gets_one_address_of_each_family_the_pool_has() {
 }
 
 #[test]
-fn a_pod_that_cannot_have_both_holds_none_and_is_told_the_family() {
+fn a_pod_that_cannot_have_both_holds_none_and_the_error_names_the_family() {
     let mut few6 = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
     few6.lease(&id(1), &AddressRequest::default(), NOW).unwrap();
     let error = few6.lease(&id(2), &AddressRequest::default(), NOW).unwrap_err();
     assert_eq!(error, NoAddress { family: "IPv6", source: LeaseError::Exhausted { leased: 1 } });
     assert_eq!(error.to_string(), "no IPv6 address for the pod: all 1 addresses of the pool are in use");
-    // Free, not cooling down: nobody has had it.
+    // Free, not cooling down: no pod has had it.
     assert_eq!(few6.counts(NOW).v4, Counts { total: 2, free: 1, leased: 1, cooling: 0 });
     assert_eq!(few6.lease_of(&id(2)), None);
 
@@ -51,7 +51,7 @@ fn a_pod_that_cannot_have_both_holds_none_and_is_told_the_family() {
 }
 
 #[test]
-fn a_pod_of_before_the_pool_had_ipv6_keeps_what_it_has() {
+fn a_pod_from_before_the_pool_had_ipv6_keeps_its_address_alone() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
     let alone = Addresses { v6: None, ..both("10.0.0.5", "::1") };
     leases.restore(&id(1), alone).unwrap();
@@ -87,42 +87,42 @@ fn address_request(addresses: &[&str]) -> AddressRequest {
 }
 
 #[test]
-fn a_wish_for_one_family_leaves_the_other_to_the_pool() {
+fn a_request_for_one_family_leaves_the_other_to_the_pool() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"]);
     assert_eq!(leases.lease(&id(1), &address_request(&["10.0.0.6"]), NOW), Ok(both("10.0.0.6", "fd00::5")));
     assert_eq!(leases.lease(&id(2), &address_request(&["fd00::6"]), NOW), Ok(both("10.0.0.5", "fd00::6")));
 }
 
 #[test]
-fn a_wish_that_cannot_be_in_one_family_leaves_the_other_untouched() {
+fn a_request_that_fails_in_one_family_leaves_the_other_untouched() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6", "fd00::5"]);
-    for (asked, family) in [
+    for (requested, family) in [
         (address_request(&["10.0.0.5", "fd00::9"]), "IPv6"),
         (address_request(&["10.0.0.9", "fd00::5"]), "IPv4"),
         (address_request(&["10.0.0.5", "10.0.0.6"]), "IPv4"),
         (address_request(&["fd00::5", "fd00::6"]), "IPv6"),
     ] {
-        let error = leases.lease(&id(1), &asked, NOW).unwrap_err();
-        assert_eq!((error.family, error.source.retry_helps()), (family, false), "{asked:?}: {error}");
+        let error = leases.lease(&id(1), &requested, NOW).unwrap_err();
+        assert_eq!((error.family, error.source.retry_helps()), (family, false), "{requested:?}: {error}");
         assert_eq!(leases.lease_of(&id(1)), None);
         assert_eq!(leases.counts(NOW).v4.free, 2);
         assert_eq!(leases.counts(NOW).v6.unwrap().free, 1);
     }
-    // Named twice is named once.
+    // The same address twice counts as one request.
     assert_eq!(leases.lease(&id(1), &address_request(&["10.0.0.6", "10.0.0.6"]), NOW), Ok(both("10.0.0.6", "fd00::5")));
 }
 
 #[test]
-fn an_attachment_that_asks_for_other_addresses_than_it_holds_is_refused_and_keeps_them() {
+fn an_attachment_that_requests_other_addresses_than_it_holds_is_refused_and_keeps_them() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6"]);
     let alone = Addresses { v6: None, ..both("10.0.0.5", "::1") };
     assert_eq!(leases.lease(&id(1), &address_request(&["10.0.0.5"]), NOW), Ok(alone));
-    for asked in [
+    for requested in [
         address_request(&["10.0.0.6"]),
         address_request(&["fd00::5"]),
         AddressRequest { public: true, ..address_request(&[]) },
     ] {
-        let error = leases.lease(&id(1), &asked, NOW).unwrap_err();
+        let error = leases.lease(&id(1), &requested, NOW).unwrap_err();
         assert!(!error.source.retry_helps(), "{error}");
         assert_eq!(leases.lease_of(&id(1)), Some(alone));
     }
@@ -130,11 +130,11 @@ fn an_attachment_that_asks_for_other_addresses_than_it_holds_is_refused_and_keep
 }
 
 #[test]
-fn a_public_address_and_a_certain_one_are_asked_for_together_only_of_one_that_is_both() {
+fn a_requested_address_must_be_public_if_the_pod_requests_that_too() {
     let mut leases = leases(&["10.0.0.5", "10.0.0.6"]);
     leases.set_public(&BTreeSet::from([ip("10.0.0.5")]));
     let error =
         leases.lease(&id(1), &AddressRequest { public: true, ..address_request(&["10.0.0.6"]) }, NOW).unwrap_err();
-    assert_eq!(error.source, LeaseError::AskedHasNoPublic { address: ip("10.0.0.6") });
+    assert_eq!(error.source, LeaseError::RequestedHasNoPublic { address: ip("10.0.0.6") });
     assert!(leases.lease(&id(1), &AddressRequest { public: true, ..address_request(&["10.0.0.5"]) }, NOW).is_ok());
 }

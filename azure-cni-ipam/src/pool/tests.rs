@@ -5,7 +5,7 @@ use azure_cni_api::cni::AttachmentId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Choice, LeaseBook, LeaseError};
+use crate::lease::{Choice, LeaseBook, LeaseError};
 
 const UPLINK: MacAddress = MacAddress([0, 0x0d, 0x3a, 0, 0, 1]);
 
@@ -85,7 +85,7 @@ fn reserved_addresses_are_withheld_and_named() {
 }
 
 #[test]
-fn public_addresses_of_pods_are_known_and_the_vm_s_own_is_not_among_them() {
+fn public_addresses_are_those_of_pods_without_the_vms_own() {
     let listed = subnet("10.1.0.0/24", Some("10.1.0.4"), &["10.1.0.5", "10.1.0.6"]);
     let public = vec![ip("10.1.0.4"), ip("10.1.0.6")];
     let pool = Pool::for_uplink(&[nic(NicMac::First, vec![Subnet { public, ..listed }])], UPLINK).unwrap();
@@ -107,7 +107,7 @@ fn a_nic_of_both_families_makes_a_pool_of_both() {
 }
 
 #[test]
-fn an_ipv6_address_of_the_vm_alone_gives_pods_none() {
+fn an_ipv6_address_of_the_vm_alone_gives_no_ipv6_to_pods() {
     let subnets = vec![
         subnet("10.1.0.0/24", Some("10.1.0.4"), &["10.1.0.5"]),
         subnet("fd00::/64", Some("fd00::4"), &["fd00::1"]),

@@ -6,41 +6,41 @@ const MIN: Duration = Duration::from_secs(4);
 const MAX: Duration = Duration::from_secs(1024);
 
 #[test]
-fn quiet_looks_become_rarer_up_to_the_longest_pause() {
+fn quiet_polls_become_rarer_up_to_the_longest_pause() {
     let mut schedule = Schedule::new(MIN, MAX, Duration::ZERO);
     let mut pauses = vec![schedule.due().as_secs()];
     for _ in 0..10 {
         let now = schedule.due();
-        schedule.looked(Looked::Quiet, now, 0.0);
+        schedule.polled(PollOutcome::Quiet, now, 0.0);
         pauses.push((schedule.due() - now).as_secs());
     }
     assert_eq!(pauses, [4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024]);
 }
 
 #[test]
-fn a_restless_look_is_followed_soon() {
+fn the_next_poll_is_soon_after_a_change() {
     let mut schedule = Schedule::new(MIN, MAX, Duration::ZERO);
     for _ in 0..5 {
-        schedule.looked(Looked::Quiet, schedule.due(), 0.5);
+        schedule.polled(PollOutcome::Quiet, schedule.due(), 0.5);
     }
     let now = schedule.due();
-    schedule.looked(Looked::Restless, now, 1.0);
+    schedule.polled(PollOutcome::AskSoon, now, 1.0);
     assert_eq!(schedule.due() - now, MIN);
 }
 
 #[test]
-fn who_is_in_a_hurry_waits_for_the_least_pause_only() {
+fn an_urgent_poll_waits_for_the_shortest_pause_only() {
     let mut schedule = Schedule::new(MIN, MAX, Duration::ZERO);
     for _ in 0..5 {
-        schedule.looked(Looked::Quiet, schedule.due(), 0.0);
+        schedule.polled(PollOutcome::Quiet, schedule.due(), 0.0);
     }
-    let looked = schedule.due();
-    schedule.looked(Looked::Quiet, looked, 0.0);
+    let last = schedule.due();
+    schedule.polled(PollOutcome::Quiet, last, 0.0);
     schedule.hurry();
-    assert_eq!(schedule.due(), looked + MIN);
+    assert_eq!(schedule.due(), last + MIN);
     // And the next pauses are short ones again.
-    schedule.looked(Looked::Quiet, schedule.due(), 0.0);
-    assert_eq!(schedule.due(), looked + MIN + 2 * MIN);
+    schedule.polled(PollOutcome::Quiet, schedule.due(), 0.0);
+    assert_eq!(schedule.due(), last + MIN + 2 * MIN);
 }
 
 proptest! {
@@ -59,7 +59,7 @@ proptest! {
                 prop_assert_eq!(schedule.due(), now + min);
             }
             now = schedule.due();
-            schedule.looked(if quiet { Looked::Quiet } else { Looked::Restless }, now, chance);
+            schedule.polled(if quiet { PollOutcome::Quiet } else { PollOutcome::AskSoon }, now, chance);
         }
     }
 }

@@ -1,10 +1,13 @@
-//! Why a wire server document was refused, and where. A retry with the same document never helps; one with a new
-//! document may, where the source was caught in the middle of a change.
+//! Why a wire server document was refused, and where. A retry with the same document never helps. A new document may
+//! help, if the source was in the middle of a change.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+/// The longest document. 16,000 addresses, the most that a virtual network can have, take about 1 MiB.
+pub const MAX_BYTES: usize = 4 << 20;
 
 /// Line and column, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +30,13 @@ impl fmt::Display for Position {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// More than any VM's addresses take. A retry does not help.
-    #[error("document of {bytes} bytes is larger than {} bytes", super::MAX_BYTES)]
+    /// Longer than the addresses of any VM. A retry does not help.
+    #[error("document of {bytes} bytes is larger than {} bytes", MAX_BYTES)]
     TooLarge { bytes: usize },
     /// Not XML, or XML with a DTD. A retry helps only if the document was cut short.
     #[error("not an acceptable XML document: {0}")]
     Xml(#[from] roxmltree::Error),
-    /// Some other XML. A retry does not help.
+    /// Other XML. A retry does not help.
     #[error("{at}: root element is <{element}>, not <Interfaces>")]
     Root { at: Position, element: String },
     /// A retry does not help.

@@ -70,7 +70,7 @@ fn several_nics_and_subnets_are_kept_apart() {
 }
 
 #[test]
-fn what_the_platform_may_add_is_ignored() {
+fn unknown_parts_are_ignored() {
     let xml = document(
         "<!-- note --><IPAddress Address=\"10.240.0.5\" State=\"New\"><Inner/></IPAddress><Route Address=\"bad\"/>",
     );
@@ -84,7 +84,7 @@ fn no_interface_is_no_error_of_the_document() {
 }
 
 #[test]
-fn a_wrong_document_is_refused_with_what_and_where() {
+fn an_invalid_document_is_refused_with_reason_and_place() {
     let address = |attributes: &str| document(&format!("<IPAddress {attributes}/>"));
     let interface = |attributes: &str| format!("<Interfaces>\n<Interface {attributes}/></Interfaces>");
     let subnet = |attributes: &str| {
@@ -234,7 +234,7 @@ fn render(subnet: &Subnet) -> String {
 
 proptest! {
     #[test]
-    fn what_is_written_is_what_is_read(mac: [u8; 6], primary: bool, subnet in any_subnet()) {
+    fn a_document_reads_back_as_written(mac: [u8; 6], primary: bool, subnet in any_subnet()) {
         let nic = Nic { mac: NicMac::Exact(MacAddress(mac)), primary, subnets: vec![subnet] };
         let subnets: String = nic.subnets.iter().map(render).collect();
         let xml = format!(

@@ -1,4 +1,4 @@
-//! An agent of one answer: listens in its own folder, takes one request, answers, and keeps the request to look at.
+//! An agent that takes one request, gives a fixed answer, and keeps the request for the test.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub(crate) struct Agent {
     socket: PathBuf,
     requests: Receiver<Value>,
-    /// Removes the socket's folder at the end, where it is ours.
+    /// Removes the socket's folder at the end, if this value made it.
     _folder: Option<TempDir>,
 }
 
@@ -26,7 +26,7 @@ impl Agent {
         Self::in_own_folder(Some(answer.to_string().into_bytes()))
     }
 
-    /// Takes the request and closes the connection without a word.
+    /// Takes the request and closes the connection without an answer.
     pub(crate) fn dying() -> Self {
         Self::in_own_folder(None)
     }
@@ -41,14 +41,14 @@ impl Agent {
     pub(crate) fn at(socket: &Path, answer: Option<Vec<u8>>) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
         let (sender, requests) = mpsc::channel();
-        // Ends with the process if no call comes: a test that expects none shall not wait for one.
+        // Ends with the process if no call comes, so that a test that expects no call need not wait.
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut header = [0; 4];
             stream.read_exact(&mut header).unwrap();
             let mut payload = vec![0; u32::from_be_bytes(header) as usize];
             stream.read_exact(&mut payload).unwrap();
-            // A test that does not look at the request has dropped the receiver.
+            // A test that does not need the request has dropped the receiver.
             let _ = sender.send(serde_json::from_slice(&payload).unwrap());
             if let Some(answer) = answer {
                 stream.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
@@ -63,6 +63,6 @@ impl Agent {
     }
 
     pub(crate) fn request(&self) -> Value {
-        self.requests.recv_timeout(Duration::from_secs(20)).expect("the agent was asked")
+        self.requests.recv_timeout(Duration::from_secs(20)).expect("the agent got a request")
     }
 }

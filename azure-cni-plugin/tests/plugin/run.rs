@@ -1,4 +1,4 @@
-//! One run of the plugin: a clean environment, a configuration on standard input, and what came of it.
+//! One run of the plugin: a clean environment, a configuration on standard input, and the result.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -57,19 +57,19 @@ impl Drop for PodNamespace {
 pub(crate) struct Call {
     vars: Vec<(String, String)>,
     stdin: String,
-    /// Where the plugin writes down what it could not ask an agent for.
+    /// The spool for requests that found no agent.
     spool: TempDir,
 }
 
 impl Call {
-    /// No variable of a call.
+    /// A call without CNI variables.
     pub(crate) fn bare() -> Self {
         let spool = TempDir::new().unwrap();
         let vars = vec![("AZURE_CNI_SPOOL".to_owned(), spool.path().to_str().unwrap().to_owned())];
         Self { vars, stdin: config(CniVersion::NEWEST), spool }
     }
 
-    /// A whole call, to an agent that is not there.
+    /// A complete call, to an agent that does not run.
     pub(crate) fn without_agent(command: &str, pod: &PodNamespace) -> Self {
         Self::bare()
             .var("CNI_COMMAND", command)
@@ -84,7 +84,7 @@ impl Call {
         Self::without_agent(command, pod).var("AZURE_CNI_SOCKET", agent.socket())
     }
 
-    /// Of two values of one variable, the later stands.
+    /// Sets a variable. The last value wins.
     pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
         self.vars.push((name.to_owned(), value.to_owned()));
         self
@@ -95,7 +95,7 @@ impl Call {
         self
     }
 
-    /// How many requests the plugin has written down.
+    /// The number of requests that the plugin has spooled.
     pub(crate) fn spooled(&self) -> usize {
         self.spool.path().read_dir().unwrap().count()
     }
@@ -109,7 +109,7 @@ impl Call {
 
     pub(crate) fn run(&self) -> Run {
         let mut child = self.command().spawn().unwrap();
-        // A plugin that has seen enough may close its end early.
+        // The plugin may close its end early.
         let _ = child.stdin.take().unwrap().write_all(self.stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         Run {
@@ -131,7 +131,7 @@ impl Run {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
     }
 
-    /// The code of the error on standard output, which has the four keys and no more.
+    /// The code of the error on standard output, which must have exactly the four keys.
     pub(crate) fn error(&self) -> u64 {
         let error = self.json();
         let mut keys: Vec<&str> = error.as_object().unwrap().keys().map(String::as_str).collect();

@@ -1,10 +1,11 @@
 //! CNI calls as a runtime makes them: the plugin's whole run, from its start to its end, one after another and all at once.
 //!
-//! Both plugins are run alike, on VMs of their own that carry no traffic. Every round fills the VM to each number of pods and
-//! empties it again; arms take turns within a round.
+//! All plugins run in the same way, on VMs of their own that carry no traffic. Every round fills the VM to each number of pods and
+//! empties it again; variants take turns within a round.
 
 mod node;
 mod run;
+mod sampler;
 mod steps;
 
 use std::path::Path;
@@ -13,23 +14,28 @@ use anyhow::{Context, Result};
 use azure_cni_tests::Fabric;
 
 use crate::{
-    arm::Arm,
     collect::Collector,
-    pace,
-    plan::{Plan, Topic},
+    plan::Plan,
     progress::{Part, Progress},
     record::{At, Axis},
     statistics::{Summary, quantile, quantiles},
+    subject::Topic,
     testbed::Reference,
     unit::Unit,
+    variant::Variant,
 };
 use node::{Caller, Node};
 use run::{all_at_once, repeated, replaced};
+use sampler::Sampler;
 use steps::{How, StepLog};
 
-/// The arms that are compared, and so the VMs that the fabric must have besides the others.
-const ARMS: [Arm; 3] = [Arm::Ours, Arm::Bridge, Arm::Ptp];
-pub(crate) const VMS: usize = ARMS.len();
+/// The variants that are compared.
+const VARIANTS: [Variant; 3] = [Variant::Ours, Variant::Bridge, Variant::Ptp];
+
+/// VMs that the fabric must have for a plan besides the others.
+pub(crate) fn vms(plan: &Plan) -> usize {
+    if plan.has(Topic::Calls) { variants(plan).count() } else { 0 }
+}
 
 /// How many pods the VM has, or gets; the plan's most besides.
 const PLACES: [u8; 3] = [1, 10, 50];
@@ -54,68 +60,41 @@ pub(crate) fn measure(
     progress.begin(Part::Calls);
     progress.step("making namespaces for the pods of CNI calls");
     let mut nodes = Vec::new();
-    for (index, arm) in arms(plan).enumerate() {
+    for (index, variant) in variants(plan).enumerate() {
         let vm = net.vm(first_vm + index);
-        let caller = match Reference::of(arm) {
+        let caller = match Reference::of(variant) {
             None => Caller::ours(vm)?,
             Some(reference) => Caller::reference(vm, plugins, reference)?,
         };
-        nodes.push((arm, Node::new(vm, caller, usize::from(plan.pods))?));
+        nodes.push((variant, Node::new(vm, caller, usize::from(plan.pods))?));
     }
     for round in 0..plan.short_rounds() {
-        for (arm, node) in &nodes {
-            progress.step(&format!("round {}/{}  CNI calls, {}", round + 1, plan.short_rounds(), arm.title()));
-            one_round(*arm, node, collector).with_context(|| format!("CNI calls of {}", arm.title()))?;
+        for (variant, node) in &nodes {
+            progress.step(&format!("round {}/{}  CNI calls, {}", round + 1, plan.short_rounds(), variant.title()));
+            one_round(*variant, node, collector).with_context(|| format!("CNI calls of {}", variant.title()))?;
         }
     }
     Ok(())
 }
 
-pub(crate) fn arms(plan: &Plan) -> impl Iterator<Item = Arm> {
-    ARMS.into_iter().filter(|arm| plan.is_called(*arm))
+pub(crate) fn variants(plan: &Plan) -> impl Iterator<Item = Variant> {
+    VARIANTS.into_iter().filter(|variant| plan.is_called(*variant))
 }
 
-/// Takes the samples of one arm with so many pods.
-struct Sampler<'run> {
-    arm: Arm,
-    at: Option<At>,
-    collector: &'run mut Collector,
-}
-
-impl Sampler<'_> {
-    fn sample(&mut self, id: &str, title: &str, unit: Unit, sample: f64) {
-        self.collector.sample(id, title, self.at, unit, self.arm, sample);
-    }
-
-    /// Nanoseconds, of what the references have not.
-    fn time_alone(&mut self, id: &str, title: &str, sample: f64) {
-        self.collector.time_alone(id, title, self.at, sample, pace::sample());
-    }
-
-    /// Of times in nanoseconds: the median, and the tail.
-    fn quantiles(&mut self, id: &str, title: &str, mut times: Vec<f64>) {
-        times.sort_by(f64::total_cmp);
-        for (share, name) in [(0.5, "p50"), (0.99, "p99")] {
-            let (id, title) = (format!("{id}-{name}"), format!("{title}, {name}"));
-            self.sample(&id, &title, Unit::Nanoseconds, quantile(&times, share));
-        }
-    }
-}
-
-fn one_round(arm: Arm, node: &Node, collector: &mut Collector) -> Result<()> {
+fn one_round(variant: Variant, node: &Node, collector: &mut Collector) -> Result<()> {
     let most = node.namespaces.len();
     let places = PLACES.into_iter().map(usize::from).filter(|place| *place < most).chain([most]);
     let mut steps = StepLog::begin(node);
     for pods in places {
         let at = Some(At { axis: Axis::Pods, value: pods as u32 });
-        let mut sampler = Sampler { arm, at, collector };
+        let mut sampler = Sampler { variant, at, collector };
         let namespaces = &node.namespaces[..pods];
         let spent_before = node.agent_processor_time()?;
         let add = all_at_once(node, "ADD", namespaces)?;
         if let (Some(before), Some(after)) = (spent_before, node.agent_processor_time()?) {
             let each = (after - before).as_nanos() as f64 / pods as f64;
             let title = "  agent's processor time, per ADD";
-            sampler.time_alone("calls/add-agent-cost", title, each);
+            sampler.calibrated_time("calls/add-agent-cost", title, each);
         }
         steps.take(How::AllAtOnce, node, &mut sampler);
         let one_by_one = replaced(node, namespaces, if pods == most { REPLACED_OF_ALL } else { REPLACED })?;
@@ -123,7 +102,7 @@ fn one_round(arm: Arm, node: &Node, collector: &mut Collector) -> Result<()> {
         sampler.quantiles("calls/add", "ADD, one at a time", one_by_one.add.clone());
         sampler.quantiles("calls/del", "DEL, one at a time", one_by_one.del);
         if pods == most {
-            whole_node(node, one_by_one.add, Sampler { arm, at: None, collector: &mut *sampler.collector })?;
+            whole_node(node, one_by_one.add, Sampler { variant, at: None, collector: &mut *sampler.collector })?;
         }
         let del = all_at_once(node, "DEL", namespaces)?;
         steps.take(How::AllAtOnce, node, &mut sampler);
@@ -143,7 +122,7 @@ fn whole_node(node: &Node, mut add: Vec<f64>, mut sampler: Sampler) -> Result<()
     let most = node.namespaces.len();
     let title = format!("ADD with {most} pods on the VM");
     add.sort_by(f64::total_cmp);
-    sampler.collector.quantiles("calls/add", &title, Unit::Nanoseconds, sampler.arm, quantiles(&add));
+    sampler.collector.quantiles("calls/add", &title, Unit::Nanoseconds, sampler.variant, quantiles(&add));
     if let Some(bytes) = node.agent_resident_bytes()? {
         let title = format!("Agent's resident memory, {most} pods");
         sampler.sample("calls/agent-memory", &title, Unit::Bytes, bytes as f64);
@@ -151,11 +130,11 @@ fn whole_node(node: &Node, mut add: Vec<f64>, mut sampler: Sampler) -> Result<()
         let mut status = repeated(node, "STATUS", REPEATED)?;
         status.sort_by(f64::total_cmp);
         let title = |share| format!("STATUS with {most} pods, {share}");
-        sampler.time_alone("calls/status-p50", &title("p50"), quantile(&status, 0.5));
+        sampler.calibrated_time("calls/status-p50", &title("p50"), quantile(&status, 0.5));
         sampler.sample("calls/status-p99", &title("p99"), Unit::Nanoseconds, quantile(&status, 0.99));
         let nothing = Summary::of(&run::nothing(node, REPEATED)?).median;
         let title = "A program that does nothing, in the plugin's place, p50";
-        sampler.time_alone("calls/nothing-p50", title, nothing);
+        sampler.calibrated_time("calls/nothing-p50", title, nothing);
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ pub(super) struct Node<'net> {
     vm: &'net Vm,
     caller: Caller<'net>,
     pub(super) namespaces: Vec<Namespace>,
-    /// The network configuration, read anew by every call.
+    /// The network configuration, read again by every call.
     netconf: tempfile::NamedTempFile,
 }
 
@@ -66,7 +66,7 @@ impl<'net> Node<'net> {
         Ok(Self { vm, caller, namespaces, netconf })
     }
 
-    /// A call that is ready to start: its input is a file, its output is kept for whoever waits.
+    /// A call that is ready to start: its input is a file, its output is kept for the caller that waits.
     pub(super) fn call(&self, verb: &str, namespace: &Namespace) -> Result<Command> {
         let mut command = self.caller.command(verb, namespace)?;
         let input = File::open(self.netconf.path()).context("the network configuration")?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Sampler, node::Node};
+use super::{node::Node, sampler::Sampler};
 
 /// Where the agent's log was read to.
 pub(super) struct StepLog {
@@ -96,11 +96,11 @@ mod tests {
     use super::*;
 
     const LOG: &str = "\
-2026-01-01T00:00:00Z  INFO call{command=\"ADD\" container=\"a\" interface=\"eth0\"}: done duration_ms=6.5 steps=turn=0.010 look=0.300 look=0.200
+2026-01-01T00:00:00Z  INFO call{command=\"ADD\" container=\"a\" interface=\"eth0\"}: done duration_ms=6.5 steps=lock=0.010 observe=0.300 observe=0.200
 2026-01-01T00:00:00Z  INFO call{command=\"ADD\" container=\"b\" interface=\"eth0\"}: stands already
-2026-01-01T00:00:00Z  WARN call{command=\"ADD\" container=\"c\" interface=\"eth0\"}: failed duration_ms=9 steps=turn=9.000 code=11 error=no
-2026-01-01T00:00:00Z  INFO call{command=\"DEL\" container=\"a\" interface=\"eth0\"}: done duration_ms=2 steps=turn=0.020
-2026-01-01T00:00:00Z  INFO call{command=\"ADD\" container=\"d\" interface=\"eth0\"}: done duration_ms=4.5 steps=turn=0.030 look=0.100
+2026-01-01T00:00:00Z  WARN call{command=\"ADD\" container=\"c\" interface=\"eth0\"}: failed duration_ms=9 steps=lock=9.000 code=11 error=no
+2026-01-01T00:00:00Z  INFO call{command=\"DEL\" container=\"a\" interface=\"eth0\"}: done duration_ms=2 steps=lock=0.020
+2026-01-01T00:00:00Z  INFO call{command=\"ADD\" container=\"d\" interface=\"eth0\"}: done duration_ms=4.5 steps=lock=0.030 observe=0.100
 ";
 
     #[test]

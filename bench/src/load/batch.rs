@@ -62,7 +62,7 @@ impl Batch {
     /// Sends over a socket, which must be connected unless there are targets; returns how many were taken.
     pub(super) fn send(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         // SAFETY: every header points at one vector, each vector at one payload of its length, and maybe at one name; all live
-        // in `self`, which nobody else touches during the call.
+        // in `self`, which nothing else touches during the call.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH as u32, 0) };
         counted(sent)
     }

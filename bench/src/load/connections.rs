@@ -19,8 +19,15 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::{Cores, Reading, core, machine_time, warm_up};
-use crate::{figure::Figure, testbed::Lane};
+use super::{
+    machine_time,
+    reading::{Reading, warm_up},
+};
+use crate::{
+    cores::{self, Cores},
+    figure::Figure,
+    path::Path,
+};
 
 const PAIRS: usize = 8;
 /// A connection that takes longer is a broken path.
@@ -28,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a waiting server looks whether it is over.
 const TICK: Duration = Duration::from_millis(20);
 
-pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let listeners = (0..PAIRS).map(|_| listen(lane.to)).collect::<Result<Vec<_>>>()?;
+pub(super) fn run(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let listeners = (0..PAIRS).map(|_| listen(path.to)).collect::<Result<Vec<_>>>()?;
     let addresses = listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect::<Result<Vec<_>>>()?;
     let (done, over, closed) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
     let (done, over, closed) = (&done, &over, &closed);
@@ -40,7 +47,7 @@ pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Readi
             .into_iter()
             .map(|address| {
                 let inside = move || connect_again_and_again(address, cores.client, done, over);
-                scope.spawn(move || lane.from.namespace().run(inside))
+                scope.spawn(move || path.from.namespace().run(inside))
             })
             .collect();
 
@@ -78,7 +85,7 @@ fn listen(station: &dyn Station) -> Result<TcpListener> {
 
 /// Returns the processor time that it took.
 fn connect_again_and_again(to: SocketAddr, core: usize, done: &AtomicU64, over: &AtomicBool) -> Result<Duration> {
-    core::pin(core)?;
+    cores::pin(core)?;
     while !over.load(Ordering::Relaxed) {
         let mut stream = TcpStream::connect(to)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -88,19 +95,19 @@ fn connect_again_and_again(to: SocketAddr, core: usize, done: &AtomicU64, over: 
         ensure!(answer.len() == 1, "the server answered {} bytes instead of one", answer.len());
         done.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(core::used())
+    Ok(cores::used())
 }
 
 /// Returns the processor time that it took.
 fn serve(listener: &TcpListener, core: usize, closed: &AtomicBool) -> Result<Duration> {
-    core::pin(core)?;
+    cores::pin(core)?;
     while !closed.load(Ordering::Relaxed) {
         if let Ok((stream, _)) = listener.accept() {
             // A connection that breaks is the client's finding.
             let _ = answer(stream);
         }
     }
-    Ok(core::used())
+    Ok(cores::used())
 }
 
 fn answer(mut stream: TcpStream) -> io::Result<()> {

@@ -18,7 +18,7 @@ use nix::{
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt},
 };
 
-use super::core;
+use crate::cores;
 
 /// How often it looks whether it is over.
 const TICK: Duration = Duration::from_millis(5);
@@ -37,7 +37,7 @@ impl Echo {
         let (socket, stop) = (receiver.try_clone()?, Arc::new(AtomicBool::new(false)));
         let over = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            core::pin(on_core)?;
+            cores::pin(on_core)?;
             while !over.load(Ordering::Relaxed) {
                 answer(&socket)?;
             }
@@ -59,7 +59,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // Whoever wants to know has called `finish`.
+        // A caller that wants the result has called `finish`.
         let _ = self.end();
     }
 }

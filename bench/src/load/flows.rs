@@ -1,5 +1,5 @@
-//! Small UDP datagrams of many flows in turns: every next packet is of another flow, so that no table has it in a cache for
-//! being the one before.
+//! Small UDP datagrams of many flows in turns: each packet is of another flow than the one before, so that no cache still has its
+//! table entries.
 //!
 //! Flows are pairs of a sender's port and a target's address. Ports are fixed: the same flows come again in every round, and
 //! tables do not fill up meanwhile. All flows have been answered before it begins.
@@ -14,11 +14,13 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::Station;
 
 use super::{
-    Cores, Reading,
     batch::{BATCH, Batch},
     echo::Echo,
-    packets, udp,
+    packets,
+    reading::Reading,
+    udp,
 };
+use crate::cores::Cores;
 
 /// The first of the senders' ports, and the receiver's.
 const FIRST_PORT: u16 = 40_000;
@@ -45,7 +47,7 @@ pub(crate) fn run(
         senders.iter().try_for_each(|sender| open_all(sender, &targets))?;
         echo.finish()?;
     }
-    let mut turns = Turns::new(&senders, &targets);
+    let mut turns = RoundRobin::new(&senders, &targets);
     packets::stream(&receiver, cores, duration, || turns.transmit())
 }
 
@@ -70,13 +72,13 @@ fn open_all(sender: &UdpSocket, targets: &[SocketAddrV4]) -> Result<()> {
 }
 
 /// Whose turn it is.
-struct Turns<'sockets> {
+struct RoundRobin<'sockets> {
     senders: &'sockets [UdpSocket],
     batches: Vec<Batch>,
     next: usize,
 }
 
-impl<'sockets> Turns<'sockets> {
+impl<'sockets> RoundRobin<'sockets> {
     fn new(senders: &'sockets [UdpSocket], targets: &[SocketAddrV4]) -> Self {
         let count = targets.len().div_ceil(BATCH);
         let batch = |index: usize| Batch::to(&std::array::from_fn(|at| targets[(index * BATCH + at) % targets.len()]));

@@ -1,9 +1,9 @@
 //! The rate at which small UDP datagrams arrive, with next to none lost.
 //!
 //! The sender keeps at most a window of datagrams between itself and the receiver's count, so that the slower end sets
-//! the pace and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
+//! the speed and no queue overflows: the rate is that of a way that loses nothing, found without searching for it. On a
 //! veth the sender's core does all the work up to the receiver's socket, so that core's time per packet is what the way
-//! costs. The receiver has answered before it begins, so whoever tracks the flow has it as an established one.
+//! costs. The receiver has replied before it begins, so connection tracking has the flow as an established one.
 
 use std::{
     io,
@@ -16,13 +16,15 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Cores, Reading,
     batch::{BATCH, Batch},
-    core,
+    reading::{Reading, warm_up},
     udp::{self, PATIENCE},
-    warm_up,
 };
-use crate::{figure::Figure, testbed::Lane};
+use crate::{
+    cores::{self, Cores},
+    figure::Figure,
+    path::Path,
+};
 
 /// Datagrams under way. The queue of the core that does the softirq work holds 1000 (net.core.netdev_max_backlog).
 const WINDOW: u64 = 768;
@@ -40,8 +42,8 @@ struct Shared {
     stop: AtomicBool,
 }
 
-pub(super) fn run(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let (sender, receiver) = udp::answered_pair(lane)?;
+pub(super) fn run(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (sender, receiver) = udp::replied_pair(path)?;
     let mut batch = Batch::new();
     stream(&receiver, cores, duration, || batch.send(&sender))
 }
@@ -85,16 +87,16 @@ fn send(
     duration: Duration,
     shared: &Shared,
 ) -> Result<Sent> {
-    core::pin(cores.client)?;
+    cores::pin(cores.client)?;
     let arrived = || shared.received.load(Ordering::Relaxed);
     let (mut sent, mut lost, mut busy) = (0u64, 0u64, Duration::ZERO);
     let mut send_until = |end: Instant| -> Result<()> {
         while Instant::now() < end {
             // The receiver may count what was given up as lost: then there is room, and less is lost than thought.
             if (sent - lost).saturating_sub(arrived()) + BATCH as u64 <= WINDOW {
-                let before = core::used();
+                let before = cores::used();
                 sent += taken(transmit())?;
-                busy += core::used() - before;
+                busy += cores::used() - before;
             } else if !wait_for_progress(arrived(), cores, shared) {
                 lost = sent - arrived().min(sent);
             }
@@ -108,13 +110,13 @@ fn send(
     }
     let begin = Instant::now();
     send_until(begin + warm_up(duration))?;
-    let (from, arrived_before, waited_before) = (Instant::now(), arrived(), core::waited());
+    let (from, arrived_before, waited_before) = (Instant::now(), arrived(), cores::waited());
     send_until(begin + duration)?;
     // A busy machine may have kept both ends from their cores all the time.
     while arrived() == arrived_before && from.elapsed() < PATIENCE {
         send_until(Instant::now() + warm_up(duration))?;
     }
-    let (elapsed, arrived_after, waited_after) = (from.elapsed(), arrived(), core::waited());
+    let (elapsed, arrived_after, waited_after) = (from.elapsed(), arrived(), cores::waited());
     while arrived() < sent && wait_for_progress(arrived(), cores, shared) {}
 
     ensure!(arrived_after > arrived_before, "not one of {sent} datagrams arrived");
@@ -122,7 +124,7 @@ fn send(
         rate: (arrived_after - arrived_before) as f64 / elapsed.as_secs_f64(),
         cost: busy.as_nanos() as f64 / sent as f64,
         loss: sent.saturating_sub(arrived()) as f64 / sent as f64,
-        disturbed: core::share(waited_before, waited_after, elapsed),
+        disturbed: cores::share(waited_before, waited_after, elapsed),
     })
 }
 
@@ -147,12 +149,12 @@ fn wait_for_progress(before: u64, cores: Cores, shared: &Shared) -> bool {
     true
 }
 
-/// Counts until told to stop; returns how long this thread waited for its core meanwhile.
+/// Counts until `stop` is set; returns how long this thread waited for its core meanwhile.
 fn receive(socket: &UdpSocket, cores: Cores, shared: &Shared) -> Result<Option<Duration>> {
-    let pinned = core::pin(cores.server);
+    let pinned = cores::pin(cores.server);
     shared.ready.store(true, Ordering::Relaxed);
     pinned?;
-    let (mut batch, waited_before) = (Batch::new(), core::waited());
+    let (mut batch, waited_before) = (Batch::new(), cores::waited());
     while !shared.stop.load(Ordering::Relaxed) {
         match batch.receive(socket) {
             Ok(0) => rest(cores),
@@ -161,7 +163,7 @@ fn receive(socket: &UdpSocket, cores: Cores, shared: &Shared) -> Result<Option<D
             Err(error) => return Err(error).context("receive datagrams"),
         }
     }
-    Ok(core::waited().zip(waited_before).map(|(after, before)| after - before))
+    Ok(cores::waited().zip(waited_before).map(|(after, before)| after - before))
 }
 
 fn rest(cores: Cores) {

@@ -13,11 +13,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Cores, Reading, core, warm_up};
+use super::reading::{Reading, warm_up};
 use crate::{
+    cores::{self, Cores},
     figure::Figure,
+    path::Path,
     statistics::{quantile, quantiles},
-    testbed::Lane,
 };
 
 /// No answer within so long is a broken path.
@@ -50,8 +51,8 @@ impl End for UdpSocket {
     }
 }
 
-pub(super) fn over_tcp(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let (from, to) = (lane.from, lane.to);
+pub(super) fn over_tcp(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (from, to) = (path.from, path.to);
     let listener = to.namespace().run(|| TcpListener::bind((to.address(), 0))).context("a TCP socket")?;
     let address = listener.local_addr()?;
     let client = from.namespace().run(|| TcpStream::connect(address)).context("connect")?;
@@ -63,8 +64,8 @@ pub(super) fn over_tcp(lane: &Lane, cores: Cores, duration: Duration) -> Result<
     run(&client, &server, cores, duration, [Figure::TcpMedian, Figure::TcpTail, Figure::TcpFarTail])
 }
 
-pub(super) fn over_udp(lane: &Lane, cores: Cores, duration: Duration) -> Result<Reading> {
-    let (client, server) = super::udp::answered_pair(lane)?;
+pub(super) fn over_udp(path: &Path, cores: Cores, duration: Duration) -> Result<Reading> {
+    let (client, server) = super::udp::replied_pair(path)?;
     for socket in [&client, &server] {
         socket.set_nonblocking(true)?;
     }
@@ -87,18 +88,18 @@ fn run(client: &impl End, server: &impl End, cores: Cores, duration: Duration, y
 }
 
 fn ask(end: &impl End, cores: Cores, duration: Duration, yields: [Figure; 3]) -> Result<Reading> {
-    core::pin(cores.client)?;
+    cores::pin(cores.client)?;
     let begin = Instant::now();
     while begin.elapsed() < warm_up(duration) {
         round_trip(end, cores)?;
     }
-    let (waited_before, from) = (core::waited(), Instant::now());
+    let (waited_before, from) = (cores::waited(), Instant::now());
     let mut nanoseconds = Vec::new();
     // A busy machine may have kept this end from its core for as long as a run lasts.
     while begin.elapsed() < duration || nanoseconds.is_empty() {
         nanoseconds.push(round_trip(end, cores)?.as_nanos() as f64);
     }
-    let disturbed = core::share(waited_before, core::waited(), from.elapsed());
+    let disturbed = cores::share(waited_before, cores::waited(), from.elapsed());
     nanoseconds.sort_by(f64::total_cmp);
     let values = yields.into_iter().zip([0.5, 0.99, 0.999].map(|share| quantile(&nanoseconds, share))).collect();
     Ok(Reading { values, disturbed, quantiles: Some(quantiles(&nanoseconds)) })
@@ -119,7 +120,7 @@ fn round_trip(end: &impl End, cores: Cores) -> Result<Duration> {
 }
 
 fn serve(end: &impl End, cores: Cores, stop: &AtomicBool) -> Result<()> {
-    core::pin(cores.server)?;
+    cores::pin(cores.server)?;
     while !stop.load(Ordering::Relaxed) {
         match end.receive() {
             Ok(0) => break,

@@ -1,4 +1,4 @@
-//! UDP sockets of a lane's two ends.
+//! UDP sockets of a path's two ends.
 
 use std::{net::UdpSocket, time::Duration};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use azure_cni_tests::Station;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::testbed::Lane;
+use crate::path::Path;
 
 /// A datagram that takes longer, there or back, is on a broken path.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,10 +26,10 @@ pub(super) fn open(station: &dyn Station, port: u16) -> Result<UdpSocket> {
     socket.with_context(|| format!("a UDP socket at {}:{port}", station.address()))
 }
 
-/// A sender and a receiver that are connected to each other, after one datagram each way: whoever tracks the flow has it as
-/// an established one.
-pub(crate) fn answered_pair(lane: &Lane) -> Result<(UdpSocket, UdpSocket)> {
-    let (sender, receiver) = (open(lane.from, 0)?, open(lane.to, 0)?);
+/// A sender and a receiver that are connected to each other, after one datagram each way: connection tracking has the flow as an
+/// established one.
+pub(crate) fn replied_pair(path: &Path) -> Result<(UdpSocket, UdpSocket)> {
+    let (sender, receiver) = (open(path.from, 0)?, open(path.to, 0)?);
     enlarge_buffer(&receiver)?;
     sender.connect(receiver.local_addr()?)?;
     greet(&sender, &receiver).context("a datagram there and one back")?;

@@ -22,10 +22,10 @@ pub(super) struct Case {
 
 /// Which packets may be timed together.
 pub(super) enum Packets {
-    /// The same again and again: each run takes but one hop from it.
-    Same(Frame),
+    /// The same again and again: each run takes one hop from it.
+    Repeated(Frame),
     /// One for each run, by its number: the program makes another packet of it, or it is the first of its flow.
-    OneByOne(Box<dyn Fn(u16) -> Frame>),
+    Single(Box<dyn Fn(u16) -> Frame>),
 }
 
 impl Case {
@@ -37,20 +37,20 @@ impl Case {
     /// Runs the program on the packet of this number, and returns what a run took.
     pub(super) fn run(&self, rig: &Rig, number: u16, repeat: u32) -> Result<Duration> {
         let frame = match &self.packets {
-            Packets::Same(frame) => frame,
-            Packets::OneByOne(frame) => &frame(number),
+            Packets::Repeated(frame) => frame,
+            Packets::Single(frame) => &frame(number),
         };
         let (seen, took) = rig.cost(self.hook, self.interface, frame, repeat);
         ensure!(seen == self.verdict, "{}: {seen:?} instead of {:?}", self.name(), self.verdict);
         Ok(took)
     }
 
-    fn again(hook: Hook, what: &'static str, frame: Frame, verdict: Verdict) -> Self {
-        Self { hook, interface: interface(hook), what, packets: Packets::Same(frame), verdict }
+    fn repeated(hook: Hook, what: &'static str, frame: Frame, verdict: Verdict) -> Self {
+        Self { hook, interface: interface(hook), what, packets: Packets::Repeated(frame), verdict }
     }
 
-    fn one_by_one(hook: Hook, what: &'static str, frame: impl Fn(u16) -> Frame + 'static, verdict: Verdict) -> Self {
-        Self { hook, interface: interface(hook), what, packets: Packets::OneByOne(Box::new(frame)), verdict }
+    fn single(hook: Hook, what: &'static str, frame: impl Fn(u16) -> Frame + 'static, verdict: Verdict) -> Self {
+        Self { hook, interface: interface(hook), what, packets: Packets::Single(Box::new(frame)), verdict }
     }
 }
 
@@ -62,11 +62,11 @@ fn interface(hook: Hook) -> &'static str {
 }
 
 /// The shortest way through any program, as a packet that can be repeated and as one that is not.
-pub(super) fn shortest_way() -> [Case; 2] {
+pub(super) fn shortest() -> [Case; 2] {
     let frame = || Frame::udp((Rig::NODE, 1), (Rig::PEER, 1)).with_ethertype(EXPERIMENTAL_ETHERTYPE);
     [
-        Case::again(Hook::ToWire, "not IP, repeated", frame(), Verdict::Pass),
-        Case::one_by_one(Hook::ToWire, "not IP, once", move |_| frame(), Verdict::Pass),
+        Case::repeated(Hook::ToWire, "not IP, repeated", frame(), Verdict::Pass),
+        Case::single(Hook::ToWire, "not IP, once", move |_| frame(), Verdict::Pass),
     ]
 }
 
@@ -107,15 +107,20 @@ fn untranslated(rig: &Rig) -> Vec<Case> {
     let _ = rig.from_pod_a(&telling);
     let to_peer = segment(a, peer, "A");
     vec![
-        Case::again(Hook::FromEndpoint, "to a pod of this VM", segment(a, b, "A"), Verdict::ToPod),
-        Case::again(Hook::FromEndpoint, "to another VM", to_peer.clone(), Verdict::ToWire),
-        Case::one_by_one(Hook::FromEndpoint, "to another VM", move |_| to_peer.clone(), Verdict::ToWire),
-        Case::again(Hook::FromEndpoint, "to another VM, UDP without answers", telling, Verdict::ToWire),
-        Case::again(Hook::FromEndpoint, "dropped: a source not its own", segment(b, peer, "A"), Verdict::Drop),
-        Case::again(Hook::FromWire, "to a pod", segment(peer, a, "A"), Verdict::ToPod),
-        Case::again(Hook::FromWire, "to the node itself", segment(peer, node, "A"), Verdict::Pass),
-        Case::again(Hook::ToEndpoint, "from the host's stack", segment(node, server(Rig::POD_A), "A"), Verdict::Pass),
-        Case::again(Hook::ToWire, "from the node itself", segment(node, peer, "A"), Verdict::Pass),
+        Case::repeated(Hook::FromEndpoint, "to a pod of this VM", segment(a, b, "A"), Verdict::ToPod),
+        Case::repeated(Hook::FromEndpoint, "to another VM", to_peer.clone(), Verdict::ToWire),
+        Case::single(Hook::FromEndpoint, "to another VM", move |_| to_peer.clone(), Verdict::ToWire),
+        Case::repeated(Hook::FromEndpoint, "to another VM, UDP without replies", telling, Verdict::ToWire),
+        Case::repeated(Hook::FromEndpoint, "dropped: a source not its own", segment(b, peer, "A"), Verdict::Drop),
+        Case::repeated(Hook::FromWire, "to a pod", segment(peer, a, "A"), Verdict::ToPod),
+        Case::repeated(Hook::FromWire, "to the node itself", segment(peer, node, "A"), Verdict::Pass),
+        Case::repeated(
+            Hook::ToEndpoint,
+            "from the host's stack",
+            segment(node, server(Rig::POD_A), "A"),
+            Verdict::Pass,
+        ),
+        Case::repeated(Hook::ToWire, "from the node itself", segment(node, peer, "A"), Verdict::Pass),
     ]
 }
 
@@ -131,9 +136,9 @@ fn translated(rig: &Rig) -> Vec<Case> {
     let _ = rig.from_wire(&segment(behind_service, on_the_wire, "SA"));
     let through_stack = segment(a, behind_service, "A");
     vec![
-        Case::one_by_one(Hook::FromEndpoint, "to the Internet, translated", move |_| out.clone(), Verdict::ToWire),
-        Case::one_by_one(Hook::FromWire, "from the Internet, undone", move |_| back.clone(), Verdict::ToPod),
-        Case::one_by_one(Hook::ToWire, "from the stack, translated", move |_| through_stack.clone(), Verdict::Pass),
+        Case::single(Hook::FromEndpoint, "to the Internet, translated", move |_| out.clone(), Verdict::ToWire),
+        Case::single(Hook::FromWire, "from the Internet, reversed", move |_| back.clone(), Verdict::ToPod),
+        Case::single(Hook::ToWire, "from the stack, translated", move |_| through_stack.clone(), Verdict::Pass),
     ]
 }
 
@@ -141,8 +146,8 @@ fn translated(rig: &Rig) -> Vec<Case> {
 fn new_flows() -> Vec<Case> {
     let first = |destination| move |number| segment((Rig::POD_A, 33_000 + number % 32_000), destination, "S");
     vec![
-        Case::one_by_one(Hook::FromEndpoint, "new flow, to another VM", first(server(Rig::PEER)), Verdict::ToWire),
-        Case::one_by_one(
+        Case::single(Hook::FromEndpoint, "new flow, to another VM", first(server(Rig::PEER)), Verdict::ToWire),
+        Case::single(
             Hook::FromEndpoint,
             "new flow, to the Internet, translated",
             first(server(Rig::INTERNET)),

@@ -20,35 +20,35 @@ const RUNS: u16 = 200;
 /// Times every case in each round.
 pub(super) fn measure(rig: &Rig, rounds: u16, collector: &mut Collector) -> Result<()> {
     let cases = cases::all(rig);
-    let [repeated, single] = cases::shortest_way();
+    let [repeated, single] = cases::shortest();
     for round in 0..rounds {
         let (around_single, around_repeated) = time(rig, [&single, &repeated], round)?;
         let around = around_single - around_repeated;
         for case in &cases {
             let (how, off, shortest) = match case.packets {
-                Packets::Same(_) => ("", 0.0, &repeated),
-                Packets::OneByOne(_) => (", single runs", around, &single),
+                Packets::Repeated(_) => ("", 0.0, &repeated),
+                Packets::Single(_) => (", single runs", around, &single),
             };
             let id = format!("programs/{}{how}", case.name());
             let title = format!("{}{how}", case.name());
-            let (cost, pace) = time(rig, [case, shortest], round)?;
-            collector.time_alone(&id, &title, None, cost - off, pace);
+            let (cost, calibration) = time(rig, [case, shortest], round)?;
+            collector.calibrated_time(&id, &title, None, cost - off, calibration);
         }
     }
     Ok(())
 }
 
-/// Nanoseconds of two cases, as the kernel tells them: the medians of a round's runs, which take turns, so that a machine that slows
-/// down slows down both.
+/// Nanoseconds of two cases, as the kernel reports them: the medians of a round's runs. The cases alternate, so that a machine that
+/// slows down slows down both.
 fn time(rig: &Rig, cases: [&Case; 2], round: u16) -> Result<(f64, f64)> {
     let run = |case: &Case, number| -> Result<f64> {
         let repeat = match case.packets {
-            Packets::Same(_) => REPEAT,
-            Packets::OneByOne(_) => 1,
+            Packets::Repeated(_) => REPEAT,
+            Packets::Single(_) => 1,
         };
         Ok(case.run(rig, round * RUNS + number, repeat)?.as_nanos() as f64)
     };
-    let in_turns = (0..RUNS).map(|number| Ok((run(cases[0], number)?, run(cases[1], number)?)));
-    let (one, other): (Vec<_>, Vec<_>) = in_turns.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let alternating = (0..RUNS).map(|number| Ok((run(cases[0], number)?, run(cases[1], number)?)));
+    let (one, other): (Vec<_>, Vec<_>) = alternating.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     Ok((Summary::of(&one).median, Summary::of(&other).median))
 }

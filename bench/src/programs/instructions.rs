@@ -4,7 +4,7 @@ use anyhow::Result;
 use bpf_tests::Rig;
 
 use super::cases;
-use crate::{arm::Arm, collect::Collector, unit::Unit};
+use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 pub(super) fn count(rig: &mut Rig, collector: &mut Collector) -> Result<()> {
     let counter = rig.count_instructions();
@@ -13,7 +13,7 @@ pub(super) fn count(rig: &mut Rig, collector: &mut Collector) -> Result<()> {
         case.run(rig, 0, 1)?;
         let executed = (counter.total() - before) as f64;
         let title = format!("{}, instructions", case.name());
-        collector.sample(&format!("programs/{title}"), &title, None, Unit::Count, Arm::Ours, executed);
+        collector.sample(&format!("programs/{title}"), &title, None, Unit::Count, Variant::Ours, executed);
     }
     Ok(())
 }

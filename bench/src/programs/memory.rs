@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bpf_tests::Rig;
 
-use crate::{arm::Arm, collect::Collector, unit::Unit};
+use super::tables;
+use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 /// What each kind of flow has an entry in.
 const FLOWS: [(&str, &[&str]); 8] = [
@@ -29,7 +30,7 @@ const FLOWS: [(&str, &[&str]); 8] = [
 const NO_PREALLOC: u64 = 1;
 
 /// Looks at the tables of a node.
-pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
+pub(super) fn measure(rig: &Rig, collector: &mut Collector) -> Result<()> {
     let mut names: Vec<&'static str> = FLOWS.iter().flat_map(|(_, tables)| tables.iter().copied()).collect();
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
@@ -37,14 +38,21 @@ pub(super) fn look(rig: &Rig, collector: &mut Collector) -> Result<()> {
     let tables = tables.collect::<Result<BTreeMap<_, _>>>()?;
     for (flow, of) in FLOWS {
         let bytes = of.iter().map(|name| tables[name]).sum();
-        collector.sample(&format!("memory/{flow}"), &format!("A flow, {flow}"), None, Unit::Bytes, Arm::Ours, bytes);
+        collector.sample(
+            &format!("memory/{flow}"),
+            &format!("A flow, {flow}"),
+            None,
+            Unit::Bytes,
+            Variant::Ours,
+            bytes,
+        );
     }
     Ok(())
 }
 
 /// What a table takes in all, by its places.
 fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
-    let map = super::pinned(rig, name)?;
+    let map = tables::open(rig, name)?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))
         .with_context(|| format!("ask the kernel about {name}"))?;
     let number = |key: &str| {
@@ -53,7 +61,7 @@ fn bytes_of_place(rig: &Rig, name: &str) -> Result<f64> {
             Some(hex) => u64::from_str_radix(hex, 16).ok(),
             None => text.parse().ok(),
         });
-        number.with_context(|| format!("the kernel does not tell {key} of {name}:\n{info}"))
+        number.with_context(|| format!("the kernel does not report {key} of {name}:\n{info}"))
     };
     ensure!(number("map_flags")? & NO_PREALLOC == 0, "{name} is not preallocated: its size says nothing of a flow's");
     let (places, bytes) = (number("max_entries")?, number("memlock")?);

@@ -7,22 +7,23 @@ mod cases;
 mod cost;
 mod instructions;
 mod memory;
+mod tables;
 mod uses;
 
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
-use aya::{include_bytes_aligned, maps::MapData};
+use anyhow::{Result, anyhow};
+use aya::include_bytes_aligned;
 use azure_cni_agent::config::DatapathConfig;
-use azure_cni_common::ABI;
 use azure_cni_datapath::OBJECT;
 use azure_cni_tests::Fabric;
 use bpf_tests::Rig;
 
 use crate::{
     collect::Collector,
-    plan::{Plan, Topic},
+    plan::Plan,
     progress::{Part, Progress},
+    subject::Topic,
 };
 
 /// The same programs as the agent's, but these count how often tables are used.
@@ -39,7 +40,7 @@ pub(crate) fn measure(net: &Fabric, plan: &Plan, collector: &mut Collector, prog
         .map_err(|other| anyhow!("temporary files already go to {}", other.display()))?;
     on_rig(OBJECT, |rig| {
         if plan.has(Topic::Memory) {
-            memory::look(rig, collector)?;
+            memory::measure(rig, collector)?;
         }
         if plan.has(Topic::Programs) {
             cost::measure(rig, plan.rounds, collector)?;
@@ -64,10 +65,4 @@ fn on_rig(object: &'static [u8], work: impl FnOnce(&mut Rig) -> Result<()> + Sen
             .join()
     })
     .map_err(|_| anyhow!("the programs' rig failed, see above"))?
-}
-
-/// A table of the rig's node.
-fn pinned(rig: &Rig, name: &str) -> Result<MapData> {
-    let pin = rig.settings().dir.join(format!("abi{ABI}/maps/{name}"));
-    MapData::from_pin(&pin).with_context(|| format!("open {}", pin.display()))
 }

@@ -4,21 +4,21 @@ use anyhow::{Context, Result};
 use aya::maps::{Map, MapData, PerCpuArray};
 use bpf_tests::Rig;
 
-use super::{cases, pinned};
-use crate::{arm::Arm, collect::Collector, unit::Unit};
+use super::{cases, tables};
+use crate::{collect::Collector, unit::Unit, variant::Variant};
 
 /// What is counted, by its place in the map USES.
 const KINDS: [&str; 2] = ["hashes", "prefixes"];
 
 pub(super) fn count(rig: &Rig, collector: &mut Collector) -> Result<()> {
-    let counts = PerCpuArray::try_from(Map::PerCpuArray(pinned(rig, "USES")?))?;
+    let counts = PerCpuArray::try_from(Map::PerCpuArray(tables::open(rig, "USES")?))?;
     for case in cases::all(rig) {
         let before = read(&counts)?;
         case.run(rig, 0, 1)?;
         for ((after, before), kind) in read(&counts)?.into_iter().zip(before).zip(KINDS) {
             let title = format!("{}, uses of {kind}", case.name());
             let uses = (after - before) as f64;
-            collector.sample(&format!("programs/{title}"), &title, None, Unit::Count, Arm::Ours, uses);
+            collector.sample(&format!("programs/{title}"), &title, None, Unit::Count, Variant::Ours, uses);
         }
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! This run against an earlier one of the same machine: what a change of the code did.
 //!
-//! The rule. A figure of azure-cni-ebpf is worse (better) if its spread and the earlier one's do not meet, and the medians lie
-//! more than [`LEAST`] apart, and the same, in the same direction, is true of its ratio to the bare pair, or to a reference if
-//! there is no bare pair in both runs: a machine that is slower today moves both. Shares and counts may be zero: there the
-//! spreads alone decide. A size or a count of one sample does not vary, and is judged by its value beyond [`LEAST`].
-//! A time that nothing stands beside has its ratio to the pace of the machine ([`Record::pace`]) for that, which has to move by more
-//! than [`LEAST_ALONE`]: no other work slows down exactly as much. Tails, steps of calls (which are judged as a whole), and figures
-//! of fewer than [`FEWEST_ROUNDS`] samples in either run are shown but never judged.
+//! The rule. A figure of azure-cni-ebpf is worse (better) if its spread and the earlier one's do not meet, and the medians lie more
+//! than [`MIN_CHANGE`] apart, and the same, in the same direction, is true of its ratio to the bare pair, or to a reference if
+//! there is no bare pair in both runs: a machine that is slower today moves both. Shares and counts may be zero: there the spreads
+//! alone decide. A size or a count of one sample does not vary, and is judged by its value beyond [`MIN_CHANGE`]. A time without
+//! another variant to compare with has its ratio to the calibration ([`Record::calibration`]) instead. That has to move by more
+//! than [`MIN_CHANGE_ALONE`]: no other work slows down exactly as much. Tails, steps of calls (which are judged as a whole), and
+//! figures of fewer than [`MIN_ROUNDS`] samples in either run are shown but never judged.
 
 #[cfg(test)]
 mod tests;
@@ -18,16 +18,16 @@ use super::{
     text::{add_row, table},
 };
 use crate::{
-    arm::Arm,
     record::Record,
-    statistics::{FEWEST_ROUNDS, Summary},
+    statistics::{MIN_ROUNDS, Summary},
     unit::{Better, Unit},
+    variant::Variant,
 };
 
-/// Medians that lie less apart are alike.
-const LEAST: f64 = 0.02;
+/// Medians that lie less apart count as equal.
+const MIN_CHANGE: f64 = 0.02;
 /// Likewise of times that stand alone.
-const LEAST_ALONE: f64 = 0.1;
+const MIN_CHANGE_ALONE: f64 = 0.1;
 
 /// Two runs' figures of azure-cni-ebpf.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub(crate) struct Changes<'runs> {
 #[derive(Debug)]
 struct Pair<'runs> {
     record: &'runs Record,
+    variant: Variant,
     old: Summary,
     new: Summary,
     ratio: Option<Ratio>,
@@ -51,15 +52,15 @@ struct Pair<'runs> {
 /// To what moves with the machine.
 #[derive(Debug, Clone, Copy)]
 struct Ratio {
-    to: Yardstick,
+    to: Baseline,
     old: Summary,
     new: Summary,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Yardstick {
-    Arm(Arm),
-    Pace,
+enum Baseline {
+    Variant(Variant),
+    Calibration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +87,13 @@ impl Report {
 
 impl<'runs> Changes<'runs> {
     fn of(old: &'runs [Record], new: &'runs [Record]) -> Self {
-        let has_ours = |record: &&Record| record.arms.contains_key(&Arm::Ours);
-        let counterpart = |record: &&'runs Record| old.iter().find(|old| is_same_figure(old, record));
-        let pairs: Vec<_> =
-            new.iter().filter_map(|record| Pair::of(counterpart(&record).filter(has_ours)?, record)).collect();
-        let in_all = old.iter().filter(has_ours).count() + new.iter().filter(has_ours).count();
+        let counterpart = |record: &Record| old.iter().find(|old| is_same_figure(old, record));
+        let pair = |record: &'runs Record| {
+            let old = counterpart(record);
+            ours(record).filter_map(move |variant| Pair::of(old?, record, variant))
+        };
+        let pairs: Vec<_> = new.iter().flat_map(pair).collect();
+        let in_all = old.iter().chain(new).flat_map(ours).count();
         Self { only_in_one: in_all - 2 * pairs.len(), pairs }
     }
 
@@ -98,7 +101,7 @@ impl<'runs> Changes<'runs> {
         self.pairs.iter().filter(|pair| pair.is_judged && pair.change == change).count()
     }
 
-    /// What changed, and how much is alike.
+    /// What changed, and how many figures did not.
     pub(crate) fn text(&self) -> String {
         let mut changed: Vec<_> = self.pairs.iter().filter(|pair| pair.change != Change::NoDifference).collect();
         changed.sort_by(|one, other| {
@@ -132,39 +135,52 @@ impl<'runs> Changes<'runs> {
     }
 }
 
+/// A record's variants of azure-cni-ebpf.
+fn ours(record: &Record) -> impl Iterator<Item = Variant> {
+    record.variants.keys().copied().filter(|variant| variant.is_ours())
+}
+
 /// The title may say of how many pods a figure is.
 fn is_same_figure(one: &Record, other: &Record) -> bool {
     (&one.id, one.at, one.unit, &one.title) == (&other.id, other.at, other.unit, &other.title)
 }
 
 impl<'runs> Pair<'runs> {
-    /// Of records of the same figure; `None` if ours is not in both.
-    fn of(old: &Record, new: &'runs Record) -> Option<Self> {
-        let (old_series, new_series) = (old.arms.get(&Arm::Ours)?, new.arms.get(&Arm::Ours)?);
+    /// Of records of the same figure; `None` if the variant is not in both.
+    fn of(old: &Record, new: &'runs Record, variant: Variant) -> Option<Self> {
+        let (old_series, new_series) = (old.variants.get(&variant)?, new.variants.get(&variant)?);
         let (old_summary, new_summary) = (old_series.summary, new_series.summary);
-        let ratio = Ratio::of(old, new);
+        let ratio = Ratio::of(old, new, variant);
         let change = if old.is_fixed() && new.is_fixed() {
-            by_value(old_summary.median, new_summary.median, LEAST, new.better)
+            by_value(old_summary.median, new_summary.median, MIN_CHANGE, new.better)
         } else if new.unit.has_ratios() {
-            let own = by_spread_and_value(old_summary, new_summary, LEAST, new.better);
+            let own = by_spread_and_value(old_summary, new_summary, MIN_CHANGE, new.better);
             let by_ratio = |Ratio { to, old, new: now }| by_spread_and_value(old, now, to.least(), new.better);
             let confirmed = ratio.is_none_or(|ratio| by_ratio(ratio) == own);
             if confirmed { own } else { Change::NoDifference }
         } else {
             by_spread(old_summary, new_summary, new.better)
         };
-        let has_rounds = old_series.samples.len().min(new_series.samples.len()) >= usize::from(FEWEST_ROUNDS);
+        let has_rounds = old_series.samples.len().min(new_series.samples.len()) >= usize::from(MIN_ROUNDS);
         let is_judged = !new.is_tail() && !new.is_step() && (has_rounds || (old.is_fixed() && new.is_fixed()));
-        Some(Self { record: new, old: old_summary, new: new_summary, ratio, change, is_judged })
+        Some(Self { record: new, variant, old: old_summary, new: new_summary, ratio, change, is_judged })
     }
 
     /// Of one, of what it is judged by; infinite from zero.
     fn relative_change(&self) -> f64 {
         let (old, new) = match self.ratio {
-            Some(Ratio { to: Yardstick::Pace, old, new }) => (old, new),
+            Some(Ratio { to: Baseline::Calibration, old, new }) => (old, new),
             _ => (self.old, self.new),
         };
         new.median / old.median - 1.0
+    }
+
+    /// The figure, and the variant unless it is a default installation.
+    fn place(&self) -> String {
+        match self.variant {
+            Variant::Ours => self.record.place(),
+            other => format!("{}, {}", self.record.place(), other.title()),
+        }
     }
 
     fn row(&self) -> [String; 8] {
@@ -182,7 +198,7 @@ impl<'runs> Pair<'runs> {
             (true, Change::NoDifference) => "no difference",
         };
         [
-            self.record.place(),
+            self.place(),
             unit.show(self.old.median),
             unit.show(self.new.median),
             change,
@@ -195,45 +211,46 @@ impl<'runs> Pair<'runs> {
 }
 
 impl Ratio {
-    /// To the bare pair if both runs have it, else to the first reference that both have, else to the machine's pace.
-    fn of(old: &Record, new: &Record) -> Option<Self> {
-        let mut arms = Arm::PEERS.into_iter().filter(|arm| *arm == Arm::Bare || arm.is_reference());
-        let to_arm = arms.find_map(|to| {
-            let (old, new) = (old.ratios.get(&to)?.summary, new.ratios.get(&to)?.summary);
-            Some(Self { to: Yardstick::Arm(to), old, new })
+    /// To the bare pair if both runs have it, else to the first reference that both have, else to the calibration.
+    fn of(old: &Record, new: &Record, of: Variant) -> Option<Self> {
+        let mut variants =
+            Variant::PEERS.into_iter().filter(|variant| *variant == Variant::Bare || variant.is_reference());
+        let to_variant = variants.find_map(|to| {
+            Some(Self { to: Baseline::Variant(to), old: old.ratio(of, to)?.summary, new: new.ratio(of, to)?.summary })
         });
-        to_arm.or_else(|| Some(Self { to: Yardstick::Pace, old: to_pace(old)?, new: to_pace(new)? }))
+        to_variant
+            .or_else(|| Some(Self { to: Baseline::Calibration, old: to_calibration(old)?, new: to_calibration(new)? }))
     }
 }
 
 /// Sample by sample.
-fn to_pace(record: &Record) -> Option<Summary> {
-    let ours = &record.arms.get(&Arm::Ours)?.samples;
-    let ratios: Vec<f64> = ours.iter().zip(&record.pace).map(|(ours, pace)| ours / pace).collect();
+fn to_calibration(record: &Record) -> Option<Summary> {
+    let ours = &record.variants.get(&Variant::Ours)?.samples;
+    let ratios: Vec<f64> = ours.iter().zip(&record.calibration).map(|(ours, calibration)| ours / calibration).collect();
     (!ratios.is_empty()).then(|| Summary::of(&ratios))
 }
 
-impl Yardstick {
+impl Baseline {
     /// How far apart ratios to it have to lie.
     fn least(self) -> f64 {
         match self {
-            Self::Arm(_) => LEAST,
-            Self::Pace => LEAST_ALONE,
+            Self::Variant(_) => MIN_CHANGE,
+            Self::Calibration => MIN_CHANGE_ALONE,
         }
     }
 
     fn title(self) -> &'static str {
         match self {
-            Self::Arm(arm) => arm.title(),
-            Self::Pace => "the machine's pace",
+            Self::Variant(variant) => variant.title(),
+            Self::Calibration => "calibration",
         }
     }
 
-    /// The pace is of a piece of work: how much of ours goes into it says nothing to people.
+    /// A calibration is a piece of unrelated work: how many times it fits into ours says nothing to a reader.
     fn show(self, ratio: f64) -> String {
         match self {
-            Self::Arm(_) => format!("{ratio:.2}"),
-            Self::Pace => String::new(),
+            Self::Variant(_) => format!("{ratio:.2}"),
+            Self::Calibration => String::new(),
         }
     }
 }

@@ -1,20 +1,17 @@
 //! What came of it: one list of records, which every kind of report is made of.
 //!
-//! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs, `compare` for judging a
-//! change, `promises` for the document.
+//! `text` for the terminal, `html` for people who look closer, JSON (this structure itself) for programs. `promises` says whether the run
+//! keeps them, `compare` judges a change, `summary` is what docs/performance.md is made of.
 
 mod compare;
 mod grid;
 mod html;
+mod promises;
+mod summary;
 mod text;
 
-// docs/performance.md, which a test writes and holds against its report.
 #[cfg(test)]
 mod document;
-#[cfg(test)]
-mod markdown;
-#[cfg(test)]
-mod promises;
 #[cfg(test)]
 mod sample;
 
@@ -24,16 +21,16 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    arm::Arm,
     machine::Machine,
-    plan::Mode,
     record::{Distribution, Record},
     statistics::Summary,
+    subject::Mode,
     testbed::Wiring,
+    variant::Variant,
 };
 
 /// Changes when a reader of the older form would misunderstand.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// A spread of the bare pair above this makes the run a noisy one.
 pub(crate) const NOISY: f64 = 0.1;
@@ -92,12 +89,6 @@ impl Report {
         serde_json::from_value(value).with_context(wrong)
     }
 
-    /// A record by its id; of those along an axis the first.
-    #[cfg(test)]
-    pub(crate) fn record(&self, id: &str) -> Option<&Record> {
-        self.records.iter().find(|record| record.id == id)
-    }
-
     /// Topics in their order, each with its records.
     pub(crate) fn topics(&self) -> Vec<(&str, Vec<&Record>)> {
         let mut topics: Vec<(&str, Vec<&Record>)> = Vec::new();
@@ -114,7 +105,8 @@ impl Report {
     /// is widest, tails of latencies left out.
     pub(crate) fn noise(&self) -> Option<f64> {
         let compared = self.records.iter().filter(|record| record.unit.has_ratios() && !record.is_tail());
-        let spreads = compared.filter_map(|record| Some(record.arms.get(&Arm::Bare)?.summary.relative_spread()));
+        let spreads =
+            compared.filter_map(|record| Some(record.variants.get(&Variant::Bare)?.summary.relative_spread()));
         spreads.max_by(f64::total_cmp)
     }
 

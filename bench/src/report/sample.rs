@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{FORMAT, Method, Report};
-use crate::{plan::Mode, record::Record};
+use crate::{record::Record, subject::Mode};
 
 pub(super) fn machine() -> Value {
     json!({

@@ -7,14 +7,15 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets::UTF8_HORI
 use super::{
     Disturbed, Report,
     grid::{Grid, Row},
+    promises::Verdict,
 };
 use crate::{
-    arm::Arm,
-    plan::Path,
     record::{Record, Series},
     statistics::{Comparison, Summary},
+    subject::PathKind,
     testbed::Wiring,
     unit::Unit,
+    variant::Variant,
 };
 
 /// The interfaces that were checked: what they are like, and which they are.
@@ -24,7 +25,7 @@ pub(super) fn interfaces(wirings: &[Wiring]) -> Option<[String; 2]> {
     let stations: BTreeSet<&str> = wirings.iter().map(|wiring| wiring.station.as_str()).collect();
     Some([
         format!(
-            "alike on all arms: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
+            "the same for all variants: MTU {}, largest segment {} bytes, checksum offload {}, TSO {}, GSO {}, GRO {}",
             one.mtu,
             one.gso_max_size,
             state(one.tx_checksum),
@@ -41,7 +42,7 @@ pub(super) fn interfaces(wirings: &[Wiring]) -> Option<[String; 2]> {
 
 /// What a topic's table is called.
 pub(crate) fn heading(topic: &str) -> &str {
-    if let Some(path) = Path::by_name(topic) {
+    if let Some(path) = PathKind::by_name(topic) {
         return path.title();
     }
     match topic {
@@ -90,7 +91,26 @@ impl Report {
             );
             text += &line;
         }
-        text + &self.remarks()
+        text + &self.kept_promises() + &self.remarks()
+    }
+
+    /// What this run says of each promise that it measured.
+    fn kept_promises(&self) -> String {
+        let outcomes = self.outcomes();
+        let (measured, rest): (Vec<_>, Vec<_>) =
+            outcomes.iter().partition(|outcome| outcome.verdict() != Verdict::NotMeasured);
+        if measured.is_empty() {
+            return String::new();
+        }
+        let mut table = table(["Promise", "promised", "measured", "on this machine"].map(str::to_owned));
+        for outcome in measured {
+            let text = format!("{} {}", outcome.name(), outcome.promise.text);
+            let verdict = outcome.verdict().title().to_owned();
+            add_row(&mut table, [text, outcome.promised(), outcome.measured(), verdict]);
+        }
+        let names: Vec<_> = rest.iter().map(|outcome| outcome.name()).collect();
+        let rest = if names.is_empty() { String::new() } else { format!("Not measured: {}.\n", names.join(", ")) };
+        format!("\nPromises of a default installation\n{table}\n{rest}")
     }
 
     fn remarks(&self) -> String {
@@ -100,7 +120,7 @@ impl Report {
              median with at least 90 % certainty).\n",
             self.method.rounds,
             self.method.seconds_per_load,
-            crate::seconds(std::time::Duration::from_secs_f64(self.method.seconds_taken))
+            crate::unit::elapsed(std::time::Duration::from_secs_f64(self.method.seconds_taken))
         );
         text + &self.disturbances()
     }
@@ -126,7 +146,7 @@ impl Report {
     }
 }
 
-/// Those that have a row in a report that is read from top to bottom: steps of calls are many, their medians tell.
+/// Those that have a row in a report that is read from top to bottom: steps of calls are many, their medians are enough.
 pub(super) fn worth_a_row<'records>(records: &[&'records Record]) -> Vec<&'records Record> {
     records.iter().copied().filter(|record| !(record.is_step() && record.is_tail())).collect()
 }
@@ -135,20 +155,20 @@ fn record_table(records: &[&Record]) -> Table {
     if let Some(grid) = Grid::of(records) {
         return grid_table(grid);
     }
-    let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
-    let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
+    let variants: BTreeSet<Variant> = records.iter().flat_map(|record| record.variants.keys().copied()).collect();
+    let peers: BTreeSet<Variant> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let mut head = vec!["Figure".to_owned()];
-    head.extend(arms.iter().map(|arm| arm.title().to_owned()));
+    head.extend(variants.iter().map(|variant| variant.title().to_owned()));
     head.extend(peers.iter().map(|peer| format!("to {}", peer.title())));
     let mut table = table(head);
     for record in records {
         let mut row = vec![record.full_title()];
-        row.extend(arms.iter().map(|arm| series_cell(record.unit, record.arms.get(arm))));
+        row.extend(variants.iter().map(|variant| series_cell(record.unit, record.variants.get(variant))));
         row.extend(peers.iter().map(|peer| ratio_cell(record.ratios.get(peer))));
         add_row(&mut table, row);
         if !record.beyond_bare.is_empty() {
             let mut row = vec!["    beyond a bare veth pair".to_owned()];
-            row.extend(arms.iter().map(|arm| series_cell(record.unit, record.beyond_bare.get(arm))));
+            row.extend(variants.iter().map(|variant| series_cell(record.unit, record.beyond_bare.get(variant))));
             row.extend(peers.iter().map(|peer| ratio_cell(record.beyond_bare_ratios.get(peer))));
             add_row(&mut table, row);
         }
@@ -157,10 +177,11 @@ fn record_table(records: &[&Record]) -> Table {
 }
 
 fn grid_table(grid: Grid) -> Table {
-    let mut table = table([grid.arm.title().to_owned()].into_iter().chain(grid.places));
+    let mut table = table([grid.variant.title().to_owned()].into_iter().chain(grid.places));
     for Row { title, cells } in grid.rows {
-        let cells =
-            cells.into_iter().map(|record| record.map(|record| series_cell(record.unit, record.arms.get(&grid.arm))));
+        let cells = cells
+            .into_iter()
+            .map(|record| record.map(|record| series_cell(record.unit, record.variants.get(&grid.variant))));
         add_row(&mut table, [title.to_owned()].into_iter().chain(cells.map(Option::unwrap_or_default)));
     }
     table

@@ -1,4 +1,4 @@
-//! The reference arms: the standard `bridge` and `ptp` plugins with host-local, and iptables rules that masquerade what leaves
+//! The reference variants: the standard `bridge` and `ptp` plugins with host-local, and iptables rules that masquerade what leaves
 //! the VNet, as the platform's own set-up excludes VNet prefixes from it.
 
 use std::{
@@ -12,53 +12,36 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Namespace, PEERED_PREFIX, Station, VNET_PREFIX, Vm};
 use serde_json::{Value, json};
 
-use crate::arm::Arm;
+use crate::variant::Variant;
 
-/// What attaches pods in a reference arm.
+/// What attaches pods in a reference variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reference {
-    /// The software bridge, with either kind of iptables.
-    Bridge { iptables: &'static str },
-    /// A veth pair for each pod, and a route.
+    /// The software bridge: what the seed of this project replaces.
+    Bridge,
+    /// A veth pair for each pod, and a route: what the platform's plugin does today in its transparent mode.
     Ptp,
 }
 
 impl Reference {
-    pub(crate) fn of(arm: Arm) -> Option<Self> {
-        match arm {
-            Arm::Bridge => Some(Self::Bridge { iptables: NFT }),
-            Arm::BridgeLegacy => Some(Self::Bridge { iptables: LEGACY }),
-            Arm::Ptp => Some(Self::Ptp),
-            Arm::Bare | Arm::Floor | Arm::Ours => None,
-        }
-    }
-
-    /// Whether its iptables is installed and the kernel keeps such rules; asked in a namespace that is thrown away, because to
-    /// list a table makes it.
-    pub(crate) fn has_iptables(self) -> Result<bool> {
-        let namespace = Namespace::create("iptables")?;
-        let listed = namespace.command(self.iptables())?.args(["-t", "nat", "-S"]).output();
-        Ok(listed.is_ok_and(|output| output.status.success()))
-    }
-
-    fn iptables(self) -> &'static str {
-        match self {
-            Self::Bridge { iptables } => iptables,
-            Self::Ptp => NFT,
+    pub(crate) fn of(variant: Variant) -> Option<Self> {
+        match variant {
+            Variant::Bridge => Some(Self::Bridge),
+            Variant::Ptp => Some(Self::Ptp),
+            Variant::Bare | Variant::LowerBound | Variant::Ours | Variant::OursServicesKnown => None,
         }
     }
 
     fn plugin(self) -> &'static str {
         match self {
-            Self::Bridge { .. } => "bridge",
+            Self::Bridge => "bridge",
             Self::Ptp => "ptp",
         }
     }
 }
 
-/// Whose rules the kernel keeps as nftables, and whose in its older tables. Debian's package iptables has both.
-const NFT: &str = "iptables-nft";
-const LEGACY: &str = "iptables-legacy";
+/// The iptables that distributions install today: the kernel keeps its rules as nftables.
+const IPTABLES: &str = "iptables-nft";
 
 /// A VM whose pods a reference plugin attaches.
 pub(crate) struct ReferenceNode<'net> {
@@ -69,19 +52,19 @@ pub(crate) struct ReferenceNode<'net> {
 
 impl<'net> ReferenceNode<'net> {
     pub(crate) fn prepare(vm: &'net Vm, plugins: &'net Path, reference: Reference) -> Result<Self> {
-        if let Reference::Bridge { .. } = reference {
+        if let Reference::Bridge = reference {
             // Bridged packets pass iptables too: kube-proxy needs it, so that is what users of a bridge have.
             vm.namespace().sysctl("net/bridge/bridge-nf-call-iptables", "1").context("is br_netfilter loaded?")?;
         }
-        let (iptables, pods) = (reference.iptables(), subnet(vm));
+        let pods = subnet(vm);
         for rule in [
             format!("-t nat -A POSTROUTING -s {pods} -d {VNET_PREFIX} -j RETURN"),
             format!("-t nat -A POSTROUTING -s {pods} -d {PEERED_PREFIX} -j RETURN"),
             format!("-t nat -A POSTROUTING -s {pods} -j MASQUERADE"),
         ] {
-            let mut command = vm.namespace().command(iptables)?;
+            let mut command = vm.namespace().command(IPTABLES)?;
             command.args(rule.split(' '));
-            succeed(command, "").with_context(|| format!("`{iptables}` (Debian package iptables)"))?;
+            succeed(command, "").with_context(|| format!("`{IPTABLES}` (Debian package iptables)"))?;
         }
         Ok(Self { vm, plugins, reference })
     }
@@ -125,7 +108,7 @@ impl<'net> ReferenceNode<'net> {
                 "routes": [{ "dst": "0.0.0.0/0" }],
             },
         });
-        if let Reference::Bridge { .. } = self.reference {
+        if let Reference::Bridge = self.reference {
             netconf["bridge"] = "cni0".into();
             netconf["isGateway"] = true.into();
         }

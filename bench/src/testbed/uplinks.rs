@@ -1,7 +1,7 @@
 //! What the VMs' uplinks lead to: straight into the far end.
 //!
-//! The network's router does a packet's routing once more, in the sender's softirq, for every arm alike: ratios would
-//! shrink towards 1. So the router's end of a VM's wire is moved into the namespace of whoever is to be reached.
+//! The network's router does a packet's routing once more, in the sender's softirq, for every variant: ratios would
+//! shrink towards 1. So the router's end of a VM's wire is moved into the namespace of the host that is to be reached.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -82,7 +82,7 @@ pub(super) fn gateway(vm: &Vm) -> Result<Ipv4Addr> {
     Uplink::of(vm)?.gateway.parse().context("the gateway's address")
 }
 
-/// Puts two VMs at the two ends of one wire. Each knows which addresses are behind the other: nobody answers ARP for a
+/// Puts two VMs at the two ends of one wire. Each knows which addresses are behind the other: no host answers ARP for a
 /// pod. The VMs' agents must not run yet: the far VM's uplink is a new one.
 pub(super) fn join(net: &Fabric, near: &Vm, far: &Vm) -> Result<()> {
     let (near_uplink, far_uplink) = (Uplink::of(near)?, Uplink::of(far)?);
@@ -133,6 +133,6 @@ impl Uplink {
                 gateway: routes.first()?["gateway"].as_str()?.into(),
             })
         };
-        known().with_context(|| format!("`ip` does not tell how the uplink of {} is set up", vm.name()))
+        known().with_context(|| format!("`ip` does not say how the uplink of {} is set up", vm.name()))
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use azure_cni_tests::{Offloads, Station, offloads, query};
 use serde::{Deserialize, Serialize};
 
-use crate::arm::Arm;
+use crate::variant::Variant;
 
 /// The interface of every station, pod or machine.
 const INTERFACE: &str = "eth0";
@@ -13,7 +13,7 @@ const INTERFACE: &str = "eth0";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Wiring {
-    pub(crate) arm: Arm,
+    pub(crate) variant: Variant,
     pub(crate) station: String,
     pub(crate) mtu: u64,
     pub(crate) gso_max_size: u64,
@@ -24,15 +24,15 @@ pub(crate) struct Wiring {
 }
 
 impl Wiring {
-    pub(super) fn of(arm: Arm, station: &dyn Station) -> Result<Self> {
+    pub(super) fn of(variant: Variant, station: &dyn Station) -> Result<Self> {
         let links = query(station.namespace(), &format!("link show dev {INTERFACE}"))?;
         let number = |key: &str| {
             let value = links.first().and_then(|link| link[key].as_u64());
-            value.with_context(|| format!("`ip` does not tell {key} of {INTERFACE} in {}", station.name()))
+            value.with_context(|| format!("`ip` does not report {key} of {INTERFACE} in {}", station.name()))
         };
         let Offloads { tx_checksum, tso, gso, gro } = offloads(station.namespace(), INTERFACE)?;
         Ok(Self {
-            arm,
+            variant,
             station: station.name().into(),
             mtu: number("mtu")?,
             gso_max_size: number("gso_max_size")?,
@@ -50,10 +50,10 @@ impl Wiring {
 }
 
 /// Fails on the first two interfaces that differ.
-pub(super) fn ensure_alike(wirings: &[Wiring]) -> Result<()> {
+pub(super) fn ensure_identical(wirings: &[Wiring]) -> Result<()> {
     for pair in wirings.windows(2) {
-        let alike = pair[0].properties() == pair[1].properties();
-        ensure!(alike, "the arms' interfaces differ, so there is nothing to compare:\n{:#?}", pair);
+        let is_identical = pair[0].properties() == pair[1].properties();
+        ensure!(is_identical, "the variants' interfaces differ, so there is nothing to compare:\n{:#?}", pair);
     }
     Ok(())
 }
@@ -64,13 +64,22 @@ mod tests {
 
     fn wiring(mtu: u64, gro: bool) -> Wiring {
         let station = format!("{mtu}-{gro}");
-        Wiring { arm: Arm::Bare, station, mtu, gso_max_size: 65536, tx_checksum: true, tso: true, gso: true, gro }
+        Wiring {
+            variant: Variant::Bare,
+            station,
+            mtu,
+            gso_max_size: 65536,
+            tx_checksum: true,
+            tso: true,
+            gso: true,
+            gro,
+        }
     }
 
     #[test]
     fn interfaces_that_differ_are_not_compared() {
-        assert!(ensure_alike(&[wiring(1500, false), wiring(1500, false)]).is_ok());
-        assert!(ensure_alike(&[wiring(1500, false), wiring(1400, false)]).is_err());
-        assert!(ensure_alike(&[wiring(1500, false), wiring(1500, true)]).is_err());
+        assert!(ensure_identical(&[wiring(1500, false), wiring(1500, false)]).is_ok());
+        assert!(ensure_identical(&[wiring(1500, false), wiring(1400, false)]).is_err());
+        assert!(ensure_identical(&[wiring(1500, false), wiring(1500, true)]).is_err());
     }
 }

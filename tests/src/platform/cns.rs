@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::http::{HttpRequest, HttpServer, Reply};
 use crate::{error::Result, namespace::Entrance, station::Station, vm::Vm};
 
-/// What somebody asked it.
+/// A request to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CnsCall {
     /// Such as `/network/requestipconfigs`.
@@ -30,11 +30,11 @@ struct State {
     calls: Vec<CnsCall>,
     old: bool,
     refusal: Option<i64>,
-    /// Of requests alone: they are served, and their answers come late.
+    /// The delay of answers to requests for addresses.
     late: Duration,
 }
 
-/// A server. What it holds outlasts its being down.
+/// A server. It keeps its state while it is down.
 pub struct Cns {
     entrance: Entrance,
     state: Arc<Mutex<State>>,
@@ -56,12 +56,12 @@ impl Cns {
         lock(&self.state).held.clone()
     }
 
-    /// Everything that it was asked so far.
+    /// All requests so far.
     pub fn calls(&self) -> Vec<CnsCall> {
         lock(&self.state).calls.clone()
     }
 
-    /// Knows the calls for a single address only, as before there were others.
+    /// Supports only the calls for a single address, as old servers do.
     pub fn be_old(&self) {
         lock(&self.state).old = true;
     }
@@ -71,12 +71,12 @@ impl Cns {
         lock(&self.state).refusal = code;
     }
 
-    /// Serves requests for addresses, and answers them this late.
+    /// Executes requests for addresses, and delays the answers.
     pub fn answer_late(&self, by: Duration) {
         lock(&self.state).late = by;
     }
 
-    /// Nobody listens any more.
+    /// Stops to listen.
     pub fn down(&self) {
         drop(lock(&self.server).take());
     }
@@ -108,7 +108,7 @@ fn answer(state: &mut State, request: &HttpRequest) -> Reply {
 }
 
 impl State {
-    /// The address that is desired if it is free, else another.
+    /// The desired address if it is free, else another.
     fn request(&mut self, id: String, body: &Value, key: &str, list: bool) -> Value {
         if let Some(code) = self.refusal {
             return json!({key: null, "response": response(code)});
@@ -143,7 +143,7 @@ impl State {
 }
 
 fn response(code: i64) -> Value {
-    json!({"ReturnCode": code, "Message": if code == 0 { "" } else { "as told" }})
+    json!({"ReturnCode": code, "Message": if code == 0 { "" } else { "as configured" }})
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

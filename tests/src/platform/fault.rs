@@ -1,4 +1,4 @@
-//! What a service of the platform may do instead of answering.
+//! The ways in which a service of the platform can fail.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ const HUGE_BYTES: usize = 32 << 20;
 pub enum Fault {
     /// Accepts the request and does not answer.
     Slow,
-    /// Breaks off in the middle of the answer.
+    /// Stops in the middle of the answer.
     Truncated,
-    /// Lists somebody else's interface.
+    /// Lists another VM's interface.
     WrongMac,
-    /// Answers with nothing.
+    /// Answers with an empty body.
     Empty,
     /// Answers with this status.
     Status(u16),
     /// Leads elsewhere.
     Redirect,
-    /// Answers with more than is wanted.
+    /// Answers with more than a client reads.
     Huge,
     /// Answers with XML that has a document type and an entity.
     Dtd,
 }
 
 impl Fault {
-    /// What becomes of an answer.
+    /// The response in place of an answer.
     pub(super) fn spoil(self, body: &str) -> Reply {
         match self {
             Self::Slow => Reply { after: SLOW, ..Reply::whole("200 OK", "", body) },
@@ -43,7 +43,7 @@ impl Fault {
             // The last byte of a MAC, in either form of the document.
             Self::WrongMac => Reply::whole("200 OK", "", &body.replace("000D3AF9", "000D3AFF")),
             Self::Empty => Reply::whole("200 OK", "", ""),
-            Self::Status(status) => Reply::whole(&format!("{status} As told"), "", "no"),
+            Self::Status(status) => Reply::whole(&format!("{status} As configured"), "", "no"),
             Self::Redirect => Reply::whole("302 Found", "Location: http://198.51.100.10/\r\n", ""),
             Self::Huge => Reply::whole("200 OK", "", &"x".repeat(HUGE_BYTES)),
             Self::Dtd => {

@@ -1,4 +1,4 @@
-//! A server of HTTP/1.1 that does what it is told, well or badly: one request on each connection.
+//! A server of HTTP/1.1 that behaves as configured, well or badly: one request on each connection.
 
 use std::{
     io::{self, Read, Write},
@@ -21,11 +21,11 @@ use crate::{
     namespace::Entrance,
 };
 
-/// How often a thread looks whether it is to end.
+/// How often a thread checks whether it has to end.
 const TICK: Duration = Duration::from_millis(20);
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// What somebody asked.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpRequest {
     pub(crate) from: IpAddr,
@@ -35,7 +35,7 @@ pub(crate) struct HttpRequest {
     pub(crate) body: String,
 }
 
-/// What is sent back: these bytes, after that long, and then the connection is closed.
+/// A response: the bytes, and the delay before they are sent. Then the connection is closed.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) bytes: Vec<u8>,
@@ -43,7 +43,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// A whole answer, such as `whole("200 OK", "", "text")`; headers end with their line's end.
+    /// A complete response, such as `whole("200 OK", "", "text")`. Each header ends with its line break.
     pub(crate) fn whole(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let text = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");

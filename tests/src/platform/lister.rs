@@ -37,7 +37,7 @@ impl Service {
         }
     }
 
-    /// What the request must be, so that the real service would answer.
+    /// Whether the real service would answer this request.
     fn expects(self, request: &HttpRequest) -> bool {
         match self {
             Self::WireServer => request.line == "GET /machine/plugins?comp=nmagent&type=getinterfaceinfov1",
@@ -107,7 +107,7 @@ impl Lister {
         lock(&self.state).requests
     }
 
-    /// Nobody listens any more.
+    /// Stops to listen.
     pub fn down(&self) {
         drop(lock(&self.server).take());
     }

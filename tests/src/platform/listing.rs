@@ -1,4 +1,4 @@
-//! What the platform lists of a VM's interface at present, in both of its forms.
+//! The platform's listing of a VM's interface, in both forms.
 
 use std::{
     collections::BTreeMap,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn instance_metadata_s_form_tells_public_addresses() {
+    fn instance_metadata_lists_public_addresses() {
         let mut listing = Listing::of(&vm(0, 2).in_network(false));
         listing.publish([10, 240, 1, 2], [198, 51, 100, 77]);
         listing.remove([10, 240, 1, 1]);

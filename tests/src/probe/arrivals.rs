@@ -1,6 +1,6 @@
-//! A witness: every packet that arrives at the interfaces of a namespace, whether or not anybody answers it.
+//! Records every packet that arrives at the interfaces of a namespace, answered or not.
 //!
-//! What IPv6 says to its own link (neighbour discovery, group membership) is left out, as ARP is.
+//! Neighbour discovery and group membership of IPv6 are left out, as ARP is.
 //!
 //! It proves absence ("no packet with a pod's source ever came here"), which no connection attempt can. It costs the
 //! traffic some speed: do not watch while measuring.
@@ -25,7 +25,7 @@ use nix::sys::{
 
 use crate::{
     error::{Attempt, Result},
-    probe::TICK,
+    probe::limits::TICK,
     station::Station,
 };
 
@@ -70,7 +70,7 @@ impl Arrivals {
         Ok(watched)
     }
 
-    /// Ends the watch; everything that arrived before is in the answer.
+    /// Ends the recording; returns everything that arrived before.
     pub fn finish(mut self) -> Vec<Arrival> {
         self.end()
     }
@@ -94,18 +94,18 @@ fn open(protocol: SockProtocol) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Records until told to stop *and* nothing is queued any more.
+/// Records until it has to stop *and* no packet is queued any more.
 fn record(socket: &OwnedFd, stop: &AtomicBool) -> Vec<Arrival> {
     let mut arrivals = Vec::new();
     let mut buffer = [0; SNAP];
     loop {
-        // Read before the socket: what came before the order to stop is then still taken out.
+        // Read the flag before the socket, so that packets from before the stop are still recorded.
         let stopping = stop.load(Ordering::Relaxed);
         let flags = if stopping { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
         match recv(socket.as_raw_fd(), &mut buffer, flags) {
             Ok(length) => arrivals.extend(parse(&buffer[..length])),
             Err(_) if stopping => {
-                // A witness that missed something proves nothing.
+                // A recording with gaps proves nothing.
                 assert_eq!(missed(socket), 0, "packets that came faster than they could be recorded");
                 return arrivals;
             }

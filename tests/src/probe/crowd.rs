@@ -1,4 +1,4 @@
-//! Many open TCP connections at once, both ends held here, each carrying data whenever asked.
+//! Many open TCP connections with both ends held here, which carry data on request.
 
 use std::{
     io::{self, Read, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     error::Result,
-    probe::{PATIENCE, any_of, reach},
+    probe::{limits::PATIENCE, reach, socket_address::any_of},
     station::Station,
 };
 
@@ -24,7 +24,7 @@ pub struct Crowd {
 struct Pair {
     near: TcpStream,
     far: TcpStream,
-    /// What the far end takes for its peer.
+    /// The peer that the far end sees.
     seen: SocketAddr,
 }
 
@@ -39,12 +39,12 @@ impl Crowd {
         Ok(Self { pairs, from: from.name().into(), to: at })
     }
 
-    /// What the far end takes for the sources.
+    /// The sources that the far end sees.
     pub fn sources_seen(&self) -> impl Iterator<Item = SocketAddr> {
         self.pairs.iter().map(|pair| pair.seen)
     }
 
-    /// Carries a message of its own over each connection and back; the first that does not is an error.
+    /// Sends a message over each connection and back; fails at the first that does not carry it.
     pub fn exchange(&mut self) -> Result<()> {
         for (number, pair) in self.pairs.iter_mut().enumerate() {
             pair.exchange(format!("message of connection {number}").as_bytes()).map_err(|source| {
@@ -61,7 +61,7 @@ impl Crowd {
 }
 
 impl Pair {
-    /// The accepted socket belongs to the listener's namespace, whoever accepts.
+    /// The accepted socket belongs to the listener's namespace, whatever thread accepts it.
     fn open(listener: &TcpListener, to: SocketAddr) -> io::Result<Self> {
         let near = reach::connect_from(any_of(to), to)?;
         let (far, seen) = listener.accept()?;

@@ -7,7 +7,11 @@ use std::{
 
 use crate::{
     error::Result,
-    probe::{PATIENCE, Reached, any_of, reach},
+    probe::{
+        limits::PATIENCE,
+        reach::{self, Reached},
+        socket_address::any_of,
+    },
     station::Station,
 };
 

@@ -1,4 +1,4 @@
-//! The far end of probes: it answers with the source address that it saw.
+//! The far end of probes: it answers with the source address of the probe.
 //!
 //! TCP: one line with the peer's address, then every byte comes back. UDP: each datagram is answered with the address.
 
@@ -19,7 +19,7 @@ use nix::sys::{
 
 use crate::{
     error::{Attempt, Result},
-    probe::TICK,
+    probe::limits::TICK,
     station::Station,
 };
 

@@ -12,7 +12,7 @@ use crate::{
     station::Station,
 };
 
-/// What is sent without a look at the clock.
+/// The number of packets that are sent between two checks of the clock.
 const BURST: usize = 32;
 
 /// Sends the first segment of a connection from every source, at most `per_second` of them a second.
@@ -23,11 +23,11 @@ pub fn syn_flood(
     per_second: u32,
 ) -> Result<()> {
     let sender = RawSender::open(from, to.ip())?;
-    let pace = Duration::from_secs(1) / per_second;
+    let interval = Duration::from_secs(1) / per_second;
     let begin = Instant::now();
     for (sent, source) in (0u32..).zip(sources) {
         if (sent as usize).is_multiple_of(BURST) {
-            thread::sleep((pace * sent).saturating_sub(begin.elapsed()));
+            thread::sleep((interval * sent).saturating_sub(begin.elapsed()));
         }
         sender.send(&syn(source, to))?;
     }

@@ -1,4 +1,4 @@
-//! Packets written byte by byte: fragments in an order of the test's own, segments from sources that nobody has.
+//! Packets written byte by byte: fragments in any order, and segments from unused sources.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use nix::sys::socket::{
 
 use crate::{
     error::{Attempt, Result},
-    probe::family_of,
+    probe::socket_address::family_of,
     station::Station,
 };
 

@@ -22,7 +22,10 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
-    probe::{PATIENCE, TICK, address_of, family_of},
+    probe::{
+        limits::{PATIENCE, TICK},
+        socket_address::{address_of, family_of},
+    },
     station::{IpVersion, Station},
 };
 
@@ -94,7 +97,7 @@ struct Request {
 
 fn exchange(to: IpAddr, ttl: u8, payload: usize) -> io::Result<IcmpAnswer> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Raw sockets hear every ICMP packet of the namespace: the identifier says which are ours.
+    // Raw sockets receive every ICMP packet of the namespace. The identifier marks ours.
     let id = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add((process::id() as u16) << 8);
     let target = SocketAddr::new(to, 0);
     let protocol = if to.is_ipv4() { SockProtocol::Icmp } else { SockProtocol::IcmpV6 };
@@ -143,7 +146,7 @@ impl Request {
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")))
     }
 
-    /// What a received message says about this request; `None` if it is about something else.
+    /// What a received message means for this request; `None` if it is about another.
     fn interpret(&self, packet: &[u8], router: IpAddr) -> Option<IcmpAnswer> {
         // Raw sockets of IPv4 deliver the IP header too (raw(7)).
         let (types, message) = match self.to {

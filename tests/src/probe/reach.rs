@@ -17,7 +17,11 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
-    probe::{PATIENCE, any_of, echo::parse_seen, family_of},
+    probe::{
+        echo::parse_seen,
+        limits::PATIENCE,
+        socket_address::{any_of, family_of},
+    },
     station::{IpVersion, Station},
 };
 
@@ -139,7 +143,7 @@ pub(super) fn connect_from(source: SocketAddr, to: SocketAddr) -> io::Result<Tcp
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
-        // So says connect(2) when the limit passes.
+        // connect(2) returns this when the limit passes.
         Err(Errno::EINPROGRESS) => Err(io::ErrorKind::WouldBlock.into()),
         Err(errno) => Err(errno.into()),
         Ok(()) => Ok(TcpStream::from(socket)),
@@ -151,7 +155,7 @@ pub(super) fn failed(from: &dyn Station, to: SocketAddr, what: &'static str, sou
     Error::Probe { from, to: to.to_string(), what, source: plain(source) }
 }
 
-/// A receive time-out shows as `EAGAIN`, which nobody reads as silence.
+/// Turns `EAGAIN`, which a receive time-out gives, into an error that reads as silence.
 pub(super) fn plain(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {PATIENCE:?}")),

@@ -24,7 +24,7 @@ use crate::{
 
 /// iperf3's own port.
 const PORT: u16 = 5201;
-/// What connecting and the exchange of results may take beyond the measurement itself.
+/// The time for connecting and exchanging results, beyond the measurement itself.
 const OVERHEAD: Duration = Duration::from_secs(8);
 
 /// Bits per second that `from` gets through to an address of `server`, sending for `secs` seconds over so many connections.

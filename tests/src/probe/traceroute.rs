@@ -10,16 +10,16 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, 
 
 use crate::{
     error::Result,
-    probe::{PATIENCE, any_of, reach},
+    probe::{limits::PATIENCE, reach, socket_address::any_of},
     station::Station,
 };
 
-/// The first port of traceroute(8): nobody listens there, so the far end answers "port unreachable".
+/// The first port of traceroute(8): no process listens there, so the far end answers "port unreachable".
 const PORT: u16 = 33_434;
 /// Longer than any way through the network.
 const MAX_HOPS: u8 = 8;
 
-/// Who answers, hop by hop; the last is the far end itself, or the router that gave up. Silence is an error.
+/// The address that answers at each hop. The last is the far end, or the router that gave up. Silence is an error.
 pub fn traceroute(from: &dyn Station, to: impl Into<IpAddr>) -> Result<Vec<IpAddr>> {
     let to = SocketAddr::new(to.into(), PORT);
     from.namespace().run(|| walk(to)).map_err(|error| reach::failed(from, to, "traceroute", error))

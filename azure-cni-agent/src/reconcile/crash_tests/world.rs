@@ -10,15 +10,15 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Endpoint as MapEntry, Hook};
+use azure_cni_datapath::{EndpointEntry, Hook};
 use azure_cni_ipam::{Addresses, Leases};
 use tempfile::TempDir;
 
 use crate::net::{Link, NetnsId};
 use crate::reconcile::grace::Grace;
+use crate::reconcile::node_state::{Life, NodeState};
 use crate::reconcile::plan::{Action, Repair, plan};
-use crate::reconcile::rebuild::Kernel;
-use crate::reconcile::seen::{Life, Seen};
+use crate::reconcile::recover_records::Kernel;
 use crate::reconcile::tests::veth_of;
 use crate::state::{AttachmentRecord, Store};
 
@@ -48,7 +48,7 @@ pub struct World {
     pub pool: BTreeSet<u8>,
     pub now: Duration,
     pub links: BTreeMap<String, Link>,
-    pub map_entries: BTreeMap<IpAddr, MapEntry>,
+    pub map_entries: BTreeMap<IpAddr, EndpointEntry>,
     /// By container. Numbers are never used again.
     pub namespaces: BTreeMap<u8, NetnsId>,
     /// When the addresses of deleted pods were released, as long as it is known anywhere.
@@ -120,21 +120,21 @@ impl World {
         for (address, at) in self.store().released_since(self.now.saturating_sub(COOLDOWN)) {
             self.leases.restore_released(address, at);
         }
-        for (id, addresses) in self.look().to_restore() {
+        for (id, addresses) in self.observe().to_restore() {
             self.leases.restore(&id, addresses).unwrap();
         }
-        let actions = plan(&self.look(), &mut Grace::new(Duration::ZERO), self.now);
-        self.carry_out(actions);
+        let actions = plan(&self.observe(), &mut Grace::new(Duration::ZERO), self.now);
+        self.execute(actions);
     }
 
-    pub fn look(&self) -> Seen {
+    pub fn observe(&self) -> NodeState {
         let records = self.records();
         let attached = |name: &String| (name.clone(), Hook::ENDPOINT.to_vec());
         let life = |record: &AttachmentRecord| {
             let lives = self.netns_id(&record.netns).is_some_and(|found| Some(found) == record.netns_id);
             (record.id.clone(), if lives { Life::Lives } else { Life::Gone })
         };
-        Seen {
+        NodeState {
             boot_id: "boot".to_owned(),
             node_addresses: Addresses::first_of_each([address(200)]),
             leases: self.leases.all().map(|(id, addresses)| (id.clone(), addresses)).collect(),
@@ -143,7 +143,7 @@ impl World {
             programs: self.links.keys().map(attached).collect(),
             namespaces: records.iter().map(life).collect(),
             records,
-            ..Seen::default()
+            ..NodeState::default()
         }
     }
 
@@ -155,7 +155,7 @@ impl World {
     }
 
     fn set_map_entries(&mut self, addresses: Addresses, ifindex: u32) {
-        let entry = MapEntry { ifindex, flags: EndpointFlags::NONE };
+        let entry = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
         self.map_entries.extend(addresses.iter().map(|address| (address, entry)));
     }
 
@@ -248,7 +248,7 @@ impl World {
         dies()
     }
 
-    pub fn carry_out(&mut self, actions: Vec<Action>) {
+    pub fn execute(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Release { id, .. } | Action::DropLease { id } => {

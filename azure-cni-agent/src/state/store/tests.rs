@@ -75,7 +75,7 @@ fn a_second_put_replaces_the_first() {
     store.put(&record("a")).unwrap();
     let changed = AttachmentRecord { host_ifindex: 18, netns_id: None, ..record("a") };
     store.put(&changed).unwrap();
-    assert_eq!(store.all(), [changed.clone()]);
+    assert_eq!(store.all(), std::slice::from_ref(&changed));
     assert_eq!(reopened(&dir, store).all(), [changed]);
 }
 
@@ -303,7 +303,7 @@ fn a_damaged_record_is_set_aside_and_concerns_no_other_attachment() {
         let file = File::options().write(true).open(file_of(&dir, &a)).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + at(number)).unwrap();
         let store = open(&dir);
-        assert_eq!(store.all(), [b.clone()]);
+        assert_eq!(store.all(), std::slice::from_ref(&b));
         let [aside] = store.set_aside() else { panic!("{:?}", store.set_aside()) };
         assert_eq!(std::fs::read(&aside.kept_as).unwrap(), damage);
         assert!(aside.problem.contains(&file::record_name(&a.id)), "{}", aside.problem);
@@ -314,7 +314,7 @@ fn a_damaged_record_is_set_aside_and_concerns_no_other_attachment() {
         let store = reopened(&dir, store);
         assert_eq!(store.set_aside().len(), 1);
         assert!(store.lacks(&a));
-        store.finish(&[a.clone()]).unwrap();
+        store.finish(std::slice::from_ref(&a)).unwrap();
         let store = reopened(&dir, store);
         assert_eq!(store.all(), [a.clone(), b.clone()]);
         assert!(!store.is_unfinished() && store.set_aside().is_empty());
@@ -326,7 +326,7 @@ fn a_damaged_record_is_set_aside_and_concerns_no_other_attachment() {
 fn a_damaged_record_of_what_no_longer_lives_is_gone_once_the_store_is_finished() {
     let (dir, store) = opened();
     let a = found("a");
-    store.finish(&[a.clone()]).unwrap();
+    store.finish(std::slice::from_ref(&a)).unwrap();
     std::fs::write(file_of(&dir, &a), "garbage").unwrap();
     let store = reopened(&dir, store);
     store.finish(&[]).unwrap();
@@ -338,12 +338,12 @@ fn a_damaged_record_of_what_no_longer_lives_is_gone_once_the_store_is_finished()
 fn a_record_found_under_another_identity_takes_the_place_of_the_damaged_one() {
     let (dir, store) = opened();
     let a = found("a");
-    store.finish(&[a.clone()]).unwrap();
+    store.finish(std::slice::from_ref(&a)).unwrap();
     std::fs::write(file_of(&dir, &a), "garbage").unwrap();
     let store = reopened(&dir, store);
     let recovered = AttachmentRecord { id: record("recovered").id, ..a };
     assert!(store.lacks(&recovered));
-    store.finish(&[recovered.clone()]).unwrap();
+    store.finish(std::slice::from_ref(&recovered)).unwrap();
     let store = reopened(&dir, store);
     assert_eq!(store.all(), [recovered]);
     assert!(!store.is_unfinished());
@@ -409,7 +409,7 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
 fn a_directory_without_a_sound_schema_is_unfinished_and_keeps_its_records() {
     let (dir, store) = opened();
     let a = found("a");
-    store.finish(&[a.clone()]).unwrap();
+    store.finish(std::slice::from_ref(&a)).unwrap();
     let schema = files(&dir).join(open::SCHEMA_FILE);
     drop(store);
     for damage in [None, Some(""), Some("{}"), Some(r#"{"schema":0,"finished":true}"#), Some(r#"{"schema":1}"#)] {
@@ -423,7 +423,7 @@ fn a_directory_without_a_sound_schema_is_unfinished_and_keeps_its_records() {
         store.finish(&[]).unwrap();
         let store = reopened(&dir, store);
         assert!(!store.is_unfinished());
-        assert_eq!(store.all(), [a.clone()]);
+        assert_eq!(store.all(), std::slice::from_ref(&a));
     }
 }
 
@@ -460,7 +460,7 @@ fn a_write_that_failed_loses_nothing_and_the_next_one_succeeds() {
         let error = store.put(&AttachmentRecord { mtu: 9000, ..record.clone() }).unwrap_err();
         assert!(matches!(&error, StoreError::Io { .. }) && error.to_string().contains(DIR_NAME), "{error}");
     }
-    assert_eq!(store.all(), [a.clone()]);
+    assert_eq!(store.all(), std::slice::from_ref(&a));
     for record in [&a, &b] {
         std::fs::remove_dir(in_the_way(record)).unwrap();
     }

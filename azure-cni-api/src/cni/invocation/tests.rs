@@ -18,7 +18,7 @@ fn environment(vars: &[(&str, &str)]) -> Result<Environment, CniError> {
     Ok(Environment::from_vars(|name| vars.get(name).map(OsString::from))?.expect("CNI_COMMAND is set"))
 }
 
-/// A full environment for `command`, with `changes` laid over it; an empty value stands for a missing variable.
+/// A full environment for `command`, with `changes` applied; an empty value means a missing variable.
 fn call(command: Command, changes: &[(&str, &str)]) -> Environment {
     let mut vars = vec![("CNI_COMMAND", command.as_str())];
     vars.extend(POD);
@@ -224,7 +224,7 @@ fn the_environment_travels_to_the_agent_unchanged() {
     }
 }
 
-/// JSON whose keys are mostly those that are looked at, so that chance reaches past the first check.
+/// JSON with mostly known keys, so that random input passes the first check.
 fn some_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
         9 => prop::sample::select(vec![
@@ -256,7 +256,7 @@ fn some_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A configuration that is fit to use, with chance laid over it.
+/// A valid configuration with random changes.
 fn some_config() -> impl Strategy<Value = Value> {
     some_json().prop_map(|overlay| {
         let mut config = config(CniVersion::NEWEST);
@@ -278,7 +278,7 @@ proptest! {
         config in prop_oneof![some_json(), some_config()],
     ) {
         let env = Environment { command, container_id, netns, ifname, args, path, traceparent };
-        // What is refused says so in one of the codes that a configuration or an environment can cause.
+        // An error has one of the codes that a configuration or an environment can cause.
         if let Err(error) = Invocation::parse(&env, &config) {
             prop_assert!([1, 2, 4, 6, 7, 8].contains(&u32::from(error.code)), "{}", error);
             prop_assert!(!error.msg.is_empty());

@@ -1,4 +1,4 @@
-//! A result says in each version all that the version can say, and nothing that it cannot.
+//! A result has in each version all that the version can express, and nothing else.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What our ADD makes: the host side without sandbox, the pod side with it.
+/// The result of our ADD: the host interface without sandbox, the pod's with it.
 fn transparent_pod() -> AddResult {
     let interface = |name: &str, mac: &str, sandbox: Option<&str>| Interface {
         name: name.into(),
@@ -66,7 +66,7 @@ fn an_ipv6_address_is_marked_as_such_where_the_version_wants_a_mark() {
 }
 
 #[test]
-fn results_of_earlier_plugins_are_passed_on_with_indices_that_still_fit() {
+fn results_of_earlier_plugins_are_passed_on_with_correct_indices() {
     let earlier = AddResult {
         interfaces: vec![Interface { name: "lo".into(), ..Interface::default() }],
         ips: vec![IpConfig { address: "127.0.0.1/8".parse().unwrap(), gateway: None, interface: Some(0) }],
@@ -84,7 +84,7 @@ fn results_of_earlier_plugins_are_passed_on_with_indices_that_still_fit() {
 }
 
 #[test]
-fn a_broken_result_is_refused_with_the_path_of_the_fault() {
+fn a_broken_result_is_refused_with_the_path_of_the_error() {
     for (value, code, path) in [
         (json!({"cniVersion": "0.2.0", "ip4": {}}), 1, "cniVersion"),
         (json!({"ips": [{"address": "10.0.0.5"}]}), 7, "ips[0].address"),
@@ -104,8 +104,8 @@ fn a_broken_result_is_refused_with_the_path_of_the_fault() {
     }
 }
 
-/// What `version` can say of `result`.
-fn sayable(mut result: AddResult, version: CniVersion) -> AddResult {
+/// The part of `result` that `version` can express.
+fn expressible(mut result: AddResult, version: CniVersion) -> AddResult {
     if version < CniVersion::V1_1_0 {
         for interface in &mut result.interfaces {
             (interface.mtu, interface.socket_path, interface.pci_id) = (None, None, None);
@@ -155,11 +155,11 @@ fn some_result() -> impl Strategy<Value = AddResult> {
 
 proptest! {
     #[test]
-    fn reading_gives_back_all_that_the_version_can_say(result in some_result()) {
+    fn a_result_reads_back_as_far_as_the_version_can_express_it(result in some_result()) {
         for version in CniVersion::SUPPORTED {
             let written = result.to_json(version);
-            prop_assert_eq!(AddResult::from_json(&written).unwrap(), sayable(result.clone(), version), "{}", version);
-            // Through text as well: that is how it travels.
+            prop_assert_eq!(AddResult::from_json(&written).unwrap(), expressible(result.clone(), version), "{}", version);
+            // And through text.
             let reread: Value = serde_json::from_str(&written.to_string()).unwrap();
             prop_assert_eq!(reread, written);
         }

@@ -1,12 +1,12 @@
-//! Wishes by place: what each says, what wins, what contradicts.
+//! Requests by place: how each is given, which one wins, which ones contradict each other.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::NetConf;
 use super::*;
+use crate::cni::NetConf;
 
-/// Addresses, whether a public one is asked for, MAC.
+/// Addresses, whether a public one is requested, MAC.
 type Read = (Vec<String>, bool, Option<[u8; 6]>);
 
 fn read(extra: &Value, variable: &str) -> Result<Read, CniError> {
@@ -18,7 +18,7 @@ fn read(extra: &Value, variable: &str) -> Result<Read, CniError> {
 }
 
 #[test]
-fn nothing_is_asked_for_unless_somebody_asks() {
+fn nothing_is_requested_by_default() {
     let nothing =
         json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {"ips": []}}, "ipam": {"ipAddress": ""}});
     for extra in [json!({}), nothing] {
@@ -27,7 +27,7 @@ fn nothing_is_asked_for_unless_somebody_asks() {
 }
 
 #[test]
-fn an_address_can_be_asked_for_in_every_place_with_or_without_prefix_length() {
+fn an_address_can_be_requested_in_every_place_with_or_without_prefix_length() {
     for (extra, variable) in [
         (json!({"runtimeConfig": {"ips": ["10.1.2.3/16"]}}), ""),
         (json!({"args": {"cni": {"ips": ["10.1.2.3"]}}}), ""),
@@ -41,7 +41,7 @@ fn an_address_can_be_asked_for_in_every_place_with_or_without_prefix_length() {
 }
 
 #[test]
-fn one_address_of_each_family_can_be_asked_for_and_ipv4_comes_first() {
+fn one_address_of_each_family_can_be_requested_and_ipv4_comes_first() {
     for (extra, variable) in [
         (json!({"runtimeConfig": {"ips": ["fd00::5/64", "10.1.2.3"]}}), ""),
         (json!({"runtimeConfig": {"ips": ["fd00::5"]}, "args": {"cni": {"ips": ["10.1.2.3"]}}}), ""),
@@ -58,7 +58,7 @@ fn the_configuration_wins_over_the_variable() {
 }
 
 #[test]
-fn what_cannot_be_or_contradicts_itself_is_refused_by_place() {
+fn invalid_and_contradictory_requests_are_refused_with_their_place() {
     for (extra, variable, named) in [
         (json!({"runtimeConfig": {"ips": ["10.1.2.3", "10.1.2.4"]}}), "", "one of each family"),
         (json!({"runtimeConfig": {"ips": ["fd00::5"]}, "args": {"cni": {"ips": ["fd00::6"]}}}), "", "args.cni.ips"),
@@ -97,7 +97,7 @@ fn what_cannot_be_or_contradicts_itself_is_refused_by_place() {
 }
 
 #[test]
-fn a_mac_can_be_asked_for_in_every_place() {
+fn a_mac_can_be_requested_in_every_place() {
     let mac = Some([0x02, 0, 0, 0, 0, 0x0a]);
     for (extra, variable) in [
         (json!({"runtimeConfig": {"mac": "02:00:00:00:00:0A"}}), ""),
@@ -110,7 +110,7 @@ fn a_mac_can_be_asked_for_in_every_place() {
 }
 
 #[test]
-fn a_public_address_is_asked_for_by_network_or_pod_and_the_pods_word_wins() {
+fn network_or_pod_can_request_a_public_address_and_the_pod_wins() {
     let annotated = |value: &str, network: bool| json!({"publicAddress": network, "runtimeConfig": {(ANNOTATIONS): {(PUBLIC_ANNOTATION): value, "other": "x"}}});
     for (extra, variable, public) in [
         (json!({"publicAddress": true}), "", true),
@@ -126,7 +126,7 @@ fn a_public_address_is_asked_for_by_network_or_pod_and_the_pods_word_wins() {
 
 proptest! {
     #[test]
-    fn whatever_is_read_holds_one_usable_address_of_each_family_at_most(
+    fn a_request_has_at_most_one_address_of_each_family(
         texts in prop::collection::vec("(10\\.0\\.0\\.[1-3]|fd00::[1-3]|\\PC{0,9})(/[0-9]{1,3})?", 0..4),
     ) {
         if let Ok((addresses, ..)) = read(&json!({"runtimeConfig": {"ips": texts}}), "") {

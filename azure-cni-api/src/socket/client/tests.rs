@@ -1,4 +1,4 @@
-//! A call ends: with the answer, or with an error that says what happened, never later than its deadline.
+//! A call ends by its deadline, with the answer or with an error that says what happened.
 
 use std::os::unix::net::UnixListener;
 use std::thread;
@@ -73,7 +73,7 @@ fn an_error_of_the_agent_arrives_whole() {
 }
 
 #[test]
-fn nobody_listening_is_told_apart_from_a_broken_call() {
+fn an_absent_agent_and_a_broken_call_are_different_errors() {
     let folder = TempDir::new().unwrap();
     let absent = folder.path().join("absent");
     assert!(
@@ -128,7 +128,7 @@ fn an_agent_that_trickles_is_left_at_the_deadline() {
 }
 
 #[test]
-fn a_listener_that_accepts_nobody_is_left_at_the_deadline() {
+fn a_listener_that_never_accepts_is_left_at_the_deadline() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("s");
     let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -151,7 +151,7 @@ fn a_request_longer_than_a_frame_is_not_sent() {
         path: None,
         traceparent: None,
     };
-    let request = Request::Cni(CniRequest { environment, config: "x".repeat(MAX_FRAME).into(), asked: None });
+    let request = Request::Cni(CniRequest { environment, config: "x".repeat(MAX_FRAME).into(), requested_at: None });
     let result = call(Path::new("/nonexistent"), &request, LONG);
     assert!(matches!(result, Err(CallError::RequestTooLong(length)) if length > MAX_FRAME), "{result:?}");
 }

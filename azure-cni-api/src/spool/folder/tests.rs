@@ -1,4 +1,4 @@
-//! What is written is read back in order, and nothing else in the folder is taken for a request.
+//! Requests are read back in order, and nothing else in the folder is taken for a request.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -10,7 +10,7 @@ fn del(nanos: u64) -> SpooledRequest {
     let attachment = crate::cni::sample::attachment("c1");
     SpooledRequest {
         boot_id: "b".to_owned(),
-        asked: BootTime::from_nanos(nanos),
+        requested_at: BootTime::from_nanos(nanos),
         call: SpooledCall::Del { attachment },
     }
 }
@@ -28,12 +28,12 @@ fn requests_come_back_in_the_order_in_which_they_were_made_and_each_once() {
         folder.put(&del(nanos)).unwrap();
     }
     let found: Vec<_> = folder.names().unwrap().iter().map(|name| folder.read(name).unwrap()).collect();
-    assert_eq!(found, [30, 200, 1_000].map(|nanos| Found::Request(del(nanos))));
+    assert_eq!(found, [30, 200, 1_000].map(|nanos| SpoolEntry::Request(del(nanos))));
 
     let first = folder.names().unwrap().remove(0);
     folder.remove(&first).unwrap();
     folder.remove(&first).unwrap();
-    assert_eq!(folder.read(&first).unwrap(), Found::Gone);
+    assert_eq!(folder.read(&first).unwrap(), SpoolEntry::Gone);
     assert_eq!(folder.names().unwrap().len(), 2);
 }
 
@@ -61,7 +61,7 @@ fn a_folder_that_others_could_write_to_is_refused() {
 }
 
 #[test]
-fn what_is_no_request_is_told_apart_and_set_aside() {
+fn a_malformed_request_is_recognized_and_set_aside() {
     let (dir, folder) = folder();
     let at = |name: &str| folder.path.join(name);
     std::fs::write(at("1-x.json"), "{").unwrap();
@@ -73,7 +73,7 @@ fn what_is_no_request_is_told_apart_and_set_aside() {
     let names = folder.names().unwrap();
     assert_eq!(names.len(), 5);
     for name in names {
-        assert!(matches!(folder.read(&name).unwrap(), Found::Malformed(_)), "{name}");
+        assert!(matches!(folder.read(&name).unwrap(), SpoolEntry::Malformed(_)), "{name}");
         assert_eq!(folder.set_aside(&name).unwrap(), format!("{name}.bad"));
     }
     assert_eq!(folder.names().unwrap(), [""; 0]);
@@ -81,7 +81,7 @@ fn what_is_no_request_is_told_apart_and_set_aside() {
 }
 
 #[test]
-fn what_a_killed_plugin_has_left_is_never_read_and_goes_in_time() {
+fn remains_of_a_killed_plugin_are_never_read_and_removed_in_time() {
     let (_dir, folder) = folder();
     let unfinished = folder.path.join(".00000000000000000007-gc.json.1234");
     std::fs::write(&unfinished, "{").unwrap();
@@ -105,7 +105,7 @@ fn a_folder_that_is_full_takes_no_more() {
 }
 
 #[test]
-fn a_request_that_no_frame_could_carry_is_refused() {
+fn a_request_longer_than_a_frame_is_refused() {
     let (_dir, folder) = folder();
     let id = |number: usize| {
         let mut id = crate::cni::sample::attachment("c1");

@@ -7,18 +7,19 @@ use crate::{machine::Machine, report::sample};
 
 const STEADY: [f64; 5] = [0.99, 1.0, 1.01, 1.0, 0.995];
 
-fn rate(id: &str, arms: &[(Arm, f64)], rounds: &[f64]) -> Record {
-    let samples = arms.iter().map(|(arm, level)| (*arm, rounds.iter().map(|sample| sample * level).collect()));
+fn rate(id: &str, variants: &[(Variant, f64)], rounds: &[f64]) -> Record {
+    let samples =
+        variants.iter().map(|(variant, level)| (*variant, rounds.iter().map(|sample| sample * level).collect()));
     Record::new(id, "rate", None, Unit::PacketsPerSecond, samples.collect())
 }
 
 /// A rate beside the bare pair, one beside the bridge, and a share.
 fn run(machine: f64, ours: f64) -> Report {
     let ours = 100.0 * machine * ours;
-    let loss = BTreeMap::from([(Arm::Ours, vec![0.0; 5])]);
+    let loss = BTreeMap::from([(Variant::Ours, vec![0.0; 5])]);
     sample::report(vec![
-        rate("same-vm/packet-rate", &[(Arm::Bare, 110.0 * machine), (Arm::Ours, ours)], &STEADY),
-        rate("from-host/packet-rate", &[(Arm::Ours, ours), (Arm::Bridge, 70.0 * machine)], &STEADY),
+        rate("same-vm/packet-rate", &[(Variant::Bare, 110.0 * machine), (Variant::Ours, ours)], &STEADY),
+        rate("from-host/packet-rate", &[(Variant::Ours, ours), (Variant::Bridge, 70.0 * machine)], &STEADY),
         Record::new("same-vm/packet-loss", "lost", None, Unit::Share, loss),
     ])
 }
@@ -75,11 +76,11 @@ fn ratio_that_moves_the_other_way_makes_no_difference() {
 }
 
 #[test]
-fn time_that_nothing_stands_beside_is_judged_by_the_pace_of_the_machine() {
+fn time_that_nothing_stands_beside_is_judged_by_the_calibration_of_the_machine() {
     let of = |machine: f64, ours: f64| {
-        let samples = BTreeMap::from([(Arm::Ours, STEADY.map(|s| s * machine * ours).to_vec())]);
-        let pace = vec![machine; STEADY.len()];
-        Record { pace, ..Record::new("programs/x", "time", None, Unit::Nanoseconds, samples) }
+        let samples = BTreeMap::from([(Variant::Ours, STEADY.map(|s| s * machine * ours).to_vec())]);
+        let calibration = vec![machine; STEADY.len()];
+        Record { calibration, ..Record::new("programs/x", "time", None, Unit::Nanoseconds, samples) }
     };
     let before = of(1.0, 1.0);
     for machine in [1.0 / 1.1, 1.1] {
@@ -88,27 +89,27 @@ fn time_that_nothing_stands_beside_is_judged_by_the_pace_of_the_machine() {
         assert_eq!(of_records(before.clone(), of(machine, 1.25)), [0, 1, 0, 0, 0]);
         assert_eq!(of_records(before.clone(), of(machine, 0.75)), [1, 0, 0, 0, 0]);
     }
-    let pace_alone = Record { pace: vec![1.4; STEADY.len()], ..before.clone() };
-    assert_eq!(of_records(before, pace_alone), [0, 0, 1, 0, 0]);
+    let calibration_alone = Record { calibration: vec![1.4; STEADY.len()], ..before.clone() };
+    assert_eq!(of_records(before, calibration_alone), [0, 0, 1, 0, 0]);
 }
 
 #[test]
 fn spread_that_meets_is_no_difference() {
     let wide = [0.7, 0.8, 1.0, 1.1, 1.2];
-    let of = |level| rate("same-vm/packet-rate", &[(Arm::Ours, level)], &wide);
+    let of = |level| rate("same-vm/packet-rate", &[(Variant::Ours, level)], &wide);
     assert_eq!(of_records(of(100.0), of(80.0)), [0, 0, 1, 0, 0]);
 }
 
 #[test]
 fn medians_that_lie_two_percent_apart_are_alike() {
-    let of = |level| rate("same-vm/packet-rate", &[(Arm::Ours, level)], &[1.0; 5]);
+    let of = |level| rate("same-vm/packet-rate", &[(Variant::Ours, level)], &[1.0; 5]);
     assert_eq!(of_records(of(100.0), of(98.1)), [0, 0, 1, 0, 0]);
     assert_eq!(of_records(of(100.0), of(97.9)), [0, 1, 0, 0, 0]);
 }
 
 #[test]
 fn fewer_rounds_and_tails_are_shown_and_not_judged() {
-    let of = |id, level, rounds| rate(id, &[(Arm::Ours, level)], &vec![1.0; rounds]);
+    let of = |id, level, rounds| rate(id, &[(Variant::Ours, level)], &vec![1.0; rounds]);
     assert_eq!(of_records(of("same-vm/rate", 100.0, 5), of("same-vm/rate", 50.0, 4)), [0, 0, 0, 1, 0]);
     let (old, new) = (of("same-vm/x-p99", 100.0, 5), of("same-vm/x-p99", 50.0, 5));
     let (old, new) = (sample::report(vec![old]), sample::report(vec![new]));
@@ -119,15 +120,16 @@ fn fewer_rounds_and_tails_are_shown_and_not_judged() {
 
 #[test]
 fn figure_of_one_run_is_counted_and_not_judged() {
-    let of = |id| rate(id, &[(Arm::Ours, 1.0)], &STEADY);
+    let of = |id| rate(id, &[(Variant::Ours, 1.0)], &STEADY);
     let new = sample::report(vec![of("same-vm/a"), of("same-vm/b")]);
-    let old = sample::report(vec![of("same-vm/a"), of("same-vm/c"), rate("same-vm/d", &[(Arm::Bare, 1.0)], &STEADY)]);
+    let old =
+        sample::report(vec![of("same-vm/a"), of("same-vm/c"), rate("same-vm/d", &[(Variant::Bare, 1.0)], &STEADY)]);
     assert_eq!(counts(&new.changes_since(&old).expect("comparable")), [0, 0, 1, 0, 2]);
 }
 
 #[test]
 fn runs_without_a_common_figure_are_an_error() {
-    let of = |id| sample::report(vec![rate(id, &[(Arm::Ours, 1.0)], &STEADY)]);
+    let of = |id| sample::report(vec![rate(id, &[(Variant::Ours, 1.0)], &STEADY)]);
     let (old, new) = (of("same-vm/a"), of("same-vm/b"));
     assert!(new.changes_since(&old).expect_err("nothing in common").to_string().contains("in common"));
 }
@@ -135,7 +137,7 @@ fn runs_without_a_common_figure_are_an_error() {
 #[test]
 fn size_that_does_not_vary_is_judged_by_its_value() {
     let of = |bytes| {
-        let samples = BTreeMap::from([(Arm::Ours, vec![bytes])]);
+        let samples = BTreeMap::from([(Variant::Ours, vec![bytes])]);
         Record::new("memory/IPv4", "A flow", None, Unit::Bytes, samples)
     };
     assert_eq!(of_records(of(96.0), of(97.0)), [0, 0, 1, 0, 0]);
@@ -145,7 +147,7 @@ fn size_that_does_not_vary_is_judged_by_its_value() {
 #[test]
 fn loss_is_worse_when_its_spread_leaves_zero() {
     let of = |lost: f64| {
-        let samples = BTreeMap::from([(Arm::Ours, [1.0, 1.1, 1.2, 1.0, 1.0].map(|sample| sample * lost).to_vec())]);
+        let samples = BTreeMap::from([(Variant::Ours, [1.0, 1.1, 1.2, 1.0, 1.0].map(|sample| sample * lost).to_vec())]);
         Record::new("restart/killed-lost", "lost", None, Unit::Count, samples)
     };
     assert_eq!(of_records(of(0.0), of(3.0)), [0, 1, 0, 0, 0]);
@@ -172,4 +174,16 @@ fn another_machine_is_refused_by_the_name_of_what_differs() {
         assert!(error.contains(name), "{error}");
     }
     other("/versions/azure-cni-ebpf", json!("0.2.0")).expect("another version of ours is what is compared");
+}
+
+#[test]
+fn installation_that_knows_its_services_is_judged_beside_the_default_one() {
+    let of = |known| {
+        let variants = [(Variant::Ours, 100.0), (Variant::OursServicesKnown, known), (Variant::Bridge, 70.0)];
+        sample::report(vec![rate("internet/packet-rate", &variants, &STEADY)])
+    };
+    let (old, new) = (of(120.0), of(90.0));
+    let changes = new.changes_since(&old).expect("comparable");
+    assert_eq!(counts(&changes), [0, 1, 1, 0, 0]);
+    assert!(changes.text().contains("internet/packet-rate, ebpf, services known"), "{}", changes.text());
 }

@@ -13,14 +13,14 @@ use crate::{record::Record, unit::Unit};
 const THICKNESS: f64 = 13.0;
 const WHISKER: f64 = 3.5;
 
-/// A group's rows: one of each arm.
+/// A group's rows: one of each variant.
 pub(super) fn group(title: impl Into<String>, record: &Record) -> Group {
-    let row = |(arm, series): (&crate::arm::Arm, &crate::record::Series)| Row {
-        arm: *arm,
+    let row = |(variant, series): (&crate::variant::Variant, &crate::record::Series)| Row {
+        variant: *variant,
         summary: series.summary,
         said: words::shown(record.unit, series.summary.median),
     };
-    Group { title: title.into(), rows: record.arms.iter().map(row).collect() }
+    Group { title: title.into(), rows: record.variants.iter().map(row).collect() }
 }
 
 pub(super) fn chart(title: &str, unit: Unit, groups: &[Group]) -> Markup {
@@ -39,7 +39,7 @@ pub(super) fn part(title: &str, unit: Unit, shown: &[Group], all: &[Group]) -> M
 fn bar(row: &Row, middle: f64, scale: &Scale) -> Markup {
     let [zero, low, median, high] =
         [0.0, row.summary.low, row.summary.median, row.summary.high].map(|value| scale.place(value));
-    let fill = format!("url(#fill-{})", look::class(row.arm));
+    let fill = format!("url(#fill-{})", look::class(row.variant));
     html! {
         rect class="bar" x=(zero.min(median)) y=(middle - THICKNESS / 2.0) width=(px((median - zero).abs())) height=(THICKNESS)
             fill=(fill) {}
@@ -56,10 +56,10 @@ fn bar(row: &Row, middle: f64, scale: &Scale) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{arm::Arm, statistics::Summary};
+    use crate::{statistics::Summary, variant::Variant};
 
     fn widths(values: &[f64]) -> Vec<f64> {
-        let row = |value: &f64| Row { arm: Arm::Ours, summary: Summary::of(&[*value]), said: "value".into() };
+        let row = |value: &f64| Row { variant: Variant::Ours, summary: Summary::of(&[*value]), said: "value".into() };
         let groups = [Group { title: "group".into(), rows: values.iter().map(row).collect() }];
         let chart = chart("chart", Unit::Bytes, &groups).into_string();
         let bars = chart.split("class=\"bar\"").skip(1);

@@ -1,4 +1,4 @@
-//! Lines of arms in a drawing with two axes, each with its dash and its marks.
+//! Lines of variants in a drawing with two axes, each with its dash and its marks.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::{
     look,
     scale::{Scale, px},
 };
-use crate::arm::Arm;
+use crate::variant::Variant;
 
 /// Where in a drawing the plot is.
 pub(super) struct Plot {
@@ -16,9 +16,9 @@ pub(super) struct Plot {
     pub(super) bottom: f64,
 }
 
-/// One arm's: places in the drawing, and which of them have a mark.
+/// One variant's: places in the drawing, and which of them have a mark.
 pub(super) struct Curve {
-    pub(super) arm: Arm,
+    pub(super) variant: Variant,
     pub(super) places: Vec<(f64, f64)>,
     pub(super) marked: Vec<(f64, f64)>,
 }
@@ -27,8 +27,8 @@ impl Curve {
     pub(super) fn draw(&self) -> Markup {
         let path: Vec<String> = self.places.iter().map(|(x, y)| format!("{} {}", px(*x), px(*y))).collect();
         html! {
-            path class="line" d={ "M" (path.join("L")) } stroke-dasharray=(look::dash(self.arm)) {}
-            @for (x, y) in &self.marked { (look::mark(self.arm, px(*x), px(*y))) }
+            path class="line" d={ "M" (path.join("L")) } stroke-dasharray=(look::dash(self.variant)) {}
+            @for (x, y) in &self.marked { (look::mark(self.variant, px(*x), px(*y))) }
         }
     }
 }

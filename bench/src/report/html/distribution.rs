@@ -1,4 +1,4 @@
-//! How latencies are distributed: the share of all samples that a value is not exceeded by, as a curve of each arm.
+//! How latencies are distributed: the share of all samples that a value is not exceeded by, as a curve of each variant.
 //!
 //! Up to 99.9 %: the slowest of all is the machine's other work, and would take half of the drawing.
 
@@ -11,7 +11,7 @@ use super::{
     scale::Scale,
     words,
 };
-use crate::{arm::Arm, record::Distribution, unit::Unit};
+use crate::{record::Distribution, unit::Unit, variant::Variant};
 
 const PLOT: Plot = Plot { left: 44.0, right: WIDTH - 24.0, top: 8.0, bottom: 206.0 };
 /// Of the names' lines, which stand below the axis.
@@ -29,31 +29,32 @@ pub(super) fn chart(title: &str, distribution: &Distribution) -> Markup {
     let shown = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
         points.iter().copied().filter(|(share, value)| *share <= UP_TO && value.is_finite()).collect()
     };
-    let mut arms: Vec<(Arm, Vec<(f64, f64)>)> =
-        distribution.arms.iter().map(|(arm, points)| (*arm, shown(points))).collect();
-    arms.retain(|(_, points)| !points.is_empty());
-    let values: Vec<f64> = arms.iter().flat_map(|(_, points)| points).map(|(_, value)| *value).collect();
+    let mut variants: Vec<(Variant, Vec<(f64, f64)>)> =
+        distribution.variants.iter().map(|(variant, points)| (*variant, shown(points))).collect();
+    variants.retain(|(_, points)| !points.is_empty());
+    let values: Vec<f64> = variants.iter().flat_map(|(_, points)| points).map(|(_, value)| *value).collect();
     let x = Scale::log(values, (PLOT.left, PLOT.right));
     let y = Scale::linear([1.0], (PLOT.bottom, PLOT.top), 5);
     let place = |(share, value): &(f64, f64)| (x.place(*value), y.place(*share));
-    let curves = arms.iter().map(|(arm, points)| {
+    let curves = variants.iter().map(|(variant, points)| {
         let marked = points.iter().filter(|(share, _)| MARKED.iter().any(|mark| (mark - share).abs() < 1e-9));
-        Curve { arm: *arm, places: points.iter().map(place).collect(), marked: marked.map(place).collect() }
+        Curve { variant: *variant, places: points.iter().map(place).collect(), marked: marked.map(place).collect() }
     });
     // As the curves come from left to right.
-    let mut named: Vec<_> = arms.iter().map(|(arm, points)| (*arm, key(distribution.unit, points))).collect();
+    let mut named: Vec<_> =
+        variants.iter().map(|(variant, points)| (*variant, key(distribution.unit, points))).collect();
     named.sort_by(|one, other| {
-        let median = |arm: &Arm| at(&distribution.arms[arm], 0.5).unwrap_or(f64::MAX);
+        let median = |variant: &Variant| at(&distribution.variants[variant], 0.5).unwrap_or(f64::MAX);
         median(&one.0).total_cmp(&median(&other.0))
     });
     let times = x.ticks.iter().map(|tick| (x.place(*tick), words::tick(distribution.unit, *tick)));
     html! {
         svg role="img" viewBox={ "0 0 " (WIDTH) " " (NAMES + named.len() as f64 * LINE) } {
             title { (title) }
-            desc { @for (arm, said) in &named { (arm.title()) ": " (said) ". " } }
+            desc { @for (variant, said) in &named { (variant.title()) ": " (said) ". " } }
             (curves::vertical(&PLOT, &y, |share| format!("{:.0} %", share * 100.0)))
             (curves::horizontal(&PLOT, times, "time"))
-            @for curve in curves { g class=(look::class(curve.arm)) { title { (curve.arm.title()) } (curve.draw()) } }
+            @for curve in curves { g class=(look::class(curve.variant)) { title { (curve.variant.title()) } (curve.draw()) } }
             (names(&named))
         }
     }
@@ -61,19 +62,19 @@ pub(super) fn chart(title: &str, distribution: &Distribution) -> Markup {
 
 fn key(unit: Unit, points: &[(f64, f64)]) -> String {
     let shown = |share| at(points, share).map_or_else(|| "none".into(), |value| words::shown(unit, value));
-    format!("half within {}, 99 % within {}", shown(0.5), shown(0.99))
+    format!("half within {}, 99 % {}", shown(0.5), shown(0.99))
 }
 
 /// Below, in the order in which the curves come.
-fn names(named: &[(Arm, String)]) -> Markup {
+fn names(named: &[(Variant, String)]) -> Markup {
     html! {
-        @for (index, (arm, said)) in named.iter().enumerate() {
+        @for (index, (variant, said)) in named.iter().enumerate() {
             @let middle = NAMES + (index as f64 + 0.5) * LINE;
-            g class=(look::class(*arm)) {
-                path class="line" d={ "M0 " (middle) "h36" } stroke-dasharray=(look::dash(*arm)) {}
-                (look::mark(*arm, 18.0, middle))
-                text class="name" x="42" y=(middle + 4.0) { (arm.title()) }
-                text class="value" x="156" y=(middle + 4.0) { (said) }
+            g class=(look::class(*variant)) {
+                path class="line" d={ "M0 " (middle) "h36" } stroke-dasharray=(look::dash(*variant)) {}
+                (look::mark(*variant, 18.0, middle))
+                text class="name" x="42" y=(middle + 4.0) { (variant.title()) }
+                text class="value" x="172" y=(middle + 4.0) { (said) }
             }
         }
     }
@@ -91,7 +92,10 @@ mod tests {
             id: "same-vm/tcp-round-trip".into(),
             title: "TCP".into(),
             unit: Unit::Nanoseconds,
-            arms: BTreeMap::from([(Arm::Ours, vec![(0.0, 0.0), (0.5, 0.0), (1.0, 0.0)]), (Arm::Bare, vec![])]),
+            variants: BTreeMap::from([
+                (Variant::Ours, vec![(0.0, 0.0), (0.5, 0.0), (1.0, 0.0)]),
+                (Variant::Bare, vec![]),
+            ]),
         };
         let chart = chart("TCP", &distribution).into_string();
         assert!(chart.contains("azure-cni-ebpf") && !chart.contains("NaN") && !chart.contains("inf"), "{chart}");

@@ -1,4 +1,4 @@
-//! What happens to a figure while something grows: a line of each arm with its spread, and its numbers below the places
+//! What happens to a figure while something grows: a line of each variant with its spread, and its numbers below the places
 //! measured.
 
 use std::collections::BTreeSet;
@@ -13,26 +13,26 @@ use super::{
     words,
 };
 use crate::{
-    arm::Arm,
     record::{Axis, Record},
     statistics::Summary,
     unit::Unit,
+    variant::Variant,
 };
 
 const PLOT: Plot = Plot { left: 62.0, right: WIDTH - 130.0, top: 14.0, bottom: 210.0 };
-/// Of the numbers' lines, which stand below the axis: beside points they would lie on other arms' lines.
+/// Of the numbers' lines, which stand below the axis: beside points they would lie on other variants' lines.
 const LINE: f64 = 16.0;
 const NUMBERS: f64 = PLOT.bottom + 38.0;
 /// Between the vertical axis and the first place, and between the last place and the names.
 const ASIDE: f64 = 22.0;
-/// Between arms at one place, so that their spreads do not lie on each other.
+/// Between variants at one place, so that their spreads do not lie on each other.
 const BESIDE: f64 = 6.0;
 /// Between places, for their numbers.
 const GAP: f64 = 52.0;
 
-/// One arm's, in the order of the axis.
+/// One variant's, in the order of the axis.
 struct Line {
-    arm: Arm,
+    variant: Variant,
     points: Vec<Point>,
 }
 
@@ -40,25 +40,25 @@ struct Point {
     place: f64,
     /// Of its place, in the drawing.
     axis_x: f64,
-    /// Its own, beside those of other arms.
+    /// Its own, beside those of other variants.
     x: f64,
     summary: Summary,
 }
 
 fn lines(records: &[&Record]) -> Vec<Line> {
     let axis = places(records);
-    let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
-    let middle = (arms.len() as f64 - 1.0) / 2.0;
-    let line = |(index, arm): (usize, &Arm)| {
+    let variants: BTreeSet<Variant> = records.iter().flat_map(|record| record.variants.keys().copied()).collect();
+    let middle = (variants.len() as f64 - 1.0) / 2.0;
+    let line = |(index, variant): (usize, &Variant)| {
         let aside = (index as f64 - middle) * BESIDE;
         let point = |(place, x): &(f64, f64)| {
             let is_here = |record: &&&Record| record.at.is_some_and(|at| f64::from(at.value) == *place);
-            let series = records.iter().filter(is_here).find_map(|record| record.arms.get(arm))?;
+            let series = records.iter().filter(is_here).find_map(|record| record.variants.get(variant))?;
             Some(Point { place: *place, axis_x: *x, x: x + aside, summary: series.summary })
         };
-        Line { arm: *arm, points: axis.iter().filter_map(point).collect() }
+        Line { variant: *variant, points: axis.iter().filter_map(point).collect() }
     };
-    arms.iter().enumerate().map(line).collect()
+    variants.iter().enumerate().map(line).collect()
 }
 
 /// Every place on the axis and where it is drawn: to scale as far as each is left room for its numbers.
@@ -85,7 +85,7 @@ pub(super) fn chart(title: &str, unit: Unit, axis: Axis, records: &[&Record]) ->
             (curves::vertical(&PLOT, &y, |value| words::tick(unit, value)))
             (curves::horizontal(&PLOT, places, axis.title()))
             @for line in &lines {
-                g class=(look::class(line.arm)) {
+                g class=(look::class(line.variant)) {
                     title { (described(line, unit, axis)) }
                     @for point in &line.points { (whisker(point, &y)) }
                     (curve(line, &y).draw())
@@ -108,7 +108,7 @@ fn vertical(values: Vec<f64>) -> Scale {
 
 fn curve(line: &Line, y: &Scale) -> Curve {
     let places: Vec<_> = line.points.iter().map(|point| (point.x, y.place(point.summary.median))).collect();
-    Curve { arm: line.arm, marked: places.clone(), places }
+    Curve { variant: line.variant, marked: places.clone(), places }
 }
 
 fn whisker(point: &Point, y: &Scale) -> Markup {
@@ -121,31 +121,31 @@ fn whisker(point: &Point, y: &Scale) -> Markup {
     }
 }
 
-/// In columns below the places, a line for each arm.
+/// In columns below the places, a line for each variant.
 fn numbers(lines: &[Line], unit: Unit) -> Markup {
     html! {
         @for (index, line) in lines.iter().enumerate() {
             @let middle = NUMBERS + (index as f64 + 0.5) * LINE;
-            g class=(look::class(line.arm)) {
+            g class=(look::class(line.variant)) {
                 @for point in &line.points {
                     text class="number" x=(px(point.axis_x)) y=(middle + 4.0) text-anchor="middle" {
                         (words::shown(unit, point.summary.median))
                     }
                 }
-                (name(line.arm, middle))
+                (name(line.variant, middle))
             }
         }
     }
 }
 
-fn name(arm: Arm, middle: f64) -> Markup {
+fn name(variant: Variant, middle: f64) -> Markup {
     html! {
-        (look::mark(arm, PLOT.right + 16.0, px(middle)))
-        text class="name" x=(PLOT.right + 24.0) y=(px(middle + 4.0)) { (arm.title()) }
+        (look::mark(variant, PLOT.right + 16.0, px(middle)))
+        text class="name" x=(PLOT.right + 24.0) y=(px(middle + 4.0)) { (variant.title()) }
     }
 }
 
-/// Each arm's at its line's end.
+/// Each variant's at its line's end.
 fn names(lines: &[Line], y: &Scale) -> Markup {
     let ends: Vec<f64> = lines
         .iter()
@@ -154,7 +154,7 @@ fn names(lines: &[Line], y: &Scale) -> Markup {
     let heights = labels::apart(&ends, labels::LINE + 1.0, PLOT.bottom);
     html! {
         @for (line, height) in lines.iter().zip(heights) {
-            g class=(look::class(line.arm)) { (name(line.arm, height)) }
+            g class=(look::class(line.variant)) { (name(line.variant, height)) }
         }
     }
 }
@@ -163,7 +163,7 @@ fn described(line: &Line, unit: Unit, axis: Axis) -> String {
     let said =
         |point: &Point| format!("{} {}: {}", point.place, axis.title(), words::with_spread(unit, &point.summary));
     let said: Vec<String> = line.points.iter().map(said).collect();
-    format!("{}, {}. ", line.arm.title(), said.join("; "))
+    format!("{}, {}. ", line.variant.title(), said.join("; "))
 }
 
 #[cfg(test)]
@@ -173,8 +173,8 @@ mod tests {
     use super::*;
     use crate::record::At;
 
-    fn record(value: u32, samples: &[(Arm, f64)]) -> Record {
-        let samples: BTreeMap<_, _> = samples.iter().map(|(arm, sample)| (*arm, vec![*sample])).collect();
+    fn record(value: u32, samples: &[(Variant, f64)]) -> Record {
+        let samples: BTreeMap<_, _> = samples.iter().map(|(variant, sample)| (*variant, vec![*sample])).collect();
         let at = Some(At { axis: Axis::Flows, value });
         Record::new("scale-flows/packet-rate", "UDP", at, Unit::PacketsPerSecond, samples)
     }
@@ -182,9 +182,9 @@ mod tests {
     #[test]
     fn points_along_an_axis_are_in_order_whatever_the_order_of_the_records() {
         let records = [
-            record(100_000, &[(Arm::Ours, 3.0)]),
-            record(10, &[(Arm::Ours, 1.0), (Arm::Ptp, 4.0)]),
-            record(1000, &[(Arm::Ours, 2.0)]),
+            record(100_000, &[(Variant::Ours, 3.0)]),
+            record(10, &[(Variant::Ours, 1.0), (Variant::Ptp, 4.0)]),
+            record(1000, &[(Variant::Ours, 2.0)]),
         ];
         let lines = lines(&records.iter().collect::<Vec<_>>());
         let places: Vec<f64> = lines[0].points.iter().map(|point| point.place).collect();
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn single_place_of_value_zero_is_drawn() {
-        let record = record(0, &[(Arm::Ours, 0.0)]);
+        let record = record(0, &[(Variant::Ours, 0.0)]);
         let chart = chart("flows", record.unit, Axis::Flows, &[&record]).into_string();
         assert!(chart.contains("class=\"mark\"") && !chart.contains("NaN") && !chart.contains("inf"), "{chart}");
     }

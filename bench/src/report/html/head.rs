@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::{
-    plan::Mode,
     report::{Disturbed, NOISY, Report, text},
+    subject::Mode,
 };
 
 pub(super) fn banner(report: &Report) -> Markup {
@@ -40,7 +40,7 @@ pub(super) fn method(report: &Report) -> Markup {
             dt { "Mode" } dd { (mode) }
             dt { "Rounds" } dd { (method.rounds) }
             dt { "Each load" } dd { (format!("{:.1} s", method.seconds_per_load)) }
-            dt { "In all" } dd { (crate::seconds(taken)) }
+            dt { "In all" } dd { (crate::unit::elapsed(taken)) }
             @if let Some(noise) = report.noise() {
                 dt { "Noise" } dd { "the bare pair's own figures spread by up to " (format!("{:.1}", noise * 100.0)) " %" }
             }

@@ -1,10 +1,11 @@
 //! The report as one page of HTML that needs nothing else: for people who look closer.
 //!
 //! The page shows whatever records there are, each in a drawing where one helps, and every one in a table at the end. Nothing
-//! is told by colour alone, and nothing is fetched from elsewhere.
+//! depends on colour alone, and nothing is fetched from elsewhere.
 
 // The page, from its head to its end.
 mod head;
+mod promises;
 mod sections;
 mod tables;
 
@@ -29,7 +30,7 @@ use super::{
     Report,
     text::{capitalised, heading, remark},
 };
-use crate::arm::Arm;
+use crate::variant::Variant;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -37,6 +38,7 @@ impl Report {
     /// The whole page.
     pub(crate) fn html(&self) -> String {
         let sections = [
+            ("promises", "Promises", promises::section(self)),
             ("glance", "At a glance", sections::glance(self)),
             ("rates", "Rates and costs on each path", sections::rates(self)),
             ("latencies", "How long round trips take", sections::latencies(self)),
@@ -68,7 +70,7 @@ impl Report {
                         section aria-labelledby="measured" {
                             h2 id="measured" { "What was measured, and how" }
                             h3 { "Ways to attach pods" }
-                            (look::legend(&arms(self)))
+                            (look::legend(&variants(self)))
                             h3 { "Method" }
                             (head::method(self))
                             h3 { "Machine" }
@@ -86,11 +88,11 @@ impl Report {
     }
 }
 
-fn arms(report: &Report) -> Vec<Arm> {
-    let of_records = report.records.iter().flat_map(|record| record.arms.keys());
-    let arms: BTreeSet<Arm> =
-        of_records.chain(report.distributions.iter().flat_map(|one| one.arms.keys())).copied().collect();
-    arms.into_iter().collect()
+fn variants(report: &Report) -> Vec<Variant> {
+    let of_records = report.records.iter().flat_map(|record| record.variants.keys());
+    let variants: BTreeSet<Variant> =
+        of_records.chain(report.distributions.iter().flat_map(|one| one.variants.keys())).copied().collect();
+    variants.into_iter().collect()
 }
 
 fn figures(report: &Report) -> Option<Markup> {

@@ -14,10 +14,10 @@ use crate::record::Record;
 const WORDS: f64 = 186.0;
 const WHISKER: f64 = 3.5;
 
-/// A group's rows: one of each arm that ours is compared with.
+/// A group's rows: one of each variant that ours is compared with.
 pub(super) fn group(title: impl Into<String>, record: &Record) -> Group {
-    let row = |(arm, comparison): (&crate::arm::Arm, &crate::statistics::Comparison)| Row {
-        arm: *arm,
+    let row = |(variant, comparison): (&crate::variant::Variant, &crate::statistics::Comparison)| Row {
+        variant: *variant,
         summary: comparison.summary,
         said: words::ratio(comparison),
     };
@@ -38,7 +38,7 @@ fn ratio(row: &Row, middle: f64, scale: &Scale) -> Markup {
     html! {
         line class="one" x1=(one) x2=(one) y1=(middle - 10.0) y2=(middle + 10.0) {}
         path class="whisker" d=(format!("M{low} {up}V{down}M{high} {up}V{down}M{low} {middle}H{high}")) {}
-        (look::mark(row.arm, median, middle))
+        (look::mark(row.variant, median, middle))
         text class="value" x=(WIDTH - WORDS) y=(middle + 4.0) { (row.said) }
     }
 }
@@ -48,11 +48,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{arm::Arm, unit::Unit};
+    use crate::{unit::Unit, variant::Variant};
 
     #[test]
     fn spread_that_crosses_one_is_said_to_be_no_difference() {
-        let samples = BTreeMap::from([(Arm::Ours, vec![0.9, 1.0, 1.1, 1.2, 1.3]), (Arm::Ptp, vec![1.0; 5])]);
+        let samples = BTreeMap::from([(Variant::Ours, vec![0.9, 1.0, 1.1, 1.2, 1.3]), (Variant::Ptp, vec![1.0; 5])]);
         let record = Record::new("same-vm/packet-rate", "UDP", None, Unit::PacketsPerSecond, samples);
         let chart = chart("ratios", &[group("same VM", &record)]).into_string();
         assert!(chart.contains("1.10 (0.90-1.30) no difference") && chart.contains("ptp + iptables"));

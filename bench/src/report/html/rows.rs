@@ -1,9 +1,9 @@
-//! Drawings of rows: one row for each arm, in groups below each other, with one axis. What stands in a row is the caller's.
+//! Drawings of rows: one row for each variant, in groups below each other, with one axis. What stands in a row is the caller's.
 
 use maud::{Markup, html};
 
 use super::{labels, look, scale::Scale};
-use crate::{arm::Arm, statistics::Summary};
+use crate::{statistics::Summary, variant::Variant};
 
 /// Of every drawing, so that its words are as large as those around it on a phone, and no larger elsewhere.
 pub(super) const WIDTH: f64 = 400.0;
@@ -13,13 +13,13 @@ const LINE: f64 = 15.0;
 const PADDING: f64 = 5.0;
 const BETWEEN: f64 = 8.0;
 const AXIS: f64 = 22.0;
-/// The room that arms' names take.
-pub(super) const NAMES: f64 = 112.0;
+/// The room that variants' names take.
+pub(super) const NAMES: f64 = 128.0;
 
 /// A value with its spread, and in words.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    pub(super) arm: Arm,
+    pub(super) variant: Variant,
     pub(super) summary: Summary,
     pub(super) said: String,
 }
@@ -30,11 +30,11 @@ pub(super) struct Group {
     pub(super) rows: Vec<Row>,
 }
 
-/// The room for names: none if there is but one arm.
+/// The room for names: none if there is only one variant.
 pub(super) fn names(groups: &[Group]) -> f64 {
-    let mut arms = groups.iter().flat_map(|group| &group.rows).map(|row| row.arm);
-    let first = arms.next();
-    if arms.any(|arm| Some(arm) != first) { NAMES } else { 0.0 }
+    let mut variants = groups.iter().flat_map(|group| &group.rows).map(|row| row.variant);
+    let first = variants.next();
+    if variants.any(|variant| Some(variant) != first) { NAMES } else { 0.0 }
 }
 
 pub(super) fn values(groups: &[Group]) -> impl Iterator<Item = f64> {
@@ -74,10 +74,10 @@ pub(super) fn draw(
                 }
                 @for (index, row) in group.rows.iter().enumerate() {
                     @let middle = top + head(group) + (index as f64 + 0.5) * ROW;
-                    g class=(look::class(row.arm)) {
-                        title { (row.arm.title()) ": " (row.said) }
+                    g class=(look::class(row.variant)) {
+                        title { (row.variant.title()) ": " (row.said) }
                         @if names > 0.0 {
-                            text class="name" x=(names - 6.0) y=(middle + 4.0) text-anchor="end" { (row.arm.title()) }
+                            text class="name" x=(names - 6.0) y=(middle + 4.0) text-anchor="end" { (row.variant.title()) }
                         }
                         (mark(row, middle))
                     }
@@ -107,7 +107,7 @@ fn anchor(x: f64) -> &'static str {
 
 fn described(groups: &[Group]) -> String {
     let rows = |group: &Group| {
-        let said: Vec<String> = group.rows.iter().map(|row| format!("{} {}", row.arm.title(), row.said)).collect();
+        let said: Vec<String> = group.rows.iter().map(|row| format!("{} {}", row.variant.title(), row.said)).collect();
         format!("{}: {}.", group.title, said.join(", "))
     };
     groups.iter().map(rows).collect::<Vec<_>>().join(" ")

@@ -4,12 +4,12 @@ use maud::{Markup, html};
 
 use super::{bars, distribution, growth as lines, ratios, rows::Group, tables, words};
 use crate::{
-    plan::Path,
     record::{Axis, Distribution, Record},
     report::{
         Report,
         text::{capitalised, heading, remark},
     },
+    subject::PathKind,
     unit::{Better, Unit},
 };
 
@@ -27,13 +27,13 @@ fn drawings(class: &str, all: &[Markup]) -> Option<Markup> {
 }
 
 /// A record of a path, and a title that stands alone.
-type OfPath<'report> = (Path, &'report Record, String);
+type OfPath<'report> = (PathKind, &'report Record, String);
 
 /// The records of paths, figure by figure.
 fn by_figure(report: &Report) -> Vec<(&str, Vec<OfPath<'_>>)> {
     let mut figures: Vec<(&str, Vec<OfPath<'_>>)> = Vec::new();
     for (topic, records) in report.topics() {
-        let Some(path) = Path::by_name(topic) else { continue };
+        let Some(path) = PathKind::by_name(topic) else { continue };
         for record in &records {
             let one = (path, *record, words::own_title(record, &records));
             match figures.iter_mut().find(|(figure, _)| *figure == words::figure(record)) {
@@ -107,7 +107,7 @@ fn is_of_a_distribution(report: &Report, figure: &str) -> bool {
 
 pub(super) fn latencies(report: &Report) -> Option<Markup> {
     let curve = |one: &Distribution| {
-        let path = one.id.split_once('/').and_then(|(topic, _)| Path::by_name(topic))?;
+        let path = one.id.split_once('/').and_then(|(topic, _)| PathKind::by_name(topic))?;
         Some(distributed(&format!("{}: {}", capitalised(path.title()), one.title), one))
     };
     let all = drawings("curves", &report.distributions.iter().filter_map(curve).collect::<Vec<_>>())?;
@@ -167,7 +167,7 @@ fn along_axes(topic: &[&Record]) -> (Vec<Markup>, Vec<String>) {
     let (mut drawn, mut still) = (Vec::new(), Vec::new());
     for (_, axis, records) in figures {
         let title = words::own_title(records[0], topic);
-        let mut highest = records.iter().flat_map(|record| record.arms.values()).map(|series| series.summary.high);
+        let mut highest = records.iter().flat_map(|record| record.variants.values()).map(|series| series.summary.high);
         if highest.all(|high| high == 0.0) {
             still.push(title);
         } else {
@@ -178,11 +178,11 @@ fn along_axes(topic: &[&Record]) -> (Vec<Markup>, Vec<String>) {
     (drawn, still)
 }
 
-/// All other topics but the many steps of calls: bars for what is alike in unit, a table for what is not.
+/// All other topics but the many steps of calls: bars for records of one unit, a table for others.
 pub(super) fn rest(report: &Report) -> Option<Markup> {
     let mut parts: Vec<Markup> = Vec::new();
     for (topic, records) in report.topics() {
-        if Path::by_name(topic).is_some() || topic.starts_with("scale-") || records[0].is_step() {
+        if PathKind::by_name(topic).is_some() || topic.starts_with("scale-") || records[0].is_step() {
             continue;
         }
         let placeless: Vec<&Record> = records.iter().copied().filter(|record| record.at.is_none()).collect();

@@ -6,14 +6,14 @@ use maud::{Markup, html};
 
 use super::words;
 use crate::{
-    arm::Arm,
     record::{Record, Series},
     report::grid::{Grid, Row},
     unit::Unit,
+    variant::Variant,
 };
 
 /// What may be wider than the page scrolls in a box of its own.
-fn in_box(name: &str, table: Markup) -> Markup {
+pub(super) fn in_box(name: &str, table: Markup) -> Markup {
     html! { div class="box" tabindex="0" role="region" aria-label=(name) { (table) } }
 }
 
@@ -21,15 +21,15 @@ pub(super) fn records(caption: &str, records: &[&Record]) -> Markup {
     if let Some(of_places) = Grid::of(records) {
         return grid(caption, &of_places);
     }
-    let arms: BTreeSet<Arm> = records.iter().flat_map(|record| record.arms.keys().copied()).collect();
-    let peers: BTreeSet<Arm> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
+    let variants: BTreeSet<Variant> = records.iter().flat_map(|record| record.variants.keys().copied()).collect();
+    let peers: BTreeSet<Variant> = records.iter().flat_map(|record| record.ratios.keys().copied()).collect();
     let table = html! {
         table {
             caption { (caption) }
             thead {
                 tr {
                     th scope="col" { "Figure" }
-                    @for arm in &arms { th scope="col" { (arm.title()) } }
+                    @for variant in &variants { th scope="col" { (variant.title()) } }
                     @for peer in &peers { th scope="col" { "to " (peer.title()) } }
                 }
             }
@@ -39,13 +39,13 @@ pub(super) fn records(caption: &str, records: &[&Record]) -> Markup {
                         th scope="row" class=[record.title.starts_with(' ').then_some("part")] {
                             (record.full_title().trim_start())
                         }
-                        @for arm in &arms { td { (series(record.unit, record.arms.get(arm))) } }
+                        @for variant in &variants { td { (series(record.unit, record.variants.get(variant))) } }
                         @for peer in &peers { td { (record.ratios.get(peer).map(words::ratio).unwrap_or_default()) } }
                     }
                     @if !record.beyond_bare.is_empty() {
                         tr {
                             th scope="row" class="part" { "beyond a bare veth pair" }
-                            @for arm in &arms { td { (series(record.unit, record.beyond_bare.get(arm))) } }
+                            @for variant in &variants { td { (series(record.unit, record.beyond_bare.get(variant))) } }
                             @for peer in &peers {
                                 td { (record.beyond_bare_ratios.get(peer).map(words::ratio).unwrap_or_default()) }
                             }
@@ -70,13 +70,13 @@ fn grid(caption: &str, grid: &Grid) -> Markup {
     let table = html! {
         table {
             caption { (caption) }
-            thead { tr { th scope="col" { (grid.arm.title()) } @for place in &grid.places { th scope="col" { (place) } } } }
+            thead { tr { th scope="col" { (grid.variant.title()) } @for place in &grid.places { th scope="col" { (place) } } } }
             tbody {
                 @for Row { title, cells } in &grid.rows {
                     tr {
                         th scope="row" { (title) }
                         @for cell in cells {
-                            td { @if let Some(record) = cell { (series(record.unit, record.arms.get(&grid.arm))) } }
+                            td { @if let Some(record) = cell { (series(record.unit, record.variants.get(&grid.variant))) } }
                         }
                     }
                 }

@@ -79,10 +79,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{arm::Arm, statistics::Verdict};
+    use crate::{statistics::Verdict, variant::Variant};
 
     fn record(id: &str, title: &str) -> Record {
-        Record::new(id, title, None, Unit::Nanoseconds, BTreeMap::from([(Arm::Ours, vec![1.0])]))
+        Record::new(id, title, None, Unit::Nanoseconds, BTreeMap::from([(Variant::Ours, vec![1.0])]))
     }
 
     #[test]

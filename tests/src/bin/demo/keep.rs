@@ -1,4 +1,4 @@
-//! How to look around in a network that is left standing.
+//! How to explore a network that the demo keeps.
 
 use std::{env, fmt::Write, process};
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use azure_cni_tests::{Fabric, Pod, Station, Yardstick, platform::Service};
+use azure_cni_tests::{Baseline, Fabric, Pod, Station, platform::Service};
 use clap::Parser;
 use interrupt::Interrupt;
 use measure::{Effort, Measured};
@@ -87,8 +87,8 @@ fn run(options: &Options, interrupt: &Interrupt) -> Result<bool> {
     }
 
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
-    let bare = Yardstick::beside(&net).context("the yardstick")?;
-    let bare = progress.step("measuring a bare veth pair, the yardstick", || measure::bare(&bare, effort))?;
+    let bare = Baseline::beside(&net).context("the baseline")?;
+    let bare = progress.step("measuring a bare veth pair, the baseline", || measure::bare(&bare, effort))?;
     let mut measured = Vec::new();
     for path in paths::all(&net, &pods) {
         let text = format!("measuring {}", path.name);

@@ -1,11 +1,11 @@
 //! Measures a path: does it carry TCP, UDP and ICMP, whom does the far end see, how fast is it.
 //!
-//! A path that does not carry TCP is not measured further; what failed is kept word by word for the verdict.
+//! A path that does not carry TCP is not measured further. The verdict shows its error.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use azure_cni_tests::{
-    Error, Station, Yardstick,
+    Baseline, Error, Station,
     probe::{self, Arrivals, EchoServer},
 };
 
@@ -104,9 +104,9 @@ pub(crate) fn path(path: &Path, effort: Effort) -> Measured {
 }
 
 /// Measures a bare veth pair.
-pub(crate) fn bare(yardstick: &Yardstick, effort: Effort) -> Result<Speed, Error> {
-    let echo = EchoServer::start(&yardstick.far)?;
-    speed(&yardstick.near, &yardstick.far, &echo, effort)
+pub(crate) fn bare(baseline: &Baseline, effort: Effort) -> Result<Speed, Error> {
+    let echo = EchoServer::start(&baseline.far)?;
+    speed(&baseline.near, &baseline.far, &echo, effort)
 }
 
 fn speed(from: &dyn Station, to: &dyn Station, echo: &EchoServer, effort: Effort) -> Result<Speed, Error> {

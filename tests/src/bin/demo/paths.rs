@@ -9,7 +9,7 @@ pub(crate) struct Path<'net> {
     pub(crate) name: &'static str,
     pub(crate) from: &'net dyn Station,
     pub(crate) to: &'net dyn Station,
-    /// The source that the far end shall see.
+    /// The source that the far end must see.
     pub(crate) promised: IpAddr,
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Tells how far the demo is.
+/// Shows the progress of the demo.
 pub(crate) struct Progress {
     begin: Instant,
     terminal: bool,
@@ -30,7 +30,7 @@ impl Progress {
     pub(crate) fn show<T>(&self, what: &str, good: impl FnOnce(&T) -> bool, work: impl FnOnce() -> T) -> T {
         if self.terminal {
             eprint!("  ...  {what}");
-            // Nobody would miss a line that cannot be shown.
+            // A line that cannot be shown does no harm.
             let _ = stderr().flush();
         }
         let begin = Instant::now();

@@ -24,7 +24,7 @@ impl Report {
         self.paths.iter().flat_map(named).collect()
     }
 
-    /// One row per path, the yardstick last.
+    /// One row per path, the baseline last.
     pub(crate) fn table(&self, colour: bool) -> String {
         let mut table = Table::new([
             "Path",

@@ -1,0 +1,39 @@
+//! Gives existing endpoints the flags that follow from their records and the configuration.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use azure_cni_datapath::{DatapathError, EndpointEntry};
+
+use crate::agent::Agent;
+use crate::state::AttachmentRecord;
+
+/// Waits for an attachment's lock only if its endpoint has other flags than it should: for most nothing has changed.
+pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
+    for record in agent.records() {
+        if outdated(agent, &record)?.is_empty() {
+            continue;
+        }
+        let _lock = agent.locks.lock(&record.id).await;
+        // The pod may have ended meanwhile.
+        let Some(record) = agent.record(&record.id) else { continue };
+        for (address, entry) in outdated(agent, &record)? {
+            agent.datapath.tables().set_endpoint(address, entry)?;
+            tracing::info!(attachment = %record.id, %address, flags = entry.flags.0, "the endpoint has new egress flags");
+        }
+    }
+    Ok(())
+}
+
+/// Endpoints whose flags in the data path are outdated, with the flags that they should have.
+fn outdated(agent: &Agent, record: &AttachmentRecord) -> Result<Vec<(IpAddr, EndpointEntry)>, DatapathError> {
+    let mut outdated = Vec::new();
+    for address in &record.addresses {
+        let Some(current) = agent.datapath.tables().endpoint(*address)? else { continue };
+        let wanted = agent.endpoint_entry(*address, current.ifindex, record.keep_source);
+        if wanted != current {
+            outdated.push((*address, wanted));
+        }
+    }
+    Ok(outdated)
+}

@@ -1,0 +1,182 @@
+//! The pool, and the book of who holds which address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use azure_cni_api::AddressRequest;
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::{AttachmentId, CniArgs};
+use azure_cni_ipam::cns::AssignedSubnet;
+use azure_cni_ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, Pool, PoolSubnet};
+
+use super::cns::{Cns, CnsError, ensure_requested};
+use super::error::NotLeased;
+use crate::config::PoolConfig;
+
+/// Every lock in here is held briefly.
+pub struct AddressLeases {
+    /// As the source last listed it.
+    pool: RwLock<Arc<Pool>>,
+    book: Mutex<Leases>,
+    /// Gives the addresses in place of the pool; `None`: the pool does.
+    cns: Option<Cns>,
+}
+
+/// What an attachment was given, and what else the lease brought to light.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    pub addresses: Addresses,
+    /// The pool has subnets since that it did not have before: routes do not know them yet.
+    pub new_subnets: Vec<AssignedSubnet>,
+}
+
+impl From<Addresses> for Leased {
+    fn from(addresses: Addresses) -> Self {
+        Self { addresses, new_subnets: Vec::new() }
+    }
+}
+
+impl AddressLeases {
+    pub fn new(config: &PoolConfig, pool: Pool, cns: Option<Cns>) -> Self {
+        let mut book = Leases::new(config.cooldown(), config.reuse_cooling);
+        book.set_pool(pool.addresses());
+        Self { pool: RwLock::new(Arc::new(pool)), book: Mutex::new(book), cns }
+    }
+
+    /// One call works with one pool from its beginning to its end.
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// azure-cns, if it gives the addresses.
+    pub fn cns(&self) -> Option<&Cns> {
+        self.cns.as_ref()
+    }
+
+    /// Gives an attachment addresses; those it has, if it has some. The caller holds the attachment's lock.
+    pub async fn lease(
+        &self,
+        id: &AttachmentId,
+        request: &AddressRequest,
+        args: &CniArgs,
+    ) -> Result<Leased, NotLeased> {
+        match &self.cns {
+            Some(cns) => Ok(self.lease_from(cns, id, request, args).await?),
+            None => Ok(self.book().lease(id, request, now())?.into()),
+        }
+    }
+
+    /// Whatever fails after azure-cns was asked leaves a release pending.
+    async fn lease_from(
+        &self,
+        cns: &Cns,
+        id: &AttachmentId,
+        request: &AddressRequest,
+        args: &CniArgs,
+    ) -> Result<Leased, CnsError> {
+        if let Some(held) = self.lease_of(id) {
+            ensure_requested(held, request)?;
+            return Ok(held.into());
+        }
+        let assigned = cns.assign(id, request, args).await?;
+        let addresses = assigned.addresses;
+        if let Err(held) = self.restore(id, addresses) {
+            cns.release_pending();
+            return Err(held.into());
+        }
+        cns.compare_primary(assigned.host_primary, &self.pool());
+        Ok(Leased { addresses, new_subnets: self.add_subnets(assigned.subnets) })
+    }
+
+    /// Puts an attachment into the book with addresses that it has already.
+    pub fn restore(&self, id: &AttachmentId, addresses: Addresses) -> Result<(), LeasesRestoreError> {
+        self.book().restore(id, addresses)
+    }
+
+    /// Lets addresses cool down that were released before the agent started, each since its time after the boot.
+    pub fn restore_released(&self, released: impl IntoIterator<Item = (IpAddr, Duration)>) {
+        let mut book = self.book();
+        released.into_iter().for_each(|(address, at)| book.restore_released(address, at));
+    }
+
+    /// Ends the lease of an attachment; `None` if it had none.
+    pub fn release(&self, id: &AttachmentId) -> Option<Addresses> {
+        let released = self.book().release(id, now());
+        if let Some(cns) = &self.cns {
+            cns.release_pending();
+        }
+        released
+    }
+
+    /// From the next lease on, pods get what this pool lists; what they hold stays theirs.
+    pub fn replace_pool(&self, pool: Pool) {
+        let addresses: Vec<IpAddr> = pool.addresses().collect();
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pool);
+        self.book().set_pool(addresses);
+    }
+
+    /// Pods that ask for a public address get one of these or of the pool's public ones; other pods get them last.
+    pub fn set_public(&self, configured: &[IpAddr]) {
+        let public = configured.iter().chain(&self.pool().public).copied().collect();
+        self.book().set_public(&public);
+    }
+
+    pub fn lease_of(&self, id: &AttachmentId) -> Option<Addresses> {
+        self.book().lease_of(id)
+    }
+
+    pub fn all(&self) -> BTreeMap<AttachmentId, Addresses> {
+        self.book().all().map(|(id, addresses)| (id.clone(), addresses)).collect()
+    }
+
+    /// Addresses of the pool that no attachment holds.
+    pub fn free(&self) -> BTreeSet<IpAddr> {
+        let book = self.book();
+        self.pool().addresses().filter(|address| book.holder(*address).is_none()).collect()
+    }
+
+    /// Does something with an address that no attachment holds; `None` if one does. No attachment gets it meanwhile.
+    pub fn with_unheld<T>(&self, address: IpAddr, work: impl FnOnce() -> T) -> Option<T> {
+        let book = self.book();
+        book.holder(address).is_none().then(work)
+    }
+
+    pub fn counts(&self) -> FamilyCounts {
+        self.book().counts(now())
+    }
+
+    /// Whether the pool has no address for a new pod. Never with azure-cns, which has addresses of its own.
+    pub fn is_exhausted(&self) -> bool {
+        let counts = self.counts();
+        self.cns.is_none() && (counts.v4.free == 0 || counts.v6.is_some_and(|v6| v6.free == 0))
+    }
+
+    /// Adds subnets that azure-cns gives addresses of; returns those that are new.
+    fn add_subnets(&self, subnets: Vec<AssignedSubnet>) -> Vec<AssignedSubnet> {
+        let is_new = |pool: &Pool, subnet: &AssignedSubnet| pool.subnets.iter().all(|it| it.prefix != subnet.prefix);
+        let known = self.pool();
+        let new: Vec<_> = subnets.into_iter().filter(|subnet| is_new(&known, subnet)).collect();
+        if new.is_empty() {
+            return new;
+        }
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        let mut grown = (**pool).clone();
+        for subnet in new.iter().filter(|subnet| is_new(&pool, subnet)) {
+            tracing::info!(prefix = %subnet.prefix, "azure-cns gives addresses of this subnet");
+            grown.subnets.push(PoolSubnet::outside_of_pool(subnet.prefix, subnet.gateway));
+        }
+        *pool = Arc::new(grown);
+        new
+    }
+
+    fn book(&self) -> MutexGuard<'_, Leases> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The book's clock: the same for every run of the agent in this boot.
+fn now() -> Duration {
+    Duration::from_nanos(BootTime::now().as_nanos())
+}

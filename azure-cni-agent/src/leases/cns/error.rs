@@ -1,0 +1,28 @@
+//! Why azure-cns gave no address, or took none back.
+
+use azure_cni_ipam::LeasesRestoreError;
+use azure_cni_ipam::cns::CnsAnswerError;
+
+use crate::http::HttpError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CnsError {
+    /// A retry may help.
+    #[error("azure-cns {url}: {source}")]
+    Http { url: String, source: HttpError },
+    /// A retry may help: addresses come free.
+    #[error("azure-cns {url}: {source}")]
+    Answer { url: String, source: CnsAnswerError },
+    /// A retry helps once the other pod has ended.
+    #[error("azure-cns gave an address that another pod of this node has: {0}")]
+    Held(#[from] LeasesRestoreError),
+    /// A retry does not help.
+    #[error("azure-cns gave other addresses than were asked for: {given} instead of {asked}")]
+    Other { asked: String, given: String },
+    /// A retry does not help: azure-cns does not say which addresses have a public one.
+    #[error("an address with a public address of its own was asked for, and azure-cns does not tell which have one")]
+    Public,
+    /// A retry helps once the disk can be written.
+    #[error("claims in {}: {source}", path.display())]
+    Claims { path: std::path::PathBuf, source: std::io::Error },
+}

@@ -1,0 +1,114 @@
+//! Our programs at interfaces: whether they run there, and how they get there. The data path attaches programs; netlink
+//! reads what holds the place of a filter.
+//!
+//! The rule: looking writes nothing. And a filter that another owner has put into our place is neither replaced nor
+//! removed: our program is not attached then, and the failure names the filter.
+
+use std::sync::{Mutex, PoisonError};
+
+use azure_cni_datapath::{Attachment, Datapath, DatapathError, FilterHolder, Hook};
+
+use crate::net::{NetError, Netlink};
+
+/// Why a program does not run at an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    #[error(transparent)]
+    Foreign(#[from] ForeignFilter),
+}
+
+/// A filter of another owner in the place of ours. A retry helps once it was removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{holder} of another owner has the place of {} at {interface}: remove it with `tc filter del dev {interface} {} \
+     pref {} handle {:#x} bpf`",
+    hook.program(), direction(*hook), hook.filter_place().priority, hook.filter_place().handle
+)]
+pub struct ForeignFilter {
+    pub hook: Hook,
+    pub interface: String,
+    pub holder: FilterHolder,
+}
+
+/// The filters that the last look at the pods' interfaces has found.
+#[derive(Debug, Default)]
+pub struct ForeignFilters(Mutex<Vec<ForeignFilter>>);
+
+impl ForeignFilters {
+    /// Replaces them all; logs those that are new.
+    pub fn set(&self, found: Vec<ForeignFilter>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for filter in found.iter().filter(|filter| !known.contains(filter)) {
+            tracing::error!("{filter}");
+        }
+        *known = found;
+    }
+
+    pub fn get(&self) -> Vec<ForeignFilter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn direction(hook: Hook) -> &'static str {
+    match hook {
+        Hook::FromEndpoint | Hook::FromWire => "ingress",
+        Hook::ToEndpoint | Hook::ToWire => "egress",
+    }
+}
+
+/// An interface by both of its names.
+#[derive(Debug, Clone, Copy)]
+pub struct Interface<'a> {
+    pub name: &'a str,
+    pub index: u32,
+}
+
+/// How a hook stands at an interface. At most one exchange with the kernel by netlink.
+pub async fn attachment(
+    netlink: &Netlink,
+    datapath: &Datapath,
+    hook: Hook,
+    interface: Interface<'_>,
+) -> Result<Attachment, ProgramError> {
+    let holder = if datapath.attaches_by_filter(hook) {
+        netlink.filter_holder(interface.index, hook.filter_place()).await?
+    } else {
+        None
+    };
+    Ok(datapath.attachment(hook, interface.name, holder)?)
+}
+
+/// Makes the program that is loaded now run at an interface: attaches it, or replaces one of an earlier agent.
+pub async fn ensure_attached(
+    netlink: &Netlink,
+    datapath: &Datapath,
+    hook: Hook,
+    interface: Interface<'_>,
+) -> Result<(), ProgramError> {
+    match attachment(netlink, datapath, hook, interface).await? {
+        Attachment::Current => {}
+        Attachment::Missing => datapath.attach(hook, interface.name)?,
+        Attachment::Outdated => datapath.replace(hook, interface.name)?,
+        Attachment::Foreign(holder) => {
+            return Err(ForeignFilter { hook, interface: interface.name.to_owned(), holder }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What an agent does at its start for an interface that stands: [`ensure_attached`], and removes what an agent in the
+/// other mode of attachment has left.
+pub async fn take_over(
+    netlink: &Netlink,
+    datapath: &Datapath,
+    hook: Hook,
+    interface: Interface<'_>,
+) -> Result<(), ProgramError> {
+    ensure_attached(netlink, datapath, hook, interface).await?;
+    let holder = netlink.filter_holder(interface.index, hook.filter_place()).await?;
+    Ok(datapath.remove_other_mode(hook, interface.name, holder.as_ref())?)
+}

@@ -1,0 +1,95 @@
+//! The pool that an agent starts with.
+//!
+//! The programs are loaded with the NIC's primary address, so the agent must know it before it serves: from the source, or
+//! from the pool that an earlier agent stored. With azure-cns it is the uplink's own address.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use azure_cni_ipam::{Addresses, Pool};
+
+use super::confirmed_pool::ConfirmedPool;
+use super::error::SourceError;
+use super::fetch::fetch_pool;
+use super::health::Health;
+use super::origin::Origin;
+use super::watched::WatchedSource;
+use crate::config::{AgentConfig, PoolConfig, PoolSource};
+use crate::net::{Link, Netlink};
+use crate::node;
+use crate::wall_clock::unix_secs;
+
+/// With a stored pool, the start waits for the source for this long and then goes on without it.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The pool of the start, and its source.
+#[derive(Debug)]
+pub struct InitialPool {
+    pub pool: Pool,
+    pub source: WatchedSource,
+}
+
+/// If the source is a server and there is no stored pool, waits until the server lists one. A file is read once, so that an
+/// operator who configures a missing or malformed file sees the error at once.
+pub async fn initial_pool(config: &AgentConfig, netlink: &Netlink, uplink: &Link) -> anyhow::Result<InitialPool> {
+    let origin = Origin::of(&config.pool);
+    let stored = ConfirmedPool::read(&config.state_dir, &origin, uplink.mac);
+    if config.pool.source == PoolSource::Cns {
+        let pool = pool_of_uplink(netlink, uplink, stored).await?;
+        return Ok(InitialPool { pool, source: WatchedSource::new(origin, Health::default()) });
+    }
+    let Some(stored) = stored else { return first_pool(config, uplink).await };
+    let error = match tokio::time::timeout(SOURCE_TIMEOUT, fetch_pool(&config.pool, uplink)).await {
+        Ok(Ok(pool)) => return Ok(confirmed(config, uplink, pool)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("address pool from {origin}: no response within {} s", SOURCE_TIMEOUT.as_secs()),
+    };
+    if let Err(problem) = node::check_primary(netlink, uplink, stored.pool.primary.into()).await {
+        tracing::warn!(%error, %problem, "cannot use the stored pool");
+        return first_pool(config, uplink).await;
+    }
+    tracing::warn!(%error, "starting with the stored pool");
+    let mut health = Health::confirmed_at(stored.confirmed_unix_secs);
+    health.failed(error);
+    Ok(InitialPool { pool: stored.pool, source: WatchedSource::new(origin, health) })
+}
+
+async fn first_pool(config: &AgentConfig, uplink: &Link) -> anyhow::Result<InitialPool> {
+    loop {
+        match fetch_pool(&config.pool, uplink).await {
+            Ok(pool) => return Ok(confirmed(config, uplink, pool)),
+            Err(error) if config.pool.source == PoolSource::File => return Err(error.into()),
+            Err(error) => wait_to_retry(&config.pool, error).await,
+        }
+    }
+}
+
+async fn wait_to_retry(config: &PoolConfig, error: SourceError) {
+    let retry_secs = config.refresh_min_secs;
+    tracing::error!(%error, retry_secs, "no address pool yet; the agent serves no pod before it has one");
+    tokio::time::sleep(Duration::from_secs(retry_secs)).await;
+}
+
+/// A pool that the source has just listed. Stores it for the next start.
+fn confirmed(config: &AgentConfig, uplink: &Link, pool: Pool) -> InitialPool {
+    let now = unix_secs();
+    let mut health = Health::default();
+    health.succeeded(now);
+    let source = WatchedSource::new(Origin::of(&config.pool), health);
+    source.store_pool(config, uplink, &pool, now);
+    InitialPool { pool, source }
+}
+
+/// A pool without addresses to lease. Its subnets are those that azure-cns has given addresses of.
+async fn pool_of_uplink(netlink: &Netlink, uplink: &Link, stored: Option<ConfirmedPool>) -> anyhow::Result<Pool> {
+    let own = netlink.addresses(Some(uplink.index)).await.context("reading the uplink's addresses")?;
+    let routed = own.iter().map(|net| net.addr()).filter(|address| match address {
+        std::net::IpAddr::V4(_) => true,
+        std::net::IpAddr::V6(address) => !address.is_unicast_link_local(),
+    });
+    let primaries = Addresses::first_of_each(routed)
+        .ok_or_else(|| anyhow!("uplink {} has no IPv4 address, and pods are translated to it", uplink.name))?;
+    let subnets = stored.map(|stored| stored.pool.subnets).unwrap_or_default();
+    let (withheld, public) = Default::default();
+    Ok(Pool { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public })
+}

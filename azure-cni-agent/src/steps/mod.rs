@@ -1,0 +1,9 @@
+//! The steps of a call: their names and limits, how long they take, and how tests make them fail.
+
+mod faults;
+mod latency;
+mod limits;
+
+pub use faults::{Faults, InjectedFault};
+pub use latency::{LatencyHistograms, WHOLE};
+pub use limits::Step;

@@ -1,0 +1,229 @@
+//! ADD: addresses, a veth pair, programs, a record. When a step fails, the steps before it are undone.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use azure_cni_api::boot_time::BootTime;
+use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
+use azure_cni_api::labels;
+use azure_cni_api::mac::HOST_MAC;
+use azure_cni_api::names;
+use azure_cni_ipam::Addresses;
+use futures::future::join;
+use ipnet::IpNet;
+
+use super::build_endpoint::build_endpoint;
+use super::failure::{Failure, no_ipv4};
+use super::lock::lock;
+use super::pod_netns::open_pod_netns;
+use super::publish_routes::{publish_added, publish_routes, set_platform_gateway};
+use super::rejection::{pod_mtu, rejection};
+use super::step_runner::StepRunner;
+use super::undo::Undo;
+use super::{del, spool};
+use crate::agent::Agent;
+use crate::endpoint::{Endpoint, addresses_of, gateway_for};
+use crate::findings::{self, Finding};
+use crate::leases::{Leased, NotLeased};
+use crate::net::{Netns, RouteEntry};
+use crate::state::AttachmentRecord;
+use crate::steps::Step;
+use crate::wall_clock::unix_secs;
+
+/// Attaches a pod. For an attachment that stands, the same call gives the same result.
+pub async fn add(
+    agent: &Arc<Agent>,
+    call: AddCall,
+    asked: BootTime,
+    steps: &mut StepRunner,
+) -> Result<AddResult, CniError> {
+    let _lock = lock(agent, &call.attachment, steps).await?;
+    let netns = open_pod_netns(&call.netns)?;
+    if let Err(error) = spool::execute_before_add(agent, &call.attachment).await {
+        tracing::error!(%error, "the spool cannot be read");
+    }
+    let mut observed = steps.run(Step::Observe, observe(agent, &call.attachment, &netns)).await?;
+    if let Recorded::Remains = observed.recorded {
+        tracing::warn!(attachment = %call.attachment, "an earlier attachment of this name is gone; removing its remains");
+        del::detach(agent, &call.attachment, steps).await?;
+        // The removal may have taken long.
+        observed = steps.run(Step::Observe, observe(agent, &call.attachment, &netns)).await?;
+    }
+    if let Recorded::Stands(record) = observed.recorded {
+        // Fails if the runtime asks for another address than the attachment has.
+        steps.run(Step::Lease, lease(agent, &call)).await?;
+        tracing::info!(attachment = %call.attachment, "stands already");
+        let record = AttachmentRecord { asked, made: BootTime::now(), ..*record };
+        write(agent, record.clone(), steps).await?;
+        return result(&call, &record);
+    }
+    let mut undo = Undo::default();
+    match attach(agent, &call, asked, &netns, &observed.node, steps, &mut undo).await {
+        Ok(record) => result(&call, &record),
+        Err(failure) => {
+            steps.wait_for_overdue().await;
+            undo.run().await;
+            Err(failure.into())
+        }
+    }
+}
+
+/// What there is before ADD changes anything.
+struct Observed {
+    recorded: Recorded,
+    /// What is wrong with the node.
+    node: Vec<Finding>,
+}
+
+enum Recorded {
+    Nothing,
+    /// The attachment stands, in this very namespace.
+    Stands(Box<AttachmentRecord>),
+    /// The attachment does not stand.
+    Remains,
+}
+
+/// Observes record and node at once, as the kernel is asked about either.
+async fn observe(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<Observed, Failure> {
+    let (recorded, node) = join(recorded(agent, id, netns), findings::of_node(agent)).await;
+    Ok(Observed { recorded: recorded?, node })
+}
+
+async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Recorded, Failure> {
+    let Some(record) = agent.record(id) else { return Ok(Recorded::Nothing) };
+    let link = agent.netlink.link(&record.host_interface).await?;
+    let stands = record.netns_id == Some(netns.id()) && link.is_some_and(|link| link.index == record.host_ifindex);
+    Ok(if stands { Recorded::Stands(record.into()) } else { Recorded::Remains })
+}
+
+/// Pushes the undo of each step before the step: a step whose limit passes may have been done in part.
+async fn attach(
+    agent: &Arc<Agent>,
+    call: &AddCall,
+    asked: BootTime,
+    netns: &Netns,
+    node: &[Finding],
+    steps: &mut StepRunner,
+    undo: &mut Undo,
+) -> Result<AttachmentRecord, Failure> {
+    let id = &call.attachment;
+
+    let pool = agent.pool();
+    if let Some(problem) = rejection(agent, &call.config) {
+        return Err(Failure::Rejected(problem));
+    }
+    // A pod on a node that is not ready would have no network: the runtime is to try again, as STATUS says too.
+    if let Some(problems) = findings::summary(node) {
+        return Err(Failure::NotReady(problems));
+    }
+
+    undo.push("lease", {
+        let (agent, id) = (agent.clone(), id.clone());
+        async move {
+            agent.leases.release(&id);
+            Ok::<(), Failure>(())
+        }
+    });
+    let addresses = steps.run(Step::Lease, lease(agent, call)).await?;
+
+    let endpoint = Endpoint {
+        addresses,
+        node_addresses: pool.primaries(),
+        host_interface: names::host_interface(id),
+        pod_interface: id.ifname.to_string(),
+        pod_mac: call.config.mac.unwrap_or_else(|| names::pod_mac(id)),
+        mtu: pod_mtu(agent, call.config.mtu),
+    };
+    let keep_source = call.config.keep_source;
+    let alias = labels::alias(id, &call.netns);
+    let ifindex = build_endpoint(agent, &endpoint, &alias, netns, keep_source, steps, undo).await?;
+
+    let record = AttachmentRecord {
+        id: id.clone(),
+        addresses: addresses.iter().collect(),
+        host_interface: endpoint.host_interface,
+        host_ifindex: ifindex,
+        pod_mac: endpoint.pod_mac,
+        netns: call.netns.clone(),
+        netns_id: Some(netns.id()),
+        boot_id: agent.boot_id.clone(),
+        mtu: endpoint.mtu,
+        via_host: call.config.ips_to_route_via_host.clone(),
+        keep_source,
+        asked,
+        made: BootTime::now(),
+    };
+    undo.push("record", {
+        let (agent, id) = (agent.clone(), id.clone());
+        async move {
+            let now = agent.now();
+            agent.with_store(move |store| store.remove(&id, now)).await?;
+            publish_routes(&agent).await
+        }
+    });
+    write(agent, record.clone(), steps).await?;
+    steps.run(Step::Routes, publish_added(agent, &record.via_host)).await?;
+    Ok(record)
+}
+
+async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
+    let leased = agent.leases.lease(&call.attachment, &call.config.address_request, &call.args).await;
+    if let Err(NotLeased::Pool(_)) = leased {
+        // The source may list more by now.
+        agent.source.hurry();
+    }
+    let Leased { addresses, new_subnets } = leased?;
+    if !new_subnets.is_empty() {
+        let has_v6 = new_subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
+        publish_new_subnets(agent, has_v6).await;
+    }
+    Ok(addresses)
+}
+
+/// azure-cns gave an address of a subnet that was not known. A failure is logged: the lease stands, and routes are
+/// published again with the next change.
+async fn publish_new_subnets(agent: &Agent, has_v6: bool) {
+    agent.source.store_pool(&agent.config, &agent.uplink, &agent.pool(), unix_secs());
+    if let Err(error) = publish_routes(agent).await {
+        tracing::error!(%error, "publishing routes after azure-cns gave an address of another subnet");
+    }
+    if let (true, Err(error)) = (has_v6, set_platform_gateway(agent).await) {
+        tracing::error!(%error, "making the platform's gateway a neighbour");
+    }
+}
+
+async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut StepRunner) -> Result<(), Failure> {
+    let store = agent.store.clone();
+    steps.run_blocking(Step::Record, move || Ok(store.put(&record)?)).await
+}
+
+/// The result for the runtime: the host's end, the pod's end with its sandbox, and the pod's addresses.
+fn result(call: &AddCall, record: &AttachmentRecord) -> Result<AddResult, CniError> {
+    let addresses = addresses_of(record).ok_or_else(|| no_ipv4(record))?;
+    let interface = |name: &str, mac: [u8; 6], sandbox| Interface {
+        name: name.to_owned(),
+        mac: Some(mac.map(|byte| format!("{byte:02x}")).join(":")),
+        mtu: Some(record.mtu),
+        sandbox,
+        socket_path: None,
+        pci_id: None,
+    };
+    let ip =
+        |address| IpConfig { address: IpNet::from(address), gateway: Some(gateway_for(address)), interface: Some(1) };
+    let default_route = |address| Route::new(RouteEntry::default_like(address), Some(gateway_for(address)));
+    let ours = AddResult {
+        interfaces: vec![
+            interface(&record.host_interface, HOST_MAC, None),
+            interface(record.id.ifname.as_str(), record.pod_mac, Some(call.netns.display().to_string())),
+        ],
+        ips: addresses.iter().map(ip).collect(),
+        routes: addresses.iter().map(default_route).collect(),
+        dns: call.config.dns.clone(),
+    };
+    Ok(match &call.config.prev_result {
+        Some(earlier) => ours.after(earlier.clone()),
+        None => ours,
+    })
+}

@@ -1,0 +1,142 @@
+//! The loaded data path: its programs, and the maps that they share with the agent.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use nix::fcntl::Flock;
+
+use crate::attach;
+use crate::bpffs;
+use crate::carry_over::{self, EarlierLayout};
+use crate::error::DatapathError;
+use crate::events::EventSource;
+use crate::filter::{Attachment, FilterHolder};
+use crate::hook::{AttachMode, AttachModes, Hook};
+use crate::load::{self, ProgramIds};
+use crate::pins::{Pins, unpin};
+use crate::settings::Settings;
+use crate::tables::Tables;
+
+pub struct Datapath {
+    /// Ends with the agent, however it ends.
+    _claim: Flock<File>,
+    pins: Pins,
+    modes: AttachModes,
+    loaded: ProgramIds,
+    tables: Tables,
+}
+
+impl Datapath {
+    /// Loads the programs. Maps that are pinned already keep their contents and are used.
+    ///
+    /// Interfaces keep running the programs of an earlier agent until those are replaced.
+    pub fn open(settings: &Settings) -> Result<Self, DatapathError> {
+        Self::open_after(settings, carry_over::EARLIER)
+    }
+
+    /// The same, where pins of one of these earlier layouts may be left.
+    pub fn open_after(settings: &Settings, earlier: &[EarlierLayout]) -> Result<Self, DatapathError> {
+        bpffs::ensure_mounted(&settings.dir)?;
+        let pins = Pins::create(&settings.dir)?;
+        let claim = pins.claim()?;
+        let carried_over = carry_over::begin(&settings.dir, &pins, earlier)?;
+        let loaded = load::load_programs(settings, &pins)?;
+        carried_over.finish(&pins)?;
+        let tables = Tables::open(&pins, &settings.constants)?;
+        Ok(Self { _claim: claim, pins, modes: settings.attach, loaded, tables })
+    }
+
+    /// Whether the hook's program is attached by a clsact filter: then [`Self::attachment`] needs to know what holds
+    /// [`Hook::filter_place`].
+    pub fn attaches_by_filter(&self, hook: Hook) -> bool {
+        self.modes.of(hook) == AttachMode::Clsact
+    }
+
+    /// Whether the program that is loaded now runs at the interface. This reads only. `holder`: the filter in the hook's
+    /// place, if it is attached by one.
+    pub fn attachment(
+        &self,
+        hook: Hook,
+        interface: &str,
+        holder: Option<FilterHolder>,
+    ) -> Result<Attachment, DatapathError> {
+        let loaded = self.loaded.of(hook);
+        match self.modes.of(hook) {
+            AttachMode::Clsact => Ok(Attachment::by_filter(hook, loaded, holder)),
+            AttachMode::Tcx if attach::running_by_tcx(hook, interface)?.contains(&loaded) => Ok(Attachment::Current),
+            // An earlier agent's program is swapped by its pinned link, which no other program has.
+            AttachMode::Tcx => Ok(Attachment::Missing),
+        }
+    }
+
+    /// Attaches a program to an interface. Fails with [`DatapathError::Occupied`] if there is a filter in its place.
+    pub fn attach(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+        match self.modes.of(hook) {
+            AttachMode::Tcx => attach::attach_tcx(&self.pins, hook, interface),
+            AttachMode::Clsact => attach::add_filter(&self.pins, hook, interface),
+        }
+    }
+
+    /// Swaps the program of an earlier agent for the one that is loaded now. Call it for [`Attachment::Outdated`] only: this
+    /// does not check whose filter it replaces.
+    pub fn replace(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+        match self.modes.of(hook) {
+            AttachMode::Tcx => attach::attach_tcx(&self.pins, hook, interface),
+            AttachMode::Clsact => attach::replace_filter(&self.pins, hook, interface),
+        }
+    }
+
+    /// Removes what an agent in the other mode has left at an interface: it would run each packet a second time.
+    /// `holder`: the filter in the hook's place, which stays if it is not ours.
+    pub fn remove_other_mode(
+        &self,
+        hook: Hook,
+        interface: &str,
+        holder: Option<&FilterHolder>,
+    ) -> Result<(), DatapathError> {
+        match self.modes.of(hook) {
+            AttachMode::Tcx if holder.is_some_and(|holder| holder.is_ours(hook)) => {
+                attach::remove_filter(hook, interface)
+            }
+            AttachMode::Tcx => Ok(()),
+            AttachMode::Clsact => self.unpin(hook, interface),
+        }
+    }
+
+    /// Takes a program off an interface that is about to be removed. Succeeds if the program or the interface is gone.
+    pub fn detach(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+        self.unpin(hook, interface)?;
+        if self.attaches_by_filter(hook) {
+            let _ = attach::remove_filter(hook, interface);
+        }
+        Ok(())
+    }
+
+    /// Removes what is pinned for an interface. Filters are not pinned: they go with their interface.
+    pub fn unpin(&self, hook: Hook, interface: &str) -> Result<(), DatapathError> {
+        unpin(&self.pins.link(hook, interface))
+    }
+
+    /// Pods' interfaces for which links are pinned, whether the interfaces exist or not.
+    pub fn pinned_interfaces(&self) -> Result<BTreeSet<String>, DatapathError> {
+        self.pins.endpoint_interfaces()
+    }
+
+    /// What keeps programs and maps from being pinned, if anything does.
+    pub fn bpffs_problem(&self) -> Option<String> {
+        bpffs::problem(&self.pins.root)
+    }
+
+    pub fn modes(&self) -> AttachModes {
+        self.modes
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The flows that the programs refuse from now on, and those in the ring that were not read yet.
+    pub fn events(&self) -> Result<EventSource, DatapathError> {
+        EventSource::open(&self.pins)
+    }
+}

@@ -1,0 +1,33 @@
+//! What can go wrong in this crate.
+
+use std::path::PathBuf;
+
+use crate::bpffs::BpffsError;
+
+/// A failure in the kernel or on the bpffs. An immediate retry helps for no variant, except where its comment says so.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// The object does not fit this kernel, or the process lacks CAP_BPF or CAP_NET_ADMIN.
+    #[error("loading the eBPF object: {0}")]
+    Load(#[from] Box<aya::EbpfError>),
+    /// The verifier refused a program; the source has its log.
+    #[error("eBPF program {name}: {source}")]
+    Program { name: &'static str, source: Box<aya::programs::ProgramError> },
+    #[error("eBPF map {name}: {source}")]
+    Map { name: &'static str, source: Box<aya::maps::MapError> },
+    #[error("reading eBPF map {name}: {source}")]
+    Walk { name: &'static str, source: std::io::Error },
+    /// The interface may have gone in between; a retry helps if it comes back.
+    #[error("attaching {hook} to {interface}: {reason}")]
+    Attach { hook: &'static str, interface: String, reason: String },
+    /// There is a filter already. Find out whose it is: only one of ours may be replaced.
+    #[error("attaching {hook} to {interface}: another filter has this place")]
+    Occupied { hook: &'static str, interface: String },
+    /// Two agents would swap each other's programs and remove each other's pods. A retry helps once the other has ended.
+    #[error("another agent works with {}; stop it, or give this one a bpffs_dir of its own", path.display())]
+    InUse { path: PathBuf },
+    #[error("pin {}: {source}", path.display())]
+    Pin { path: PathBuf, source: std::io::Error },
+}
