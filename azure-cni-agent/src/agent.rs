@@ -8,7 +8,7 @@ use std::time::Duration;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Datapath, Endpoint as EndpointEntry};
+use azure_cni_datapath::{Datapath, EndpointEntry};
 use azure_cni_ipam::Pool;
 
 use crate::attachment_locks::AttachmentLocks;

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::conntrack::Event;
 use crate::drop_reason::DropReason;
-use crate::endpoint::{Endpoint, EndpointFlags};
+use crate::endpoint::{EndpointEntry, EndpointFlags};
 use crate::family::{Ipv4, TCP};
 use crate::flow::{Nat, Path, Tuple};
 
@@ -55,7 +55,7 @@ pub struct SnatPolicy {
 
 impl SnatPolicy {
     /// Of a pod's packets; `is_on` is of their family.
-    pub fn of(pod: &Endpoint, is_on: bool) -> Self {
+    pub fn of(pod: &EndpointEntry, is_on: bool) -> Self {
         Self { is_on, pod_keeps_source: pod.flags.has(EndpointFlags::KEEP_SOURCE) }
     }
 }

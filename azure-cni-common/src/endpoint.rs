@@ -11,13 +11,13 @@ use crate::family::{Address, Ipv4, Ipv6};
 /// What is known of a pod by its address. Maps `ENDPOINTS4` and `ENDPOINTS6`: address → endpoint.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-pub struct Endpoint {
+pub struct EndpointEntry {
     /// Index of the host veth, in the node's network namespace.
     pub ifindex: u32,
     pub flags: EndpointFlags,
 }
 
-impl Endpoint {
+impl EndpointEntry {
     pub const fn at(ifindex: u32) -> Self {
         Self { ifindex, flags: EndpointFlags::NONE }
     }
@@ -60,48 +60,48 @@ pub fn slot_of<A: Address>(address: A) -> u32 {
 pub struct Slot<A> {
     /// Of the only pod; zeros if there is none, or more than one.
     pub address: A,
-    pub endpoint: Endpoint,
+    pub endpoint: EndpointEntry,
     /// All other words, combined by exclusive or.
     pub check: u32,
 }
 
-/// [`Endpoint::ifindex`] of an address that no pod of this node has.
+/// [`EndpointEntry::ifindex`] of an address that no pod of this node has.
 pub const NOT_LOCAL: u32 = 0;
 
-/// [`Endpoint::ifindex`] where a slot can't tell, and the table has to be asked. The kernel gives it to no interface.
+/// [`EndpointEntry::ifindex`] where a slot can't tell, and the table has to be asked. The kernel gives it to no interface.
 pub const MISS: u32 = u32::MAX;
 
 impl<A: Address> Slot<A> {
     /// For all pods whose addresses are mapped to one slot.
-    pub fn of(pods: impl IntoIterator<Item = (A, Endpoint)>) -> Self {
+    pub fn of(pods: impl IntoIterator<Item = (A, EndpointEntry)>) -> Self {
         let mut pods = pods.into_iter();
         let (address, endpoint) = match (pods.next(), pods.next()) {
-            (None, _) => (A::UNSPECIFIED, Endpoint::at(NOT_LOCAL)),
+            (None, _) => (A::UNSPECIFIED, EndpointEntry::at(NOT_LOCAL)),
             (Some(only), None) => only,
-            _ => (A::UNSPECIFIED, Endpoint::at(MISS)),
+            _ => (A::UNSPECIFIED, EndpointEntry::at(MISS)),
         };
         Self { address, endpoint, check: check(address, endpoint) }
     }
 
-    /// The pod that has the address; [`Endpoint::ifindex`] may be [`NOT_LOCAL`] or [`MISS`].
+    /// The pod that has the address; [`EndpointEntry::ifindex`] may be [`NOT_LOCAL`] or [`MISS`].
     #[inline(always)]
-    pub fn find(&self, address: A) -> Endpoint {
+    pub fn find(&self, address: A) -> EndpointEntry {
         if self.check != check(self.address, self.endpoint) {
-            Endpoint::at(MISS)
+            EndpointEntry::at(MISS)
         } else if self.endpoint.ifindex == MISS || self.address == address {
             self.endpoint
         } else {
-            Endpoint::at(NOT_LOCAL)
+            EndpointEntry::at(NOT_LOCAL)
         }
     }
 }
 
-fn check<A: Address>(address: A, endpoint: Endpoint) -> u32 {
-    let Endpoint { ifindex, flags } = endpoint;
+fn check<A: Address>(address: A, endpoint: EndpointEntry) -> u32 {
+    let EndpointEntry { ifindex, flags } = endpoint;
     address.to_words().into_iter().fold(ifindex ^ flags.0, |check, word| check ^ word)
 }
 
-const _: () = assert!(size_of::<Endpoint>() == 8);
+const _: () = assert!(size_of::<EndpointEntry>() == 8);
 const _: () = assert!(size_of::<Slot<Ipv4>>() == 16 && size_of::<Slot<Ipv6>>() == 28);
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    type Pods = BTreeMap<Ipv4, Endpoint>;
+    type Pods = BTreeMap<Ipv4, EndpointEntry>;
 
     /// Addresses that share a slot.
     fn neighbours() -> Vec<Ipv4> {
@@ -122,8 +122,8 @@ mod tests {
         all.filter(|address| slot_of(*address) == wanted).take(4).collect()
     }
 
-    fn endpoints() -> impl Strategy<Value = Endpoint> {
-        (1u32..70_000, any::<bool>()).prop_map(|(ifindex, keeps)| Endpoint {
+    fn endpoints() -> impl Strategy<Value = EndpointEntry> {
+        (1u32..70_000, any::<bool>()).prop_map(|(ifindex, keeps)| EndpointEntry {
             ifindex,
             flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE },
         })
@@ -133,8 +133,8 @@ mod tests {
         Slot::of(pods.iter().map(|(address, endpoint)| (*address, *endpoint)))
     }
 
-    fn in_table(pods: &Pods, address: Ipv4) -> Endpoint {
-        pods.get(&address).copied().unwrap_or(Endpoint::at(NOT_LOCAL))
+    fn in_table(pods: &Pods, address: Ipv4) -> EndpointEntry {
+        pods.get(&address).copied().unwrap_or(EndpointEntry::at(NOT_LOCAL))
     }
 
     fn words(slot: Slot<Ipv4>) -> [u32; 4] {
@@ -153,9 +153,9 @@ mod tests {
 
     #[test]
     fn slot_that_was_never_written_says_not_local() {
-        let fresh = Slot { address: Ipv4(0), endpoint: Endpoint::at(0), check: 0 };
+        let fresh = Slot { address: Ipv4(0), endpoint: EndpointEntry::at(0), check: 0 };
         assert_eq!(fresh, Slot::of([]));
-        assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), Endpoint::at(NOT_LOCAL));
+        assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), EndpointEntry::at(NOT_LOCAL));
     }
 
     proptest! {
@@ -180,7 +180,7 @@ mod tests {
                     mixed[word] = words(new)[word];
                 }
                 let [address, ifindex, flags, check] = mixed;
-                let endpoint = Endpoint { ifindex, flags: EndpointFlags(flags) };
+                let endpoint = EndpointEntry { ifindex, flags: EndpointFlags(flags) };
                 let mixed = Slot { address: Ipv4(address), endpoint, check };
                 for asked in &addresses {
                     let answer = new.find(*asked);

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::conntrack::Timeouts;
 use crate::egress::RouteClass;
-use crate::endpoint::{Endpoint, Slot};
+use crate::endpoint::{EndpointEntry, Slot};
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
 use crate::fragments::{FragmentKey, FragmentPorts};
@@ -42,7 +42,7 @@ macro_rules! pod_of_both_families {
     };
 }
 
-pod!(Endpoint, Flow, FragmentPorts, Ipv4, Ipv6, PortRange, RefusedFlow, RouteClass, Timeouts);
+pod!(EndpointEntry, Flow, FragmentPorts, Ipv4, Ipv6, PortRange, RefusedFlow, RouteClass, Timeouts);
 
 pod_of_both_families! {
     FlowKey { low, high, low_port, high_port, protocol }

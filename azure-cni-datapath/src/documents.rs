@@ -88,8 +88,8 @@ const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted pa
 
 /// In the order of the document.
 const PINNED: [Meaning; 23] = [
-    map("ENDPOINTS4", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
-    map("ENDPOINTS6", ADDRESS, "`Endpoint`", "agent", ENDPOINTS),
+    map("ENDPOINTS4", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
+    map("ENDPOINTS6", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINT_CACHE4", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
     map("ENDPOINT_CACHE6", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
     map("ROUTES4", "prefix", "`RouteClass`", "agent", ROUTES),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData};
-use azure_cni_common::endpoint::{Endpoint, SLOTS, Slot, slot_of};
+use azure_cni_common::endpoint::{EndpointEntry, SLOTS, Slot, slot_of};
 
 use crate::error::DatapathError;
 use crate::map::{MapAddress, absent_is_none, in_map, open};
@@ -18,10 +18,10 @@ where
     Slot<A>: Pod,
 {
     names: Names,
-    table: HashMap<MapData, A, Endpoint>,
+    table: HashMap<MapData, A, EndpointEntry>,
     cache: Array<MapData, Slot<A>>,
     /// The table's entries, by the slot that their address is mapped to.
-    by_slot: BTreeMap<u32, BTreeMap<A, Endpoint>>,
+    by_slot: BTreeMap<u32, BTreeMap<A, EndpointEntry>>,
 }
 
 impl<A: MapAddress> Endpoints<A>
@@ -40,14 +40,14 @@ where
         Ok(endpoints)
     }
 
-    pub fn set(&mut self, address: A, endpoint: Endpoint) -> Result<(), DatapathError> {
+    pub fn set(&mut self, address: A, endpoint: EndpointEntry) -> Result<(), DatapathError> {
         self.table.insert(address, endpoint, 0).map_err(in_map(self.names.endpoints))?;
         let slot = slot_of(address);
         self.by_slot.entry(slot).or_default().insert(address, endpoint);
         self.write(slot)
     }
 
-    pub fn get(&self, address: A) -> Result<Option<Endpoint>, DatapathError> {
+    pub fn get(&self, address: A) -> Result<Option<EndpointEntry>, DatapathError> {
         absent_is_none(self.table.get(&address, 0)).map_err(in_map(self.names.endpoints))
     }
 
@@ -61,7 +61,7 @@ where
         absent_is_none(self.table.remove(&address)).map(drop).map_err(in_map(self.names.endpoints))
     }
 
-    pub fn all(&self) -> Result<Vec<(A, Endpoint)>, DatapathError> {
+    pub fn all(&self) -> Result<Vec<(A, EndpointEntry)>, DatapathError> {
         self.table.iter().collect::<Result<_, _>>().map_err(in_map(self.names.endpoints))
     }
 

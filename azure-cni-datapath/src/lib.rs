@@ -32,7 +32,7 @@ mod datapath;
 #[cfg(test)]
 mod documents;
 
-pub use azure_cni_common::endpoint::Endpoint;
+pub use azure_cni_common::endpoint::EndpointEntry;
 pub use bpffs::BpffsError;
 pub use carry_over::EarlierLayout;
 pub use datapath::Datapath;

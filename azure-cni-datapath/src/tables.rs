@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::Endpoint;
+use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use ipnet::IpNet;
 
@@ -53,7 +53,7 @@ impl Tables {
         })
     }
 
-    pub fn set_endpoint(&self, address: IpAddr, endpoint: Endpoint) -> Result<(), DatapathError> {
+    pub fn set_endpoint(&self, address: IpAddr, endpoint: EndpointEntry) -> Result<(), DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().set(address.into(), endpoint),
             IpAddr::V6(address) => self.v6.endpoints().set(address.into(), endpoint),
@@ -61,7 +61,7 @@ impl Tables {
     }
 
     /// The pod that has this address in the data path.
-    pub fn endpoint(&self, address: IpAddr) -> Result<Option<Endpoint>, DatapathError> {
+    pub fn endpoint(&self, address: IpAddr) -> Result<Option<EndpointEntry>, DatapathError> {
         match address {
             IpAddr::V4(address) => self.v4.endpoints().get(address.into()),
             IpAddr::V6(address) => self.v6.endpoints().get(address.into()),
@@ -77,7 +77,7 @@ impl Tables {
     }
 
     /// All pods in the data path, of both families.
-    pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>, DatapathError> {
+    pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, EndpointEntry>, DatapathError> {
         let v4 =
             self.v4.endpoints().all()?.into_iter().map(|(address, endpoint)| (IpAddr::V4(address.into()), endpoint));
         let v6 =

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::{Endpoint, SLOTS, Slot};
+use azure_cni_common::endpoint::{EndpointEntry, SLOTS, Slot};
 use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
@@ -18,9 +18,9 @@ use azure_cni_common::nat::{NatHolder, NatKey};
 
 /// The pods of this node.
 #[map]
-pub static ENDPOINTS4: HashMap<Ipv4, Endpoint> = HashMap::pinned(1024, 0);
+pub static ENDPOINTS4: HashMap<Ipv4, EndpointEntry> = HashMap::pinned(1024, 0);
 #[map]
-pub static ENDPOINTS6: HashMap<Ipv6, Endpoint> = HashMap::pinned(1024, 0);
+pub static ENDPOINTS6: HashMap<Ipv6, EndpointEntry> = HashMap::pinned(1024, 0);
 
 /// What most packets find here, no table has to be asked for.
 #[map]

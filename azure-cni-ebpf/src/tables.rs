@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap, lpm_trie::Key},
 };
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::{Endpoint, MISS, NOT_LOCAL, Slot, slot_of};
+use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, slot_of};
 use azure_cni_common::family::{Address, Be16, Ipv4, Ipv6, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
@@ -23,7 +23,7 @@ use crate::uses::{self, Table};
 pub trait Tables: Globals + Memory {
     /// The pod that has the address.
     #[inline(always)]
-    fn endpoint(address: Self::Address) -> Option<Endpoint> {
+    fn endpoint(address: Self::Address) -> Option<EndpointEntry> {
         let endpoint = Self::endpoint_slot(slot_of(address))?.find(address);
         match endpoint.ifindex {
             NOT_LOCAL => None,
@@ -40,7 +40,7 @@ pub trait Tables: Globals + Memory {
 
     /// A slot of the endpoints' cache.
     fn endpoint_slot(index: u32) -> Option<Slot<Self::Address>>;
-    fn endpoint_in_table(address: Self::Address) -> Option<Endpoint>;
+    fn endpoint_in_table(address: Self::Address) -> Option<EndpointEntry>;
     fn route(destination: Self::Address) -> Option<RouteClass>;
     /// The router that all of the Internet is behind, if there is one.
     fn gateway() -> Option<Self::Address>;
@@ -64,7 +64,7 @@ macro_rules! tables_of {
                 $endpoint_cache.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
             }
 
-            fn endpoint_in_table(address: $address) -> Option<Endpoint> {
+            fn endpoint_in_table(address: $address) -> Option<EndpointEntry> {
                 uses::count(Table::Hash);
                 // SAFETY: an endpoint's entry is replaced only after its pod is gone; a reader in between sees one of the two.
                 unsafe { $endpoints.get(&address) }.copied()

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::Endpoint;
+use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::nat::PortRange;
 use azure_cni_datapath::{Constants, Datapath, EarlierLayout, OBJECT, Settings, Tables};
 use ipnet::IpNet;
@@ -84,10 +84,10 @@ impl Rig {
         let node = Node::enter(object, &constants, max_flows, max_half_open);
         let rig = Self { node: Some(node), is_used_up: false };
         rig.empty_maps();
-        rig.tables().set_endpoint(Self::POD_A.into(), Endpoint::at(ifindex("azva"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_B.into(), Endpoint::at(ifindex("azvb"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_A6.into(), Endpoint::at(ifindex("azva"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_B6.into(), Endpoint::at(ifindex("azvb"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_A.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_A6.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
+        rig.tables().set_endpoint(Self::POD_B6.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
         rig.tables().set_routes(&Self::routes()).unwrap();
         rig
     }

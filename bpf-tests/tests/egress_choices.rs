@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use azure_cni_common::drop_reason::DropReason::{MetadataBlocked, PlatformBlocked};
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Constants, Endpoint};
+use azure_cni_datapath::{Constants, EndpointEntry};
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, ifindex};
 
@@ -18,7 +18,7 @@ const METADATA: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
 const DNS: (Ipv4Addr, u16) = (Rig::WIRE_SERVER, 53);
 
 fn keep_source_of_a(rig: &Rig) {
-    let endpoint = Endpoint { ifindex: ifindex("azva"), flags: EndpointFlags::KEEP_SOURCE };
+    let endpoint = EndpointEntry { ifindex: ifindex("azva"), flags: EndpointFlags::KEEP_SOURCE };
     rig.tables().set_endpoint(Rig::POD_A.into(), endpoint).unwrap();
 }
 
@@ -114,7 +114,7 @@ fn translated_flow_goes_on_to_the_internet_whatever_pod_has_come_there_since() {
     let rig = Rig::new();
     let translated = |flags| ToWire(Frame::tcp(NODE, INTERNET, flags).one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps("opened", &translated("S"));
-    let newcomer = Endpoint { ifindex: ifindex("azvb"), flags: EndpointFlags::NONE };
+    let newcomer = EndpointEntry { ifindex: ifindex("azvb"), flags: EndpointFlags::NONE };
     rig.tables().set_endpoint(Rig::INTERNET.into(), newcomer).unwrap();
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("goes on", &translated("A"));
     let new = (Rig::POD_A, 20_001);

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use azure_cni_common::drop_reason::DropReason::{PlatformBlocked, SourceNotOwned};
-use azure_cni_datapath::{Endpoint, Hook};
+use azure_cni_datapath::{EndpointEntry, Hook};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict, ifindex};
 
@@ -179,7 +179,7 @@ fn flow_that_was_opened_before_its_pod_came_reaches_the_pod() {
     let late: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 240, 1, 3), 8125);
     let packet = Frame::udp(A, late);
     rig.from_pod_a(&packet).keeps("not here yet", &ToWire(packet.clone().one_hop_on()));
-    rig.tables().set_endpoint(late.0.into(), Endpoint::at(ifindex("azvb"))).unwrap();
+    rig.tables().set_endpoint(late.0.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
     rig.from_pod_a(&packet).keeps("here now", &ToPod(packet.clone().one_hop_on()));
     let reply = Frame::udp(late, A);
     rig.from_pod_b(&reply).keeps("its reply", &ToPod(reply.clone().one_hop_on()));

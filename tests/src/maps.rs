@@ -11,7 +11,7 @@ use aya::{
 };
 use azure_cni_common::{
     ABI,
-    endpoint::{Endpoint, EndpointFlags},
+    endpoint::{EndpointEntry, EndpointFlags},
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
     nat::{NatHolder, NatKey},
@@ -51,14 +51,14 @@ impl Vm {
 
     /// Removes a pod from the data path that the agent knows.
     pub fn forget_in_data_path(&self, pod: Ipv4Addr) -> Result<()> {
-        let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
+        let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
         endpoints.remove(&Ipv4::from(pod)).map_err(in_map(self, V4.endpoints))
     }
 
     /// Adds a pod to the data path that the agent does not know.
     pub fn plant_in_data_path(&self, pod: Ipv4Addr, ifindex: u32) -> Result<()> {
-        let mut endpoints = open::<Ipv4, Endpoint>(self, V4.endpoints, Map::HashMap)?;
-        let endpoint = Endpoint { ifindex, flags: EndpointFlags::NONE };
+        let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
+        let endpoint = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
         endpoints.insert(Ipv4::from(pod), endpoint, 0).map_err(in_map(self, V4.endpoints))
     }
 
@@ -88,7 +88,7 @@ impl Vm {
             .chain(self.pool6().iter().copied().map(IpAddr::from))
             .collect();
         let mut found = Vec::new();
-        for (address, _) in entries::<A, Endpoint>(self, names.endpoints, Map::HashMap)? {
+        for (address, _) in entries::<A, EndpointEntry>(self, names.endpoints, Map::HashMap)? {
             found.push(format!("{} {}", names.endpoints, address_of(address)));
         }
         for (map, kind) in names.flows {

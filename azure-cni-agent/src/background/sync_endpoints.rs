@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use azure_cni_datapath::{DatapathError, Endpoint as EndpointEntry};
+use azure_cni_datapath::{DatapathError, EndpointEntry};
 
 use crate::agent::Agent;
 use crate::state::AttachmentRecord;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use azure_cni_api::cni::AttachmentId;
-use azure_cni_datapath::{Endpoint as EndpointEntry, Hook};
+use azure_cni_datapath::{EndpointEntry, Hook};
 use azure_cni_ipam::Addresses;
 
 use crate::endpoint::addresses_of;

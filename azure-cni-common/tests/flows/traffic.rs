@@ -28,8 +28,9 @@ pub enum PacketKind {
     Other,
 }
 
+/// The table that loses one of its entries.
 #[derive(Clone, Copy, Debug)]
-pub enum Half {
+pub enum Lost {
     Flow,
     HalfOpen,
     Translation,
@@ -46,7 +47,7 @@ pub enum Step {
     /// Of the pod whose packet was translated that many translated packets ago.
     GoOn(usize, PacketKind),
     Pass(u64),
-    Lose(Half, usize),
+    Lose(Lost, usize),
     /// What the agent does from time to time.
     Sweep,
 }
@@ -112,7 +113,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let remotes = REMOTES.to_vec();
     // The Internet more often than all others.
     let from_pods = [&REMOTES[..], &PODS, &REMOTES[3..], &REMOTES[3..]].concat();
-    let halves = vec![Half::Flow, Half::HalfOpen, Half::Translation, Half::HalfOpenTranslation];
+    let lost = vec![Lost::Flow, Lost::HalfOpen, Lost::Translation, Lost::HalfOpenTranslation];
     let times = vec![100, 400, 1_000, 11_000, 61_000, 181_000, 86_401_000];
     prop_oneof![
         6 => (ends(PODS.to_vec(), from_pods), kind()).prop_map(|(ends, kind)| Step::FromPod(ends, kind)),
@@ -121,7 +122,7 @@ fn steps() -> impl Strategy<Value = Step> {
         5 => (0usize..4, kind()).prop_map(|(back, kind)| Step::Answer(back, kind)),
         5 => (0usize..4, kind()).prop_map(|(back, kind)| Step::GoOn(back, kind)),
         2 => prop::sample::select(times).prop_map(|ms| Step::Pass(ms * 1_000_000)),
-        1 => (prop::sample::select(halves), any::<usize>()).prop_map(|(half, n)| Step::Lose(half, n)),
+        1 => (prop::sample::select(lost), any::<usize>()).prop_map(|(table, n)| Step::Lose(table, n)),
         1 => Just(Step::Sweep),
     ]
 }

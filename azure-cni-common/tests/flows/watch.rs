@@ -6,7 +6,7 @@ use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::node::{Key, NODE, Net, Node, Outcome, Place};
 use crate::table::Table;
-use crate::traffic::{Half, PacketKind, Scene, Step};
+use crate::traffic::{Lost, PacketKind, Scene, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
@@ -58,7 +58,7 @@ impl<F: Net> Watch<F> {
                 }
             }
             Step::Pass(ns) => self.node.now_ns += ns,
-            Step::Lose(half, n) => self.lose(half, n),
+            Step::Lose(table, n) => self.lose(table, n),
             Step::Sweep => self.sweep(),
         }
         for (key, holder) in self.node.half_open_translations.take_evicted() {
@@ -168,12 +168,12 @@ impl<F: Net> Watch<F> {
         self.halved.push(FlowKey::of(&holder.initiator_tuple(key)).0);
     }
 
-    fn lose(&mut self, half: Half, n: usize) {
-        let (flows, translations) = match half {
-            Half::Flow => (Some(&mut self.node.flows), None),
-            Half::HalfOpen => (Some(&mut self.node.half_open), None),
-            Half::Translation => (None, Some(&mut self.node.translations)),
-            Half::HalfOpenTranslation => (None, Some(&mut self.node.half_open_translations)),
+    fn lose(&mut self, table: Lost, n: usize) {
+        let (flows, translations) = match table {
+            Lost::Flow => (Some(&mut self.node.flows), None),
+            Lost::HalfOpen => (Some(&mut self.node.half_open), None),
+            Lost::Translation => (None, Some(&mut self.node.translations)),
+            Lost::HalfOpenTranslation => (None, Some(&mut self.node.half_open_translations)),
         };
         if let Some((key, flow)) = flows.and_then(|table| table.remove_nth(n)) {
             let is_assured = flow.is_live(self.node.now_ns) && flow.state.is_assured(flow.origin);
