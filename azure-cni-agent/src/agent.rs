@@ -45,7 +45,7 @@ pub struct Agent {
     pub(crate) routing: Mutex<Routing>,
     /// The addresses that attachments reach through the host, as last published.
     pub(crate) via_host: Mutex<BTreeSet<IpAddr>>,
-    /// Held from reading what routes follow from until the routes are published, so that the newest are published last.
+    /// Held from reading what routes depend on until the routes are published, so that the newest are published last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Ports of the NAT's range that sockets of the host hold, as last observed; `None`: not observed yet.
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,

@@ -34,7 +34,7 @@ pub struct ForeignFilter {
     pub holder: FilterHolder,
 }
 
-/// The filters that the last look at the pods' interfaces has found.
+/// The filters that the reconciler found at the pods' interfaces in its last round.
 #[derive(Debug, Default)]
 pub struct ForeignFilters(Mutex<Vec<ForeignFilter>>);
 

@@ -33,7 +33,7 @@ pub enum ListenError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
-/// Fails if another agent serves on the path. Call it before you touch anything that the other agent works with.
+/// Fails if another agent answers on the path. Call it before you touch anything that the other agent works with.
 pub fn ensure_not_in_use(path: &Path) -> Result<(), ListenError> {
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
@@ -90,15 +90,15 @@ async fn converse(agent: Arc<Agent>, stream: UnixStream, calls: &TaskTracker) ->
     // Callers that have sent no request do not delay the end of the process.
     let _call = calls.token();
     let response = match serde_json::from_slice::<Request>(&frame?) {
-        Ok(request) => answer(&agent, request).await,
+        Ok(request) => serve_request(&agent, request).await,
         Err(error) => refusal(&CniError::decode(format!("the request is not understood: {error}")), None),
     };
     frames.send(Bytes::from(serde_json::to_vec(&response)?)).await
 }
 
-async fn answer(agent: &Arc<Agent>, request: Request) -> Response {
+async fn serve_request(agent: &Arc<Agent>, request: Request) -> Response {
     let queried = match request {
-        Request::Cni(call) => return answer_call(agent, call).await,
+        Request::Cni(call) => return serve_call(agent, call).await,
         Request::Status => operator_queries::status(agent).await,
         Request::Endpoints => operator_queries::endpoints(agent).await,
         Request::Drops => operator_queries::drops(agent),
@@ -112,7 +112,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Response {
 }
 
 /// One call of a runtime. Every line that it logs names command, container and trace.
-async fn answer_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
+async fn serve_call(agent: &Arc<Agent>, call: CniRequest) -> Response {
     let span = tracing::info_span!(
         "call",
         command = call.environment.command.as_str(),

@@ -1,4 +1,5 @@
 //! A reader of the output may leave early, as `azure-cni-ctl drops | head -1` does: the command ends quietly.
+#![allow(clippy::disallowed_types, reason = "tests may run programs")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;

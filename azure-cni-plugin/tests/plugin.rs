@@ -1,6 +1,7 @@
 //! Runs the plugin binary as a runtime does, against an agent that the test plays.
 //!
 //! The tests cover what a runtime sees: exit status, standard output, and duration.
+#![allow(clippy::disallowed_types, reason = "tests may run programs")]
 
 mod plugin {
     pub(crate) mod agent;

@@ -106,7 +106,7 @@ fn add_carries_out_first_what_was_written_while_the_agent_was_starting() -> Resu
     let again = vm.cni(&pod.call("ADD")?)?;
     assert!(again.status.success(), "{again:?}");
     assert_eq!(waiting(vm), [""; 0]);
-    assert!(vm.agent_log().contains("is carried out"));
+    assert!(vm.agent_log().contains("is executed"));
     azure_cni_tests::probe::tcp(&pod, echo.address())?;
     drop(echo);
     pod.del()?;
@@ -136,7 +136,7 @@ fn running_agent_finds_what_was_written_a_moment_too_late() -> Result<()> {
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
     Folder::open(&vm.spool_dir()).expect("a folder").put(&del_of(&pod, BootTime::now())).expect("it has room");
-    vm.await_log("the request", NEXT_ROUND, |log| log.contains("is carried out"))?;
+    vm.await_log("the request", NEXT_ROUND, |log| log.contains("is executed"))?;
     vm.expect_clean()
 }
 

@@ -142,7 +142,7 @@ fn refusal_of_azure_cns_is_reported_and_means_try_again() -> Result<()> {
     let cns = Cns::start(vm)?;
     cns.refuse(Some(32));
     let message = refused(vm, "a")?;
-    assert!(message.contains("ReturnCode 32 (failed to allocate an address): as told"), "{message}");
+    assert!(message.contains("ReturnCode 32 (failed to allocate an address): as configured"), "{message}");
     cns.refuse(None);
     let pods = ["a", "b", "c"].map(|name| add(vm, name)).into_iter().collect::<Result<Vec<_>>>()?;
     refused(vm, "d")?;

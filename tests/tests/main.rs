@@ -15,6 +15,7 @@ mod pmtu;
 mod pressure;
 mod refused;
 
+mod address_requests;
 mod calls;
 mod cni_check;
 mod cni_gc;

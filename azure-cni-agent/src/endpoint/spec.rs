@@ -10,7 +10,7 @@ use crate::state::AttachmentRecord;
 
 const GATEWAY_PREFIX: IpNet = IpNet::V4(Ipv4Net::new_assert(GATEWAY, 32));
 
-/// An attachment as it is to be built, or as it stands.
+/// What ADD builds for an attachment, and CHECK and the reconciler expect.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub addresses: Addresses,

@@ -1,7 +1,7 @@
 //! The filter at one place of an interface. Reading it changes nothing, and no listener hears of it.
 //!
-//! One filter is asked for, and not a dump of all: that is one exchange, waits for no other dump of this socket, and
-//! depends on no filter but the one that matters.
+//! The agent reads this one filter instead of a dump of all: that is one exchange, waits for no other dump of this socket,
+//! and does not depend on other filters.
 
 use azure_cni_datapath::{FilterHolder, FilterPlace};
 use futures::StreamExt;

@@ -1,7 +1,7 @@
 //! Agents that die between any two steps of ADD and DEL, namespaces that end, veths and stores that are lost, in any order:
 //! one holder per address, no address is lost, and none is handed out while it cools down.
 //!
-//! The lease books, the store with its file, the planner and the recording anew are the real ones. The kernel is modelled.
+//! The lease books, the store with its file, the planner and the recovery of records are the real ones. The kernel is modelled.
 
 mod world;
 

@@ -80,7 +80,7 @@ async fn programs(
                     foreign.push(filter);
                 }
                 Err(error) if take_over => tracing::error!(%error, "taking over a pod"),
-                // An interface that cannot be read is on its way out, or the next look finds it.
+                // An interface that cannot be read is on its way out, or the next round finds it.
                 Err(_) => in_order.push(hook),
             }
         }
@@ -112,7 +112,7 @@ fn life(record: &AttachmentRecord) -> Life {
         Ok(_) | Err(NetnsError::NotANamespace { .. }) => Life::Gone,
         Err(NetnsError::Open { source, .. }) if is_absence(&source) => Life::Gone,
         Err(error) => {
-            tracing::warn!(attachment = %record.id, %error, "whether its namespace lives cannot be told");
+            tracing::warn!(attachment = %record.id, %error, "cannot find out whether its namespace lives");
             Life::Unknown
         }
     }

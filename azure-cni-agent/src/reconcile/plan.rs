@@ -63,19 +63,19 @@ enum Standing<'a> {
 /// Removals come first, so that a repair does not meet something that is to go.
 pub fn plan(state: &NodeState, grace: &mut Grace, now: Duration) -> Vec<Action> {
     let mut actions = Vec::new();
-    let mut mending = Vec::new();
+    let mut repairs = Vec::new();
     let mut gone = BTreeSet::new();
     let idle = |record: &&AttachmentRecord| !state.busy.contains(&record.host_interface);
     for record in state.records.iter().filter(idle) {
         let id = record.id.clone();
         match standing(state, record) {
             Standing::OfAnotherBoot => actions.push(Action::Release { id, why: "the machine was booted since" }),
-            Standing::Stands(link) => mending.extend(repair(state, record, link)),
+            Standing::Stands(link) => repairs.extend(repair(state, record, link)),
             Standing::Replaced(link) => {
                 actions.push(Action::RemoveLink { name: link.name.clone(), index: link.index });
-                mending.push(Action::Rebuild { id });
+                repairs.push(Action::Rebuild { id });
             }
-            Standing::Lives => mending.push(Action::Rebuild { id }),
+            Standing::Lives => repairs.push(Action::Rebuild { id }),
             Standing::Gone => drop(gone.insert(id)),
             Standing::Open => {}
         }
@@ -83,7 +83,7 @@ pub fn plan(state: &NodeState, grace: &mut Grace, now: Duration) -> Vec<Action> 
     let over = grace.over(&gone, now).into_iter();
     actions.extend(over.map(|id| Action::Release { id, why: "its namespace is gone" }));
     actions.extend(unrecorded(state));
-    actions.extend(mending);
+    actions.extend(repairs);
     actions
 }
 

@@ -166,7 +166,7 @@ fn a_namespace_is_released_only_when_it_was_gone_for_the_whole_grace() {
     let mut at = |state: &NodeState, secs| plan(state, &mut grace, Duration::from_secs(secs));
     assert_eq!(at(&gone, 100), []);
     assert_eq!(at(&gone, 119), []);
-    // It was there in between: the grace begins anew.
+    // It was there in between: the grace begins again.
     assert_eq!(at(&sound(), 120), []);
     assert_eq!(at(&gone, 121), []);
     assert_eq!(at(&gone, 140), []);
@@ -200,7 +200,7 @@ fn what_no_record_names_goes_veth_first() {
 #[test]
 fn what_is_not_ours_is_not_touched() {
     let foreign = [
-        // The platform's own plugin names its veths likewise.
+        // The platform's own plugin names its veths in the same way.
         Link { group: 0, alias: None, ..veth() },
         Link { is_veth: false, ..veth() },
         Link { name: "azvother".to_owned(), ..veth() },

@@ -1,5 +1,5 @@
-//! Fault injection for tests: a step fails, takes long, or is the agent's last, after it was done. Off unless the
-//! agent's environment asks for it at the start.
+//! Fault injection for tests: a step fails, takes long, or is the agent's last, after it was done. Only with the
+//! feature `faults`, which the tests of the system turn on, and only if the agent's environment asks for it at the start.
 
 use std::time::Duration;
 

@@ -77,7 +77,8 @@ impl Step {
         Duration::from_secs(secs)
     }
 
-    pub(crate) fn from_name(name: &str) -> Option<Step> {
+    #[cfg(any(test, feature = "faults"))]
+    pub(super) fn from_name(name: &str) -> Option<Step> {
         Self::ADD.into_iter().chain(Self::DEL).find(|step| step.name() == name)
     }
 }

@@ -85,7 +85,7 @@ enum Recorded {
     Remains,
 }
 
-/// Observes record and node at once, as the kernel is asked about either.
+/// Reads record and node at once: both need exchanges with the kernel.
 async fn observe(agent: &Arc<Agent>, id: &AttachmentId, netns: &Netns) -> Result<Observed, Failure> {
     let (recorded, node) = join(recorded(agent, id, netns), findings::of_node(agent)).await;
     Ok(Observed { recorded: recorded?, node })

@@ -90,7 +90,7 @@ fn platform_routes() -> impl Iterator<Item = (IpNet, RouteClass)> {
     [WIRE_SERVER, METADATA_SERVICE].into_iter().map(move |address| (prefix(address), RouteClass::PLATFORM))
 }
 
-/// The platform's router answers no neighbour solicitation for its IPv6 address: the kernel gets a neighbour entry for it.
+/// The platform's router does not respond to neighbour solicitations for its IPv6 address, so the kernel gets an entry for it.
 pub(crate) async fn set_platform_gateway(agent: &Agent) -> Result<(), Failure> {
     let has_v6 = |pool: &Pool| pool.subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
     let pool = agent.pool();

@@ -92,7 +92,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::steps::InjectedFault;
 
     #[tokio::test(start_paused = true)]
     async fn a_step_that_takes_too_long_is_named_and_ends() {
@@ -114,7 +113,7 @@ mod tests {
         tokio::time::pause();
         let overdue = steps.run_blocking(Step::Maps, move || {
             let _ = held.recv();
-            done.send(()).map_err(|_| InjectedFault("maps").into())
+            done.send(()).map_err(|_| Failure::NotReady("maps".to_owned()))
         });
         // Blocking work keeps the paused clock from going on by itself.
         let (result, ()) = tokio::join!(overdue, async {

@@ -40,7 +40,10 @@ impl Hook for ToWire {
             return Ok(Verdict::PASS);
         }
         if packet.tuple.source == F::node_address() {
-            return if matches!(packet.kind, Kind::Flow) { host_flow(packet, scratch) } else { Ok(Verdict::PASS) };
+            return match packet.kind {
+                Kind::Flow if can_be_held(packet.tuple.source_port) => host_flow(packet, scratch),
+                _ => Ok(Verdict::PASS),
+            };
         }
         let Some(pod) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
         let snat = SnatPolicy::of(&pod, F::is_translated());
@@ -153,11 +156,9 @@ fn untranslatable<F: Headers + Tables>(
     }
 }
 
+/// Of a port that a pod's flow could hold, or without ports.
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(packet: &Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
-    if !can_be_held(packet.tuple.source_port) {
-        return Ok(Verdict::PASS);
-    }
     let event = packet.event();
     match conntrack::track(packet, event) {
         Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {

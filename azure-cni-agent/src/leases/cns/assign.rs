@@ -120,7 +120,7 @@ pub fn ensure_requested(addresses: Addresses, request: &AddressRequest) -> Resul
     if request.addresses.iter().all(|wanted| addresses.same_family(*wanted) == Some(*wanted)) {
         return Ok(());
     }
-    Err(CnsError::Other { asked: joined(&request.addresses), given: joined(&addresses.iter().collect::<Vec<_>>()) })
+    Err(CnsError::Other { requested: joined(&request.addresses), given: joined(&addresses.iter().collect::<Vec<_>>()) })
 }
 
 fn joined(addresses: &[IpAddr]) -> String {

@@ -17,10 +17,10 @@ pub enum CnsError {
     #[error("azure-cns gave an address that another pod of this node has: {0}")]
     Held(#[from] LeasesRestoreError),
     /// A retry does not help.
-    #[error("azure-cns gave other addresses than were asked for: {given} instead of {asked}")]
-    Other { asked: String, given: String },
+    #[error("azure-cns gave other addresses than were requested: {given} instead of {requested}")]
+    Other { requested: String, given: String },
     /// A retry does not help: azure-cns does not say which addresses have a public one.
-    #[error("an address with a public address of its own was asked for, and azure-cns does not tell which have one")]
+    #[error("an address with a public address of its own was requested, and azure-cns does not say which have one")]
     Public,
     /// A retry helps once the disk can be written.
     #[error("claims in {}: {source}", path.display())]

@@ -159,7 +159,7 @@ impl World {
         self.map_entries.extend(addresses.iter().map(|address| (address, entry)));
     }
 
-    /// Whether the agent has died in it.
+    /// Returns whether the agent has died in it.
     pub fn add(&mut self, container: u8, asked: Option<u8>, dies_after: Option<usize>) -> bool {
         let (id, netns) = (id(container), Self::path(container));
         let number = self.number();
@@ -217,7 +217,7 @@ impl World {
         dies()
     }
 
-    /// Likewise.
+    /// Returns whether the agent has died in it.
     pub fn del(&mut self, container: u8, dies_after: Option<usize>) -> bool {
         let (id, mut steps) = (id(container), 0);
         let mut dies = || {

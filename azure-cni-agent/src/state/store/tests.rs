@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_types, reason = "tests may run programs")]
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
