@@ -50,7 +50,7 @@ pub struct Agent {
     /// Ports of the NAT's range that sockets of the host hold, as last observed; `None`: not observed yet.
     pub(crate) host_ports: Mutex<Option<BTreeSet<HeldPort>>>,
     pub(crate) refusals: Mutex<Refusals>,
-    pub(crate) reconciled: Mutex<ReconcileCounts>,
+    pub(crate) repairs: Mutex<ReconcileCounts>,
     pub foreign_filters: ForeignFilters,
     /// What was wrong with the store at the start, if anything was.
     pub(crate) store_problem: Option<String>,
@@ -85,7 +85,7 @@ impl Agent {
 
     /// Time since the machine booted, the same for every run of the agent.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(BootTime::now().as_nanos())
+        BootTime::now().since_boot()
     }
 
     /// Addresses that were released a short time before the agent started still cool down.
@@ -94,8 +94,8 @@ impl Agent {
         self.leases.restore_released(self.store.released_since(since));
     }
 
-    pub(crate) fn count_reconciled(&self, action: &'static str) {
-        *self.reconciled.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
+    pub(crate) fn count_repair(&self, action: &'static str) {
+        *self.repairs.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
     }
 
     /// Runs a change of the store on a thread that may block.

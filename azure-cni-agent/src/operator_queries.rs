@@ -47,7 +47,7 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
 }
 
 fn repairs(agent: &Agent) -> BTreeMap<String, u64> {
-    let counters = agent.reconciled.lock().unwrap_or_else(PoisonError::into_inner);
+    let counters = agent.repairs.lock().unwrap_or_else(PoisonError::into_inner);
     counters.iter().map(|(action, count)| ((*action).to_owned(), *count)).collect()
 }
 

@@ -66,7 +66,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         publishing: tokio::sync::Mutex::default(),
         host_ports: Mutex::default(),
         refusals: Mutex::default(),
-        reconciled: Mutex::default(),
+        repairs: Mutex::default(),
         foreign_filters: ForeignFilters::default(),
         store_problem,
         latency: LatencyHistograms::default(),

@@ -2,6 +2,8 @@
 //!
 //! The rule: compare times within one boot only. Store the boot's id next to every time on disk.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,11 @@ impl BootTime {
 
     pub const fn as_nanos(self) -> u64 {
         self.0
+    }
+
+    /// The same as a length of time, for code that takes the time as an argument and knows no boot.
+    pub const fn since_boot(self) -> Duration {
+        Duration::from_nanos(self.0)
     }
 }
 

@@ -178,5 +178,5 @@ impl AddressLeases {
 
 /// The book's clock: the same for every run of the agent in this boot.
 fn now() -> Duration {
-    Duration::from_nanos(BootTime::now().as_nanos())
+    BootTime::now().since_boot()
 }

@@ -28,7 +28,7 @@ pub async fn execute_all(agent: &Arc<Agent>, actions: Vec<Action>) {
 
 fn report(agent: &Agent, kind: &'static str, what: &str) {
     tracing::warn!(action = kind, what, "out of line; repaired");
-    agent.count_reconciled(kind);
+    agent.count_repair(kind);
 }
 
 /// Whether it was done as a whole. It is not if there is no need any more, or if a call works on the attachment.

@@ -90,8 +90,8 @@ impl Kernel {
         let first = IpAddr::V4(addresses.v4);
         let kept = self.map_entries.get(&first).is_some_and(|entry| entry.flags.has(EndpointFlags::KEEP_SOURCE));
         Some(AttachmentRecord {
-            asked: BootTime::BOOT,
-            made: BootTime::BOOT,
+            requested_at: BootTime::BOOT,
+            recorded_at: BootTime::BOOT,
             addresses: addresses.iter().collect(),
             host_interface: link.name.clone(),
             host_ifindex: link.index,

@@ -68,8 +68,8 @@ fn record() -> AttachmentRecord {
         mtu: 1500,
         via_host: vec![],
         keep_source: false,
-        asked: BootTime::BOOT,
-        made: BootTime::BOOT,
+        requested_at: BootTime::BOOT,
+        recorded_at: BootTime::BOOT,
     }
 }
 

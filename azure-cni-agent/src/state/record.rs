@@ -32,9 +32,9 @@ pub struct AttachmentRecord {
     /// The network opted out of source NAT.
     pub keep_source: bool,
     /// When the runtime made the ADD that it was answered last.
-    pub asked: BootTime,
+    pub requested_at: BootTime,
     /// When that ADD was recorded.
-    pub made: BootTime,
+    pub recorded_at: BootTime,
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
             "id": {"network": "azure", "containerId": "c1", "ifname": "eth0"}, "addresses": ["10.240.0.5", "fd00::5"],
             "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
             "netns": "/run/netns/p", "netnsId": {"device": 4, "inode": 4_026_532_000_u64}, "bootId": "b", "mtu": 1500,
-            "viaHost": ["fd00::10"], "keepSource": true, "asked": 5, "made": 7,
+            "viaHost": ["fd00::10"], "keepSource": true, "requestedAt": 5, "recordedAt": 7,
         });
         let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
         assert!(record.addresses[0].is_ipv4() && record.addresses[1].is_ipv6() && record.via_host[0].is_ipv6());

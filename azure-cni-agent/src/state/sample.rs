@@ -21,7 +21,7 @@ pub(crate) fn record(container: &str) -> AttachmentRecord {
         mtu: 1500,
         via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
         keep_source: true,
-        asked: BootTime::BOOT,
-        made: BootTime::BOOT,
+        requested_at: BootTime::BOOT,
+        recorded_at: BootTime::BOOT,
     }
 }

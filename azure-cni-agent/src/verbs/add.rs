@@ -36,7 +36,7 @@ use crate::wall_clock::unix_secs;
 pub async fn add(
     agent: &Arc<Agent>,
     call: AddCall,
-    asked: BootTime,
+    requested_at: BootTime,
     steps: &mut StepRunner,
 ) -> Result<AddResult, CniError> {
     let _lock = lock(agent, &call.attachment, steps).await?;
@@ -55,12 +55,12 @@ pub async fn add(
         // Fails if the runtime asks for another address than the attachment has.
         steps.run(Step::Lease, lease(agent, &call)).await?;
         tracing::info!(attachment = %call.attachment, "stands already");
-        let record = AttachmentRecord { asked, made: BootTime::now(), ..*record };
+        let record = AttachmentRecord { requested_at, recorded_at: BootTime::now(), ..*record };
         write(agent, record.clone(), steps).await?;
         return result(&call, &record);
     }
     let mut undo = Undo::default();
-    match attach(agent, &call, asked, &netns, &observed.node, steps, &mut undo).await {
+    match attach(agent, &call, requested_at, &netns, &observed.node, steps, &mut undo).await {
         Ok(record) => result(&call, &record),
         Err(failure) => {
             steps.wait_for_overdue().await;
@@ -102,7 +102,7 @@ async fn recorded(agent: &Agent, id: &AttachmentId, netns: &Netns) -> Result<Rec
 async fn attach(
     agent: &Arc<Agent>,
     call: &AddCall,
-    asked: BootTime,
+    requested_at: BootTime,
     netns: &Netns,
     node: &[Finding],
     steps: &mut StepRunner,
@@ -152,8 +152,8 @@ async fn attach(
         mtu: endpoint.mtu,
         via_host: call.config.ips_to_route_via_host.clone(),
         keep_source,
-        asked,
-        made: BootTime::now(),
+        requested_at,
+        recorded_at: BootTime::now(),
     };
     undo.push("record", {
         let (agent, id) = (agent.clone(), id.clone());

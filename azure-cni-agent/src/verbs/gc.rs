@@ -17,14 +17,14 @@ use crate::state::AttachmentRecord;
 pub async fn collect(
     agent: &Arc<Agent>,
     call: &GcCall,
-    asked: BootTime,
+    requested_at: BootTime,
     steps: &mut StepRunner,
 ) -> Result<(), CniError> {
     let records = agent.records();
-    let stale = records.into_iter().filter(|record| is_stale(record, call, asked));
+    let stale = records.into_iter().filter(|record| is_stale(record, call, requested_at));
     let mut failures = Vec::new();
     for record in stale {
-        match free(agent, &record.id, call, asked, steps).await {
+        match free(agent, &record.id, call, requested_at, steps).await {
             Ok(true) => tracing::info!(attachment = %record.id, "not known to the runtime any more; freed"),
             Ok(false) => {}
             Err(error) => failures.push((record.id, error)),
@@ -39,19 +39,21 @@ async fn free(
     agent: &Arc<Agent>,
     id: &AttachmentId,
     call: &GcCall,
-    asked: BootTime,
+    requested_at: BootTime,
     steps: &mut StepRunner,
 ) -> Result<bool, CniError> {
     let _lock = lock(agent, id, steps).await?;
     let record = agent.record(id);
-    if !record.is_some_and(|record| is_stale(&record, call, asked)) {
+    if !record.is_some_and(|record| is_stale(&record, call, requested_at)) {
         return Ok(false);
     }
     detach(agent, id, steps).await.map(|()| true)
 }
 
-fn is_stale(record: &AttachmentRecord, call: &GcCall, asked: BootTime) -> bool {
-    record.id.network == call.network.name && !call.valid_attachments.contains(&record.id) && record.made < asked
+fn is_stale(record: &AttachmentRecord, call: &GcCall, requested_at: BootTime) -> bool {
+    record.id.network == call.network.name
+        && !call.valid_attachments.contains(&record.id)
+        && record.recorded_at < requested_at
 }
 
 /// One error that names every attachment that is still there, with the code of the first.
@@ -89,13 +91,14 @@ mod tests {
 
     #[test]
     fn what_was_made_since_the_runtime_asked_is_kept_also_if_it_was_asked_for_before() {
-        for (asked, made, expected) in [(0, 0, true), (98, 99, true), (99, 100, false), (101, 102, false)] {
+        for (requested_at, recorded_at, expected) in [(0, 0, true), (98, 99, true), (99, 100, false), (101, 102, false)]
+        {
             let record = AttachmentRecord {
-                asked: BootTime::from_nanos(asked),
-                made: BootTime::from_nanos(made),
+                requested_at: BootTime::from_nanos(requested_at),
+                recorded_at: BootTime::from_nanos(recorded_at),
                 ..record("a")
             };
-            assert_eq!(stale(&record, &[]), expected, "{asked} {made}");
+            assert_eq!(stale(&record, &[]), expected, "{requested_at} {recorded_at}");
         }
     }
 

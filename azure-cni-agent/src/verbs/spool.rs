@@ -52,7 +52,7 @@ async fn free(agent: &Arc<Agent>, request: &SpooledRequest) -> Result<Done, CniE
     match &request.call {
         SpooledCall::Del { attachment } => {
             let record = agent.record(attachment);
-            if request.is_overtaken(&agent.boot_id, record.map(|record| record.asked)) {
+            if request.is_overtaken(&agent.boot_id, record.map(|record| record.requested_at)) {
                 return Ok(Done::Overtaken);
             }
             detach(agent, attachment, &mut StepRunner::new(agent.faults)).await?;

@@ -209,8 +209,8 @@ impl World {
             mtu: 1500,
             via_host: vec![],
             keep_source: false,
-            asked: BootTime::BOOT,
-            made: BootTime::BOOT,
+            requested_at: BootTime::BOOT,
+            recorded_at: BootTime::BOOT,
             id,
         };
         self.store().put(&record).unwrap();
