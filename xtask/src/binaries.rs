@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{build_ebpf, progress, workspace::Workspace};
 
@@ -22,6 +22,9 @@ const PLUGIN: Binary = Binary { package: "azure-cni-plugin", name: "azure-cni" }
 const AGENT: Binary = Binary { package: "azure-cni-agent", name: "azure-cni-agent" };
 const CTL: Binary = Binary { package: "azure-cni-ctl", name: "azure-cni-ctl" };
 
+/// What the agent's feature `faults` reads.
+const FAULT_VARIABLE: &str = "AZURE_CNI_FAIL_AFTER";
+
 /// The packages of the demo and of the benchmark, which run from `target/release`.
 const TOOLS: [&str; 2] = ["azure-cni-tests", "azure-cni-bench"];
 
@@ -31,7 +34,18 @@ pub(crate) fn for_users(workspace: &Workspace) -> Result<PathBuf> {
     build.args(["build", "--release", "--bins"]);
     build.args([AGENT.package, CTL.package].iter().chain(&TOOLS).flat_map(|name| ["--package", name]));
     progress::show("the agent, the operator's command, the demo, the benchmark", build)?;
-    collect(workspace, &workspace.target.join("dist"))
+    let directory = collect(workspace, &workspace.target.join("dist"))?;
+    ensure_without_faults(&directory.join(AGENT.name))?;
+    Ok(directory)
+}
+
+/// The tests' agent fails where a test tells it to, by a feature of its package. Cargo unites the features of what it builds at once, so
+/// what comes out is looked at.
+fn ensure_without_faults(agent: &Path) -> Result<()> {
+    let content = fs::read(agent).with_context(|| format!("cannot read {}", agent.display()))?;
+    let injects = content.windows(FAULT_VARIABLE.len()).any(|window| window == FAULT_VARIABLE.as_bytes());
+    ensure!(!injects, "{} has fault injection, which is for tests alone", agent.display());
+    Ok(())
 }
 
 /// Builds the same together with the tests: features that the tests add to dependencies, such as tokio's test clock, would otherwise
