@@ -228,6 +228,8 @@ impl World {
         if dies() {
             return true;
         }
+        // No two releases of one attachment have the same time: the store names its files by it.
+        self.now += Duration::from_nanos(1);
         if self.store().remove(&id, self.now).unwrap() {
             self.cooling.extend(held.iter().flat_map(Addresses::iter).map(|address| (address, self.now)));
         }
