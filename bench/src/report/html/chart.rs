@@ -86,10 +86,10 @@ impl Scale {
         Self { is_log: false, range, ticks: None }
     }
 
-    /// From zero, or from below it if a value is below.
+    /// From zero, or from below it if a value is below, to a little above the largest.
     pub(super) fn linear(values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = ends(values).map_or((0.0, 0.0), |(low, high)| (low.min(0.0), high.max(0.0)));
-        Self::exactly(low..if low == high { 1.0 } else { high })
+        Self::exactly(low..if low == high { 1.0 } else { high + (high - low) * 0.03 })
     }
 
     /// From the round value below the smallest that is above zero to the round value above the largest.
@@ -120,6 +120,12 @@ impl Scale {
         };
         let range = if is_log { low / aside..high * aside } else { low - aside..high + aside };
         Self { is_log, range, ticks: Some(places) }
+    }
+
+    /// The place that lies a share of the axis further along.
+    pub(super) fn beside(&self, value: f64, share: f64) -> f64 {
+        let Range { start, end } = self.range;
+        if self.is_log { value * (end / start).powf(share) } else { value + (end - start) * share }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const HEIGHT: u32 = 460;
+/// Between variants at one place, as a share of the axis, so that their spreads do not lie on each other.
+const BESIDE: f64 = 0.014;
 /// Distributions are drawn up to there: the slowest of all is the machine's other work, and would take half of the chart.
 const UP_TO: f64 = 0.999;
 const MARKED: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.9, 0.99];
@@ -87,13 +89,18 @@ pub(super) fn growth(title: &str, unit: Unit, axis: Axis, records: &[&Record]) -
         let is_here = |record: &&&Record| record.at.is_some_and(|at| at.value == place);
         Some(records.iter().filter(is_here).find_map(|record| record.variants.get(&variant))?.summary)
     };
-    let lines: Vec<Line> = variants.iter().map(|variant| line(*variant, &places, &at)).collect();
+    let x = Scale::over(places.iter().copied().map(f64::from).collect());
+    let mut lines: Vec<Line> = variants.iter().map(|variant| line(*variant, &places, &at)).collect();
+    let middle = (lines.len() as f64 - 1.0) / 2.0;
+    for (index, line) in lines.iter_mut().enumerate() {
+        let places = line.places.iter_mut().chain(&mut line.marked).chain(line.spreads.iter_mut().flatten());
+        places.for_each(|place| place.0 = x.beside(place.0, (index as f64 - middle) * BESIDE));
+    }
     let values = lines.iter().flat_map(|line| line.spreads.iter().flatten().chain(&line.places)).map(|place| place.1);
     let above = values.clone().filter(|value| *value > 0.0);
     let (low, high) = above.fold((f64::MAX, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
     let is_wide = high / low > 30.0 && values.clone().all(|value| value > 0.0);
     let y = if is_wide { Scale::log(values) } else { Scale::linear(values) };
-    let x = Scale::over(places.iter().copied().map(f64::from).collect());
     let columns: Vec<String> = places.iter().map(u32::to_string).collect();
     let cell =
         |variant, place: &u32| at(variant, *place).map_or_else(String::new, |one| words::shown(unit, one.median));
@@ -138,7 +145,7 @@ pub(super) fn distribution(title: &str, distribution: &Distribution) -> Markup {
     let rows = lines.iter().map(|line| (line.variant, shares.map(|share| cell(line.variant, share)).to_vec()));
     let percent = |share: &f64| format!("{} %", (share * 1000.0).round() / 10.0);
     html! {
-        (draw(title, Named(x, "time", &|value| words::tick(unit, *value)), Named(Scale::linear([1.0]), "", &percent), &lines))
+        (draw(title, Named(x, "time", &|value| words::tick(unit, *value)), Named(Scale::exactly(0.0..1.0), "", &percent), &lines))
         (numbers(&shares.map(|share| percent(&share)), rows))
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn latencies(report: &Report) -> Option<Markup> {
     };
     let all = drawings(&report.distributions.iter().filter_map(curve).collect::<Vec<_>>())?;
     Some(html! {
-        p { "A curve further to the left is better. The slowest thousandth is left out of the drawings." }
+        p { "A curve further to the left is better. The slowest thousandth is left out of the charts." }
         (all)
     })
 }
