@@ -15,6 +15,7 @@ const BETWEEN: f64 = 14.0;
 const AXIS: u32 = 44;
 /// The room that variants' names take, and that of "2.34 (1.21-2.56) no difference".
 const NAMES: u32 = 256;
+const UNNAMED: u32 = 48;
 const RATIO: u32 = 346;
 
 /// A value with its spread, and in words.
@@ -77,11 +78,11 @@ pub(super) fn ratios(title: &str, groups: &[Group]) -> maud::Markup {
     Rows { title, names: NAMES, numbers: RATIO, scale, is_ratio: true }.draw(groups, |tick| tick.to_string())
 }
 
-/// The room for names: none if there is only one variant.
+/// The room for names: that of half a word on the axis if there is only one variant.
 fn names(groups: &[Group]) -> u32 {
     let mut variants = groups.iter().flat_map(|group| &group.rows).map(|row| row.variant);
     let first = variants.next();
-    if variants.any(|variant| Some(variant) != first) { NAMES } else { 0 }
+    if variants.any(|variant| Some(variant) != first) { NAMES } else { UNNAMED }
 }
 
 struct Rows<'title> {
@@ -153,7 +154,7 @@ impl Rows<'_> {
 
     fn write(&self, area: &DrawingArea<SVGBackend, Cartesian2d<Scale, Scale>>, row: &Row, middle: f64) -> Drawn {
         let std::ops::Range { start, end } = self.scale.range();
-        if self.names > 0 {
+        if self.names > UNNAMED {
             let name = chart::font(22, INK, row.variant == Variant::Ours, HPos::Right);
             area.draw(&chart::words((start, middle), -12, row.variant.title(), name))?;
         }
