@@ -1,28 +1,21 @@
 //! The report as one page of HTML that needs nothing else: for people who look closer.
 //!
-//! The page shows whatever records there are, each in a drawing where one helps, and every one in a table at the end. Nothing
+//! The page shows whatever records there are, results first: each in a chart where one helps, and every one in a
+//! table. Machine and method come last. Nothing
 //! depends on colour alone, and nothing is fetched from elsewhere.
 
-// The page, from its head to its end.
-mod head;
+// The page, from its beginning to its end.
+mod method;
 mod promises;
 mod sections;
 mod tables;
 
-// What drawings are made of, the ready ones first.
-mod bars;
-mod distribution;
-mod growth;
-mod ratios;
-
-mod curves;
-mod labels;
+// What charts are made of, the ready ones first.
+mod chart;
+mod lines;
 mod look;
 mod rows;
-mod scale;
 mod words;
-
-use std::collections::BTreeSet;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -30,7 +23,6 @@ use super::{
     Report,
     text::{capitalised, heading, remark},
 };
-use crate::variant::Variant;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -45,6 +37,7 @@ impl Report {
             ("growth", "As the VM fills up", sections::growth(self)),
             ("agent", "Restart, programs, memory, leases", sections::rest(self)),
             ("figures", "Every figure", figures(self)),
+            ("measured", "What was measured, and how", Some(method::section(self))),
         ];
         let sections: Vec<_> = sections.into_iter().filter_map(|(id, title, body)| Some((id, title, body?))).collect();
         let page = html! {
@@ -58,24 +51,14 @@ impl Report {
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
-                    (look::patterns())
                     header {
                         h1 { "How fast pods are: azure-cni-ebpf, and what it is compared with" }
-                        (head::banner(self))
+                        (method::banner(self))
                         nav aria-label="Contents" {
                             ul { @for (id, title, _) in &sections { li { a href={ "#" (id) } { (title) } } } }
                         }
                     }
                     main {
-                        section aria-labelledby="measured" {
-                            h2 id="measured" { "What was measured, and how" }
-                            h3 { "Ways to attach pods" }
-                            (look::legend(&variants(self)))
-                            h3 { "Method" }
-                            (head::method(self))
-                            h3 { "Machine" }
-                            (head::machine(self))
-                        }
                         @for (id, title, body) in &sections {
                             section aria-labelledby=(id) { h2 id=(id) { (title) } (body) }
                         }
@@ -86,13 +69,6 @@ impl Report {
         };
         page.into_string()
     }
-}
-
-fn variants(report: &Report) -> Vec<Variant> {
-    let of_records = report.records.iter().flat_map(|record| record.variants.keys());
-    let variants: BTreeSet<Variant> =
-        of_records.chain(report.distributions.iter().flat_map(|one| one.variants.keys())).copied().collect();
-    variants.into_iter().collect()
 }
 
 fn figures(report: &Report) -> Option<Markup> {

@@ -30,18 +30,18 @@ pub(super) fn section(report: &Report) -> Option<Markup> {
 
 fn table(outcomes: &[&Outcome]) -> Markup {
     html! {
-        table {
+        table class="promises" {
             caption { "Promises" }
             thead {
-                tr { @for title in ["", "Promise", "Promised", "Aim", "Measured", "Redirect only", "Verdict"] { th scope="col" { (title) } } }
+                tr { @for title in ["", "Promise", "Verdict", "Measured", "Promised", "Aim", "Redirect only"] { th scope="col" { (title) } } }
             }
             tbody {
                 @for outcome in outcomes {
                     tr {
                         td { (outcome.name()) }
                         th scope="row" { (outcome.promise.text) }
-                        @for cell in [outcome.promised(), outcome.aim(), outcome.measured(), outcome.lower_bound()] { td { (cell) } }
                         td { @if outcome.verdict() == Verdict::NotKept { strong { (outcome.judged()) } } @else { (outcome.judged()) } }
+                        @for cell in [outcome.measured(), outcome.promised(), outcome.aim(), outcome.lower_bound()] { td { (cell) } }
                     }
                 }
             }

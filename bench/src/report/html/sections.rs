@@ -2,7 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::{bars, distribution, growth as lines, ratios, rows::Group, tables, words};
+use super::{
+    lines,
+    rows::{self, Group},
+    tables, words,
+};
 use crate::{
     record::{Axis, Distribution, Record},
     report::{
@@ -22,8 +26,8 @@ fn drawing(title: &str, said: &str, drawn: Markup) -> Markup {
     html! { figure { figcaption { (title) small { (capitalised(said)) } } (drawn) } }
 }
 
-fn drawings(class: &str, all: &[Markup]) -> Option<Markup> {
-    (!all.is_empty()).then(|| html! { div class={ "drawings " (class) } { @for one in all { (one) } } })
+fn drawings(all: &[Markup]) -> Option<Markup> {
+    (!all.is_empty()).then(|| html! { div class="drawings" { @for one in all { (one) } } })
 }
 
 /// A record of a path, and a title that stands alone.
@@ -50,7 +54,7 @@ pub(super) fn glance(report: &Report) -> Option<Markup> {
     let mut all = Vec::new();
     for (figure, records) in by_figure(report) {
         if MAIN.contains(&figure) {
-            let groups = records.iter().map(|(path, record, _)| ratios::group(capitalised(path.title()), record));
+            let groups = records.iter().map(|(path, record, _)| Group::ratios(capitalised(path.title()), record));
             all.extend(compared(&records[0].2, records[0].1.better, groups.collect()));
         }
     }
@@ -58,15 +62,15 @@ pub(super) fn glance(report: &Report) -> Option<Markup> {
         let calls = report.records.iter().filter(|record| record.topic() == "calls" && words::figure(record) == figure);
         if let Some(record) = calls.max_by_key(|record| record.at) {
             let place = record.at.map(|at| format!("With {} {} on the VM", at.value, at.axis.title()));
-            let groups = vec![ratios::group(place.unwrap_or_default(), record)];
+            let groups = vec![Group::ratios(place.unwrap_or_default(), record)];
             all.extend(compared(record.title.trim_start(), record.better, groups));
         }
     }
-    let all = drawings("ratios", &all)?;
+    let all = drawings(&all)?;
     Some(html! {
         p {
             "How many times as much azure-cni-ebpf makes or takes as each other way: the mark, with the spread in brackets. The \
-            dotted line is 1: as much as the other. Bridge and ptp are what one would have instead; the bare veth pair and \
+            line is 1: as much as the other. Bridge and ptp are what one would have instead; the bare veth pair and \
             redirects alone show what is possible."
         }
         (all)
@@ -74,8 +78,8 @@ pub(super) fn glance(report: &Report) -> Option<Markup> {
 }
 
 fn compared(title: &str, better: Better, mut groups: Vec<Group>) -> Option<Markup> {
-    groups.retain(|group| !group.rows.is_empty());
-    (!groups.is_empty()).then(|| drawing(title, words::better(better), ratios::chart(title, &groups)))
+    groups.retain(|group| !group.is_empty());
+    (!groups.is_empty()).then(|| drawing(title, words::better(better), rows::ratios(title, &groups)))
 }
 
 /// Rates and what they cost: everything of paths but latencies, which are distributed, and losses.
@@ -88,11 +92,11 @@ pub(super) fn rates(report: &Report) -> Option<Markup> {
             continue;
         }
         let groups: Vec<Group> =
-            records.iter().map(|(path, record, _)| bars::group(capitalised(path.title()), record)).collect();
-        let drawn = drawing(title, words::better(first.better), bars::chart(title, first.unit, &groups));
+            records.iter().map(|(path, record, _)| Group::values(capitalised(path.title()), record)).collect();
+        let drawn = drawing(title, words::better(first.better), rows::bars(title, first.unit, &groups, &groups));
         if first.better == Better::Higher { rates.push(drawn) } else { costs.push(drawn) }
     }
-    let (rates, costs) = (drawings("", &rates), drawings("", &costs));
+    let (rates, costs) = (drawings(&rates), drawings(&costs));
     (rates.is_some() || costs.is_some()).then(|| {
         html! {
             @if let Some(rates) = rates { h3 { "Rates" } (rates) }
@@ -110,15 +114,15 @@ pub(super) fn latencies(report: &Report) -> Option<Markup> {
         let path = one.id.split_once('/').and_then(|(topic, _)| PathKind::by_name(topic))?;
         Some(distributed(&format!("{}: {}", capitalised(path.title()), one.title), one))
     };
-    let all = drawings("curves", &report.distributions.iter().filter_map(curve).collect::<Vec<_>>())?;
+    let all = drawings(&report.distributions.iter().filter_map(curve).collect::<Vec<_>>())?;
     Some(html! {
-        p { "A curve further to the left is better. The slowest thousandth is left out of the drawings." }
+        p { "A curve further to the left is better. The slowest thousandth is left out of the charts." }
         (all)
     })
 }
 
 fn distributed(title: &str, one: &Distribution) -> Markup {
-    drawing(title, "Share of all that take no longer than the time below", distribution::chart(title, one))
+    drawing(title, "Share of all that take no longer than the time below", lines::distribution(title, one))
 }
 
 /// What happens while pods, addresses, flows and taken ports become more.
@@ -131,13 +135,12 @@ pub(super) fn growth(report: &Report) -> Option<Markup> {
         let mut all: Vec<Markup> = spread.map(|one| distributed(&one.title, one)).collect();
         let (mut drawn, still) = along_axes(records);
         drawn.append(&mut all);
-        if let Some(drawn) = topic_part(topic, drawings("curves", &drawn), &still) {
+        if let Some(drawn) = topic_part(topic, drawings(&drawn), &still) {
             parts.push(drawn);
         }
     }
     (!parts.is_empty()).then(|| {
         html! {
-            p { "Along an axis stand the places that were measured; near ones are drawn further apart than they are." }
             @for part in &parts { (part) }
         }
     })
@@ -172,7 +175,7 @@ fn along_axes(topic: &[&Record]) -> (Vec<Markup>, Vec<String>) {
             still.push(title);
         } else {
             let said = format!("By {}; {}", axis.title(), words::better(records[0].better));
-            drawn.push(drawing(&title, &said, lines::chart(&title, records[0].unit, axis, &records)));
+            drawn.push(drawing(&title, &said, lines::growth(&title, records[0].unit, axis, &records)));
         }
     }
     (drawn, still)
@@ -188,7 +191,7 @@ pub(super) fn rest(report: &Report) -> Option<Markup> {
         let placeless: Vec<&Record> = records.iter().copied().filter(|record| record.at.is_none()).collect();
         let (along, still) = if topic == "calls" { (Vec::new(), Vec::new()) } else { along_axes(&records) };
         let part = html! {
-            @if let Some(along) = drawings("curves", &along) { (along) }
+            @if let Some(along) = drawings(&along) { (along) }
             @if !placeless.is_empty() { (bars_or_table(topic, &placeless)) }
         };
         parts.extend(topic_part(topic, (!along.is_empty() || !placeless.is_empty()).then_some(part), &still));
@@ -201,10 +204,10 @@ fn bars_or_table(topic: &str, records: &[&Record]) -> Markup {
     let unit: Unit = records[0].unit;
     if unit.has_ratios() && records.len() > 1 && records.iter().all(|record| record.unit == unit) {
         let groups: Vec<Group> =
-            records.iter().map(|record| bars::group(record.full_title().trim_start(), record)).collect();
+            records.iter().map(|record| Group::values(record.full_title().trim_start(), record)).collect();
         // Two columns where there is room; all on the same axis.
         let half = groups.len().div_ceil(2).max(4);
-        let part = |shown: &[Group]| bars::part(&title, unit, shown, &groups);
+        let part = |shown: &[Group]| rows::bars(&title, unit, shown, &groups);
         let all: Vec<Markup> = groups
             .chunks(half)
             .enumerate()
@@ -215,7 +218,7 @@ fn bars_or_table(topic: &str, records: &[&Record]) -> Markup {
                 drawing("", &said, part(shown))
             })
             .collect();
-        drawings("", &all).unwrap_or_default()
+        drawings(&all).unwrap_or_default()
     } else {
         tables::records(&title, records)
     }

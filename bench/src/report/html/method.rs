@@ -1,10 +1,14 @@
-//! What the figures were measured on, and how: the beginning of the page.
+//! What the figures were measured on, and how: the end of the page.
+
+use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
+use super::look;
 use crate::{
     report::{Disturbed, NOISY, Report, text},
     subject::Mode,
+    variant::Variant,
 };
 
 pub(super) fn banner(report: &Report) -> Markup {
@@ -21,13 +25,31 @@ pub(super) fn banner(report: &Report) -> Markup {
     }
 }
 
-pub(super) fn machine(report: &Report) -> Markup {
+pub(super) fn section(report: &Report) -> Markup {
+    html! {
+        h3 { "Ways to attach pods" }
+        (look::legend(&variants(report)))
+        h3 { "Method" }
+        (method(report))
+        h3 { "Machine" }
+        (machine(report))
+    }
+}
+
+fn variants(report: &Report) -> Vec<Variant> {
+    let of_records = report.records.iter().flat_map(|record| record.variants.keys());
+    let variants: BTreeSet<Variant> =
+        of_records.chain(report.distributions.iter().flat_map(|one| one.variants.keys())).copied().collect();
+    variants.into_iter().collect()
+}
+
+fn machine(report: &Report) -> Markup {
     let mut facts: Vec<(&str, String)> = report.machine.facts();
     facts.extend(text::interfaces(&report.interfaces).map(|lines| ("Interfaces", lines.join("; "))));
     html! { dl { @for (name, fact) in &facts { dt { (name) } dd { (fact) } } } }
 }
 
-pub(super) fn method(report: &Report) -> Markup {
+fn method(report: &Report) -> Markup {
     let method = &report.method;
     let mode = match method.mode {
         Mode::Quick => "quick",
