@@ -42,12 +42,12 @@ impl StepLog {
     }
 }
 
-/// Nanoseconds that each step of each command took, whole calls besides, in the order in which they came first. A step that a
+/// Nanoseconds that each step of each command took, beside the total of the call, in the order in which they came first. A step that a
 /// call went through twice counts once, with both.
 fn times(log: &str) -> Vec<(String, Vec<f64>)> {
     let mut all: Vec<(String, Vec<f64>)> = Vec::new();
-    for Call { command, whole, steps } in log.lines().filter_map(call) {
-        let mut of_call: Vec<(&str, f64)> = vec![("whole", whole)];
+    for Call { command, total, steps } in log.lines().filter_map(call) {
+        let mut of_call: Vec<(&str, f64)> = vec![("total", total)];
         let mut place: BTreeMap<&str, usize> = BTreeMap::new();
         for (step, took) in steps {
             let index = *place.entry(step).or_insert(of_call.len());
@@ -70,7 +70,7 @@ fn times(log: &str) -> Vec<(String, Vec<f64>)> {
 /// A call that has succeeded; times in nanoseconds.
 struct Call<'log> {
     command: &'log str,
-    whole: f64,
+    total: f64,
     steps: Vec<(&'log str, f64)>,
 }
 
@@ -79,12 +79,12 @@ fn call(line: &str) -> Option<Call<'_>> {
     let (_, rest) = line.split_once("call{command=\"")?;
     let (command, rest) = rest.split_once('"')?;
     let (_, rest) = rest.split_once("done duration_ms=")?;
-    let (whole, steps) = rest.split_once(" steps=")?;
+    let (total, steps) = rest.split_once(" steps=")?;
     let steps = steps.split(' ').map(|text| {
         let (step, took) = text.split_once('=')?;
         Some((step, nanoseconds(took)?))
     });
-    Some(Call { command, whole: nanoseconds(whole)?, steps: steps.collect::<Option<_>>()? })
+    Some(Call { command, total: nanoseconds(total)?, steps: steps.collect::<Option<_>>()? })
 }
 
 fn nanoseconds(millis: &str) -> Option<f64> {
@@ -106,11 +106,11 @@ mod tests {
     #[test]
     fn times_are_of_calls_that_succeeded_by_command_and_step() {
         let expected = [
-            ("ADD whole", vec![6.5, 4.5]),
-            ("ADD turn", vec![0.01, 0.03]),
-            ("ADD look", vec![0.5, 0.1]),
-            ("DEL whole", vec![2.0]),
-            ("DEL turn", vec![0.02]),
+            ("ADD total", vec![6.5, 4.5]),
+            ("ADD lock", vec![0.01, 0.03]),
+            ("ADD observe", vec![0.5, 0.1]),
+            ("DEL total", vec![2.0]),
+            ("DEL lock", vec![0.02]),
         ];
         let found = times(LOG);
         assert_eq!(
