@@ -68,7 +68,7 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
     (status, health.problems(now))
 }
 
-/// Above 90 %: of established flows before new ones are refused, of opening ones before they push each other out.
+/// Above 90 %: assured flows before new ones are refused, half-open ones before they push each other out.
 fn nearly_full(fill: &TableFill) -> Option<String> {
     let TableFill { name, used, max } = *fill;
     let (then, key) = if name.contains("OPEN") {

@@ -53,8 +53,8 @@ pub fn slot_of<A: Address>(address: A) -> u32 {
 
 /// What is known of the addresses that are mapped to one place. Maps `ENDPOINT_CACHE4` and `ENDPOINT_CACHE6`: [`slot_of`] → slot.
 ///
-/// All zeros: none of them is a pod's. An array's value is not written in one go. A reader in between sees words of before and of after. It notices by
-/// `check`, or gets a slot that was right just before.
+/// All zeros: none of them is a pod's. The kernel does not write an array's value in one go: a reader may see some old words and some
+/// new ones. It notices by `check`, or gets a slot that was right just before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable)]
 pub struct Slot<A> {
@@ -159,8 +159,8 @@ mod tests {
     }
 
     proptest! {
-        /// Pods come, go and are replaced, one at a time. At every moment, and for a reader who sees any mixture of the
-        /// words of before and of after, the slot says what is or was right, or that the table has to be asked.
+        /// Pods come, go and are replaced, one at a time. At every moment, and for a reader who sees any mixture of
+        /// old and new words, the slot says what is or was right, or that the table has to be asked.
         #[test]
         fn slot_is_right_or_a_miss(
             changes in prop::collection::vec((0usize..4, prop::option::of(endpoints())), 1..12),

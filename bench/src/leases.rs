@@ -45,9 +45,9 @@ fn round(addresses: u32) -> Result<(f64, f64)> {
     let mut leases = Leases::new(COOLDOWN, false);
     let first = u32::from(Ipv4Addr::new(10, 0, 0, 4));
     leases.set_pool((0..addresses).map(|number| IpAddr::V4(Ipv4Addr::from(first + number))));
-    let wish = AddressRequest::default();
+    let request = AddressRequest::default();
     for number in 0..addresses / 2 {
-        leases.lease(&id(number)?, &wish, Duration::ZERO)?;
+        leases.lease(&id(number)?, &request, Duration::ZERO)?;
     }
     let ids = (0..TIMES).map(|number| id(addresses + number)).collect::<Result<Vec<_>>>()?;
     let mut now = COOLDOWN;
@@ -56,7 +56,7 @@ fn round(addresses: u32) -> Result<(f64, f64)> {
         let began = Instant::now();
         for id in piece {
             now += COOLDOWN;
-            black_box(leases.lease(id, &wish, now)?);
+            black_box(leases.lease(id, &request, now)?);
             black_box(leases.release(id, now));
         }
         took.push(began.elapsed().as_nanos() as f64 / piece.len() as f64);

@@ -200,7 +200,7 @@ fn lifetime_follows_the_connection() {
         (flow.expires_ns - now_ns()).div_ceil(1_000_000_000)
     };
     let steps: [(&str, bool, &str, u32); 6] = [
-        ("opening", true, "S", Timeouts::DEFAULT.tcp_half_open_secs),
+        ("half-open", true, "S", Timeouts::DEFAULT.tcp_half_open_secs),
         ("replied", false, "SA", Timeouts::DEFAULT.tcp_half_open_secs),
         ("established", true, "A", Timeouts::DEFAULT.tcp_established_secs),
         ("half closed", false, "FA", Timeouts::DEFAULT.tcp_half_closed_secs),

@@ -67,7 +67,7 @@ fn full_connection_table_refuses_what_would_be_promoted_and_keeps_the_live_ones(
 }
 
 #[test]
-fn flow_from_outside_is_refused_when_its_opener_goes_on_after_the_reply() {
+fn flow_from_outside_is_refused_when_its_initiator_goes_on_after_the_reply() {
     let rig = full();
     let (initiator, server) = ((Rig::PEER, 45_000), a(8080));
     for (flags, from_outside) in [("S", true), ("SA", false)] {

@@ -103,7 +103,7 @@ fn flow_of_a_pod_is_promoted_by_its_reply() {
 }
 
 #[test]
-fn flow_from_outside_is_promoted_when_its_opener_goes_on_after_the_reply() {
+fn flow_from_outside_is_promoted_when_its_initiator_goes_on_after_the_reply() {
     let rig = Rig::new();
     for (protocol, steps) in [
         (TCP, [("S", true, false), ("S", true, false), ("SA", false, false), ("S", true, false), ("A", true, true)]),

@@ -221,7 +221,7 @@ fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
 }
 
 #[test]
-fn restarted_agent_makes_the_cache_anew() {
+fn restarted_agent_makes_the_cache_again() {
     let mut rig = Rig::new();
     let stale = Slot::of([(Ipv4::from(Rig::PEER), EndpointEntry::at(ifindex("azvb")))]);
     let mut cache = rig.endpoint_cache();
@@ -243,14 +243,14 @@ fn upgraded_agent_carries_over_what_an_earlier_layout_had() {
     rig.upgrade_agent_that_pinned(&["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"]);
 
     let reply = ToPod(Frame::tcp(INTERNET, A, "A").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("reply to a flow of before", &reply);
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "A")).keeps("reply to an earlier flow", &reply);
     let next = ToWire(Frame::tcp(NODE, INTERNET, "A").one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("its next segment, from the same port", &next);
     let vnet = Frame::udp(A, PEER);
-    rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
+    rig.from_pod_a(&vnet).keeps("earlier routes", &ToWire(vnet.clone().one_hop_on()));
     let refused = rig.tables().drops().unwrap();
     let refused = refused.iter().find(|counter| counter.reason == SourceNotOwned).unwrap();
-    assert_eq!(refused.per_cpu.iter().sum::<u64>(), 1, "counts of before");
+    assert_eq!(refused.per_cpu.iter().sum::<u64>(), 1, "earlier counts");
 }
 
 /// The agent that carried over the other maps was killed.
@@ -279,9 +279,9 @@ fn restarted_agent_finds_everything_as_it_was() {
     assert_eq!(rig.tables().endpoint(Rig::POD_B.into()).unwrap(), Some(EndpointEntry::at(ifindex("azvb"))));
     assert!(rig.tables().fills().unwrap().iter().all(|fill| fill.max == 1024));
     let reply = ToPod(Frame::udp(INTERNET, A).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply to a flow of before", &reply);
+    rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply to an earlier flow", &reply);
     let vnet = Frame::udp(A, PEER);
-    rig.from_pod_a(&vnet).keeps("routes of before", &ToWire(vnet.clone().one_hop_on()));
+    rig.from_pod_a(&vnet).keeps("earlier routes", &ToWire(vnet.clone().one_hop_on()));
 }
 
 #[test]

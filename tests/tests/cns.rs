@@ -212,7 +212,7 @@ fn add_that_fails_in_any_step_gives_the_address_back() -> Result<()> {
         let vm = net.vm(0);
         let cns = Cns::start(vm)?;
         vm.start_agent_with(&[("AZURE_CNI_FAIL_AFTER", step)])?;
-        let error = add(vm, "a").err().expect("it was told to fail");
+        let error = add(vm, "a").err().expect("a test asked it to fail");
         assert!(matches!(error, Error::Cni { .. }), "{error}");
         await_nothing_held(vm, &cns);
         assert_eq!(paths(&cns.calls()), ["/network/requestipconfigs", "/network/releaseipconfigs"], "{step}");

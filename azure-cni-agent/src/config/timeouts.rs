@@ -29,17 +29,17 @@ pub struct TimeoutsConfig {
 
 impl TimeoutsConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let opening = ("timeouts.tcp_half_open_secs", self.tcp_half_open_secs);
+        let half_open = ("timeouts.tcp_half_open_secs", self.tcp_half_open_secs);
         let established = ("timeouts.tcp_established_secs", self.tcp_established_secs);
         let half_closed = ("timeouts.tcp_half_closed_secs", self.tcp_half_closed_secs);
         let closed = ("timeouts.tcp_closed_secs", self.tcp_closed_secs);
         let one_way = ("timeouts.datagram_one_way_secs", self.datagram_one_way_secs);
         let replied = ("timeouts.datagram_replied_secs", self.datagram_replied_secs);
-        for (key, secs) in [opening, established, half_closed, closed, one_way, replied] {
+        for (key, secs) in [half_open, established, half_closed, closed, one_way, replied] {
             within(key, secs.into(), SECS)?;
         }
         // A flow in an earlier or closing state must not outlive an open one.
-        [(opening, established), (closed, half_closed), (half_closed, established), (one_way, replied)]
+        [(half_open, established), (closed, half_closed), (half_closed, established), (one_way, replied)]
             .into_iter()
             .try_for_each(|(shorter, longer)| not_longer(shorter, longer))
     }

@@ -143,7 +143,7 @@ fn a_route_to_the_same_address_elsewhere_does_not_count() {
 }
 
 #[test]
-fn a_veth_that_is_gone_is_made_anew_exactly_if_its_namespace_lives() {
+fn a_veth_that_is_gone_is_made_again_exactly_if_its_namespace_lives() {
     let gone = |life: Option<Life>| NodeState {
         links: [].into(),
         namespaces: life.map(|life| (id(), life)).into_iter().collect(),

@@ -9,7 +9,7 @@ use super::limits::Step;
 
 /// A step that fails because a test asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("step {0} was told to fail")]
+#[error("step {0} fails because a test asks for it")]
 pub struct InjectedFault(pub &'static str);
 
 /// Which step fails, and how. Read from the environment once.
