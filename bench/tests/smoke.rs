@@ -253,7 +253,7 @@ fn assert_calls(report: &Value) {
         assert!(number(&record(report, id)["variants"]["ours"]["summary"]["low"]) > 0.0, "{id}");
     }
     for topic in ["steps-one", "steps-all"] {
-        for step in ["add-whole", "add-veth", "del-unlink"] {
+        for step in ["add-total", "add-veth", "del-unlink"] {
             for figure in ["p50", "p99"] {
                 assert_eq!(places(report, &format!("{topic}/{step}-{figure}")), [1, 3], "{topic} {step}");
             }
