@@ -1,7 +1,8 @@
-//! What is wrong with the agent or its node, and what each problem keeps from working: one list for STATUS, ADD and the
-//! operator's command.
+//! What is wrong with the agent or its node, one sentence for each problem.
 //!
-//! The rule: observing never fails. What cannot be observed is a finding itself.
+//! The rule: what STATUS and ADD fail for is what leaves pods without a network, [`of_node`]. Want of addresses or of room for a
+//! record is the error of the ADD that meets it, and a line of the operator's command; a runtime whose STATUS failed for it would
+//! have every pod of the node evicted. Observing never fails: what cannot be observed is a finding itself.
 
 use std::sync::Arc;
 
@@ -13,57 +14,38 @@ use crate::net::Link;
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
 
-/// What a finding keeps from working.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Effect {
-    /// Nothing yet.
-    None,
-    NoNewPods,
-    /// New pods, and pods that exist are limited.
-    PodsLimited,
+/// The findings as one sentence; `None` if there are none.
+pub fn summary(findings: &[String]) -> Option<String> {
+    (!findings.is_empty()).then(|| findings.join("; "))
 }
 
-/// One sentence for an operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub effect: Effect,
-    pub text: String,
-}
-
-/// The findings that keep pods from being added, as one sentence; `None` if pods can be added.
-pub fn summary(findings: &[Finding]) -> Option<String> {
-    let texts: Vec<&str> =
-        findings.iter().filter(|finding| finding.effect > Effect::None).map(|finding| finding.text.as_str()).collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
-}
-
-/// Everything that would keep an ADD from succeeding now.
-pub async fn of_adds(agent: &Arc<Agent>) -> Vec<Finding> {
+/// Everything that an operator has to know: what is wrong with the node, and what else would make an ADD fail.
+pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     let mut findings = of_node(agent).await;
     findings.extend(of_pool(agent));
-    findings.extend(agent.foreign_filters.get().iter().map(|filter| of_one_pod(filter.to_string())));
+    findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
-        findings.push(no_new_pods(format!("attachments cannot be recorded: {error}")));
+        findings.push(format!("attachments cannot be recorded: {error}"));
     }
     findings
 }
 
 /// What the data path needs: the node's settings, its uplink, and the programs there.
-pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
+pub async fn of_node(agent: &Arc<Agent>) -> Vec<String> {
     let uplink = match agent.netlink.link_by_index(agent.uplink.index).await {
         Ok(Some(link)) => link,
         Ok(None) => {
             let name = &agent.uplink.name;
-            return vec![limited(format!("uplink {name} is gone: restart azure-cni-agent once it is back"))];
+            return vec![format!("uplink {name} is gone: restart azure-cni-agent once it is back")];
         }
-        Err(error) => return vec![limited(format!("uplink {}: {error}", agent.uplink.name))],
+        Err(error) => return vec![format!("uplink {}: {error}", agent.uplink.name)],
     };
-    let mut findings: Vec<Finding> = match node::problems(&agent.netlink, &uplink, agent.pool().is_dual_stack()).await {
-        Ok(problems) => problems.into_iter().map(limited).collect(),
-        Err(error) => vec![limited(error.to_string())],
+    let mut findings = match node::problems(&agent.netlink, &uplink, agent.pool().is_dual_stack()).await {
+        Ok(problems) => problems,
+        Err(error) => vec![error.to_string()],
     };
     match agent.datapath.bpffs_problem() {
-        Some(problem) => findings.push(limited(problem)),
+        Some(problem) => findings.push(problem),
         None => {
             for hook in Hook::UPLINK {
                 findings.extend(of_hook(agent, hook, &uplink).await);
@@ -73,24 +55,21 @@ pub async fn of_node(agent: &Arc<Agent>) -> Vec<Finding> {
     findings
 }
 
-async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<Finding> {
+async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<String> {
     let (program, name) = (hook.program(), &uplink.name);
     let interface = Interface { name, index: uplink.index };
     match programs::attachment(&agent.netlink, &agent.datapath, hook, interface).await {
         Ok(Attachment::Current) => None,
-        Ok(Attachment::Foreign(holder)) => {
-            Some(limited(ForeignFilter { hook, interface: name.clone(), holder }.to_string()))
-        }
+        Ok(Attachment::Foreign(holder)) => Some(ForeignFilter { hook, interface: name.clone(), holder }.to_string()),
         Ok(Attachment::Outdated | Attachment::Missing) => {
-            let text = format!("program {program} is not attached to uplink {name}: restart azure-cni-agent");
-            Some(limited(text))
+            Some(format!("program {program} is not attached to uplink {name}: restart azure-cni-agent"))
         }
-        Err(error) => Some(limited(format!("program {program} at uplink {name}: {error}"))),
+        Err(error) => Some(format!("program {program} at uplink {name}: {error}")),
     }
 }
 
 /// The families of which a new pod would get no address.
-fn of_pool(agent: &Agent) -> Vec<Finding> {
+fn of_pool(agent: &Agent) -> Vec<String> {
     if agent.leases.cns().is_some() {
         // azure-cns knows which addresses are free.
         return Vec::new();
@@ -102,26 +81,14 @@ fn of_pool(agent: &Agent) -> Vec<Finding> {
     wanted.filter_map(|(family, counts, _)| exhausted(family, counts, agent.config.pool.reuse_cooling)).collect()
 }
 
-fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<Finding> {
+fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<String> {
     let Counts { total, free, leased, cooling } = counts;
     let next = if reuse_cooling { free + cooling } else { free };
     (next == 0).then(|| {
-        no_new_pods(format!(
+        format!(
             "the pool has no free {family} address: of {total}, {leased} are leased and {cooling} were released a moment ago"
-        ))
+        )
     })
-}
-
-fn limited(text: String) -> Finding {
-    Finding { effect: Effect::PodsLimited, text }
-}
-
-fn of_one_pod(text: String) -> Finding {
-    Finding { effect: Effect::None, text }
-}
-
-fn no_new_pods(text: String) -> Finding {
-    Finding { effect: Effect::NoNewPods, text }
 }
 
 #[cfg(test)]
@@ -141,7 +108,7 @@ mod tests {
         ] {
             let finding = exhausted("IPv6", counts, reuse_cooling);
             assert_eq!(finding.is_some(), is_exhausted, "{counts:?} {reuse_cooling}");
-            assert!(finding.is_none_or(|finding| finding.text.contains("IPv6") && finding.effect == Effect::NoNewPods));
+            assert!(finding.is_none_or(|finding| finding.contains("IPv6")));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{findings, wall_clock};
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
     let counts = agent.leases.counts();
-    let mut problems: Vec<String> = findings::of_adds(agent).await.into_iter().map(|finding| finding.text).collect();
+    let mut problems: Vec<String> = findings::all(agent).await;
     let fills = {
         let agent = agent.clone();
         tokio::task::spawn_blocking(move || agent.datapath.tables().fills()).await??

@@ -22,26 +22,35 @@ pub(crate) fn socket(invocation: &Invocation) -> PathBuf {
     from_config.or_else(from_variable).unwrap_or_else(|| socket::DEFAULT_SOCKET.into())
 }
 
-/// How long to wait for an agent that does not run. STATUS is about the present, and runtimes poll it. DEL and GC are
-/// spooled, and the agent finds them when it comes back.
+/// How long to wait for an agent that does not run. A STATUS that failed at once would make the node not ready for each restart of the
+/// agent. DEL and GC are spooled, and the agent finds them when it comes back.
 fn restart_wait(command: Command) -> Duration {
     match command {
-        Command::Add | Command::Check => RESTART_WAIT,
-        Command::Del | Command::Gc | Command::Status | Command::Version => Duration::ZERO,
+        Command::Add | Command::Check | Command::Status => RESTART_WAIT,
+        Command::Del | Command::Gc | Command::Version => Duration::ZERO,
     }
 }
 
 /// Sends the request, and waits for the answer until the deadline.
 pub(crate) fn call(socket: &Path, request: CniRequest, deadline: Instant) -> Result<Value, CallError> {
-    let wait_until = deadline.min(Instant::now() + restart_wait(request.environment.command));
+    let command = request.environment.command;
+    let wait_until = deadline.min(Instant::now() + restart_wait(command));
     let request = Request::Cni(request);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match socket::call(socket, &request, left) {
-            // Retry an unreachable agent alone: it cannot have begun to execute the request.
-            Err(CallError::Unreachable { .. }) if Instant::now() < wait_until => thread::sleep(BETWEEN_TRIES),
+            Err(error) if may_retry(command, &error) && Instant::now() < wait_until => thread::sleep(BETWEEN_TRIES),
             other => return other,
         }
+    }
+}
+
+/// An unreachable agent cannot have begun to execute the request. One that ended during the call may have; of STATUS that is no matter.
+fn may_retry(command: Command, error: &CallError) -> bool {
+    match error {
+        CallError::Unreachable { .. } => true,
+        CallError::Broken(_) => command == Command::Status,
+        _ => false,
     }
 }
 

@@ -1,4 +1,5 @@
-//! STATUS: succeeds exactly if an ADD could, and says what an operator has to do if not.
+//! STATUS: fails exactly if this node leaves pods without a network, and says what an operator has to do. A node that is full is
+//! not one of those: a runtime would have its pods evicted.
 
 use std::fs;
 
@@ -9,6 +10,8 @@ use nix::mount::{MntFlags, umount2};
 const TRY_AGAIN: u32 = 11;
 const UNAVAILABLE: u32 = 50;
 const LIMITED: u32 = 51;
+/// "I/O failure"
+const FULL_DISK: u32 = 5;
 
 fn status(vm: &Vm) -> Result<CniCall> {
     Ok(CniCall::new("STATUS")?.netconf(&vm.netconf()))
@@ -62,21 +65,37 @@ fn status_without_an_agent_names_the_socket() -> Result<()> {
     assert_available(vm)
 }
 
-#[test]
-fn status_with_an_exhausted_pool_says_how_many_addresses_are_leased() -> Result<()> {
-    let net = fabric().pool(2).start()?;
-    let vm = net.vm(0);
-    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
-    let error = vm.cni(&status(vm)?)?.error()?;
-    assert_eq!(error.code, UNAVAILABLE, "{error}");
-    assert!(error.msg.contains("IPv4") && error.msg.contains("2 are leased"), "{error}");
-    assert_unavailable(vm, UNAVAILABLE, &["IPv4"])?;
-    pods[0].del()?;
-    assert_available(vm)
+/// STATUS succeeds, an ADD fails with this code and these words, and the operator's command has the words.
+fn assert_refuses_pods_alone(vm: &Vm, code: u32, words: &[&str]) -> Result<()> {
+    let output = vm.cni(&status(vm)?)?;
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let namespace = Namespace::create("refused")?;
+    let add = CniCall::new("ADD")?.attachment("refused", namespace.path(), "eth0").netconf(&vm.netconf());
+    let refused = vm.cni(&add)?.error()?;
+    assert_eq!(refused.code, code, "{refused}");
+    let problems = vm.status()?["problems"].to_string();
+    for word in words {
+        assert!(refused.to_string().contains(word), "{word}: {refused}");
+        assert!(problems.contains(word), "{word}: {problems}");
+    }
+    Ok(())
 }
 
 #[test]
-fn status_with_addresses_that_all_cool_down_fails_as_an_add_does() -> Result<()> {
+fn full_node_is_healthy_and_refuses_one_pod_more() -> Result<()> {
+    for builder in [fabric(), fabric().dual_stack()] {
+        let net = builder.pool(2).start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+        assert_refuses_pods_alone(vm, TRY_AGAIN, &["IPv4", "2 are leased"])?;
+        pods[0].del()?;
+        assert_available(vm)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn node_whose_free_addresses_all_cool_down_is_healthy() -> Result<()> {
     for (reuse, available) in [("false", false), ("true", true)] {
         let toml = format!("pool.cooldown_secs = 600\npool.reuse_cooling = {reuse}");
         let net = Fabric::builder().pool(1).agent_toml(&toml).start()?;
@@ -85,7 +104,7 @@ fn status_with_addresses_that_all_cool_down_fails_as_an_add_does() -> Result<()>
         if available {
             assert_available(vm)?;
         } else {
-            assert_unavailable(vm, UNAVAILABLE, &["IPv4"])?;
+            assert_refuses_pods_alone(vm, TRY_AGAIN, &["IPv4"])?;
         }
     }
     Ok(())
@@ -138,7 +157,7 @@ fn status_without_the_bpf_file_system_names_it() -> Result<()> {
 }
 
 #[test]
-fn status_with_a_full_disk_names_the_store() -> Result<()> {
+fn node_with_a_full_disk_is_healthy_and_refuses_pods() -> Result<()> {
     let net = fabric().without_agents().start()?;
     let vm = net.vm(0);
     let dir = vm.state_dir();
@@ -150,9 +169,7 @@ fn status_with_a_full_disk_names_the_store() -> Result<()> {
     let filler = dir.join("filler");
     // Until the disk is full, which is an error.
     fs::write(&filler, vec![0; 16 << 20]).expect_err("the disk is smaller");
-    let error = vm.cni(&status(vm)?)?.error()?;
-    assert_eq!(error.code, UNAVAILABLE, "{error}");
-    assert!(error.msg.contains("attachments") && error.msg.contains("No space"), "{error}");
+    assert_refuses_pods_alone(vm, FULL_DISK, &["No space"])?;
     fs::remove_file(&filler).expect("it was written");
     assert_available(vm)
 }

@@ -25,7 +25,7 @@ use super::undo::Undo;
 use super::{del, spool};
 use crate::agent::Agent;
 use crate::endpoint::{Endpoint, addresses_of, gateway_for};
-use crate::findings::{self, Finding};
+use crate::findings;
 use crate::leases::{Leased, NotLeased};
 use crate::net::{Netns, RouteEntry};
 use crate::state::AttachmentRecord;
@@ -74,7 +74,7 @@ pub async fn add(
 struct Observed {
     recorded: Recorded,
     /// What is wrong with the node.
-    node: Vec<Finding>,
+    node: Vec<String>,
 }
 
 enum Recorded {
@@ -104,7 +104,7 @@ async fn attach(
     call: &AddCall,
     requested_at: BootTime,
     netns: &Netns,
-    node: &[Finding],
+    node: &[String],
     steps: &mut StepRunner,
     undo: &mut Undo,
 ) -> Result<AttachmentRecord, Failure> {
