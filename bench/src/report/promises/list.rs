@@ -32,9 +32,9 @@ pub(crate) static PROMISES: [Promise; 19] = [
         .aiming_at(AtLeast(1.9)),
     Promise::new(5, "Across VMs: connections", "across-vms/connection-rate", Only, BRIDGE, AtLeast(1.2))
         .aiming_at(AtLeast(1.8)),
-    Promise::new(6, "Internet: small packets through source NAT", "internet/packet-rate", Only, BRIDGE, AtLeast(1.25))
+    Promise::new(6, "Internet: small packets through source NAT", "internet/packet-rate", Only, BRIDGE, AtLeast(1.1))
         .aiming_at(AtLeast(1.6)),
-    Promise::new(7, "Internet: connections through source NAT", "internet/connection-rate", Only, BRIDGE, AtLeast(1.1))
+    Promise::new(7, "Internet: connections through source NAT", "internet/connection-rate", Only, BRIDGE, AtLeast(1.0))
         .aiming_at(AtLeast(1.5)),
     Promise::new(8, "A full VM: a packet costs the same", "scale-pods/packet-cost", Most, RatioToFirst, AtMost(1.25))
         .aiming_at(AtMost(1.03)),
