@@ -15,9 +15,9 @@ pub const PRIVATE_DIR: u32 = 0o700;
 
 /// Puts the content in place of what is there, if anything.
 pub fn replace(place: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let draft = Draft::write(place, content, mode)?;
+    let mut draft = Draft::write(place, content, mode)?;
     draft.file.sync_all()?;
-    fs::rename(&draft.beside, place)?;
+    draft.move_to(place)?;
     sync_dir_of(place)
 }
 
@@ -41,8 +41,8 @@ pub fn create(place: &Path, content: &[u8], mode: u32) -> Result<bool> {
 /// that is cut short, so this is for content that carries a checksum. The one wait is for the file, after it was moved:
 /// ext4, XFS and Btrfs write its name along with it, in the same commit of their journal.
 pub fn create_checksummed(place: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let draft = Draft::write(place, content, mode)?;
-    fs::rename(&draft.beside, place)?;
+    let mut draft = Draft::write(place, content, mode)?;
+    draft.move_to(place)?;
     draft.file.sync_all().inspect_err(|_| {
         // There is no more to be done about it than to report the first error.
         let _ = fs::remove_file(place);
@@ -95,24 +95,38 @@ pub fn remove_unfinished(dir: &Path, before: SystemTime) -> Result<()> {
 struct Draft {
     file: File,
     beside: PathBuf,
+    is_moved: bool,
 }
 
 impl Draft {
     fn write(place: &Path, content: &[u8], mode: u32) -> Result<Self> {
-        let name = place.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy();
-        // Two processes may write the same file.
-        let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
-        let mut draft = Self { file, beside };
+        let beside = draft_of(place).ok_or(ErrorKind::InvalidInput)?;
+        // Left by a killed thread of the same numbers. It may be linked to its place already, so it is not opened.
+        let _ = fs::remove_file(&beside);
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        let mut draft = Self { file, beside, is_moved: false };
         draft.file.write_all(content)?;
         Ok(draft)
     }
+
+    fn move_to(&mut self, place: &Path) -> Result<()> {
+        fs::rename(&self.beside, place)?;
+        self.is_moved = true;
+        Ok(())
+    }
+}
+
+/// Where this thread writes what is to go to this place: other threads and processes may write the same file.
+pub fn draft_of(place: &Path) -> Option<PathBuf> {
+    let name = place.file_name()?.to_string_lossy();
+    Some(place.with_file_name(format!(".{name}.{}.{}", std::process::id(), nix::unistd::gettid())))
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Not there if it was moved.
-        let _ = fs::remove_file(&self.beside);
+        if !self.is_moved {
+            let _ = fs::remove_file(&self.beside);
+        }
     }
 }
 
@@ -162,7 +176,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let place = dir.path().join("f");
             write(&place, b"before", PRIVATE).unwrap();
-            fs::create_dir(dir.path().join(format!(".f.{}", std::process::id()))).unwrap();
+            fs::create_dir(draft_of(&place).unwrap()).unwrap();
             assert!(write(&place, b"after", PRIVATE).is_err());
             assert_eq!(fs::read_to_string(&place).unwrap(), "before");
         }

@@ -35,6 +35,18 @@ pub(crate) struct CarriedOver {
     drops: Option<PerCpuArray<MapData, u64>>,
 }
 
+/// Refuses what a version has pinned that is neither today's nor one of the earlier ones. Changes nothing.
+pub(crate) fn expect_known(dir: &Path, earlier: &[EarlierLayout]) -> Result<(), DatapathError> {
+    let number_of = |name: &str| name.strip_prefix("abi")?.parse::<u32>().ok();
+    for name in entries(dir)? {
+        let is_known = |number| number == ABI || earlier.iter().any(|layout| layout.number == number);
+        if name.to_str().and_then(number_of).is_some_and(|number| !is_known(number)) {
+            return Err(DatapathError::UnknownLayout { path: dir.join(name) });
+        }
+    }
+    Ok(())
+}
+
 /// Call this before the programs are loaded. Nothing happens if none of the layouts is pinned.
 pub(crate) fn begin(dir: &Path, pins: &Pins, earlier: &[EarlierLayout]) -> Result<CarriedOver, DatapathError> {
     let mut drops = None;

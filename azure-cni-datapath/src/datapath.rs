@@ -37,6 +37,7 @@ impl Datapath {
     /// The same, where pins of one of these earlier layouts may be left.
     pub fn open_after(settings: &Settings, earlier: &[EarlierLayout]) -> Result<Self, DatapathError> {
         bpffs::ensure_mounted(&settings.dir)?;
+        carry_over::expect_known(&settings.dir, earlier)?;
         let pins = Pins::create(&settings.dir)?;
         let claim = pins.claim()?;
         let carried_over = carry_over::begin(&settings.dir, &pins, earlier)?;

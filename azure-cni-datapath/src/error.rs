@@ -28,6 +28,12 @@ pub enum DatapathError {
     /// Two agents would swap each other's programs and remove each other's pods. A retry helps once the other has ended.
     #[error("another agent works with {}; stop it, or give this one a bpffs_dir of its own", path.display())]
     InUse { path: PathBuf },
+    /// Pinned by a version that this one does not know: beside it, two generations of programs would see each packet.
+    #[error(
+        "{} has what another version of azure-cni-agent has pinned, and this one cannot carry it over: run that version, or drain the node and remove the directory",
+        path.display()
+    )]
+    UnknownLayout { path: PathBuf },
     #[error("pin {}: {source}", path.display())]
     Pin { path: PathBuf, source: std::io::Error },
 }

@@ -9,7 +9,7 @@ use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointFlags, Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
 use azure_cni_common::nat::{NatHolder, NatKey};
-use azure_cni_datapath::{EndpointEntry, Hook, Sweeper};
+use azure_cni_datapath::{Datapath, DatapathError, EndpointEntry, Hook, Sweeper};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, ifindex, now_ns, tuple};
 
@@ -259,6 +259,17 @@ fn carrying_over_goes_on_where_it_was_broken_off() {
     let mut rig = Rig::new();
     rig.upgrade_agent_that_pinned(&["ENDPOINTS4"]);
     assert_eq!(rig.tables().endpoint(Rig::POD_A.into()).unwrap().map(|pod| pod.ifindex), Some(ifindex("azva")));
+}
+
+#[test]
+fn pins_of_an_unknown_layout_are_refused_and_left_alone() {
+    let rig = Rig::new();
+    let unknown = rig.settings().dir.join("abi99");
+    std::fs::create_dir(&unknown).unwrap();
+    let error = Datapath::open(rig.settings()).err().expect("another version's programs would run beside ours");
+    assert!(matches!(&error, DatapathError::UnknownLayout { path } if *path == unknown), "{error}");
+    assert!(unknown.is_dir() && error.to_string().contains("abi99"), "{error}");
+    std::fs::remove_dir(&unknown).unwrap();
 }
 
 #[test]

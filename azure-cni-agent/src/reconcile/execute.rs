@@ -153,7 +153,8 @@ async fn add_missing(
         Repair::Neighbour(neighbour) => agent.netlink.replace_neighbour(neighbour).await?,
         Repair::Program(hook) => {
             let interface = Interface { name: interface, index };
-            programs::ensure_attached(&agent.netlink, &agent.datapath, hook, interface).await?;
+            // What the other mode of attachment has left goes too: at the start it may have stayed behind a foreign filter.
+            programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
         }
         Repair::MapEntry(address) => {
             let entry = agent.endpoint_entry(address, index, record.keep_source);

@@ -136,8 +136,11 @@ fn read_schema(dir: &Path) -> Result<Result<Option<Schema>, String>, StoreError>
 
 fn read_record(dir: &Path, name: &str) -> Result<Result<AttachmentRecord, String>, StoreError> {
     let path = dir.join(name);
-    let content = fs::read(&path).map_err(StoreError::io(&path))?;
-    Ok(file::decode(name, &content))
+    match fs::read(&path) {
+        // The disk has lost it: that is damage of one file, as bad content is.
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(Err(error.to_string())),
+        read => Ok(file::decode(name, &read.map_err(StoreError::io(&path))?)),
+    }
 }
 
 /// Keeps a damaged file under a second name, and leaves it where it is: an agent that dies now finds it again.

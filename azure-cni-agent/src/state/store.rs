@@ -62,7 +62,9 @@ impl Store {
     /// Whether it lacks the record of this attachment, which lives on the node.
     pub fn lacks(&self, found: &AttachmentRecord) -> bool {
         let content = self.content();
-        let is_lost = || content.lost.contains(&file::interface_name(&found.host_interface));
+        // A record that was made for a veth without a name is in a file of another.
+        let names = [file::interface_name(&found.host_interface), file::record_name(&found.id)];
+        let is_lost = || names.iter().any(|name| content.lost.contains(name));
         !content.records.contains_key(&found.id) && (content.is_new || is_lost())
     }
 
@@ -113,14 +115,19 @@ impl Store {
     pub fn remove(&self, id: &AttachmentId, at: Duration) -> Result<bool, StoreError> {
         let path = self.dir.join(file::record_name(id));
         let Some(record) = self.get(id) else {
-            // A write that failed may have left one.
-            durable::remove(&path).map_err(StoreError::io(&path))?;
+            // A write that failed may have left one. Nothing is written if not: the disk may be read-only.
+            if path.symlink_metadata().is_ok() {
+                durable::remove(&path).map_err(StoreError::io(&path))?;
+            }
             return Ok(false);
         };
         let released = file::released_name(id, &self.boot_id, at);
-        match durable::rename(&path, &self.dir.join(&released)) {
-            // By an earlier call that failed later, or by another hand.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        let place = self.dir.join(&released);
+        match durable::rename(&path, &place) {
+            // Renamed by an earlier call that failed after it, or removed by another hand: the cool-down begins now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                durable::replace(&place, &encode(&record)?, PRIVATE).map_err(StoreError::io(&place))?;
+            }
             renamed => renamed.map_err(StoreError::io(&path))?,
         }
         let unused = {

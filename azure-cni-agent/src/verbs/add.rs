@@ -56,7 +56,10 @@ pub async fn add(
         steps.run(Step::Lease, lease(agent, &call)).await?;
         tracing::info!(attachment = %call.attachment, "stands already");
         let record = AttachmentRecord { requested_at, recorded_at: BootTime::now(), ..*record };
-        write(agent, record.clone(), steps).await?;
+        let written = write(agent, record.clone(), steps).await;
+        // A write that is overdue must not outlive the lock: the next call may be a DEL.
+        steps.wait_for_overdue().await;
+        written?;
         return result(&call, &record);
     }
     let mut undo = Undo::default();

@@ -37,10 +37,12 @@ async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut StepRunner) -
     let interface = names::host_interface(id);
     let addresses = addresses(agent, id, record.as_ref());
 
-    if record.is_some() {
+    // Also without a record: a write that failed may have left a file.
+    let forgotten = {
         let (store, id, now) = (agent.store.clone(), id.clone(), agent.now());
-        steps.run_blocking(Step::Forget, move || Ok(store.remove(&id, now).map(drop)?)).await?;
-    }
+        move || Ok(store.remove(&id, now).map(drop)?)
+    };
+    steps.run_blocking(Step::Forget, forgotten).await?;
 
     let mut failures: Vec<Failure> = Vec::new();
     let mut attempt = |result: Result<(), Failure>| failures.extend(result.err());

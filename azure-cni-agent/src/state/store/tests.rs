@@ -439,6 +439,17 @@ fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_damaged_record_of_a_veth_without_a_name_is_lacked_too() {
+    let (dir, store) = opened();
+    // Its file is named after its id, as always, and the veth after an id that is lost.
+    let unnamed = AttachmentRecord { host_interface: "azv0123456789a".into(), ..record("azv0123456789a") };
+    store.put(&unnamed).unwrap();
+    std::fs::write(file_of(&dir, &unnamed), "{").unwrap();
+    let store = reopened(&dir, store);
+    assert!(store.lacks(&unnamed));
+}
+
+#[test]
 fn a_path_that_json_cannot_hold_is_refused_before_anything_is_written() {
     let (dir, store) = opened();
     let netns = PathBuf::from(OsString::from_vec(b"/run/netns/\xff".to_vec()));
@@ -454,9 +465,7 @@ fn a_write_that_failed_loses_nothing_and_the_next_one_succeeds() {
     let (a, b) = (record("a"), record("b"));
     store.put(&a).unwrap();
     // As a full or failing disk does: nothing can be written beside the place.
-    let in_the_way = |record: &AttachmentRecord| {
-        files(&dir).join(format!(".{}.{}", file::record_name(&record.id), std::process::id()))
-    };
+    let in_the_way = |record: &AttachmentRecord| durable::draft_of(&file_of(&dir, record)).unwrap();
     for record in [&a, &b] {
         std::fs::create_dir(in_the_way(record)).unwrap();
         let error = store.put(&AttachmentRecord { mtu: 9000, ..record.clone() }).unwrap_err();
@@ -487,6 +496,8 @@ fn a_record_whose_file_another_hand_has_removed_can_be_removed() {
     store.put(&a).unwrap();
     std::fs::remove_file(file_of(&dir, &a)).unwrap();
     assert!(store.remove(&a.id, at(5)).unwrap());
+    let store = reopened(&dir, store);
+    // The cool-down is on the disk too.
     assert_eq!((store.all(), store.released_since(at(0)).len()), (vec![], 1));
     store.put(&a).unwrap();
     assert_eq!(reopened(&dir, store).all(), [a]);
