@@ -183,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_write_the_same_file_do_not_touch_each_others_drafts() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("f");
+        let contents = ["a", "b", "c", "d"].map(|letter| letter.repeat(8192));
+        std::thread::scope(|scope| {
+            for content in &contents {
+                scope.spawn(|| (0..16).for_each(|_| replace(&place, content.as_bytes(), PRIVATE).unwrap()));
+            }
+        });
+        assert!(contents.contains(&fs::read_to_string(&place).unwrap()));
+        assert_eq!(names(dir.path()), ["f"]);
+    }
+
+    #[test]
     fn a_file_that_cannot_be_moved_leaves_nothing_beside() {
         for write in WAYS {
             let dir = tempfile::tempdir().unwrap();
