@@ -71,8 +71,8 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
 /// Above 90 %: assured flows before new ones are refused, half-open ones before they push each other out.
 fn nearly_full(fill: &TableFill) -> Option<String> {
     let TableFill { name, used, max } = *fill;
-    let (then, key) = if name.contains("OPEN") {
-        ("half-open and one-way flows push each other out", "datapath.max_half_open")
+    let (then, key) = if name.contains("OPEN") || name.contains("DATAGRAMS") {
+        ("flows that are not assured push each other out", "datapath.max_half_open")
     } else {
         ("new flows are refused", "datapath.max_flows")
     };
@@ -144,7 +144,7 @@ mod tests {
         let problem = |name, used| nearly_full(&TableFill { name, used, max: 1000 });
         assert_eq!((problem("FLOWS4", 900), problem("NAT6", 0)), (None, None));
         assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
-        for (name, key) in [("NAT4", "max_flows"), ("HALF_OPEN6", "max_half_open"), ("NAT_HALF_OPEN4", "max_half_open")]
+        for (name, key) in [("NAT4", "max_flows"), ("HALF_OPEN6", "max_half_open"), ("DATAGRAMS4", "max_half_open"), ("NAT_HALF_OPEN4", "max_half_open")]
         {
             let problem = problem(name, 1000).unwrap();
             assert!(problem.contains(key), "{problem}");

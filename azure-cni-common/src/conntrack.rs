@@ -1,14 +1,16 @@
 //! The state of a connection: what a packet does to it, and how long it may then stay silent.
 //!
-//! Loose by intent: sequence numbers are the ends' business. What the ends say by flags shortens or renews the entry;
-//! it never makes the data path drop a packet of a known flow.
+//! What comes from this node is believed. What comes from outside may be forged: a TCP segment counts if its numbers show that
+//! its sender sees the node side's packets (`tcp`), and a datagram, which can show nothing, assures no flow and shortens none.
+//! None of it ever makes the data path drop a packet of a known flow.
 
 #[cfg(test)]
 mod tests;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::family::TCP;
+use crate::family::{Be16, TCP, UDP};
+use crate::tcp::{NodeNumbers, Segment, TcpFlags};
 
 /// Who sent a packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub enum Sender {
     Responder,
 }
 
-/// Who opened a flow, as far as it can be trusted to exist.
+/// Where a packet comes from, or the first packet of a flow.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Origin(pub u8);
@@ -27,32 +29,17 @@ impl Origin {
     pub const NODE: Self = Self(0);
     /// The source that the packet names: one from the wire may be forged.
     pub const OUTSIDE: Self = Self(1);
-}
 
-/// The flags byte of a TCP header (RFC 9293 section 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpFlags(pub u8);
-
-impl TcpFlags {
-    pub const FIN: u8 = 0x01;
-    pub const SYN: u8 = 0x02;
-    pub const RST: u8 = 0x04;
-    pub const ACK: u8 = 0x10;
-
-    fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
-    }
-
-    /// The first packet of a connection: SYN without ACK.
-    pub fn opens(self) -> bool {
-        self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
+    /// The end of a flow that began there whose packets are checked. Between two pods of this node both are.
+    pub fn node_side(self) -> Sender {
+        if self == Self::NODE { Sender::Initiator } else { Sender::Responder }
     }
 }
 
 /// What a packet says about its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    Segment(TcpFlags),
+    Segment(Segment),
     /// The protocol has no states: UDP, ICMP echo and all others.
     Datagram,
     /// A datagram that is never sent unasked: ICMP echo reply.
@@ -68,7 +55,7 @@ impl Event {
     /// translation would break it. If its sender opened it, the other end knows it by a port that this node does not know.
     pub fn opens(self) -> bool {
         match self {
-            Event::Segment(flags) => flags.opens(),
+            Event::Segment(segment) => segment.flags.opens(),
             Event::Datagram => true,
             Event::Reply | Event::Fragment => false,
         }
@@ -84,12 +71,18 @@ impl State {
     pub const NEW: Self = Self(0);
     /// The responder has replied.
     pub const SEEN_REPLY: u8 = 1;
-    /// The initiator went on after the reply: it exists, whatever its packets say of their source.
+    /// The initiator went on after the reply.
     pub const ESTABLISHED: u8 = 2;
     pub const INITIATOR_FIN: u8 = 4;
     pub const RESPONDER_FIN: u8 = 8;
-    /// TCP: the last segment was a reset.
+    /// TCP: reset, and the node side has not gone on since.
     pub const RESET: u8 = 16;
+    /// TCP: a segment of the node side was seen, and with it [`NodeNumbers::sent_end`].
+    pub const SENT: u8 = 32;
+    /// TCP: it has acknowledged something: [`NodeNumbers::acked`].
+    pub const ACKED: u8 = 64;
+    /// Both ends are known to be there: the flow is not to be lost to a flood of others.
+    pub const ASSURED: u8 = 128;
 
     pub fn has(self, fact: u8) -> bool {
         self.0 & fact != 0
@@ -103,10 +96,23 @@ impl State {
         Self(self.0 & !fact)
     }
 
-    /// Whether both ends are known to be there, so that the flow is not to be lost to a flood of others: an initiator whose
-    /// source was checked, once it has a reply; one that may be forged, once it goes on after the reply.
-    pub fn is_assured(self, origin: Origin) -> bool {
-        self.has(if origin == Origin::NODE { Self::SEEN_REPLY } else { Self::ESTABLISHED })
+    /// See [`State::ASSURED`].
+    pub fn is_assured(self) -> bool {
+        self.has(Self::ASSURED)
+    }
+
+    /// A TCP flow is assured by the reply if this node opened it, else when its initiator goes on after the reply: it has to have
+    /// received that for it.
+    fn assured_for(self, origin: Origin) -> Self {
+        let shown = if origin == Origin::NODE { Self::SEEN_REPLY } else { Self::ESTABLISHED };
+        if self.has(shown) { self.with(Self::ASSURED) } else { self }
+    }
+
+    fn with_fin_of(self, sender: Sender) -> Self {
+        self.with(match sender {
+            Sender::Initiator => Self::INITIATOR_FIN,
+            Sender::Responder => Self::RESPONDER_FIN,
+        })
     }
 
     /// Either end has said that it is done.
@@ -119,51 +125,185 @@ impl State {
     }
 }
 
+/// What was seen of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub state: State,
+    /// Of TCP. Other flows have no numbers, and keep in their place when they began: [`Seen::datagram`].
+    pub numbers: NodeNumbers,
+}
+
+impl Seen {
+    /// A TCP flow of which the node side has sent nothing yet.
+    pub const NEW: Self = Self { state: State::NEW, numbers: NodeNumbers { sent_end: 0, acked: 0 } };
+
+    /// A flow of datagrams that begins now.
+    pub const fn datagram(state: State, now_ns: u64) -> Self {
+        Self { state, numbers: NodeNumbers { sent_end: ticks(now_ns), acked: 0 } }
+    }
+
+    fn has_lasted(&self, ticks_at_least: u32, now_ns: u64) -> bool {
+        ticks(now_ns).wrapping_sub(self.numbers.sent_end) >= ticks_at_least
+    }
+}
+
+/// Eighths of a second, about; they wrap after 18 years.
+const fn ticks(now_ns: u64) -> u32 {
+    (now_ns >> 27) as u32
+}
+
+/// Datagrams that go on for two seconds are a stream, as to the kernel (net/netfilter/nf_conntrack_proto_udp.c).
+const STREAM_TICKS: u32 = 15;
+
+/// How a packet came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub sender: Sender,
+    /// [`Origin::NODE`] if the packet's source was checked.
+    pub from: Origin,
+    pub now_ns: u64,
+}
+
 /// What a packet does to a known flow.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    Continues(State),
+    /// It may be forged: the flow stays as it is, and its expiry too.
+    Nothing,
+    Continues(Seen),
     /// A SYN on a closing entry (RFC 9293 section 3.6.1): its sender opens a new connection with the same ports.
     Restarts,
 }
 
-/// The step of the state machine.
-pub fn observe(state: State, sender: Sender, event: Event) -> Observed {
-    let flags = match event {
-        Event::Fragment => return Observed::Continues(state),
-        Event::Datagram | Event::Reply => {
-            return Observed::Continues(match sender {
-                Sender::Responder => state.with(State::SEEN_REPLY),
-                Sender::Initiator if state.has(State::SEEN_REPLY) => state.with(State::ESTABLISHED),
-                Sender::Initiator => state,
-            });
+/// The step of the state machine. `origin` is the flow's.
+#[inline(always)]
+pub fn observe(seen: Seen, origin: Origin, arrival: &Arrival, event: Event) -> Observed {
+    let is_node_side = arrival.sender == origin.node_side();
+    if arrival.from == Origin::OUTSIDE && is_node_side {
+        return Observed::Nothing;
+    }
+    match event {
+        Event::Segment(segment) if arrival.from == Origin::NODE => from_node(seen, origin, arrival.sender, &segment),
+        Event::Segment(segment) => from_outside(seen, origin, arrival.sender, &segment),
+        Event::Datagram | Event::Reply => Observed::Continues(datagram(seen, origin, arrival)),
+        Event::Fragment if arrival.from == Origin::NODE => Observed::Continues(seen),
+        Event::Fragment => Observed::Nothing,
+    }
+}
+
+#[inline(always)]
+fn datagram(seen: Seen, origin: Origin, arrival: &Arrival) -> Seen {
+    let Seen { state, numbers } = seen;
+    let state = match arrival.sender {
+        Sender::Responder => state.with(State::SEEN_REPLY),
+        Sender::Initiator if state.has(State::SEEN_REPLY) && seen.has_lasted(STREAM_TICKS, arrival.now_ns) => {
+            // Nothing shows that an initiator outside has received the reply.
+            state.with(if origin == Origin::NODE { State::ESTABLISHED | State::ASSURED } else { State::ESTABLISHED })
         }
-        Event::Segment(flags) => flags,
+        Sender::Initiator => state,
     };
+    Seen { state, numbers }
+}
+
+#[inline(always)]
+fn from_node(seen: Seen, origin: Origin, sender: Sender, segment: &Segment) -> Observed {
+    let Seen { mut state, mut numbers } = seen;
+    let flags = segment.flags;
+    let is_node_side = sender == origin.node_side();
     if flags.opens() && state.is_closing() {
         return Observed::Restarts;
     }
     if flags.has(TcpFlags::RST) {
-        return Observed::Continues(state.with(State::RESET));
+        let is_asked_for = is_node_side && !flags.has(TcpFlags::ACK) && state.has(State::SENT);
+        if is_asked_for && !numbers.are_own_of(segment) {
+            return Observed::Nothing;
+        }
+        return Observed::Continues(Seen { state: state.with(State::RESET), numbers });
     }
-    // An end that goes on after a reset did not accept it: a forged or late one must not cut a living connection short.
-    let mut next = state.without(State::RESET);
+    // An end that goes on after a reset did not accept it.
+    state = state.without(State::RESET);
+    if is_node_side {
+        let has_acked = state.has(State::ACKED);
+        numbers =
+            if state.has(State::SENT) { numbers.after(segment, has_acked) } else { NodeNumbers::first_of(segment) };
+        state = state.with(State::SENT);
+        if flags.has(TcpFlags::ACK) {
+            state = state.with(State::ACKED);
+        } else if flags.has(TcpFlags::SYN) {
+            state = state.without(State::ACKED);
+        }
+    }
     match sender {
-        Sender::Responder => next = next.with(State::SEEN_REPLY),
-        Sender::Initiator if next.has(State::SEEN_REPLY) && !flags.has(TcpFlags::SYN) => {
-            next = next.with(State::ESTABLISHED);
+        Sender::Responder => state = state.with(State::SEEN_REPLY),
+        Sender::Initiator if state.has(State::SEEN_REPLY) && !flags.has(TcpFlags::SYN) => {
+            state = state.with(State::ESTABLISHED);
         }
         Sender::Initiator => {}
     }
     if flags.has(TcpFlags::FIN) {
-        next = next.with(match sender {
-            Sender::Initiator => State::INITIATOR_FIN,
-            Sender::Responder => State::RESPONDER_FIN,
-        });
+        state = state.with_fin_of(sender);
     }
-    Observed::Continues(next)
+    Observed::Continues(Seen { state: state.assured_for(origin), numbers })
 }
+
+/// Each way to [`Observed::Continues`] is one guess out of 2^16 at most, and so are all that one segment can take.
+#[inline(always)]
+fn from_outside(seen: Seen, origin: Origin, sender: Sender, segment: &Segment) -> Observed {
+    let Seen { mut state, numbers } = seen;
+    let flags = segment.flags;
+    if flags.opens() {
+        return if state.is_closed() { Observed::Restarts } else { Observed::Nothing };
+    }
+    if flags.has(TcpFlags::RST) {
+        let fits = match (state.has(State::ACKED), flags.has(TcpFlags::ACK)) {
+            (true, true) => numbers.fit(segment),
+            (true, false) => numbers.are_next_of(segment),
+            // It refuses the node side's SYN.
+            (false, _) => state.has(State::SENT) && numbers.is_received_by(segment),
+        };
+        let state = state.with(State::RESET);
+        return if fits { Observed::Continues(Seen { state, numbers }) } else { Observed::Nothing };
+    }
+    if !state.is_assured() {
+        let is_open = state.has(State::SENT) && numbers.is_received_by(segment);
+        match sender {
+            Sender::Responder if is_open => state = state.with(State::SEEN_REPLY),
+            Sender::Initiator if is_open && state.has(State::SEEN_REPLY) && !flags.has(TcpFlags::SYN) => {
+                state = state.with(State::ESTABLISHED);
+            }
+            _ => return Observed::Nothing,
+        }
+        state = state.assured_for(origin);
+    }
+    if flags.has(TcpFlags::FIN) && state.has(State::ACKED) && numbers.fit(segment) {
+        state = state.with_fin_of(sender);
+    }
+    if state == seen.state { Observed::Nothing } else { Observed::Continues(Seen { state, numbers }) }
+}
+
+/// Which times a flow is given.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct Lifetime(pub u8);
+
+impl Lifetime {
+    pub const TCP: Self = Self(0);
+    /// UDP, ICMP echo and all others.
+    pub const DATAGRAM: Self = Self(1);
+    /// Of this node, to a port where one datagram asks and one replies.
+    pub const QUESTION: Self = Self(2);
+
+    pub fn of(protocol: u8, origin: Origin, responder_port: Be16) -> Self {
+        match protocol {
+            TCP => Self::TCP,
+            UDP if origin == Origin::NODE && QUESTION_PORTS.contains(&responder_port) => Self::QUESTION,
+            _ => Self::DATAGRAM,
+        }
+    }
+}
+
+/// DNS and NTP (IANA port numbers).
+const QUESTION_PORTS: [Be16; 2] = [Be16::from_host(53), Be16::from_host(123)];
 
 /// How long a flow may stay silent before its entry counts as absent, in seconds.
 #[repr(C)]
@@ -175,26 +315,35 @@ pub struct Timeouts {
     pub tcp_half_closed_secs: u32,
     /// Both have, or a reset was seen.
     pub tcp_closed_secs: u32,
-    /// UDP, ICMP echo and all others without a reply yet.
+    /// UDP, ICMP echo and all others without a reply yet. None of the three gets shorter as a flow goes on, so that no forged reply
+    /// shortens a life.
     pub datagram_one_way_secs: u32,
-    pub datagram_replied_secs: u32,
+    /// The same with a reply.
+    pub datagram_exchange_secs: u32,
+    /// The same, going on after the reply for two seconds and more.
+    pub datagram_stream_secs: u32,
+    /// Of [`Lifetime::QUESTION`], with and without a reply, until they are a stream.
+    pub datagram_question_secs: u32,
 }
 
 impl Timeouts {
     /// In the range of the kernel's own tracking (net/netfilter/nf_conntrack_proto_*.c), but an established TCP flow
-    /// lives one day, not five: twelve keep-alive intervals of two hours (RFC 9293 section 3.8.4).
+    /// lives one day, not five: twelve keep-alive intervals of two hours (RFC 9293 section 3.8.4). A question lives as long as a
+    /// resolver waits for its reply (resolv.conf(5), timeout).
     pub const DEFAULT: Self = Self {
         tcp_half_open_secs: 60,
         tcp_established_secs: 86_400,
         tcp_half_closed_secs: 120,
         tcp_closed_secs: 10,
         datagram_one_way_secs: 30,
-        datagram_replied_secs: 180,
+        datagram_exchange_secs: 30,
+        datagram_stream_secs: 180,
+        datagram_question_secs: 5,
     };
 
     /// When a flow in this state expires if nothing more is seen, on the clock of `now_ns`.
-    pub fn expiry_ns(&self, now_ns: u64, protocol: u8, state: State) -> u64 {
-        let secs = if protocol == TCP { self.tcp_secs(state) } else { self.datagram_secs(state) };
+    pub fn expiry_ns(&self, now_ns: u64, lifetime: Lifetime, state: State) -> u64 {
+        let secs = if lifetime == Lifetime::TCP { self.tcp_secs(state) } else { self.datagram_secs(lifetime, state) };
         now_ns.saturating_add(u64::from(secs) * NS_PER_SEC)
     }
 
@@ -210,15 +359,17 @@ impl Timeouts {
         }
     }
 
-    fn datagram_secs(&self, state: State) -> u32 {
-        if state.has(State::SEEN_REPLY) { self.datagram_replied_secs } else { self.datagram_one_way_secs }
+    fn datagram_secs(&self, lifetime: Lifetime, state: State) -> u32 {
+        if state.has(State::ESTABLISHED) {
+            self.datagram_stream_secs
+        } else if lifetime == Lifetime::QUESTION {
+            self.datagram_question_secs
+        } else if state.has(State::SEEN_REPLY) {
+            self.datagram_exchange_secs
+        } else {
+            self.datagram_one_way_secs
+        }
     }
 }
 
 pub const NS_PER_SEC: u64 = 1_000_000_000;
-
-/// Whether a new expiry is worth writing: entries are written at most once a second unless the lifetime shrinks or the
-/// state changes, so that a busy flow does not pull its cache line from CPU to CPU.
-pub fn is_worth_writing(old_expiry_ns: u64, new_expiry_ns: u64) -> bool {
-    new_expiry_ns < old_expiry_ns || new_expiry_ns - old_expiry_ns >= NS_PER_SEC
-}

@@ -62,6 +62,7 @@ impl SnatPolicy {
 
 /// For a flow that a pod of this node opens: `class` is what the route table says of the destination, which is no pod
 /// of this node.
+#[inline(always)]
 pub fn from_pod(class: Option<RouteClass>, services: ServicePrefixes, snat: SnatPolicy, event: Event) -> Egress {
     match class {
         Some(RouteClass::VNET) => Egress { path: Path::WIRE, nat: Nat::KEEP },
@@ -73,6 +74,7 @@ pub fn from_pod(class: Option<RouteClass>, services: ServicePrefixes, snat: Snat
 
 /// Whether a pod's packet that is about to leave the uplink, and belongs to no known flow, changes its source. What does
 /// not open a flow never does: it may be a reply.
+#[inline(always)]
 pub fn at_the_wire(class: Option<RouteClass>, snat: SnatPolicy, event: Event) -> Nat {
     let is_translated = match class {
         Some(RouteClass::PLATFORM) => snat.is_on,
@@ -109,17 +111,18 @@ pub fn check_ipv4(tuple: &Tuple<Ipv4>, block_metadata: bool) -> Result<(), DropR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::TcpFlags;
-    use crate::family::{Be16, UDP};
 
-    const SYN: Event = Event::Segment(TcpFlags(TcpFlags::SYN));
+    use crate::family::{Be16, UDP};
+    use crate::tcp::{Segment, TcpFlags};
+
+    const SYN: Event = Event::Segment(Segment::bare(TcpFlags::SYN));
     const ON: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: false };
     const OFF: SnatPolicy = SnatPolicy { is_on: false, pod_keeps_source: false };
     const OWN: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: true };
     const UNASKED_FOR: [Event; 5] = [
-        Event::Segment(TcpFlags(TcpFlags::SYN | TcpFlags::ACK)),
-        Event::Segment(TcpFlags(TcpFlags::ACK)),
-        Event::Segment(TcpFlags(TcpFlags::RST)),
+        Event::Segment(Segment::bare(TcpFlags::SYN | TcpFlags::ACK)),
+        Event::Segment(Segment::bare(TcpFlags::ACK)),
+        Event::Segment(Segment::bare(TcpFlags::RST)),
         Event::Reply,
         Event::Fragment,
     ];

@@ -4,8 +4,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::{Origin, Sender, State};
+use crate::conntrack::{Lifetime, NS_PER_SEC, Origin, Seen, Sender, State, Timeouts};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
+use crate::tcp::NodeNumbers;
 
 /// The addresses and ports of a packet, in its own direction.
 ///
@@ -47,7 +48,8 @@ impl Side {
 }
 
 /// Key of a flow: the tuple with the lower (address, port) first, the same for both directions. Maps
-/// `FLOWS4` and `FLOWS6`, and `HALF_OPEN4` and `HALF_OPEN6` until the flow is established.
+/// `FLOWS4` and `FLOWS6`; until the flow is assured, `HALF_OPEN4` and `HALF_OPEN6` for TCP, `DATAGRAMS4` and `DATAGRAMS6` for all
+/// others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, Immutable)]
 pub struct FlowKey<A> {
@@ -130,6 +132,8 @@ impl Nat {
 pub struct Flow {
     /// CLOCK_MONOTONIC, nanoseconds; from then on the entry counts as absent.
     pub expires_ns: u64,
+    /// See [`Seen`].
+    pub numbers: NodeNumbers,
     /// Meaningful with [`Nat::TRANSLATED`] only.
     pub nat_port: Be16,
     pub state: State,
@@ -137,12 +141,38 @@ pub struct Flow {
     pub nat: Nat,
     pub initiator: Side,
     pub origin: Origin,
-    pub pad: u8,
+    pub lifetime: Lifetime,
 }
 
 impl Flow {
-    pub fn new(initiator: Side, origin: Origin, path: Path, nat: Nat) -> Self {
-        Self { expires_ns: 0, nat_port: Be16(0), state: State::NEW, path, nat, initiator, origin, pad: 0 }
+    /// The flow of this tuple, in the direction of its initiator.
+    pub fn new<A: Address>(opening: &Tuple<A>, origin: Origin, path: Path, nat: Nat, seen: Seen) -> Self {
+        let (_, initiator) = FlowKey::of(opening);
+        let lifetime = Lifetime::of(opening.protocol, origin, opening.destination_port);
+        let Seen { state, numbers } = seen;
+        Self { expires_ns: 0, numbers, nat_port: Be16(0), state, path, nat, initiator, origin, lifetime }
+    }
+
+    pub fn seen(&self) -> Seen {
+        Seen { state: self.state, numbers: self.numbers }
+    }
+
+    /// When the flow expires once it has gone on to `seen`, and whether that is worth writing. Entries are written at most once a
+    /// second unless the lifetime shrinks, the state changes or the numbers have moved far, so that a busy flow does not pull
+    /// its cache line from CPU to CPU. Until a flow is assured, its numbers are right to the byte.
+    #[inline(always)]
+    pub fn renewal(&self, seen: Seen, timeouts: Timeouts, now_ns: u64) -> (u64, bool) {
+        let mut expires_ns = timeouts.expiry_ns(now_ns, self.lifetime, seen.state);
+        if self.lifetime != Lifetime::TCP {
+            expires_ns = expires_ns.max(self.expires_ns);
+        }
+        let is_due = expires_ns < self.expires_ns || expires_ns - self.expires_ns >= NS_PER_SEC;
+        let has_moved = if seen.state.is_assured() {
+            seen.numbers.has_moved_on_from(self.numbers)
+        } else {
+            seen.numbers != self.numbers
+        };
+        (expires_ns, is_due || has_moved || seen.state != self.state)
     }
 
     pub fn sender(&self, side: Side) -> Sender {
@@ -158,9 +188,9 @@ impl Flow {
         }
     }
 
-    /// See [`State::is_assured`].
+    /// See [`State::ASSURED`].
     pub fn is_assured(&self) -> bool {
-        self.state.is_assured(self.origin)
+        self.state.is_assured()
     }
 
     pub fn is_live(&self, now_ns: u64) -> bool {
@@ -169,7 +199,7 @@ impl Flow {
 }
 
 const _: () = assert!(size_of::<FlowKey<Ipv4>>() == 16 && size_of::<FlowKey<Ipv6>>() == 40);
-const _: () = assert!(size_of::<Flow>() == 16);
+const _: () = assert!(size_of::<Flow>() == 24);
 
 #[cfg(test)]
 mod tests {

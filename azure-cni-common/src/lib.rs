@@ -21,6 +21,7 @@ pub mod nat;
 #[cfg(feature = "user")]
 mod pod;
 pub mod refused_flow;
+pub mod tcp;
 
 /// Number of the layout of all pinned maps, part of the path they are pinned under.
 ///

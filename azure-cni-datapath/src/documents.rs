@@ -78,16 +78,17 @@ const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platfo
 const GATEWAY: &str =
     "The router that all of the Internet is behind; zero: the programs look up the kernel's routes for every packet.";
 const FLOWS: &str = "Assured flows: both ends are known to exist.";
-const HALF_OPEN: &str = "Half-open and one-way flows: the only ones that a flood can push out.";
+const HALF_OPEN: &str = "TCP flows that are half-open: a flood of segments pushes out nothing else.";
+const DATAGRAMS: &str = "Flows of UDP, ICMP echo and all others that are not assured: a flood of datagrams pushes out nothing else.";
 const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
-const NAT_HALF_OPEN: &str = "The wire side of translated flows that are half-open; ports are claimed here.";
+const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not assured; ports are claimed here.";
 const FRAGMENTS: &str = "The ports of fragmented packets, kept for two seconds.";
 const TAKEOVERS: &str = "Locks: ports that are taken at this moment from a holder whose flow has expired.";
 const PACKET: &str = "The packet's headers as values.";
 const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 23] = [
+const PINNED: [Meaning; 25] = [
     map("ENDPOINTS4", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINT_CACHE4", "slot", "`Slot`", "agent", ENDPOINT_CACHE),
@@ -100,6 +101,8 @@ const PINNED: [Meaning; 23] = [
     map("FLOWS6", FLOW_KEY, "`Flow`", BOTH, FLOWS),
     map("HALF_OPEN4", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
     map("HALF_OPEN6", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
+    map("DATAGRAMS4", FLOW_KEY, "`Flow`", BOTH, DATAGRAMS),
+    map("DATAGRAMS6", FLOW_KEY, "`Flow`", BOTH, DATAGRAMS),
     map("NAT4", NAT_KEY, HOLDER, BOTH, NAT),
     map("NAT6", NAT_KEY, HOLDER, BOTH, NAT),
     map("NAT_HALF_OPEN4", NAT_KEY, HOLDER, BOTH, NAT_HALF_OPEN),

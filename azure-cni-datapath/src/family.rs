@@ -31,8 +31,8 @@ where
     endpoints: Mutex<Endpoints<A>>,
     routes: Mutex<LpmTrie<MapData, A, RouteClass>>,
     gateway: Mutex<Array<MapData, A>>,
-    /// Assured, then half-open.
-    pub flows: [FlowTable<A>; 2],
+    /// Assured, then half-open, then datagrams that are not assured.
+    pub flows: [FlowTable<A>; 3],
     /// Assured, then half-open.
     pub translations: [NatTable<A>; 2],
 }
@@ -54,6 +54,7 @@ where
             flows: [
                 Table::open(pins, names.flows, Map::HashMap)?,
                 Table::open(pins, names.half_open, Map::LruHashMap)?,
+                Table::open(pins, names.datagrams, Map::LruHashMap)?,
             ],
             translations: [
                 Table::open(pins, names.translations, Map::HashMap)?,

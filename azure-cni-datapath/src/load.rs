@@ -72,7 +72,7 @@ pub(crate) fn load_programs(settings: &Settings, pins: &Pins) -> Result<ProgramI
 }
 
 /// The sizes of the maps whose size is configured, in entries.
-pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
+pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 10] {
     let Settings { max_flows, max_half_open, .. } = *settings;
     // IPv6 is routed: unless it is translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
@@ -80,10 +80,12 @@ pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 8] {
         (Names::V4.flows, max_flows),
         (Names::V4.translations, max_flows),
         (Names::V4.half_open, max_half_open),
+        (Names::V4.datagrams, max_half_open),
         (Names::V4.half_open_translations, max_half_open),
         (Names::V6.flows, max_flows),
         (Names::V6.translations, translated6(max_flows)),
         (Names::V6.half_open, max_half_open),
+        (Names::V6.datagrams, max_half_open),
         (Names::V6.half_open_translations, translated6(max_half_open)),
     ]
 }

@@ -9,6 +9,7 @@ pub(crate) struct Names {
     pub gateway: &'static str,
     pub flows: &'static str,
     pub half_open: &'static str,
+    pub datagrams: &'static str,
     pub translations: &'static str,
     pub half_open_translations: &'static str,
 }
@@ -21,6 +22,7 @@ impl Names {
         gateway: "GATEWAY4",
         flows: "FLOWS4",
         half_open: "HALF_OPEN4",
+        datagrams: "DATAGRAMS4",
         translations: "NAT4",
         half_open_translations: "NAT_HALF_OPEN4",
     };
@@ -31,6 +33,7 @@ impl Names {
         gateway: "GATEWAY6",
         flows: "FLOWS6",
         half_open: "HALF_OPEN6",
+        datagrams: "DATAGRAMS6",
         translations: "NAT6",
         half_open_translations: "NAT_HALF_OPEN6",
     };

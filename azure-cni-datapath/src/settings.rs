@@ -18,7 +18,8 @@ pub struct Settings {
     pub constants: Constants,
     /// Size of each family's table of assured flows, and of its table of their translations, in entries.
     pub max_flows: u32,
-    /// Size of each family's table of half-open and one-way flows, and of its table of their translations.
+    /// Size of each family's tables of flows that are not assured, of TCP and of datagrams, and of the table of their
+    /// translations.
     pub max_half_open: u32,
     pub attach: AttachModes,
 }

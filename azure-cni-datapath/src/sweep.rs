@@ -60,7 +60,7 @@ pub struct Sweeper {
 
 #[derive(Debug)]
 struct FamilyProgress<A> {
-    flows: [Progress; 2],
+    flows: [Progress; 3],
     translations: [Progress; 2],
     /// Translations that had no flow at the last step. A translation is made a moment before its flow, so it is removed only
     /// if it has none at two steps.

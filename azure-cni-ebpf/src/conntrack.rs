@@ -5,9 +5,9 @@
 //! sweeping the tables.
 
 use aya_ebpf::bindings::BPF_ANY;
-use azure_cni_common::conntrack::{Event, Observed, Origin, Sender, State, is_worth_writing, observe};
+use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, observe};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::Be16;
+use azure_cni_common::family::{Be16, TCP};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
@@ -28,7 +28,7 @@ pub struct KnownFlow {
     pub is_initiator: bool,
     /// The flow is assured by this packet and by none before.
     pub becomes_assured: bool,
-    /// It is, and the connection table has no room for it.
+    /// It is TCP's, and the connection table has no room for it.
     pub is_refused: bool,
     pub now_ns: u64,
 }
@@ -37,99 +37,123 @@ pub struct KnownFlow {
 #[derive(Clone, Copy)]
 pub struct NewFlow {
     pub now_ns: u64,
-    /// What its first packet does to it.
-    by_initiator: State,
-    by_responder: State,
-    side: Side,
+    /// Where its first packet comes from.
+    from: Origin,
+    /// What that packet does to it, if it opens the flow.
+    seen: Seen,
 }
 
-/// Finds the packet's flow and enters the packet into it.
+/// Finds the packet's flow and enters the packet into it. `from`: whether the hook's packets have a checked source.
 #[inline(always)]
-pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event) -> Tracking {
+pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event, from: Origin) -> Tracking {
     let now_ns = now_ns();
     let (key, side) = FlowKey::of(&packet.tuple);
     if let Some(entry) = F::flows().get_ptr_mut(&key) {
         // SAFETY: map values live as long as the program runs. Other CPUs may write at the same time: every field is
         // written whole, and each combination of old and new fields is a flow that could have been seen.
         let flow = unsafe { entry.read() };
-        if flow.is_live(now_ns)
-            && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
-        {
-            renew(entry, &flow, state, key.protocol(), now_ns);
-            let is_initiator = flow.initiator == side;
-            return Tracking::Known(KnownFlow {
+        if flow.is_live(now_ns) {
+            let known = KnownFlow {
                 flow,
-                is_initiator,
+                is_initiator: flow.initiator == side,
                 becomes_assured: false,
                 is_refused: false,
                 now_ns,
-            });
+            };
+            match step(&flow, side, event, from, now_ns) {
+                Observed::Nothing => return Tracking::Known(known),
+                Observed::Continues(seen) => {
+                    renew(entry, &flow, seen, now_ns);
+                    return Tracking::Known(known);
+                }
+                Observed::Restarts => {}
+            }
         }
         let _ = F::flows().remove(&key);
         release_port::<F>(&key, &flow, side);
-    } else if let Some(entry) = F::half_open().get_ptr_mut(&key) {
+    } else if let Some(entry) = F::unassured(&key).get_ptr_mut(&key) {
         // SAFETY: as above. The least recently used entry may become another flow's while it is read: an expiry or a
-        // state that is not its own then, for a flow that has no reply yet.
+        // state that is not its own then, for a flow that is not assured.
         let flow = unsafe { entry.read() };
-        if flow.is_live(now_ns)
-            && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
-        {
-            let becomes_assured = state.is_assured(flow.origin);
-            let is_refused = becomes_assured && promote::<F>(&key, &flow, state, now_ns).is_err();
-            if !becomes_assured {
-                renew(entry, &flow, state, key.protocol(), now_ns);
-            }
-            return Tracking::Known(KnownFlow {
+        if flow.is_live(now_ns) {
+            let mut known = KnownFlow {
                 flow,
                 is_initiator: flow.initiator == side,
-                becomes_assured,
-                is_refused,
+                becomes_assured: false,
+                is_refused: false,
                 now_ns,
-            });
+            };
+            match step(&flow, side, event, from, now_ns) {
+                Observed::Nothing => return Tracking::Known(known),
+                Observed::Continues(seen) if !seen.state.is_assured() => {
+                    renew(entry, &flow, seen, now_ns);
+                    return Tracking::Known(known);
+                }
+                Observed::Continues(seen) => {
+                    known.becomes_assured = promote::<F>(&key, &flow, seen, now_ns).is_ok();
+                    known.is_refused = !known.becomes_assured && key.protocol() == TCP;
+                    // Datagrams go on where they are: they lose nothing if they are turned over.
+                    if !known.becomes_assured && !known.is_refused {
+                        renew(entry, &flow, flow.seen(), now_ns);
+                    }
+                    return Tracking::Known(known);
+                }
+                Observed::Restarts => {}
+            }
         }
         release_port::<F>(&key, &flow, side);
     }
-    Tracking::New(NewFlow {
-        now_ns,
-        by_initiator: begin(Sender::Initiator, event),
-        by_responder: begin(Sender::Responder, event),
-        side,
-    })
-}
-
-fn begin(sender: Sender, event: Event) -> State {
-    match observe(State::NEW, sender, event) {
-        Observed::Continues(state) => state,
-        Observed::Restarts => State::NEW,
-    }
+    Tracking::New(NewFlow { now_ns, from, seen: begin(packet.tuple.protocol, event, from, now_ns) })
 }
 
 #[inline(always)]
-fn renew(entry: *mut Flow, flow: &Flow, state: State, protocol: u8, now_ns: u64) {
-    let expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, protocol, state);
-    if state != flow.state || is_worth_writing(flow.expires_ns, expires_ns) {
+fn step(flow: &Flow, side: Side, event: Event, from: Origin, now_ns: u64) -> Observed {
+    observe(flow.seen(), flow.origin, &Arrival { sender: flow.sender(side), from, now_ns }, event)
+}
+
+/// What the first packet of a flow does to it.
+#[inline(always)]
+fn begin(protocol: u8, event: Event, from: Origin, now_ns: u64) -> Seen {
+    let new = unseen(protocol, State::NEW, now_ns);
+    match observe(new, from, &Arrival { sender: Sender::Initiator, from, now_ns }, event) {
+        Observed::Continues(seen) => seen,
+        Observed::Nothing | Observed::Restarts => new,
+    }
+}
+
+/// What is known of a flow of which no segment counted yet.
+#[inline(always)]
+fn unseen(protocol: u8, datagram: State, now_ns: u64) -> Seen {
+    if protocol == TCP { Seen::NEW } else { Seen::datagram(datagram, now_ns) }
+}
+
+#[inline(always)]
+fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, now_ns: u64) {
+    let (expires_ns, is_worth_writing) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    if is_worth_writing {
         // SAFETY: as in `track`.
         let entry = unsafe { &mut *entry };
-        entry.state = state;
+        entry.state = seen.state;
+        entry.numbers = seen.numbers;
         entry.expires_ns = expires_ns;
     }
 }
 
 /// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
 #[inline(never)]
-fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, state: State, now_ns: u64) -> Result<(), i32> {
-    let expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, key.protocol(), state);
-    let assured = Flow { state, expires_ns, ..*flow };
+fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, seen: Seen, now_ns: u64) -> Result<(), i32> {
+    let (expires_ns, _) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    let assured = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..*flow };
     F::flows().insert(key, &assured, u64::from(BPF_ANY))?;
-    let _ = F::half_open().remove(key);
+    let _ = F::unassured(key).remove(key);
     Ok(())
 }
 
-/// The flow's translation has no room: the flow waits for a reply as before.
+/// The flow's translation has no room: the flow is as before.
 #[inline(never)]
 pub fn demote<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
     let (key, _) = FlowKey::of(tuple);
-    let _ = F::half_open().insert(&key, flow, u64::from(BPF_ANY));
+    let _ = F::unassured(&key).insert(&key, flow, u64::from(BPF_ANY));
     let _ = F::flows().remove(&key);
 }
 
@@ -154,22 +178,10 @@ fn release_port<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
 }
 
 impl NewFlow {
-    /// Whether the flow is assured at once when it is opened again for the receiver of its packet.
-    pub fn is_assured_for_receiver(&self) -> bool {
-        self.by_responder.is_assured(Origin::NODE)
-    }
-
     /// Remembers the flow as opened by the sender of the packet.
     #[inline(always)]
-    pub fn open<F: Tables>(
-        &self,
-        tuple: &Tuple<F::Address>,
-        origin: Origin,
-        path: Path,
-        nat: Nat,
-    ) -> Result<Path, DropReason> {
-        let flow = Flow { state: self.by_initiator, ..Flow::new(self.side, origin, path, nat) };
-        remember::<F>(tuple, flow, self.now_ns)
+    pub fn open<F: Tables>(&self, tuple: &Tuple<F::Address>, path: Path, nat: Nat) -> Result<Path, DropReason> {
+        remember::<F>(tuple, Flow::new(tuple, self.from, path, nat, self.seen), self.now_ns)
     }
 
     #[inline(always)]
@@ -179,11 +191,12 @@ impl NewFlow {
         path: Path,
         port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::new(self.side, Origin::NODE, path, Nat::TRANSLATED);
-        remember::<F>(tuple, Flow { nat_port: port, state: self.by_initiator, ..flow }, self.now_ns)
+        let flow = Flow::new(tuple, self.from, path, Nat::TRANSLATED, self.seen);
+        remember::<F>(tuple, Flow { nat_port: port, ..flow }, self.now_ns)
     }
 
-    /// Remembers a translated flow again whose entry was lost: the packet is a reply, its receiver opened the flow.
+    /// Remembers a translated flow again whose entry was lost: the packet is a reply, its receiver opened the flow. It may be
+    /// forged, so the flow is not assured before the receiver goes on.
     #[inline(always)]
     pub fn reopen_for_receiver<F: Tables>(
         &self,
@@ -191,27 +204,21 @@ impl NewFlow {
         path: Path,
         port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::new(self.side.other(), Origin::NODE, path, Nat::TRANSLATED);
-        remember::<F>(tuple, Flow { nat_port: port, state: self.by_responder, ..flow }, self.now_ns)
+        let seen = unseen(tuple.protocol, State(State::SEEN_REPLY), self.now_ns);
+        let flow = Flow::new(&tuple.reversed(), Origin::NODE, path, Nat::TRANSLATED, seen);
+        remember::<F>(tuple, Flow { nat_port: port, ..flow }, self.now_ns)
     }
 }
 
 #[inline(always)]
 fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> Result<Path, DropReason> {
-    flow.expires_ns = globals::TIMEOUTS.load().expiry_ns(now_ns, tuple.protocol, flow.state);
+    (flow.expires_ns, _) = flow.renewal(flow.seen(), globals::TIMEOUTS.load(), now_ns);
     if insert::<F>(tuple, &flow) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
 }
 
-/// BPF_ANY: an entry that is there has expired or ended.
+/// No packet assures a flow that it opens. BPF_ANY: an entry that is there has expired or ended.
 #[inline(never)]
 fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
     let (key, _) = FlowKey::of(tuple);
-    if flow.is_assured() {
-        let is_there = F::flows().insert(&key, flow, u64::from(BPF_ANY)).is_ok();
-        // What has expired there must not give back this one's port.
-        let _ = F::half_open().remove(&key);
-        is_there
-    } else {
-        F::half_open().insert(&key, flow, u64::from(BPF_ANY)).is_ok()
-    }
+    F::unassured(&key).insert(&key, flow, u64::from(BPF_ANY)).is_ok()
 }

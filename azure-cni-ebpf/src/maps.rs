@@ -47,11 +47,17 @@ pub static FLOWS4: HashMap<FlowKey<Ipv4>, Flow> = HashMap::pinned(262_144, 0);
 #[map]
 pub static FLOWS6: HashMap<FlowKey<Ipv6>, Flow> = HashMap::pinned(262_144, 0);
 
-/// Flows whose other side has not replied. The least recently used go first: a flood turns over nothing but this table.
+/// TCP flows that are not assured. The least recently used go first: a flood turns over nothing but its like.
 #[map]
 pub static HALF_OPEN4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_536, 0);
 #[map]
 pub static HALF_OPEN6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
+
+/// The same for all other protocols.
+#[map]
+pub static DATAGRAMS4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_536, 0);
+#[map]
+pub static DATAGRAMS6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
 
 /// The wire side of every translated flow that is assured, and the host's flows inside the NAT range.
 #[map]
@@ -59,7 +65,7 @@ pub static NAT4: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = HashMap::pinned(262_14
 #[map]
 pub static NAT6: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = HashMap::pinned(262_144, 0);
 
-/// The wire side of translated flows whose other side has not replied.
+/// The wire side of translated flows that are not assured.
 #[map]
 pub static NAT_HALF_OPEN4: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = LruHashMap::pinned(65_536, 0);
 #[map]

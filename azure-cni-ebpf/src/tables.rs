@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, slot_of};
-use azure_cni_common::family::{Address, Be16, Ipv4, Ipv6, V4, V6};
+use azure_cni_common::family::{Address, Be16, Ipv4, Ipv6, TCP, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::host_ports::host_port_bit;
@@ -46,6 +46,12 @@ pub trait Tables: Globals + Memory {
     fn gateway() -> Option<Self::Address>;
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow>;
     fn half_open() -> &'static LruHashMap<FlowKey<Self::Address>, Flow>;
+    fn datagrams() -> &'static LruHashMap<FlowKey<Self::Address>, Flow>;
+    /// Where a flow of this key is until it is assured.
+    #[inline(always)]
+    fn unassured(key: &FlowKey<Self::Address>) -> &'static LruHashMap<FlowKey<Self::Address>, Flow> {
+        if key.protocol() == TCP { Self::half_open() } else { Self::datagrams() }
+    }
     fn translations() -> &'static HashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn half_open_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn take_overs() -> &'static HashMap<NatKey<Self::Address>, u32>;
@@ -94,6 +100,7 @@ tables_of! {
     V4, Ipv4, 32, ENDPOINT_CACHE4, ENDPOINTS4, ROUTES4, GATEWAY4,
     flows: HashMap<FlowKey<Ipv4>, Flow> = FLOWS4;
     half_open: LruHashMap<FlowKey<Ipv4>, Flow> = HALF_OPEN4;
+    datagrams: LruHashMap<FlowKey<Ipv4>, Flow> = DATAGRAMS4;
     translations: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT4;
     half_open_translations: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT_HALF_OPEN4;
     take_overs: HashMap<NatKey<Ipv4>, u32> = TAKEOVERS4;
@@ -104,6 +111,7 @@ tables_of! {
     V6, Ipv6, 128, ENDPOINT_CACHE6, ENDPOINTS6, ROUTES6, GATEWAY6,
     flows: HashMap<FlowKey<Ipv6>, Flow> = FLOWS6;
     half_open: LruHashMap<FlowKey<Ipv6>, Flow> = HALF_OPEN6;
+    datagrams: LruHashMap<FlowKey<Ipv6>, Flow> = DATAGRAMS6;
     translations: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT6;
     half_open_translations: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT_HALF_OPEN6;
     take_overs: HashMap<NatKey<Ipv6>, u32> = TAKEOVERS6;
@@ -123,7 +131,7 @@ pub fn live_flow<F: Tables>(key: &FlowKey<F::Address>, now_ns: u64) -> Option<&'
     // SAFETY: see the head of this file.
     let flow = unsafe { F::flows().get(key) };
     // SAFETY: as above.
-    let flow = flow.or_else(|| unsafe { F::half_open().get(key) })?;
+    let flow = flow.or_else(|| unsafe { F::unassured(key).get(key) })?;
     if flow.is_live(now_ns) { Some(flow) } else { None }
 }
 
@@ -131,7 +139,7 @@ pub fn live_flow<F: Tables>(key: &FlowKey<F::Address>, now_ns: u64) -> Option<&'
 #[inline(never)]
 pub fn set_nat<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
     let (key, _) = FlowKey::of(tuple);
-    if let Some(entry) = F::flows().get_ptr_mut(&key).or_else(|| F::half_open().get_ptr_mut(&key)) {
+    if let Some(entry) = F::flows().get_ptr_mut(&key).or_else(|| F::unassured(&key).get_ptr_mut(&key)) {
         // SAFETY: see the head of this file.
         let entry = unsafe { &mut *entry };
         entry.nat_port = port;

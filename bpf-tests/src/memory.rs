@@ -35,11 +35,12 @@ pub fn now_ns() -> u64 {
 }
 
 impl Rig {
-    /// The connection table, then that of half-open flows.
-    pub fn flows(&self) -> [HashMap<MapData, FlowKey<Ipv4>, Flow>; 2] {
+    /// The connection table, then those of TCP flows and of datagrams that are not assured.
+    pub fn flows(&self) -> [HashMap<MapData, FlowKey<Ipv4>, Flow>; 3] {
         [
             HashMap::try_from(Map::HashMap(self.map_data("FLOWS4"))),
             HashMap::try_from(Map::LruHashMap(self.map_data("HALF_OPEN4"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("DATAGRAMS4"))),
         ]
         .map(|map| map.expect("a hash map of these types"))
     }
@@ -72,11 +73,12 @@ impl Rig {
         self.flows().iter().find_map(|flows| flows.get(&FlowKey::of(tuple).0, 0).ok())
     }
 
-    /// The connection table of IPv6, then that of half-open flows.
-    pub fn flows6(&self) -> [HashMap<MapData, FlowKey<Ipv6>, Flow>; 2] {
+    /// The same of IPv6.
+    pub fn flows6(&self) -> [HashMap<MapData, FlowKey<Ipv6>, Flow>; 3] {
         [
             HashMap::try_from(Map::HashMap(self.map_data("FLOWS6"))),
             HashMap::try_from(Map::LruHashMap(self.map_data("HALF_OPEN6"))),
+            HashMap::try_from(Map::LruHashMap(self.map_data("DATAGRAMS6"))),
         ]
         .map(|map| map.expect("a hash map of these types"))
     }

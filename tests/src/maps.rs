@@ -26,18 +26,18 @@ use crate::{
 /// What one version of IP has. Tables of what is half-open make room for the new by themselves (LRU).
 struct Names {
     endpoints: &'static str,
-    flows: [(&'static str, Kind); 2],
+    flows: [(&'static str, Kind); 3],
     translations: [(&'static str, Kind); 2],
 }
 
 const V4: Names = Names {
     endpoints: "ENDPOINTS4",
-    flows: [("FLOWS4", Map::HashMap), ("HALF_OPEN4", Map::LruHashMap)],
+    flows: [("FLOWS4", Map::HashMap), ("HALF_OPEN4", Map::LruHashMap), ("DATAGRAMS4", Map::LruHashMap)],
     translations: [("NAT4", Map::HashMap), ("NAT_HALF_OPEN4", Map::LruHashMap)],
 };
 const V6: Names = Names {
     endpoints: "ENDPOINTS6",
-    flows: [("FLOWS6", Map::HashMap), ("HALF_OPEN6", Map::LruHashMap)],
+    flows: [("FLOWS6", Map::HashMap), ("HALF_OPEN6", Map::LruHashMap), ("DATAGRAMS6", Map::LruHashMap)],
     translations: [("NAT6", Map::HashMap), ("NAT_HALF_OPEN6", Map::LruHashMap)],
 };
 

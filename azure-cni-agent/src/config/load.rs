@@ -129,7 +129,9 @@ mod tests {
             tcp_half_closed_secs = 13
             tcp_closed_secs = 12
             datagram_one_way_secs = 14
-            datagram_replied_secs = 15
+            datagram_exchange_secs = 15
+            datagram_stream_secs = 18
+            datagram_question_secs = 17
             [datapath]
             attach = "clsact"
             max_flows = 65536
@@ -171,7 +173,8 @@ mod tests {
         let timeouts = config.timeouts;
         assert_eq!((timeouts.tcp_half_open_secs, timeouts.tcp_established_secs), (11, 16));
         assert_eq!((timeouts.tcp_half_closed_secs, timeouts.tcp_closed_secs), (13, 12));
-        assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_replied_secs), (14, 15));
+        assert_eq!((timeouts.datagram_one_way_secs, timeouts.datagram_exchange_secs), (14, 15));
+        assert_eq!((timeouts.datagram_stream_secs, timeouts.datagram_question_secs), (18, 17));
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
         assert_eq!(config.datapath.max_flows, Some(65_536));
         assert_eq!(config.datapath.max_half_open, Some(32_768));

@@ -6,7 +6,7 @@ use super::DatapathConfig;
 const BYTES_PER_FLOW: u64 = 64 << 10;
 /// With fewer, a few busy pods of a small VM would reach the limit. With more, empty entries would cost too much memory.
 const DERIVED_FLOWS: (u64, u64) = (65_536, 524_288);
-/// Of the connection table, for half-open and one-way flows: a handshake lasts a fraction of a connection.
+/// Of the connection table, for flows that are not assured: a handshake lasts a fraction of a connection.
 const HALF_OPEN_SHARE: u32 = 4;
 const DERIVED_HALF_OPEN_MIN: u32 = 16_384;
 
@@ -15,7 +15,7 @@ const DERIVED_HALF_OPEN_MIN: u32 = 16_384;
 pub struct TableSizes {
     /// The connection table, and the table of translations.
     pub max_flows: u32,
-    /// The table of half-open and one-way flows.
+    /// Each of the two tables of flows that are not assured: TCP and datagrams.
     pub max_half_open: u32,
 }
 

@@ -21,10 +21,15 @@ pub struct TimeoutsConfig {
     pub tcp_half_closed_secs: u32,
     /// TCP, both ends have sent FIN, or one a reset. At most `tcp_half_closed_secs`.
     pub tcp_closed_secs: u32,
-    /// UDP, ICMP echo and all other protocols, before the first reply. At most `datagram_replied_secs`.
+    /// UDP, ICMP echo and all other protocols, before the first reply. At most `datagram_exchange_secs`.
     pub datagram_one_way_secs: u32,
-    /// The same, after the first reply.
-    pub datagram_replied_secs: u32,
+    /// The same, after a reply. At most `datagram_stream_secs`.
+    pub datagram_exchange_secs: u32,
+    /// The same, if its initiator goes on two seconds after it began, or later.
+    pub datagram_stream_secs: u32,
+    /// UDP of a pod or the host to port 53 or 123 (DNS, NTP), with and without a reply, until it is a stream: what has a reply
+    /// frees its port soon. At most `datagram_stream_secs`.
+    pub datagram_question_secs: u32,
 }
 
 impl TimeoutsConfig {
@@ -34,14 +39,17 @@ impl TimeoutsConfig {
         let half_closed = ("timeouts.tcp_half_closed_secs", self.tcp_half_closed_secs);
         let closed = ("timeouts.tcp_closed_secs", self.tcp_closed_secs);
         let one_way = ("timeouts.datagram_one_way_secs", self.datagram_one_way_secs);
-        let replied = ("timeouts.datagram_replied_secs", self.datagram_replied_secs);
-        for (key, secs) in [half_open, established, half_closed, closed, one_way, replied] {
+        let exchange = ("timeouts.datagram_exchange_secs", self.datagram_exchange_secs);
+        let stream = ("timeouts.datagram_stream_secs", self.datagram_stream_secs);
+        let question = ("timeouts.datagram_question_secs", self.datagram_question_secs);
+        for (key, secs) in [half_open, established, half_closed, closed, one_way, exchange, stream, question] {
             within(key, secs.into(), SECS)?;
         }
         // A flow in an earlier or closing state must not outlive an open one.
-        [(half_open, established), (closed, half_closed), (half_closed, established), (one_way, replied)]
-            .into_iter()
-            .try_for_each(|(shorter, longer)| not_longer(shorter, longer))
+        let tcp = [(half_open, established), (closed, half_closed), (half_closed, established)];
+        // A reply, which may be forged, must not shorten a flow's life.
+        let datagrams = [(one_way, exchange), (exchange, stream), (question, stream)];
+        tcp.into_iter().chain(datagrams).try_for_each(|(shorter, longer)| not_longer(shorter, longer))
     }
 }
 
@@ -57,7 +65,9 @@ impl Default for TimeoutsConfig {
             tcp_half_closed_secs,
             tcp_closed_secs,
             datagram_one_way_secs,
-            datagram_replied_secs,
+            datagram_exchange_secs,
+            datagram_stream_secs,
+            datagram_question_secs,
         } = Timeouts::DEFAULT;
         Self {
             tcp_half_open_secs,
@@ -65,7 +75,9 @@ impl Default for TimeoutsConfig {
             tcp_half_closed_secs,
             tcp_closed_secs,
             datagram_one_way_secs,
-            datagram_replied_secs,
+            datagram_exchange_secs,
+            datagram_stream_secs,
+            datagram_question_secs,
         }
     }
 }
@@ -78,7 +90,9 @@ impl From<&TimeoutsConfig> for Timeouts {
             tcp_half_closed_secs: config.tcp_half_closed_secs,
             tcp_closed_secs: config.tcp_closed_secs,
             datagram_one_way_secs: config.datagram_one_way_secs,
-            datagram_replied_secs: config.datagram_replied_secs,
+            datagram_exchange_secs: config.datagram_exchange_secs,
+            datagram_stream_secs: config.datagram_stream_secs,
+            datagram_question_secs: config.datagram_question_secs,
         }
     }
 }
@@ -108,7 +122,9 @@ mod tests {
             tcp_half_closed_secs: 3,
             tcp_closed_secs: 4,
             datagram_one_way_secs: 5,
-            datagram_replied_secs: 6,
+            datagram_exchange_secs: 6,
+            datagram_stream_secs: 7,
+            datagram_question_secs: 8,
         };
         let expected = Timeouts {
             tcp_half_open_secs: 1,
@@ -116,7 +132,9 @@ mod tests {
             tcp_half_closed_secs: 3,
             tcp_closed_secs: 4,
             datagram_one_way_secs: 5,
-            datagram_replied_secs: 6,
+            datagram_exchange_secs: 6,
+            datagram_stream_secs: 7,
+            datagram_question_secs: 8,
         };
         assert_eq!(Timeouts::from(&config), expected);
     }
@@ -128,7 +146,7 @@ mod tests {
         for (key, change) in [
             ("timeouts.tcp_closed_secs = 0", (|t| t.tcp_closed_secs = 0) as fn(&mut TimeoutsConfig)),
             ("timeouts.datagram_one_way_secs = 0", |t| t.datagram_one_way_secs = 0),
-            ("timeouts.datagram_replied_secs = 432001", |t| t.datagram_replied_secs = 432_001),
+            ("timeouts.datagram_stream_secs = 432001", |t| t.datagram_stream_secs = 432_001),
             ("timeouts.tcp_established_secs = 432001", |t| t.tcp_established_secs = 432_001),
         ] {
             let error = complaint(change).expect(key);
@@ -145,11 +163,13 @@ mod tests {
             ),
             (["tcp_closed_secs", "tcp_half_closed_secs"], |t| t.tcp_closed_secs = 121),
             (["tcp_half_closed_secs", "tcp_established_secs"], |t| t.tcp_half_closed_secs = 86_401),
-            (["datagram_one_way_secs", "datagram_replied_secs"], |t| t.datagram_one_way_secs = 181),
+            (["datagram_one_way_secs", "datagram_exchange_secs"], |t| t.datagram_one_way_secs = 31),
+            (["datagram_exchange_secs", "datagram_stream_secs"], |t| t.datagram_exchange_secs = 181),
+            (["datagram_question_secs", "datagram_stream_secs"], |t| t.datagram_question_secs = 181),
         ] {
             let error = complaint(change).expect(keys[0]);
             assert!(keys.iter().all(|key| error.contains(key)), "{keys:?}: {error}");
         }
-        assert_eq!(complaint(|t| t.datagram_one_way_secs = 180), None);
+        assert_eq!(complaint(|t| t.datagram_question_secs = 180), None);
     }
 }

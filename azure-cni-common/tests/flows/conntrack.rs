@@ -1,95 +1,129 @@
 //! The model's flows: `azure-cni-ebpf/src/conntrack.rs` over small tables.
 
-use azure_cni_common::conntrack::{Event, Observed, Origin, Sender, State, Timeouts, is_worth_writing, observe};
+use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, Timeouts, observe};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::family::{Be16, TCP};
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Tuple};
 
 use crate::node::{Key, Net, Node};
+use crate::table::Table;
 
 pub enum Tracking {
     Known { flow: Flow, is_initiator: bool, becomes_assured: bool, is_refused: bool },
-    New(Side),
+    New(NewFlow),
+}
+
+#[derive(Clone, Copy)]
+pub struct NewFlow {
+    from: Origin,
+    seen: Seen,
 }
 
 impl<F: Net> Node<F> {
-    pub fn track(&mut self, tuple: &Tuple<F::Address>, event: Event) -> Tracking {
+    pub fn track(&mut self, tuple: &Tuple<F::Address>, event: Event, from: Origin) -> Tracking {
         let now_ns = self.now_ns;
         let (key, side) = FlowKey::of(tuple);
         let is_in_flows = self.flows.get(&key).is_some();
-        if let Some(flow) = self.flows.get(&key).or_else(|| self.half_open.get(&key)) {
-            if flow.is_live(now_ns)
-                && let Observed::Continues(state) = observe(flow.state, flow.sender(side), event)
-            {
-                let becomes_assured = !is_in_flows && state.is_assured(flow.origin);
-                let expires_ns = Timeouts::DEFAULT.expiry_ns(now_ns, key.protocol(), state);
-                let is_refused = becomes_assured && !self.flows.insert(key, Flow { state, expires_ns, ..flow });
-                if becomes_assured && !is_refused {
-                    self.half_open.remove(&key);
-                } else if !becomes_assured && (state != flow.state || is_worth_writing(flow.expires_ns, expires_ns)) {
-                    let entry = if is_in_flows { self.flows.get_mut(&key) } else { self.half_open.get_mut(&key) };
-                    *entry.unwrap() = Flow { state, expires_ns, ..flow };
+        if let Some(flow) = self.flows.get(&key).or_else(|| self.unassured(&key).get(&key)) {
+            let is_initiator = flow.initiator == side;
+            let arrival = Arrival { sender: flow.sender(side), from, now_ns };
+            let observed = observe(flow.seen(), flow.origin, &arrival, event);
+            let (mut becomes_assured, mut is_refused) = (false, false);
+            match observed {
+                _ if !flow.is_live(now_ns) => {}
+                Observed::Restarts => {}
+                Observed::Nothing => return Tracking::Known { flow, is_initiator, becomes_assured, is_refused },
+                Observed::Continues(mut seen) => {
+                    if !is_in_flows && seen.state.is_assured() {
+                        becomes_assured = self.promote(&key, &flow, seen);
+                        is_refused = !becomes_assured && key.protocol() == TCP;
+                        seen = flow.seen();
+                    }
+                    let (expires_ns, is_worth_writing) = flow.renewal(seen, Timeouts::DEFAULT, now_ns);
+                    if !becomes_assured && !is_refused && is_worth_writing {
+                        let table = if is_in_flows { &mut self.flows } else { self.unassured(&key) };
+                        let Seen { state, numbers } = seen;
+                        *table.get_mut(&key).unwrap() = Flow { state, numbers, expires_ns, ..flow };
+                    }
+                    return Tracking::Known { flow, is_initiator, becomes_assured, is_refused };
                 }
-                return Tracking::Known { flow, is_initiator: flow.initiator == side, becomes_assured, is_refused };
             }
             self.flows.remove(&key);
             self.release_port(&key, &flow, side);
         }
-        Tracking::New(side)
+        Tracking::New(NewFlow { from, seen: begin(tuple.protocol, event, from, now_ns) })
     }
 
-    pub fn open(
-        &mut self,
-        tuple: &Tuple<F::Address>,
-        event: Event,
-        side: Side,
-        origin: Origin,
-        path: Path,
-        nat: Nat,
-    ) -> Result<Path, DropReason> {
-        let flow = Flow::new(side, origin, path, nat);
-        self.remember(tuple, Flow { state: begin(Sender::Initiator, event), ..flow })
+    fn promote(&mut self, key: &Key<F>, flow: &Flow, seen: Seen) -> bool {
+        let (expires_ns, _) = flow.renewal(seen, Timeouts::DEFAULT, self.now_ns);
+        let Seen { state, numbers } = seen;
+        let is_there = self.flows.insert(*key, Flow { state, numbers, expires_ns, ..*flow });
+        if is_there {
+            self.unassured(key).remove(key);
+        }
+        is_there
+    }
+
+    pub fn demote(&mut self, tuple: &Tuple<F::Address>, flow: Flow) {
+        let (key, _) = FlowKey::of(tuple);
+        self.unassured(&key).insert(key, flow);
+        self.flows.remove(&key);
+    }
+
+    pub fn open(&mut self, tuple: &Tuple<F::Address>, new: &NewFlow, path: Path, nat: Nat) -> Result<Path, DropReason> {
+        self.remember(tuple, Flow::new(tuple, new.from, path, nat, new.seen))
     }
 
     pub fn open_translated(
         &mut self,
         tuple: &Tuple<F::Address>,
-        event: Event,
-        side: Side,
+        new: &NewFlow,
         path: Path,
-        port: Be16,
+        nat_port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::new(side, Origin::NODE, path, Nat::TRANSLATED);
-        self.remember(tuple, Flow { nat_port: port, state: begin(Sender::Initiator, event), ..flow })
+        let flow = Flow::new(tuple, new.from, path, Nat::TRANSLATED, new.seen);
+        self.remember(tuple, Flow { nat_port, ..flow })
     }
 
-    pub fn remember(&mut self, tuple: &Tuple<F::Address>, flow: Flow) -> Result<Path, DropReason> {
+    pub fn reopen_for_receiver(&mut self, tuple: &Tuple<F::Address>, nat_port: Be16) -> Result<Path, DropReason> {
+        let seen = unseen(tuple.protocol, State(State::SEEN_REPLY), self.now_ns);
+        let flow = Flow::new(&tuple.reversed(), Origin::NODE, Path::STACK, Nat::TRANSLATED, seen);
+        self.remember(tuple, Flow { nat_port, ..flow })
+    }
+
+    fn remember(&mut self, tuple: &Tuple<F::Address>, flow: Flow) -> Result<Path, DropReason> {
         let (key, _) = FlowKey::of(tuple);
-        let expires_ns = Timeouts::DEFAULT.expiry_ns(self.now_ns, tuple.protocol, flow.state);
-        let is_assured = flow.state.is_assured(flow.origin);
-        if is_assured {
-            self.half_open.remove(&key);
-        }
-        let table = if is_assured { &mut self.flows } else { &mut self.half_open };
-        if table.insert(key, Flow { expires_ns, ..flow }) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
+        let (expires_ns, _) = flow.renewal(flow.seen(), Timeouts::DEFAULT, self.now_ns);
+        let is_there = self.unassured(&key).insert(key, Flow { expires_ns, ..flow });
+        if is_there { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
     }
 
     pub fn set_nat(&mut self, tuple: &Tuple<F::Address>, nat: Nat, nat_port: Be16) {
         let (key, _) = FlowKey::of(tuple);
-        let entry = self.flows.get_mut(&key).or_else(|| self.half_open.get_mut(&key));
-        if let Some(flow) = entry {
+        let table = if self.flows.get(&key).is_some() { &mut self.flows } else { self.unassured(&key) };
+        if let Some(flow) = table.get_mut(&key) {
             *flow = Flow { nat, nat_port, ..*flow };
         }
     }
 
     pub fn peek(&self, key: &Key<F>) -> Option<Flow> {
-        self.flows.get(key).or_else(|| self.half_open.get(key)).filter(|flow| flow.is_live(self.now_ns))
+        let unassured = if key.protocol() == TCP { &self.half_open } else { &self.datagrams };
+        self.flows.get(key).or_else(|| unassured.get(key)).filter(|flow| flow.is_live(self.now_ns))
+    }
+
+    fn unassured(&mut self, key: &Key<F>) -> &mut Table<Key<F>, Flow> {
+        if key.protocol() == TCP { &mut self.half_open } else { &mut self.datagrams }
     }
 }
 
-pub fn begin(sender: Sender, event: Event) -> State {
-    match observe(State::NEW, sender, event) {
-        Observed::Continues(state) => state,
-        Observed::Restarts => State::NEW,
+fn begin(protocol: u8, event: Event, from: Origin, now_ns: u64) -> Seen {
+    let new = unseen(protocol, State::NEW, now_ns);
+    match observe(new, from, &Arrival { sender: Sender::Initiator, from, now_ns }, event) {
+        Observed::Continues(seen) => seen,
+        Observed::Nothing | Observed::Restarts => new,
     }
+}
+
+fn unseen(protocol: u8, datagram: State, now_ns: u64) -> Seen {
+    if protocol == TCP { Seen::NEW } else { Seen::datagram(datagram, now_ns) }
 }

@@ -3,21 +3,21 @@
 //! Each function is the one of the same name in `azure-cni-ebpf`; the decisions are the same code. What is left out: other
 //! CPUs, hop limits, fragments, ICMP errors, and what the host's stack does to a packet's addresses.
 
-use azure_cni_common::conntrack::{Event, Origin, Sender};
+use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::{self, RouteClass};
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::flow::{Flow, Nat, Path, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
-use crate::conntrack::{Tracking, begin};
+use crate::conntrack::{NewFlow, Tracking};
 use crate::node::{NODE, Net, Node, Outcome, Place};
 
 impl<F: Net> Node<F> {
     /// `from_endpoint`, then what the stack and `to_wire` do.
     pub fn from_pod(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        match self.track(&tuple, event) {
-            Tracking::Known { flow, is_initiator, is_refused, .. } => {
+        match self.track(&tuple, event, Origin::NODE) {
+            Tracking::Known { flow, is_initiator, becomes_assured, is_refused } => {
                 if flow.path != Path::LOCAL && flow.path != Path::WIRE {
                     return self.stack_from_pod(tuple, event);
                 }
@@ -25,7 +25,7 @@ impl<F: Net> Node<F> {
                     return Err(DropReason::FlowTableFull);
                 }
                 if is_initiator && flow.nat == Nat::TRANSLATED {
-                    let port = self.port_of(&flow, &tuple)?;
+                    let port = self.known_port_of(&flow, &tuple, becomes_assured)?;
                     return Ok((Place::Wire, self.translated(tuple, port)));
                 }
                 if self.is_pod(tuple.destination) {
@@ -33,30 +33,32 @@ impl<F: Net> Node<F> {
                 }
                 Ok((Place::Wire, tuple))
             }
-            Tracking::New(side) => self.new_flow(tuple, event, side),
+            Tracking::New(new) => self.new_flow(tuple, event, new),
         }
     }
 
-    fn new_flow(&mut self, tuple: Tuple<F::Address>, event: Event, side: Side) -> Outcome<F::Address> {
+    fn new_flow(&mut self, tuple: Tuple<F::Address>, event: Event, new: NewFlow) -> Outcome<F::Address> {
         if self.is_pod(tuple.destination) {
-            self.open(&tuple, event, side, Origin::NODE, Path::LOCAL, Nat::KEEP)?;
+            self.open(&tuple, &new, Path::LOCAL, Nat::KEEP)?;
             return Ok((Place::Pod, tuple));
         }
         let class = self.route(tuple.destination);
         let egress = egress::from_pod(class, self.services, self.snat, event);
         if egress.path == Path::STACK {
-            let _ = self.open(&tuple, event, side, Origin::NODE, egress.path, egress.nat);
+            if event.opens() || class == Some(RouteClass::HOST) {
+                let _ = self.open(&tuple, &new, egress.path, egress.nat);
+            }
             return self.stack_from_pod(tuple, event);
         }
         if egress.nat == Nat::TRANSLATED {
             let port = self.claim(&tuple)?;
-            self.open_claimed(&tuple, event, side, egress.path, port)?;
+            self.open_claimed(&tuple, &new, egress.path, port)?;
             return Ok((Place::Wire, self.translated(tuple, port)));
         }
         if event.opens() || class == Some(RouteClass::VNET) {
-            self.open(&tuple, event, side, Origin::NODE, egress.path, egress.nat)?;
+            self.open(&tuple, &new, egress.path, egress.nat)?;
         } else if let Some(port) = self.find_held_port(&tuple) {
-            self.open_translated(&tuple, event, side, egress.path, port)?;
+            self.open_translated(&tuple, &new, egress.path, port)?;
             return Ok((Place::Wire, self.translated(tuple, port)));
         }
         Ok((Place::Wire, tuple))
@@ -70,18 +72,20 @@ impl<F: Net> Node<F> {
     }
 
     fn to_wire(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        let tracking = self.track(&tuple, event);
+        let tracking = self.track(&tuple, event, Origin::NODE);
         let port = match &tracking {
             Tracking::Known { is_initiator: false, .. } => return Ok((Place::Wire, tuple)),
-            Tracking::Known { flow, .. } if flow.nat == Nat::TRANSLATED => self.port_of(flow, &tuple)?,
+            Tracking::Known { flow, becomes_assured, .. } if flow.nat == Nat::TRANSLATED => {
+                self.known_port_of(flow, &tuple, *becomes_assured)?
+            }
             Tracking::Known { flow, .. } if flow.nat != Nat::UNDECIDED => return Ok((Place::Wire, tuple)),
             tracking => {
                 let class = self.route(tuple.destination);
                 if let Some(port) = self.find_held_port(&tuple).filter(|_| !event.opens()) {
                     match tracking {
                         Tracking::Known { .. } => self.set_nat(&tuple, Nat::TRANSLATED, port),
-                        Tracking::New(side) => {
-                            self.open_translated(&tuple, event, *side, Path::STACK, port)?;
+                        Tracking::New(new) => {
+                            self.open_translated(&tuple, new, Path::STACK, port)?;
                         }
                     }
                     return Ok((Place::Wire, self.translated(tuple, port)));
@@ -89,8 +93,8 @@ impl<F: Net> Node<F> {
                 if egress::at_the_wire(class, self.snat, event) != Nat::TRANSLATED {
                     match tracking {
                         Tracking::Known { .. } => self.set_nat(&tuple, Nat::KEEP, Be16(0)),
-                        Tracking::New(side) if event.opens() => {
-                            self.open(&tuple, event, *side, Origin::NODE, Path::STACK, Nat::KEEP)?;
+                        Tracking::New(new) if event.opens() => {
+                            self.open(&tuple, new, Path::STACK, Nat::KEEP)?;
                         }
                         Tracking::New(_) => {}
                     }
@@ -99,7 +103,7 @@ impl<F: Net> Node<F> {
                 let port = self.claim(&tuple)?;
                 match tracking {
                     Tracking::Known { .. } => self.set_nat(&tuple, Nat::TRANSLATED, port),
-                    Tracking::New(side) => self.open_claimed(&tuple, event, *side, Path::STACK, port)?,
+                    Tracking::New(new) => self.open_claimed(&tuple, new, Path::STACK, port)?,
                 }
                 port
             }
@@ -107,19 +111,38 @@ impl<F: Net> Node<F> {
         Ok((Place::Wire, self.translated(tuple, port)))
     }
 
+    fn known_port_of(
+        &mut self,
+        flow: &Flow,
+        tuple: &Tuple<F::Address>,
+        becomes_assured: bool,
+    ) -> Result<Be16, DropReason> {
+        let port = self.port_of(flow, tuple)?;
+        if becomes_assured && !self.promote_outgoing(tuple, port) {
+            self.demote(tuple, *flow);
+        }
+        Ok(port)
+    }
+
     /// A socket of the host sends from the node's own address.
     pub fn from_host(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        if Self::can_be_held(tuple.source_port)
-            && let Tracking::New(side) = self.track(&tuple, event)
-            && event.opens()
-        {
-            match self.reserve_for_host(&tuple) {
+        if !Self::can_be_held(tuple.source_port) {
+            return Ok((Place::Wire, tuple));
+        }
+        match self.track(&tuple, event, Origin::NODE) {
+            Tracking::New(new) if event.opens() => match self.reserve_for_host(&tuple) {
                 Ok(()) => {
-                    let _ = self.open(&tuple, event, side, Origin::NODE, Path::HOST, Nat::KEEP);
+                    let _ = self.open(&tuple, &new, Path::HOST, Nat::KEEP);
                 }
                 Err(DropReason::HostPortTaken) => return Err(DropReason::HostPortTaken),
                 Err(_) => {}
+            },
+            Tracking::Known { flow, becomes_assured: true, .. } => {
+                if !self.promote_outgoing(&tuple, tuple.source_port) {
+                    self.demote(&tuple, flow);
+                }
             }
+            _ => {}
         }
         Ok((Place::Wire, tuple))
     }
@@ -129,7 +152,7 @@ impl<F: Net> Node<F> {
             return match self.holder_of(&NatKey::for_incoming(&tuple)) {
                 None => Ok((Place::Host, tuple)),
                 Some(holder) if holder.address == F::address(NODE) => {
-                    if let Tracking::Known { becomes_assured: true, .. } = self.track(&tuple, event) {
+                    if let Tracking::Known { becomes_assured: true, .. } = self.track(&tuple, event, Origin::OUTSIDE) {
                         self.promote_translation(&tuple, tuple.destination_port, F::address(NODE));
                     }
                     Ok((Place::Host, tuple))
@@ -137,7 +160,7 @@ impl<F: Net> Node<F> {
                 Some(holder) => self.reply(tuple, event, holder),
             };
         }
-        let path = match self.track(&tuple, event) {
+        let path = match self.track(&tuple, event, Origin::OUTSIDE) {
             Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
                 return Err(DropReason::FlowTableFull);
             }
@@ -150,34 +173,26 @@ impl<F: Net> Node<F> {
                 }
                 flow.path
             }
-            Tracking::New(side) => self.open(&tuple, event, side, Origin::OUTSIDE, Path::WIRE, Nat::KEEP)?,
+            Tracking::New(new) if event.opens() => self.open(&tuple, &new, Path::WIRE, Nat::KEEP)?,
+            Tracking::New(_) => Path::WIRE,
         };
         self.deliver(tuple, event, path)
     }
 
     fn reply(&mut self, wire: Tuple<F::Address>, event: Event, holder: NatHolder<F::Address>) -> Outcome<F::Address> {
         let tuple = Tuple { destination: holder.address, destination_port: holder.port, ..wire };
-        let path = match self.track(&tuple, event) {
+        let path = match self.track(&tuple, event, Origin::OUTSIDE) {
             Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
                 return Err(DropReason::FlowTableFull);
             }
             Tracking::Known { flow, becomes_assured, .. } => {
                 if becomes_assured && !self.promote_translation(&tuple, wire.destination_port, tuple.destination) {
+                    self.demote(&tuple, flow);
                     return Err(DropReason::NatTableFull);
                 }
                 flow.path
             }
-            Tracking::New(side) => {
-                let flow = Flow::new(side.other(), Origin::NODE, Path::STACK, Nat::TRANSLATED);
-                let state = begin(Sender::Responder, event);
-                self.remember(&tuple, Flow { nat_port: wire.destination_port, state, ..flow })?;
-                if self.flows.get(&FlowKey::of(&tuple).0).is_some()
-                    && !self.promote_translation(&tuple, wire.destination_port, tuple.destination)
-                {
-                    return Err(DropReason::NatTableFull);
-                }
-                Path::STACK
-            }
+            Tracking::New(_) => self.reopen_for_receiver(&tuple, wire.destination_port)?,
         };
         self.deliver(tuple, event, path)
     }
@@ -185,9 +200,10 @@ impl<F: Net> Node<F> {
     /// Straight to the pod, or through the stack and `to_endpoint`.
     fn deliver(&mut self, tuple: Tuple<F::Address>, event: Event, path: Path) -> Outcome<F::Address> {
         if path == Path::STACK
-            && let Tracking::New(side) = self.track(&tuple, event)
+            && let Tracking::New(new) = self.track(&tuple, event, Origin::OUTSIDE)
+            && event.opens()
         {
-            let _ = self.open(&tuple, event, side, Origin::OUTSIDE, Path::STACK, Nat::KEEP);
+            let _ = self.open(&tuple, &new, Path::STACK, Nat::KEEP);
         }
         Ok((Place::Pod, tuple))
     }

@@ -59,5 +59,6 @@ promises! {
     a_reply_reversed_reaches_the_pod_and_port_that_asked: RepliesComeBack;
     an_assured_flow_ends_by_its_own_end_or_time_only: AssuredFlowsStay;
     the_translation_of_an_assured_flow_is_assured_too: AssuredTranslationsStay;
+    forged_segments_change_no_flow: ForgedChangesNothing;
     a_lost_half_is_made_whole_by_the_next_packet: LostHalvesComeBack;
 }

@@ -1,11 +1,11 @@
 //! The model's translations: `azure-cni-ebpf/src/nat.rs` over small tables.
 
-use azure_cni_common::conntrack::Event;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Family};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, search_start};
 
+use crate::conntrack::NewFlow;
 use crate::node::{Key, NODE, Net, Node, PORTS};
 
 type Wire<F> = NatKey<<F as Family>::Address>;
@@ -33,6 +33,12 @@ impl<F: Net> Node<F> {
         self.establish(key, NatHolder::new(holder, tuple.destination_port, self.now_ns))
     }
 
+    /// The same for a packet of the holder's own.
+    pub fn promote_outgoing(&mut self, tuple: &Tuple<F::Address>, port: Be16) -> bool {
+        let (key, ours) = self.claim_of(tuple, port);
+        self.establish(key, ours)
+    }
+
     fn establish(&mut self, key: Wire<F>, holder: Holder<F>) -> bool {
         if self.translations.get(&key).is_none() && !self.translations.insert(key, holder) {
             return false;
@@ -44,12 +50,11 @@ impl<F: Net> Node<F> {
     pub fn open_claimed(
         &mut self,
         tuple: &Tuple<F::Address>,
-        event: Event,
-        side: Side,
+        new: &NewFlow,
         path: Path,
         port: Be16,
     ) -> Result<(), DropReason> {
-        let opened = self.open_translated(tuple, event, side, path, port);
+        let opened = self.open_translated(tuple, new, path, port);
         if opened.is_err() {
             self.half_open_translations.remove(&NatKey::for_outgoing(tuple, F::address(NODE), port));
         }
@@ -70,7 +75,7 @@ impl<F: Net> Node<F> {
 
     pub fn port_of(&mut self, flow: &Flow, tuple: &Tuple<F::Address>) -> Result<Be16, DropReason> {
         let (key, ours) = self.claim_of(tuple, flow.nat_port);
-        let is_assured = flow.state.is_assured(flow.origin);
+        let is_assured = flow.is_assured();
         let table = if is_assured { &self.translations } else { &self.half_open_translations };
         if table.get(&key).is_some_and(|holder| holder.is_same(&ours)) {
             return Ok(flow.nat_port);

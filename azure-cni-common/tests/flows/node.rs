@@ -38,6 +38,7 @@ pub struct Node<F: Net> {
     pub snat: SnatPolicy,
     pub flows: Table<Key<F>, Flow>,
     pub half_open: Table<Key<F>, Flow>,
+    pub datagrams: Table<Key<F>, Flow>,
     pub translations: NatTable<F>,
     pub half_open_translations: NatTable<F>,
 }
@@ -50,6 +51,7 @@ impl<F: Net> Node<F> {
             snat,
             flows: Table::hash(6),
             half_open: Table::lru(4),
+            datagrams: Table::lru(4),
             translations: Table::hash(6),
             half_open_translations: Table::lru(4),
         }

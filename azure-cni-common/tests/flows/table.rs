@@ -1,6 +1,6 @@
 //! A bounded map that refuses what is too much, as the kernel's hash does, or forgets its oldest entry, as its LRU does.
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Table<K, V> {
     entries: Vec<(K, V)>,
     capacity: usize,

@@ -1,9 +1,10 @@
 //! What happens on a node, one step after the other: few addresses and ports, so that flows meet.
 
-use azure_cni_common::conntrack::{Event, TcpFlags};
+use azure_cni_common::conntrack::Event;
 use azure_cni_common::egress::{ServicePrefixes, SnatPolicy};
 use azure_cni_common::family::{Be16, TCP, UDP};
 use azure_cni_common::flow::Tuple;
+use azure_cni_common::tcp::{Segment, TcpFlags};
 use proptest::prelude::*;
 
 use crate::node::{NODE, Net, PODS, REMOTES};
@@ -20,6 +21,8 @@ pub struct Ends {
 #[derive(Clone, Copy, Debug)]
 pub enum PacketKind {
     Tcp(u8),
+    /// The same with numbers that are not those of the flow.
+    Forged(u8),
     Udp,
     /// The one who sends it asks.
     Ping,
@@ -33,6 +36,7 @@ pub enum PacketKind {
 pub enum Lost {
     Flow,
     HalfOpen,
+    Datagram,
     Translation,
     HalfOpenTranslation,
 }
@@ -55,7 +59,11 @@ pub enum Step {
 impl PacketKind {
     pub fn event(self) -> Event {
         match self {
-            PacketKind::Tcp(flags) => Event::Segment(TcpFlags(flags)),
+            PacketKind::Tcp(flags) => Event::Segment(Segment::bare(flags)),
+            PacketKind::Forged(flags) => {
+                let (sequence, acknowledgement) = (1 << 30, 3 << 30);
+                Event::Segment(Segment { sequence, acknowledgement, ..Segment::bare(flags) })
+            }
             PacketKind::Pong => Event::Reply,
             PacketKind::Udp | PacketKind::Ping | PacketKind::Other => Event::Datagram,
         }
@@ -65,7 +73,7 @@ impl PacketKind {
 impl Ends {
     pub fn from_near<F: Net>(self, kind: PacketKind) -> Tuple<F::Address> {
         let (protocol, ports) = match kind {
-            PacketKind::Tcp(_) => (TCP, (self.near_port, self.remote_port)),
+            PacketKind::Tcp(_) | PacketKind::Forged(_) => (TCP, (self.near_port, self.remote_port)),
             PacketKind::Udp => (UDP, (self.near_port, self.remote_port)),
             PacketKind::Ping => (F::ICMP, (self.near_port, 0)),
             PacketKind::Pong => (F::ICMP, (0, self.near_port)),
@@ -90,11 +98,16 @@ impl Ends {
     }
 }
 
+const FLAGS: [u8; 5] =
+    [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST];
+
+fn forged() -> impl Strategy<Value = PacketKind> {
+    prop::sample::select(FLAGS.to_vec()).prop_map(PacketKind::Forged)
+}
+
 fn kind() -> impl Strategy<Value = PacketKind> {
-    let flags =
-        [TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK, TcpFlags::ACK, TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST];
     prop_oneof![
-        6 => prop::sample::select(flags.to_vec()).prop_map(PacketKind::Tcp),
+        6 => prop::sample::select(FLAGS.to_vec()).prop_map(PacketKind::Tcp),
         3 => Just(PacketKind::Udp),
         1 => Just(PacketKind::Ping),
         1 => Just(PacketKind::Pong),
@@ -113,13 +126,15 @@ fn steps() -> impl Strategy<Value = Step> {
     let remotes = REMOTES.to_vec();
     // The Internet more often than all others.
     let from_pods = [&REMOTES[..], &PODS, &REMOTES[3..], &REMOTES[3..]].concat();
-    let lost = vec![Lost::Flow, Lost::HalfOpen, Lost::Translation, Lost::HalfOpenTranslation];
-    let times = vec![100, 400, 1_000, 11_000, 61_000, 181_000, 86_401_000];
+    let lost = vec![Lost::Flow, Lost::HalfOpen, Lost::Datagram, Lost::Translation, Lost::HalfOpenTranslation];
+    let times = vec![100, 400, 1_000, 2_500, 6_000, 11_000, 31_000, 61_000, 181_000, 86_401_000];
     prop_oneof![
         6 => (ends(PODS.to_vec(), from_pods), kind()).prop_map(|(ends, kind)| Step::FromPod(ends, kind)),
         1 => (ends(vec![NODE], remotes.clone()), kind()).prop_map(|(ends, kind)| Step::FromHost(ends, kind)),
         3 => (ends([&PODS[..], &[NODE]].concat(), remotes), kind()).prop_map(|(ends, kind)| Step::FromWire(ends, kind)),
         5 => (0usize..4, kind()).prop_map(|(back, kind)| Step::Answer(back, kind)),
+        2 => (0usize..4, forged()).prop_map(|(back, kind)| Step::Answer(back, kind)),
+        2 => (ends(PODS.to_vec(), REMOTES.to_vec()), forged()).prop_map(|(ends, kind)| Step::FromWire(ends, kind)),
         5 => (0usize..4, kind()).prop_map(|(back, kind)| Step::GoOn(back, kind)),
         2 => prop::sample::select(times).prop_map(|ms| Step::Pass(ms * 1_000_000)),
         1 => (prop::sample::select(lost), any::<usize>()).prop_map(|(table, n)| Step::Lose(table, n)),

@@ -16,6 +16,7 @@ pub enum Promise {
     AssuredFlowsStay,
     AssuredTranslationsStay,
     LostHalvesComeBack,
+    ForgedChangesNothing,
 }
 
 type Tuples<F> = Tuple<<F as Family>::Address>;
@@ -71,7 +72,7 @@ impl<F: Net> Watch<F> {
     /// An earlier translated packet that may be followed by such a one.
     fn earlier(&self, back: usize, kind: PacketKind) -> Option<(Tuples<F>, Tuples<F>)> {
         let protocol = match kind {
-            PacketKind::Tcp(_) => 6,
+            PacketKind::Tcp(_) | PacketKind::Forged(_) => 6,
             PacketKind::Udp => 17,
             PacketKind::Ping | PacketKind::Pong => F::ICMP,
             PacketKind::Other => 50,
@@ -118,7 +119,25 @@ impl<F: Net> Watch<F> {
         Ok(())
     }
 
+    /// A forged segment leaves every live flow as it is, and opens none but by a SYN.
     fn from_wire(&mut self, tuple: Tuples<F>, kind: PacketKind) -> Result<(), String> {
+        let (flows, half_open) = (self.node.flows.clone(), self.node.half_open.clone());
+        self.arrives(tuple, kind)?;
+        let PacketKind::Forged(flags) = kind else { return Ok(()) };
+        let opens = kind.event().opens();
+        for (key, flow) in flows.iter().filter(|(_, flow)| flow.is_live(self.node.now_ns)) {
+            let stays = self.node.flows.get(&key) == Some(flow) || (opens && flow.state.is_closing());
+            self.expect(Promise::ForgedChangesNothing, stays, || format!("{flags:#x} of {tuple:?}: {flow:?}"))?;
+        }
+        let is_its_own = tuple.destination != F::address(NODE);
+        for (key, flow) in self.node.half_open.iter().filter(|_| is_its_own && !opens) {
+            let is_known = half_open.get(&key) == Some(flow);
+            self.expect(Promise::ForgedChangesNothing, is_known, || format!("{flags:#x} of {tuple:?}: {flow:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn arrives(&mut self, tuple: Tuples<F>, kind: PacketKind) -> Result<(), String> {
         let (key, side) = FlowKey::of(&tuple);
         let wire = NatKey::for_incoming(&tuple);
         let holder = self.node.holder_of(&wire).filter(|holder| holder.address != F::address(NODE));
@@ -172,11 +191,12 @@ impl<F: Net> Watch<F> {
         let (flows, translations) = match table {
             Lost::Flow => (Some(&mut self.node.flows), None),
             Lost::HalfOpen => (Some(&mut self.node.half_open), None),
+            Lost::Datagram => (Some(&mut self.node.datagrams), None),
             Lost::Translation => (None, Some(&mut self.node.translations)),
             Lost::HalfOpenTranslation => (None, Some(&mut self.node.half_open_translations)),
         };
         if let Some((key, flow)) = flows.and_then(|table| table.remove_nth(n)) {
-            let is_assured = flow.is_live(self.node.now_ns) && flow.state.is_assured(flow.origin);
+            let is_assured = flow.is_live(self.node.now_ns) && flow.is_assured();
             if is_assured && flow.nat == Nat::TRANSLATED {
                 self.orphaned.push((key.tuple_from(flow.initiator), flow.nat_port));
             }
@@ -215,7 +235,13 @@ impl<F: Net> Watch<F> {
     }
 
     fn live_flows(&self) -> impl Iterator<Item = (Key<F>, Flow)> {
-        let keys = self.node.flows.iter().chain(self.node.half_open.iter()).map(|(key, _)| key);
+        let keys = self
+            .node
+            .flows
+            .iter()
+            .chain(self.node.half_open.iter())
+            .chain(self.node.datagrams.iter())
+            .map(|(key, _)| key);
         let mut live: Vec<(Key<F>, Flow)> = Vec::new();
         for key in keys {
             if let Some(flow) = self.node.peek(&key)
@@ -238,7 +264,7 @@ impl<F: Net> Watch<F> {
             let is_ours = |holder: NatHolder<F::Address>| holder.initiator_tuple(&wire) == opening;
             let comes_back = self.node.holder_of(&wire).is_some_and(is_ours);
             self.expect(Promise::RepliesComeBack, comes_back, || format!("{opening:?} of {wire:?}: {flow:?}"))?;
-            let is_assured = flow.state.is_assured(flow.origin) && self.node.flows.get(&key).is_some();
+            let is_assured = flow.is_assured() && self.node.flows.get(&key).is_some();
             let stays = !is_assured || self.node.translations.get(&wire).is_some_and(is_ours);
             self.expect(Promise::AssuredTranslationsStay, stays, || format!("{wire:?} is still half-open: {flow:?}"))?;
         }

@@ -7,7 +7,7 @@ use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
 use azure_cni_common::family::{Address, Be16};
 use azure_cni_common::flow::{Nat, Path};
 
-use super::{Hook, open_translated, run, to_pod};
+use super::{Hook, open_translated, port_of, run, to_pod};
 use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
@@ -37,7 +37,7 @@ impl Hook for FromEndpoint {
         match packet.kind {
             Kind::Flow => {
                 let event = packet.event();
-                match conntrack::track(packet, event) {
+                match conntrack::track(packet, event, Origin::NODE) {
                     Tracking::Known(known) => known_flow(ctx, packet, &known, scratch),
                     Tracking::New(new) => new_flow(ctx, packet, &new, snat, event, scratch),
                 }
@@ -125,7 +125,7 @@ fn known_flow<F: Rewrite + Tables>(
     }
     // It went to the Internet or to the platform when it was opened: no pod has been there, nor is one met there now.
     if known.is_initiator && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
-        let port = nat::port_of::<F>(&known.flow, &packet.tuple, known.now_ns, scratch)
+        let port = port_of::<F>(known, &packet.tuple, scratch)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
     }
@@ -154,7 +154,7 @@ fn new_flow<F: Rewrite + Tables>(
         return Ok(Verdict::PASS);
     }
     if let Some(ifindex) = F::pod_ifindex(destination) {
-        new.open::<F>(&packet.tuple, Origin::NODE, Path::LOCAL, Nat::KEEP)
+        new.open::<F>(&packet.tuple, Path::LOCAL, Nat::KEEP)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_pod(ctx, packet, ifindex);
     }
@@ -164,7 +164,7 @@ fn new_flow<F: Rewrite + Tables>(
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
         if event.opens() || class == Some(RouteClass::HOST) {
-            let _ = new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat);
+            let _ = new.open::<F>(&packet.tuple, egress.path, egress.nat);
         }
         return Ok(Verdict::PASS);
     }
@@ -174,7 +174,7 @@ fn new_flow<F: Rewrite + Tables>(
         return to_internet(ctx, packet, port);
     }
     if event.opens() || class == Some(RouteClass::VNET) {
-        new.open::<F>(&packet.tuple, Origin::NODE, egress.path, egress.nat)
+        new.open::<F>(&packet.tuple, egress.path, egress.nat)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
     } else if let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) {
         new.open_translated::<F>(&packet.tuple, egress.path, port)?;

@@ -77,7 +77,7 @@ impl Hook for FromWire {
 /// The host holds the port: note that its flow is alive. A full table is no reason to cut the host off.
 #[inline(always)]
 fn for_host<F: Rewrite + Tables>(packet: &Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
-    if let Tracking::Known(known) = conntrack::track(packet, packet.event())
+    if let Tracking::Known(known) = conntrack::track(packet, packet.event(), Origin::OUTSIDE)
         && known.becomes_assured
     {
         let _ = nat::promote::<F>(&packet.tuple, packet.tuple.destination_port, true, known.now_ns, scratch);
@@ -97,7 +97,7 @@ fn reply<F: Rewrite + Tables>(
     let node_port = packet.tuple.destination_port;
     packet::replace(ctx, packet, End::Destination, &Replacement::new(address, port))?;
     let Some(ifindex) = F::pod_ifindex(address) else { return Err(DropReason::EndpointGone) };
-    let path = match conntrack::track(packet, packet.event()) {
+    let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
         Tracking::Known(known) => {
             if known.is_refused && known.flow.path != Path::STACK {
                 return Err(events::refused_reply::<F>(&packet.tuple, DropReason::FlowTableFull));
@@ -110,11 +110,7 @@ fn reply<F: Rewrite + Tables>(
         }
         // The flow's entry was lost and its translation was not: the pod opened it, by which way is unknown.
         Tracking::New(new) => {
-            let path = new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?;
-            if new.is_assured_for_receiver() {
-                let _ = nat::promote::<F>(&packet.tuple, node_port, false, new.now_ns, scratch);
-            }
-            path
+            new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?
         }
     };
     // The stack reverses what it did to the flow on its way out, and answers what a router cannot forward.
@@ -132,7 +128,7 @@ fn inbound<F: Rewrite + Tables>(
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     let Some(ifindex) = F::pod_ifindex(packet.tuple.destination) else { return Ok(Verdict::PASS) };
-    let path = match conntrack::track(packet, packet.event()) {
+    let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
         Tracking::Known(known) => {
             if known.is_refused && known.flow.path != Path::STACK {
                 return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
@@ -143,7 +139,9 @@ fn inbound<F: Rewrite + Tables>(
             }
             known.flow.path
         }
-        Tracking::New(new) => new.open::<F>(&packet.tuple, Origin::OUTSIDE, Path::WIRE, Nat::KEEP)?,
+        Tracking::New(new) if packet.event().opens() => new.open::<F>(&packet.tuple, Path::WIRE, Nat::KEEP)?,
+        // It may be of a connection that began before this node knew of any, or forged: the pod's stack knows.
+        Tracking::New(_) => Path::WIRE,
     };
     if path == Path::STACK || packet.hop_limit <= 1 {
         return Ok(Verdict::PASS);

@@ -13,7 +13,7 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, V4, V6};
 use azure_cni_common::flow::{Path, Tuple};
 
-use crate::conntrack::NewFlow;
+use crate::conntrack::{self, KnownFlow, NewFlow};
 use crate::nat;
 use crate::packet::{self, Packet, Rewrite};
 use crate::scratch::{self, ScratchRef};
@@ -94,6 +94,28 @@ fn open_translated<F: Tables>(
         nat::release::<F>(tuple, port);
     }
     opened.map(|_| port)
+}
+
+/// The port of a translated flow whose initiator goes on.
+#[inline(always)]
+fn port_of<F: Tables>(
+    known: &KnownFlow,
+    tuple: &Tuple<F::Address>,
+    mut scratch: ScratchRef<'_, F>,
+) -> Result<Be16, DropReason> {
+    let port = nat::port_of::<F>(&known.flow, tuple, known.now_ns, scratch.lend())?;
+    if known.becomes_assured {
+        promote_outgoing::<F>(known, tuple, port, scratch);
+    }
+    Ok(port)
+}
+
+/// The initiator has assured the flow, which none but datagrams are. Where there is no room, they go on as before.
+#[inline(always)]
+fn promote_outgoing<F: Tables>(known: &KnownFlow, tuple: &Tuple<F::Address>, port: Be16, scratch: ScratchRef<'_, F>) {
+    if !nat::promote_outgoing::<F>(tuple, port, known.now_ns, scratch) {
+        conntrack::demote::<F>(tuple, &known.flow);
+    }
 }
 
 /// Straight into the namespace of the pod behind this host veth.

@@ -37,9 +37,11 @@ impl Hook for ToEndpoint {
         if F::pod_ifindex(packet.tuple.destination) != Some(packet.ifindex) {
             return Ok(Verdict::PASS);
         }
-        if let Tracking::New(new) = conntrack::track(packet, event) {
+        if let Tracking::New(new) = conntrack::track(packet, event, Origin::OUTSIDE)
+            && event.opens()
+        {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.
-            let _ = new.open::<F>(&packet.tuple, Origin::OUTSIDE, Path::STACK, Nat::KEEP);
+            let _ = new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP);
         }
         Ok(Verdict::PASS)
     }

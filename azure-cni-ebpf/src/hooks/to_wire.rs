@@ -10,7 +10,7 @@ use azure_cni_common::egress::{self, SnatPolicy};
 use azure_cni_common::family::{Be16, V4};
 use azure_cni_common::flow::{Nat, Path};
 
-use super::{Hook, open_translated, run};
+use super::{Hook, open_translated, port_of, promote_outgoing, run};
 use crate::conntrack::{self, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
@@ -91,7 +91,7 @@ fn pod_flow<F: Rewrite + Tables>(
     event: Event,
     mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let tracking = conntrack::track(packet, event);
+    let tracking = conntrack::track(packet, event, Origin::NODE);
     let is_decided = match &tracking {
         Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
         Tracking::Known(known) => known.flow.nat != Nat::UNDECIDED,
@@ -99,7 +99,7 @@ fn pod_flow<F: Rewrite + Tables>(
     };
     let port = match &tracking {
         Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => {
-            nat::port_of::<F>(&known.flow, &packet.tuple, known.now_ns, scratch.lend())
+            port_of::<F>(known, &packet.tuple, scratch.lend())
                 .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
         }
         _ if is_decided => return Ok(Verdict::PASS),
@@ -131,7 +131,7 @@ fn keep_source<F: Headers + Tables>(
     match tracking {
         Tracking::Known(_) => set_nat::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
         Tracking::New(new) if event.opens() => {
-            new.open::<F>(&packet.tuple, Origin::NODE, Path::STACK, Nat::KEEP)?;
+            new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP)?;
         }
         Tracking::New(_) => {}
     }
@@ -160,16 +160,20 @@ fn untranslatable<F: Headers + Tables>(
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(packet: &Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
     let event = packet.event();
-    match conntrack::track(packet, event) {
+    match conntrack::track(packet, event, Origin::NODE) {
         Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
             Ok(()) => {
-                let _ = new.open::<F>(&packet.tuple, Origin::NODE, Path::HOST, Nat::KEEP);
+                let _ = new.open::<F>(&packet.tuple, Path::HOST, Nat::KEEP);
                 Ok(Verdict::PASS)
             }
             Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
             // A full table is no reason to cut the host off.
             Err(_) => Ok(Verdict::PASS),
         },
+        Tracking::Known(known) if known.becomes_assured => {
+            promote_outgoing::<F>(&known, &packet.tuple, packet.tuple.source_port, scratch);
+            Ok(Verdict::PASS)
+        }
         _ => Ok(Verdict::PASS),
     }
 }

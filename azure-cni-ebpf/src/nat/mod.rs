@@ -103,8 +103,9 @@ fn hold_again<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, now_ns: u64, mut
     hold::<F>(&scratch.key, &scratch.holder) == HELD
 }
 
+/// The same for a packet of the holder's own.
 #[inline(never)]
-fn promote_outgoing<F: Tables>(
+pub fn promote_outgoing<F: Tables>(
     tuple: &Tuple<F::Address>,
     port: Be16,
     now_ns: u64,

@@ -4,9 +4,10 @@
 //! family's own header looks is in `v4` and `v6`; what lies behind it (ports, flags, the identifier of an echo) is here.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use azure_cni_common::conntrack::{Event, TcpFlags};
+use azure_cni_common::conntrack::Event;
 use azure_cni_common::family::{Be16, Family, TCP, UDP};
 use azure_cni_common::flow::Tuple;
+use azure_cni_common::tcp::{Segment, TcpFlags};
 
 /// Length of an Ethernet header without tags.
 pub const ETH_LEN: u32 = 14;
@@ -45,6 +46,20 @@ pub(super) enum EventKind {
     Fragment,
 }
 
+/// What a TCP header says besides its ports; zeros where the packet has none. Numbers as they stand in the packet.
+#[derive(Clone, Copy)]
+pub(super) struct TcpHeader {
+    sequence: u32,
+    acknowledgement: u32,
+    /// Bytes of payload.
+    length: u32,
+    flags: TcpFlags,
+}
+
+impl TcpHeader {
+    pub(super) const NONE: Self = Self { sequence: 0, acknowledgement: 0, length: 0, flags: TcpFlags(0) };
+}
+
 /// How much of the packet that was sent is in this one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -69,7 +84,7 @@ pub struct Packet<F: Family> {
     pub tuple: Tuple<F::Address>,
     pub kind: Kind,
     pub(super) event_kind: EventKind,
-    pub(super) flags: TcpFlags,
+    pub(super) tcp: TcpHeader,
     pub part: Part,
     pub hop_limit: u8,
     /// Of fragments, as it stands in the packet.
@@ -166,7 +181,12 @@ impl<F: Headers> Packet<F> {
     #[inline(always)]
     pub fn event(&self) -> Event {
         match self.event_kind {
-            EventKind::Segment => Event::Segment(self.flags),
+            EventKind::Segment => Event::Segment(Segment {
+                flags: self.tcp.flags,
+                sequence: u32::from_be(self.tcp.sequence),
+                acknowledgement: u32::from_be(self.tcp.acknowledgement),
+                length: self.tcp.length,
+            }),
             EventKind::Datagram => Event::Datagram,
             EventKind::Reply => Event::Reply,
             EventKind::Fragment => Event::Fragment,
@@ -213,7 +233,7 @@ pub fn skb(ctx: &TcContext) -> &__sk_buff {
 pub(super) struct TransportHeader {
     pub(super) kind: Kind,
     pub(super) event_kind: EventKind,
-    pub(super) flags: TcpFlags,
+    pub(super) tcp: TcpHeader,
     source_port: Be16,
     destination_port: Be16,
 }
@@ -223,19 +243,19 @@ impl TransportHeader {
         Self {
             kind,
             event_kind: EventKind::Datagram,
-            flags: TcpFlags(0),
+            tcp: TcpHeader::NONE,
             source_port: Be16(0),
             destination_port: Be16(0),
         }
     }
 
     /// The two ports as one word of the packet.
-    pub(super) const fn with_ports(word: u32, event_kind: EventKind, flags: TcpFlags) -> Self {
+    pub(super) const fn with_ports(word: u32, event_kind: EventKind, tcp: TcpHeader) -> Self {
         let [source_first, source_second, destination_first, destination_second] = word.to_ne_bytes();
         Self {
             kind: Kind::Flow,
             event_kind,
-            flags,
+            tcp,
             source_port: Be16(u16::from_ne_bytes([source_first, source_second])),
             destination_port: Be16(u16::from_ne_bytes([destination_first, destination_second])),
         }
@@ -261,14 +281,16 @@ pub(super) fn transport<F: Headers>(
     match protocol {
         TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
             // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
-            Some([ports, _, _, word]) => {
-                let [_, flags, _, _] = word.to_ne_bytes();
-                TransportHeader::with_ports(ports, EventKind::Segment, TcpFlags(flags))
+            Some([ports, sequence, acknowledgement, word]) => {
+                let [offset, flags, _, _] = word.to_ne_bytes();
+                let length = length.saturating_sub(u32::from(offset >> 4) * 4);
+                let tcp = TcpHeader { sequence, acknowledgement, length, flags: TcpFlags(flags) };
+                TransportHeader::with_ports(ports, EventKind::Segment, tcp)
             }
             None => TransportHeader::none(Kind::Malformed),
         },
         UDP if length >= 8 => match read::<u32>(ctx, offset) {
-            Some(ports) => TransportHeader::with_ports(ports, EventKind::Datagram, TcpFlags(0)),
+            Some(ports) => TransportHeader::with_ports(ports, EventKind::Datagram, TcpHeader::NONE),
             None => TransportHeader::none(Kind::Malformed),
         },
         protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {

@@ -57,7 +57,7 @@ impl Headers for V4 {
             tuple: transport.between(Ipv4(words[3]), Ipv4(words[4]), protocol),
             kind: transport.kind,
             event_kind: transport.event_kind,
-            flags: transport.flags,
+            tcp: transport.tcp,
             part,
             hop_limit,
             identification: u32::from(u16::from_ne_bytes([id_high, id_low])),

@@ -63,7 +63,7 @@ impl Headers for V6 {
             tuple: transport.between(source, destination, inner.protocol),
             kind: transport.kind,
             event_kind: transport.event_kind,
-            flags: transport.flags,
+            tcp: transport.tcp,
             part: inner.part,
             hop_limit,
             identification: inner.identification,
