@@ -144,8 +144,12 @@ mod tests {
         let problem = |name, used| nearly_full(&TableFill { name, used, max: 1000 });
         assert_eq!((problem("FLOWS4", 900), problem("NAT6", 0)), (None, None));
         assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
-        for (name, key) in [("NAT4", "max_flows"), ("HALF_OPEN6", "max_half_open"), ("DATAGRAMS4", "max_half_open"), ("NAT_HALF_OPEN4", "max_half_open")]
-        {
+        for (name, key) in [
+            ("NAT4", "max_flows"),
+            ("HALF_OPEN6", "max_half_open"),
+            ("DATAGRAMS4", "max_half_open"),
+            ("NAT_HALF_OPEN4", "max_half_open"),
+        ] {
             let problem = problem(name, 1000).unwrap();
             assert!(problem.contains(key), "{problem}");
         }

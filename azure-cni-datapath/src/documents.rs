@@ -79,7 +79,8 @@ const GATEWAY: &str =
     "The router that all of the Internet is behind; zero: the programs look up the kernel's routes for every packet.";
 const FLOWS: &str = "Assured flows: both ends are known to exist.";
 const HALF_OPEN: &str = "TCP flows that are half-open: a flood of segments pushes out nothing else.";
-const DATAGRAMS: &str = "Flows of UDP, ICMP echo and all others that are not assured: a flood of datagrams pushes out nothing else.";
+const DATAGRAMS: &str =
+    "Flows of UDP, ICMP echo and all others that are not assured: a flood of datagrams pushes out nothing else.";
 const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
 const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not assured; ports are claimed here.";
 const FRAGMENTS: &str = "The ports of fragmented packets, kept for two seconds.";

@@ -34,13 +34,25 @@ pub(crate) const ANY_MAC: [u8; 6] = [0; 6];
 pub(crate) const ETH_LEN: usize = 14;
 
 impl Frame {
-    /// A segment whose flags are letters: "S", "SA", "A", "FA", "R".
+    /// A segment whose flags are letters: "S", "SA", "A", "FA", "R". Its numbers are the same in both directions, and near enough
+    /// to each other for either end's.
     pub fn tcp<A: Into<IpAddr>>(source: (A, u16), destination: (A, u16), flags: &str) -> Self {
-        let mut builder = between(source.0, destination.0).tcp(source.1, destination.1, 1000, 64_000);
+        Self::tcp_with_numbers(source, destination, flags, 1000, 77)
+    }
+
+    /// The same with these sequence and acknowledgement numbers.
+    pub fn tcp_with_numbers<A: Into<IpAddr>>(
+        source: (A, u16),
+        destination: (A, u16),
+        flags: &str,
+        sequence: u32,
+        acknowledgement: u32,
+    ) -> Self {
+        let mut builder = between(source.0, destination.0).tcp(source.1, destination.1, sequence, 64_000);
         for letter in flags.chars() {
             builder = match letter {
                 'S' => builder.syn(),
-                'A' => builder.ack(77),
+                'A' => builder.ack(acknowledgement),
                 'F' => builder.fin(),
                 'R' => builder.rst(),
                 other => panic!("no TCP flag is written {other}"),

@@ -6,7 +6,7 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use azure_cni_common::ABI;
-use azure_cni_common::conntrack::NS_PER_SEC;
+use azure_cni_common::conntrack::{NS_PER_SEC, Seen};
 use azure_cni_common::endpoint::Slot;
 use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
@@ -126,6 +126,24 @@ impl Rig {
         self.age_claims();
     }
 
+    /// All flows of datagrams began ten seconds ago.
+    pub fn age_datagrams(&self) {
+        fn age<A: Copy>(mut flows: HashMap<MapData, FlowKey<A>, Flow>)
+        where
+            FlowKey<A>: Pod,
+        {
+            let all: Vec<_> = flows.iter().map(|entry| entry.expect("only this test writes")).collect();
+            for (key, mut flow) in all {
+                flow.numbers = Seen::datagram(flow.state, now_ns() - 10 * NS_PER_SEC).numbers;
+                flows.insert(key, flow, 0).unwrap();
+            }
+        }
+        let [_, _, flows] = self.flows();
+        age(flows);
+        let [_, _, flows] = self.flows6();
+        age(flows);
+    }
+
     /// All ports were claimed some time ago.
     pub fn age_claims(&self) {
         for mut translations in self.translations() {
@@ -146,6 +164,11 @@ impl Rig {
     /// Same, where there may be none.
     pub fn lose_flows_if_any(&self) {
         self.flows().into_iter().for_each(empty);
+    }
+
+    /// Same, of IPv6.
+    pub fn lose_flows6_if_any(&self) {
+        self.flows6().into_iter().for_each(empty);
     }
 
     /// All translations are forgotten; flows stay.

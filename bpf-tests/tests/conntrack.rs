@@ -91,11 +91,11 @@ fn syn_on_a_closing_flow_starts_afresh() {
     rig.from_pod_a(&reset).keeps("refused", &ToWire(reset.clone().one_hop_on()));
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps("the pod's own", &own);
     let flow = rig.flow(&tuple(A, INTERNET, TCP)).unwrap();
-    assert_eq!((flow.state, flow.nat), (State::NEW, Nat::TRANSLATED));
+    assert_eq!((flow.state, flow.nat), (State(State::SENT), Nat::TRANSLATED));
 
     // And the other way round.
-    let reset = ToPod(Frame::tcp(INTERNET, A, "R").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, NODE, "R")).keeps("reset by the other end", &reset);
+    let reset = ToPod(Frame::tcp(INTERNET, A, "RA").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "RA")).keeps("reset by the other end", &reset);
     rig.from_wire(&inbound).keeps("inbound again", &ToPod(inbound.clone().one_hop_on()));
     let reply = Frame::tcp(A, INTERNET, "SA");
     rig.from_pod_a(&reply).keeps("its reply", &ToWire(reply.clone().one_hop_on()));
@@ -122,8 +122,8 @@ fn restarted_flow_keeps_its_translation_in_both_directions() {
 fn flow_that_says_it_is_translated_holds_its_port() {
     let rig = Rig::new();
     assert_eq!(rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).verdict, Verdict::ToWire);
-    let close = ToPod(Frame::tcp(INTERNET, A, "R").one_hop_on());
-    rig.from_wire(&Frame::tcp(INTERNET, NODE, "R")).keeps("reset", &close);
+    let close = ToPod(Frame::tcp(INTERNET, A, "RA").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, NODE, "RA")).keeps("reset", &close);
     assert_ne!(rig.from_wire(&Frame::tcp(INTERNET, NODE, "S")).verdict, Verdict::Drop);
     let flow = rig.flow(&tuple(A, INTERNET, TCP)).expect("an entry, whichever side opened it");
     assert_eq!((flow.nat, flow.nat_port.to_host()), (Nat::TRANSLATED, 20_000));

@@ -22,13 +22,13 @@ fn node(port: u16) -> (Ipv4Addr, u16) {
 }
 
 fn asks(rig: &Rig, what: &str, port: u16) {
-    let out = ToWire(Frame::udp(node(port), INTERNET).one_hop_on());
-    rig.from_pod_a(&Frame::udp(a(port), INTERNET)).keeps(what, &out);
+    let out = ToWire(Frame::tcp(node(port), INTERNET, "S").one_hop_on());
+    rig.from_pod_a(&Frame::tcp(a(port), INTERNET, "S")).keeps(what, &out);
 }
 
 fn gets_reply(rig: &Rig, what: &str, port: u16) {
-    let back = ToPod(Frame::udp(INTERNET, a(port)).one_hop_on());
-    rig.from_wire(&Frame::udp(INTERNET, node(port))).keeps(what, &back);
+    let back = ToPod(Frame::tcp(INTERNET, a(port), "SA").one_hop_on());
+    rig.from_wire(&Frame::tcp(INTERNET, node(port), "SA")).keeps(what, &back);
 }
 
 /// With assured flows from ports 20000 on, to the Internet.
@@ -52,17 +52,18 @@ fn live_ones_go_on(rig: &Rig) {
 fn full_connection_table_refuses_what_would_be_promoted_and_keeps_the_live_ones() {
     let rig = full();
     let refused = Dropped(FlowTableFull);
-    let to_vnet = Frame::udp(a(21_000), PEER);
+    let to_vnet = Frame::tcp(a(21_000), PEER, "S");
     rig.from_pod_a(&to_vnet).keeps("to the VNet", &ToWire(to_vnet.clone().one_hop_on()));
-    rig.from_wire(&Frame::udp(PEER, a(21_000))).keeps("reply from the VNet", &refused);
+    rig.from_wire(&Frame::tcp(PEER, a(21_000), "SA")).keeps("reply from the VNet", &refused);
 
     let (here, there) = (a(21_000), (Rig::POD_B, 53));
-    rig.from_pod_a(&Frame::udp(here, there)).keeps("to a pod here", &ToPod(Frame::udp(here, there).one_hop_on()));
-    rig.from_pod_b(&Frame::udp(there, here)).keeps("its reply", &refused);
+    rig.from_pod_a(&Frame::tcp(here, there, "S"))
+        .keeps("to a pod here", &ToPod(Frame::tcp(here, there, "S").one_hop_on()));
+    rig.from_pod_b(&Frame::tcp(there, here, "SA")).keeps("its reply", &refused);
 
     asks(&rig, "to the Internet", 21_000);
-    rig.from_wire(&Frame::udp(INTERNET, node(21_000))).keeps("reply from the Internet", &refused);
-    rig.from_wire(&Frame::udp(INTERNET, node(21_000))).keeps("the same again", &refused);
+    rig.from_wire(&Frame::tcp(INTERNET, node(21_000), "SA")).keeps("reply from the Internet", &refused);
+    rig.from_wire(&Frame::tcp(INTERNET, node(21_000), "SA")).keeps("the same again", &refused);
     live_ones_go_on(&rig);
 }
 
@@ -88,7 +89,7 @@ fn flow_from_outside_is_refused_when_its_initiator_goes_on_after_the_reply() {
 fn flow_that_was_refused_is_promoted_once_there_is_room() {
     let rig = full();
     asks(&rig, "question", 21_000);
-    let reply = Frame::udp(INTERNET, node(21_000));
+    let reply = Frame::tcp(INTERNET, node(21_000), "SA");
     rig.from_wire(&reply).keeps("no room", &Dropped(FlowTableFull));
     let [mut assured, _] = rig.flows();
     let [mut held, _] = rig.translations();
@@ -110,17 +111,17 @@ fn full_table_of_translations_refuses_what_needs_one() {
             node: Rig::NODE.into(),
             remote_port: Be16::from_host(port),
             node_port: Be16::from_host(20_000),
-            protocol: 17,
+            protocol: 6,
         };
         translations.insert(key, NatHolder::new(Rig::POD_B.into(), Be16::from_host(port), 0), 0).unwrap();
     }
     asks(&rig, "to the Internet", 20_000);
-    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("its reply", &Dropped(NatTableFull));
-    rig.from_wire(&Frame::udp(INTERNET, node(20_000))).keeps("the same again", &Dropped(NatTableFull));
+    rig.from_wire(&Frame::tcp(INTERNET, node(20_000), "SA")).keeps("its reply", &Dropped(NatTableFull));
+    rig.from_wire(&Frame::tcp(INTERNET, node(20_000), "SA")).keeps("the same again", &Dropped(NatTableFull));
 
-    let to_vnet = Frame::udp(a(20_000), PEER);
+    let to_vnet = Frame::tcp(a(20_000), PEER, "S");
     rig.from_pod_a(&to_vnet).keeps("to the VNet", &ToWire(to_vnet.clone().one_hop_on()));
-    let reply = Frame::udp(PEER, a(20_000));
+    let reply = Frame::tcp(PEER, a(20_000), "SA");
     rig.from_wire(&reply).keeps("its reply", &ToPod(reply.clone().one_hop_on()));
 
     rig.to_wire(&Frame::udp(node(20_001), INTERNET)).keeps("the host's own", &Untouched);
@@ -160,4 +161,19 @@ fn host_is_not_cut_off_by_full_tables() {
         rig.to_wire(&Frame::tcp(node(20_000), remote, flags)).keeps("the host's own", &Untouched);
         rig.from_wire(&Frame::tcp(remote, node(20_000), reply)).keeps("its reply", &Untouched);
     }
+}
+
+/// They stay where a flood may turn them over, and lose nothing by that.
+#[test]
+fn datagrams_go_on_with_the_connection_table_full() {
+    let rig = full();
+    let (here, remote) = (a(22_000), (INTERNET.0, 8443));
+    for round in 0..3 {
+        let out = ToWire(Frame::udp(node(22_000), remote).one_hop_on());
+        rig.from_pod_a(&Frame::udp(here, remote)).keeps(&format!("question {round}"), &out);
+        let back = ToPod(Frame::udp(remote, here).one_hop_on());
+        rig.from_wire(&Frame::udp(remote, node(22_000))).keeps(&format!("reply {round}"), &back);
+        rig.age_datagrams();
+    }
+    live_ones_go_on(&rig);
 }

@@ -9,6 +9,7 @@ mod egress_choices;
 
 mod conntrack;
 mod counting;
+mod forged;
 mod full_tables;
 mod half_open;
 mod healing;

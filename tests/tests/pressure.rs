@@ -31,7 +31,11 @@ fn pod_has_65_000_flows_to_each_of_two_destinations_then_one_is_refused_then_the
     let net = Fabric::builder()
         .without_agents()
         .agent_toml("snat.port_range = '536-65535'\nsnat.node_ports = '300-399'\nrouting.service_prefixes = []")
-        .agent_toml(&format!("datapath.max_flows = 262144\ntimeouts.datagram_replied_secs = {}", REMEMBERED.as_secs()))
+        .agent_toml(&format!(
+            "datapath.max_half_open = 262144\ntimeouts.datagram_one_way_secs = {0}\ntimeouts.datagram_exchange_secs = {0}\n\
+             timeouts.datagram_question_secs = {0}",
+            REMEMBERED.as_secs()
+        ))
         .start()?;
     let vm = net.vm(0);
     // The host's own ports go below the range, where only the privileged ones are.

@@ -109,9 +109,7 @@ fn reply<F: Rewrite + Tables>(
             known.flow.path
         }
         // The flow's entry was lost and its translation was not: the pod opened it, by which way is unknown.
-        Tracking::New(new) => {
-            new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?
-        }
+        Tracking::New(new) => new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?,
     };
     // The stack reverses what it did to the flow on its way out, and answers what a router cannot forward.
     if path == Path::STACK || packet.hop_limit <= 1 {

@@ -38,11 +38,19 @@ impl<F: Headers> Quoted<F> {
                     Some(sum) => (start + 16, sum),
                     None => (0, 0),
                 };
-                (TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE), [start, start + 2], checksum)
+                (
+                    TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE),
+                    [start, start + 2],
+                    checksum,
+                )
             }
             UDP => {
                 let checksum = if udp_sum != 0 { (start + 6, udp_sum) } else { (0, 0) };
-                (TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE), [start, start + 2], checksum)
+                (
+                    TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE),
+                    [start, start + 2],
+                    checksum,
+                )
             }
             icmp_protocol if icmp_protocol == F::ICMP => {
                 let offsets = match icmp_type {

@@ -53,7 +53,9 @@ impl<'net> Runner<'_, 'net> {
 
     /// A VM at the edge, whose flows stand until the run ends, however long it takes.
     pub(super) fn edge(&self, variant: Variant, vm: &'net Vm) -> Result<EdgeVm<'net>> {
-        vm.overlay_agent_toml(&format!("timeouts.datagram_replied_secs = {STANDING_SECS}"))?;
+        vm.overlay_agent_toml(&format!(
+            "timeouts.datagram_exchange_secs = {STANDING_SECS}\ntimeouts.datagram_stream_secs = {STANDING_SECS}"
+        ))?;
         for timeout in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
             vm.namespace().sysctl(&format!("net/netfilter/{timeout}"), &STANDING_SECS.to_string())?;
         }
