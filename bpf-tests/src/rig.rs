@@ -17,7 +17,7 @@ use crate::node::{Node, VETHS, ifindex};
 
 /// A layout as an earlier agent could have had it.
 const EARLIER: EarlierLayout =
-    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4"] };
+    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"] };
 
 /// The calling thread is in the node's namespaces from then on.
 pub struct Rig {
