@@ -65,8 +65,7 @@ impl Globals {
         loader
             .override_global("NODE_ADDRESS4", &self.node_address, true)
             .override_global("NODE_ADDRESS6", &self.node_address6, true)
-            // The benchmark loads earlier programs too, which know IPv6 always.
-            .override_global("HAS_IPV6", &self.has_ipv6, false)
+            .override_global("HAS_IPV6", &self.has_ipv6, true)
             .override_global("SNAT6", &self.snat6, true)
             .override_global("UPLINK_IFINDEX", &self.uplink_ifindex, true)
             .override_global("UPLINK_MTU", &self.uplink_mtu, true)
