@@ -23,6 +23,7 @@ pub fn summary(findings: &[String]) -> Option<String> {
 pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     let mut findings = of_node(agent).await;
     findings.extend(of_pool(agent));
+    findings.extend(of_sizes(agent));
     findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(format!("attachments cannot be recorded: {error}"));
@@ -66,6 +67,19 @@ async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<String> {
         }
         Err(error) => Some(format!("program {program} at uplink {name}: {error}")),
     }
+}
+
+/// Tables that are not as large as they should be.
+fn of_sizes(agent: &Agent) -> Vec<String> {
+    let problems = agent.datapath.size_problems();
+    let left_out = agent.datapath.tables().routes_left_out();
+    let of_routes = (left_out > 0).then(|| {
+        format!(
+            "the route table is full, and {left_out} prefixes are not in it: destinations in them are taken for the Internet. \
+             Merge routing.vnet_prefixes, or files of routing.masq_dir, into fewer"
+        )
+    });
+    problems.iter().map(ToString::to_string).chain(of_routes).collect()
 }
 
 /// The families of which a new pod would get no address.

@@ -68,16 +68,18 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
     (status, health.problems(now))
 }
 
-/// Above 90 %: assured flows before new ones are refused, half-open ones before they push each other out.
+/// Above 90 %: assured flows before new ones are refused, half-open ones before they push each other out, routes before some are
+/// left out.
 fn nearly_full(fill: &TableFill) -> Option<String> {
     let TableFill { name, used, max } = *fill;
-    let (then, key) = if name.contains("OPEN") || name.contains("DATAGRAMS") {
-        ("flows that are not assured push each other out", "datapath.max_half_open")
+    let then = if name.contains("ROUTES") {
+        "prefixes are left out; merge routing.vnet_prefixes, or files of routing.masq_dir, into fewer"
+    } else if name.contains("OPEN") || name.contains("DATAGRAMS") {
+        "flows that are not assured push each other out; datapath.max_half_open sets its size"
     } else {
-        ("new flows are refused", "datapath.max_flows")
+        "new flows are refused; datapath.max_flows sets its size"
     };
-    (used * 10 > max * 9)
-        .then(|| format!("table {name} has {used} of {max} entries; once it is full, {then}; {key} sets its size"))
+    (used * 10 > max * 9).then(|| format!("table {name} has {used} of {max} entries; once it is full, {then}"))
 }
 
 fn pool_status(counts: Counts) -> PoolStatus {
@@ -146,6 +148,7 @@ mod tests {
         assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
         for (name, key) in [
             ("NAT4", "max_flows"),
+            ("ROUTES4", "vnet_prefixes"),
             ("HALF_OPEN6", "max_half_open"),
             ("DATAGRAMS4", "max_half_open"),
             ("NAT_HALF_OPEN4", "max_half_open"),

@@ -25,8 +25,8 @@ pub enum ProgramError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{holder} of another owner has the place of {} at {interface}: remove it with `tc filter del dev {interface} {} \
-     pref {} handle {:#x} bpf`",
-    hook.program(), direction(*hook), hook.filter_place().priority, hook.filter_place().handle
+     pref {}{}`",
+    hook.program(), direction(*hook), hook.filter_place().priority, selector(*hook, holder)
 )]
 pub struct ForeignFilter {
     pub hook: Hook,
@@ -53,6 +53,11 @@ impl ForeignFilters {
     }
 }
 
+/// Which filter of the priority: all of them, if they are no programs.
+fn selector(hook: Hook, holder: &FilterHolder) -> String {
+    holder.program_id.map_or_else(String::new, |_| format!(" handle {:#x} bpf", hook.filter_place().handle))
+}
+
 fn direction(hook: Hook) -> &'static str {
     match hook {
         Hook::FromEndpoint | Hook::FromWire => "ingress",
@@ -67,8 +72,23 @@ pub struct Interface<'a> {
     pub index: u32,
 }
 
-/// How a hook stands at an interface. At most one exchange with the kernel by netlink.
+/// How a hook stands at an interface. One exchange with the kernel by netlink, and another one if the program is missing.
 pub async fn attachment(
+    netlink: &Netlink,
+    datapath: &Datapath,
+    hook: Hook,
+    interface: Interface<'_>,
+) -> Result<Attachment, ProgramError> {
+    let found = attachment_in_place(netlink, datapath, hook, interface).await?;
+    if found == Attachment::Missing && datapath.attaches_by_filter(hook) {
+        // A filter of another kind keeps ours out of its place without standing there.
+        let holder = netlink.priority_holder(interface.index, hook.filter_place()).await.unwrap_or_default();
+        return Ok(holder.filter(|holder| holder.program_id.is_none()).map_or(found, Attachment::Foreign));
+    }
+    Ok(found)
+}
+
+async fn attachment_in_place(
     netlink: &Netlink,
     datapath: &Datapath,
     hook: Hook,
@@ -89,15 +109,32 @@ pub async fn ensure_attached(
     hook: Hook,
     interface: Interface<'_>,
 ) -> Result<(), ProgramError> {
-    match attachment(netlink, datapath, hook, interface).await? {
+    match attachment_in_place(netlink, datapath, hook, interface).await? {
         Attachment::Current => {}
-        Attachment::Missing => datapath.attach(hook, interface.name)?,
+        Attachment::Missing => attach(netlink, datapath, hook, interface).await?,
         Attachment::Outdated => datapath.replace(hook, interface.name)?,
         Attachment::Foreign(holder) => {
             return Err(ForeignFilter { hook, interface: interface.name.to_owned(), holder }.into());
         }
     }
     Ok(())
+}
+
+/// Names what has the place if the kernel says that it is taken, as by a filter of another kind.
+async fn attach(
+    netlink: &Netlink,
+    datapath: &Datapath,
+    hook: Hook,
+    interface: Interface<'_>,
+) -> Result<(), ProgramError> {
+    let error = match datapath.attach(hook, interface.name) {
+        Err(error @ DatapathError::Occupied { .. }) => error,
+        other => return Ok(other?),
+    };
+    match netlink.priority_holder(interface.index, hook.filter_place()).await? {
+        Some(holder) => Err(ForeignFilter { hook, interface: interface.name.to_owned(), holder }.into()),
+        None => Err(error.into()),
+    }
 }
 
 /// What an agent does at its start for an interface that stands: [`ensure_attached`], and removes what an agent in the

@@ -1,6 +1,7 @@
 //! From a configuration to a running agent: check the node, load the data path, take over what an earlier agent left.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
@@ -24,7 +25,7 @@ use crate::programs::{self, ForeignFilters, Interface};
 use crate::reconcile;
 use crate::routing::Routing;
 use crate::source::{self, InitialPool};
-use crate::state::{SetAside, Store};
+use crate::state::{AttachmentRecord, SetAside, Store};
 use crate::steps::{Faults, LatencyHistograms};
 use crate::verbs;
 
@@ -45,7 +46,8 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let store = Store::open(&config.state_dir, &boot_id)?;
     let store_problem = report_set_aside(store.set_aside());
     let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
-    let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, &boot_id))?;
+    let has_ipv6 = may_have_ipv6(&config, &pool, &store.all());
+    let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, has_ipv6, &boot_id))?;
     let source = Arc::new(source);
     let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
     let cns = (config.pool.source == PoolSource::Cns).then(cns);
@@ -76,6 +78,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     agent.sync_public_addresses();
     sync_host_ports(&agent).await?;
     agent.restore_released();
+    settle(&agent).await?;
     reconcile::at_start(&agent).await?;
     sync_endpoints(&agent).await?;
     verbs::publish_routes(&agent).await?;
@@ -137,7 +140,45 @@ async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool
     if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }.into()) }
 }
 
-fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool, boot_id: &str) -> Settings {
+/// Whether a pod has an IPv6 address, or may get one. What azure-cns will give is not known before it has given some.
+fn may_have_ipv6(config: &AgentConfig, pool: &Pool, records: &[AttachmentRecord]) -> bool {
+    let is_open = config.pool.source == PoolSource::Cns
+        && (pool.subnets.is_empty() || pool.subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6()));
+    is_open || pool.is_dual_stack() || records.iter().flat_map(|record| &record.addresses).any(IpAddr::is_ipv6)
+}
+
+/// Where maps have got another size, programs of the agent before write to the old ones until they are swapped. So all are
+/// swapped before anything else is done, and what is in the old maps is carried over.
+async fn settle(agent: &Agent) -> anyhow::Result<()> {
+    if !agent.datapath.is_unsettled() {
+        return Ok(());
+    }
+    let swap = async |hook, interface| programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await;
+    for hook in Hook::UPLINK {
+        swap(hook, Interface { name: &agent.uplink.name, index: agent.uplink.index }).await?;
+    }
+    let links = agent.netlink.links().await?;
+    for record in agent.records() {
+        let of_record = |link: &&Link| link.name == record.host_interface && link.index == record.host_ifindex;
+        let Some(link) = links.iter().find(of_record) else { continue };
+        for hook in Hook::ENDPOINT {
+            // The reconciler tries again.
+            if let Err(error) = swap(hook, Interface { name: &link.name, index: link.index }).await {
+                tracing::error!(%error, "taking over a pod");
+            }
+        }
+    }
+    Ok(agent.datapath.settle()?)
+}
+
+fn settings(
+    config: &AgentConfig,
+    sizes: TableSizes,
+    uplink: &Link,
+    pool: &Pool,
+    has_ipv6: bool,
+    boot_id: &str,
+) -> Settings {
     let ports = config.snat.port_range;
     Settings {
         object: azure_cni_datapath::OBJECT,
@@ -145,6 +186,7 @@ fn settings(config: &AgentConfig, sizes: TableSizes, uplink: &Link, pool: &Pool,
         constants: Constants {
             node_address: pool.primary,
             node_address6: pool.primary6,
+            has_ipv6,
             snat6: config.snat.ipv6,
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,

@@ -54,7 +54,7 @@ pub(crate) fn add_filter(pins: &Pins, hook: Hook, interface: &str) -> Result<(),
     let mut program = program(pins, hook).map_err(|error| failure(hook, interface, &error))?;
     match program.attach_with_options(interface, direction(hook), TcAttachOptions::Netlink(options)) {
         Ok(id) => keep(&mut program, id).map_err(|error| failure(hook, interface, &error)),
-        Err(error) if says_exists(&error) => {
+        Err(error) if says_taken(&error) => {
             Err(DatapathError::Occupied { hook: hook.program(), interface: interface.to_owned() })
         }
         Err(error) => Err(failure(hook, interface, &error)),
@@ -99,12 +99,13 @@ fn keep(program: &mut SchedClassifier, id: aya::programs::tc::SchedClassifierLin
     Ok(())
 }
 
-/// The kernel's answer to a new filter in a place that is taken.
-fn says_exists(error: &ProgramError) -> bool {
+/// The kernel's answer to a new filter in a place that is taken: EEXIST by a filter of the same kind, EINVAL by one of another
+/// kind or protocol with our priority (net/sched/cls_api.c, tc_new_tfilter).
+fn says_taken(error: &ProgramError) -> bool {
     let (ProgramError::TcError(TcError::NetlinkError(error)) | ProgramError::NetlinkError(error)) = error else {
         return false;
     };
-    error.raw_os_error() == Some(libc::EEXIST)
+    matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EINVAL))
 }
 
 fn failure(hook: Hook, interface: &str, error: &(dyn std::error::Error + 'static)) -> DatapathError {

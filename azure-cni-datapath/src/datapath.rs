@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::sync::Mutex;
 
 use nix::fcntl::Flock;
 
@@ -12,9 +13,13 @@ use crate::error::DatapathError;
 use crate::events::EventSource;
 use crate::filter::{Attachment, FilterHolder};
 use crate::hook::{AttachMode, AttachModes, Hook};
-use crate::load::{self, ProgramIds};
+use crate::load::{self, Loaded};
+use crate::map::lock;
 use crate::pins::{Pins, unpin};
 use crate::settings::Settings;
+use crate::size_problem::SizeProblem;
+use crate::sizes;
+use crate::successors::Successors;
 use crate::tables::Tables;
 
 pub struct Datapath {
@@ -22,14 +27,18 @@ pub struct Datapath {
     _claim: Flock<File>,
     pins: Pins,
     modes: AttachModes,
-    loaded: ProgramIds,
+    loaded: Loaded,
+    has_ipv6: bool,
+    /// The maps that have got another size, until no program works with the old ones any more.
+    successors: Mutex<Successors>,
     tables: Tables,
 }
 
 impl Datapath {
-    /// Loads the programs. Maps that are pinned already keep their contents and are used.
+    /// Loads the programs. Maps that are pinned already keep their contents. They are used, or, if another size is wanted, have
+    /// got a successor with all they hold.
     ///
-    /// Interfaces keep running the programs of an earlier agent until those are replaced.
+    /// Interfaces keep running the programs of an earlier agent until those are replaced. Then call [`Self::settle`].
     pub fn open(settings: &Settings) -> Result<Self, DatapathError> {
         Self::open_after(settings, carry_over::EARLIER)
     }
@@ -40,11 +49,40 @@ impl Datapath {
         carry_over::expect_known(&settings.dir, earlier)?;
         let pins = Pins::create(&settings.dir)?;
         let claim = pins.claim()?;
-        let carried_over = carry_over::begin(&settings.dir, &pins, earlier)?;
-        let loaded = load::load_programs(settings, &pins)?;
-        carried_over.finish(&pins)?;
+        carry_over::carry_over(&settings.dir, &pins, earlier)?;
+        let wanted = sizes::wanted(settings).map_err(|error| Box::new(error.into()))?;
+        let mut successors = Successors::prepare(&wanted, &pins)?;
+        let loaded = load::load_programs(settings, &wanted, &successors, &pins)?;
+        successors.enter(&pins)?;
+        successors.problems.iter().for_each(|problem| tracing::warn!("{problem}"));
         let tables = Tables::open(&pins, &settings.constants)?;
-        Ok(Self { _claim: claim, pins, modes: settings.attach, loaded, tables })
+        let (modes, has_ipv6) = (settings.attach, settings.constants.has_ipv6);
+        Ok(Self { _claim: claim, pins, modes, loaded, has_ipv6, successors: Mutex::new(successors), tables })
+    }
+
+    /// Whether programs that still run may work with other maps than those that are loaded now.
+    pub fn is_unsettled(&self) -> bool {
+        lock(&self.successors).are_pending()
+    }
+
+    /// To be called once all interfaces run the programs that are loaded now: what earlier ones have written to maps of another
+    /// size meanwhile is carried over, and those maps go. Does nothing if sizes are as they were.
+    pub fn settle(&self) -> Result<(), DatapathError> {
+        let mut successors = lock(&self.successors);
+        let known = successors.problems.len();
+        successors.settle(&self.pins)?;
+        successors.problems[known..].iter().for_each(|problem| tracing::error!("{problem}"));
+        Ok(())
+    }
+
+    /// The tables that have another size than the one that was asked for.
+    pub fn size_problems(&self) -> Vec<SizeProblem> {
+        lock(&self.successors).problems.clone()
+    }
+
+    /// Whether pods may have IPv6 addresses.
+    pub fn has_ipv6(&self) -> bool {
+        self.has_ipv6
     }
 
     /// Whether the hook's program is attached by a clsact filter: then [`Self::attachment`] needs to know what holds
@@ -61,7 +99,7 @@ impl Datapath {
         interface: &str,
         holder: Option<FilterHolder>,
     ) -> Result<Attachment, DatapathError> {
-        let loaded = self.loaded.of(hook);
+        let loaded = self.loaded.ids.of(hook);
         match self.modes.of(hook) {
             AttachMode::Clsact => Ok(Attachment::by_filter(hook, loaded, holder)),
             AttachMode::Tcx if attach::running_by_tcx(hook, interface)?.contains(&loaded) => Ok(Attachment::Current),

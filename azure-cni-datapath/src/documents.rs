@@ -12,8 +12,9 @@ use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::nat::PortRange;
 
 use crate::hook::AttachModes;
-use crate::load::{OBJECT, sizes};
+use crate::load::OBJECT;
 use crate::settings::{Constants, Settings};
+use crate::sizes::sizes;
 
 const HEAD: &str = "\
 # Maps
@@ -42,7 +43,15 @@ Each loaded object has its own. Most are scratch space, because a program's stac
 ";
 
 const FAMILIES: &str = "
-The tables of IPv6 translations have 1024 entries if `snat.ipv6` is off. Names that end in 4 are for IPv4, in 6 for IPv6.
+Names that end in 4 are for IPv4, in 6 for IPv6. While no pod may have an IPv6 address, maps for IPv6 have one entry. The tables of
+IPv6 translations have 1024 entries if `snat.ipv6` is off.
+
+## Other sizes
+
+An agent that starts with other sizes makes a new map, copies the entries while the programs still work with the old one, swaps the
+programs, and copies what they have changed in between. Until that is done, both are pinned, the new one under `filling`, then under
+`swapping` beside `maps`; an agent that was killed meanwhile finishes it at its next start. A table that is made smaller and
+whose entries need more than seven eighths of the new size keeps its size: `azure-cni-ctl status` and the log say so.
 ";
 
 /// What the object does not say.
@@ -204,6 +213,7 @@ fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
         constants: Constants {
             node_address: Ipv4Addr::UNSPECIFIED,
             node_address6: None,
+            has_ipv6: true,
             snat6: true,
             uplink_ifindex: 0,
             uplink_mtu: 1500,

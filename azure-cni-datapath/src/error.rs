@@ -34,6 +34,16 @@ pub enum DatapathError {
         path.display()
     )]
     UnknownLayout { path: PathBuf },
+    /// A development version with the same number had another layout.
+    #[error(
+        "eBPF map {map} is pinned with keys or values of another length, and cannot be carried over: run the version that has pinned it, or drain the node and remove its pins"
+    )]
+    Layout { map: String },
+    #[error("carrying over eBPF map {map}: {source}")]
+    CarryOver { map: String, source: std::io::Error },
+    /// An address of IPv6, where the programs were loaded without. A retry helps once the agent has started again.
+    #[error("the data path was started without IPv6, as no pod had any: restart azure-cni-agent")]
+    NoIpv6,
     #[error("pin {}: {source}", path.display())]
     Pin { path: PathBuf, source: std::io::Error },
 }

@@ -1,21 +1,20 @@
 //! The maps of one address family.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use aya::Pod;
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, Map, MapData};
-use azure_cni_common::egress::RouteClass;
+use aya::maps::Map;
 use azure_cni_common::endpoint::Slot;
 use azure_cni_common::flow::FlowKey;
 use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::endpoints::Endpoints;
 use crate::error::DatapathError;
-use crate::map::{MapAddress, absent_is_none, in_map, lock, open};
+use crate::gateway::Gateway;
+use crate::map::{MapAddress, lock};
 use crate::names::Names;
 use crate::pins::Pins;
+use crate::routes::Routes;
 use crate::table::{FlowTable, NatTable, Table, TableFill};
 
 pub(crate) struct FamilyTables<A: MapAddress>
@@ -25,12 +24,11 @@ where
     NatHolder<A>: Pod,
     Slot<A>: Pod,
 {
-    names: Names,
     /// The address that translated flows leave from.
     pub node: A,
     endpoints: Mutex<Endpoints<A>>,
-    routes: Mutex<LpmTrie<MapData, A, RouteClass>>,
-    gateway: Mutex<Array<MapData, A>>,
+    routes: Mutex<Routes<A>>,
+    gateway: Mutex<Gateway<A>>,
     /// Assured, then half-open, then datagrams that are not assured.
     pub flows: [FlowTable<A>; 3],
     /// Assured, then half-open.
@@ -46,11 +44,10 @@ where
 {
     pub fn open(pins: &Pins, names: Names, node: A) -> Result<Self, DatapathError> {
         Ok(Self {
-            names,
             node,
             endpoints: Mutex::new(Endpoints::open(pins, names)?),
-            routes: Mutex::new(open(pins, names.routes, Map::LpmTrie)?),
-            gateway: Mutex::new(open(pins, names.gateway, Map::Array)?),
+            routes: Mutex::new(Routes::open(pins, names.routes)?),
+            gateway: Mutex::new(Gateway::open(pins, names.gateway)?),
             flows: [
                 Table::open(pins, names.flows, Map::HashMap)?,
                 Table::open(pins, names.half_open, Map::LruHashMap)?,
@@ -67,37 +64,12 @@ where
         lock(&self.endpoints)
     }
 
-    /// The prefixes that have this class, with their lengths in bits.
-    pub fn routes_of(&self, class: RouteClass) -> Result<Vec<(A, u32)>, DatapathError> {
-        let routes: Result<Vec<_>, _> = lock(&self.routes).iter().collect();
-        let routes = routes.map_err(in_map(self.names.routes))?.into_iter();
-        Ok(routes.filter(|(_, of)| *of == class).map(|(key, _)| (key.data(), key.prefix_len())).collect())
+    pub fn routes(&self) -> MutexGuard<'_, Routes<A>> {
+        lock(&self.routes)
     }
 
-    /// Makes the route table hold exactly these prefixes. A prefix that stays is never absent meanwhile.
-    pub fn set_routes(&self, wanted: &BTreeMap<(u32, A), RouteClass>) -> Result<(), DatapathError> {
-        let mut routes = lock(&self.routes);
-        for ((length, address), class) in wanted {
-            routes.insert(&Key::new(*length, *address), class, 0).map_err(in_map(self.names.routes))?;
-        }
-        let present: Result<Vec<_>, _> = routes.keys().collect();
-        for key in present.map_err(in_map(self.names.routes))? {
-            if !wanted.contains_key(&(key.prefix_len(), key.data())) {
-                absent_is_none(routes.remove(&key)).map_err(in_map(self.names.routes))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets the router; the unspecified address means none. Returns whether it has changed.
-    pub fn set_gateway(&self, router: A) -> Result<bool, DatapathError> {
-        let mut gateway = lock(&self.gateway);
-        let before = gateway.get(&0, 0).map_err(in_map(self.names.gateway))?;
-        if before == router {
-            return Ok(false);
-        }
-        gateway.set(0, router, 0).map_err(in_map(self.names.gateway))?;
-        Ok(true)
+    pub fn gateway(&self) -> MutexGuard<'_, Gateway<A>> {
+        lock(&self.gateway)
     }
 
     /// Removes every flow and translation of these addresses; returns their number.
@@ -114,6 +86,7 @@ where
 
     pub fn fills(&self) -> Result<Vec<TableFill>, DatapathError> {
         let flows = self.flows.iter().map(Table::fill);
-        flows.chain(self.translations.iter().map(Table::fill)).collect()
+        let fills = flows.chain(self.translations.iter().map(Table::fill));
+        fills.chain(std::iter::once_with(|| self.routes().fill())).collect()
     }
 }

@@ -1,8 +1,12 @@
 //! Ports that source NAT leaves out, because sockets of the host hold them: a bitmap, map `HOST_PORTS`.
 
+use std::os::fd::AsFd;
+
+use aya::maps::IterableMap;
 use azure_cni_common::family::Be16;
 use azure_cni_common::host_ports::{HOST_PORT_WORDS, host_port_bit};
 
+use crate::batch::{self, Cursor};
 use crate::error::DatapathError;
 use crate::map::{in_map, lock};
 use crate::tables::Tables;
@@ -26,18 +30,32 @@ impl HostPorts {
             self.words[word as usize] |= bit;
         }
     }
+
+    fn word(&self, index: u32) -> u64 {
+        self.words.get(index as usize).copied().unwrap_or_default()
+    }
 }
 
 impl Tables {
-    /// Makes these the ports that the host holds. A port that stays in the set is never absent meanwhile.
-    pub fn set_host_ports(&self, ports: &HostPorts) -> Result<(), DatapathError> {
+    /// Makes these the ports that the host holds. A port that stays in the set is never absent meanwhile. Returns how many
+    /// words of the map were others.
+    pub fn set_host_ports(&self, ports: &HostPorts) -> Result<usize, DatapathError> {
         let mut map = lock(&self.host_ports);
-        for (index, word) in (0..).zip(&ports.words) {
-            if map.get(&index, 0).map_err(in_map("HOST_PORTS"))? != *word {
-                map.set(index, word, 0).map_err(in_map("HOST_PORTS"))?;
-            }
+        let failed = |source| DatapathError::Walk { name: "HOST_PORTS", source };
+        let mut wrong = Vec::new();
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            let piece = batch::read_piece::<u32, u64>(IterableMap::map(&*map).fd().as_fd(), from, ports.words.len());
+            let piece = piece.map_err(failed)?;
+            wrong.extend(
+                piece.entries.iter().filter(|(index, word)| ports.word(*index) != *word).map(|(index, _)| *index),
+            );
+            cursor = piece.next;
         }
-        Ok(())
+        for index in &wrong {
+            map.set(*index, ports.word(*index), 0).map_err(in_map("HOST_PORTS"))?;
+        }
+        Ok(wrong.len())
     }
 }
 

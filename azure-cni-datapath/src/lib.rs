@@ -10,6 +10,11 @@ mod settings;
 
 mod bpffs;
 mod carry_over;
+mod raw_map;
+mod size_problem;
+mod sizes;
+mod successors;
+
 mod load;
 
 mod attach;
@@ -18,8 +23,10 @@ mod filter;
 mod batch;
 mod endpoints;
 mod family;
+mod gateway;
 mod map;
 mod names;
+mod routes;
 mod table;
 mod tables;
 
@@ -39,10 +46,13 @@ pub use datapath::Datapath;
 pub use error::DatapathError;
 pub use events::{Event, EventSource};
 pub use filter::{Attachment, FilterHolder, FilterPlace};
+pub use gateway::GatewaySync;
 pub use hook::{AttachMode, AttachModes, Hook};
 pub use host_ports::HostPorts;
-pub use load::{OBJECT, loader};
+pub use load::{Globals, OBJECT};
+pub use routes::RouteSync;
 pub use settings::{Constants, Settings};
+pub use size_problem::{SizeProblem, Why};
 pub use sweep::{SweepReport, Sweeper};
 pub use table::TableFill;
 pub use tables::{DropCounter, Gateways, Tables};

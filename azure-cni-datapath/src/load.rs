@@ -4,42 +4,79 @@ use std::net::Ipv6Addr;
 
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
+use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::family::{Ipv4, Ipv6};
+use azure_cni_common::nat::PortRange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
 
 use crate::error::DatapathError;
 use crate::hook::Hook;
-use crate::names::Names;
 use crate::pins::{Pins, unpin};
 use crate::settings::{Constants, Settings};
+use crate::sizes::Wanted;
+use crate::successors::Successors;
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("AZURE_CNI_EBPF_OBJECT"));
 
-/// Calls `with` with a loader that has the constants set.
-pub fn loader<T>(constants: &Constants, with: impl FnOnce(&mut EbpfLoader<'_>) -> T) -> T {
-    let node_address = Ipv4::from(constants.node_address).0;
-    let node_address6 = Ipv6::from(constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED)).0;
-    let services_known = u32::from(constants.services_known);
-    let block_imds = u32::from(constants.block_imds);
-    // Without an IPv6 address, the node has nothing to translate to.
-    let snat6 = u32::from(constants.snat6 && constants.node_address6.is_some());
-    let log_level = if constants.log { aya_log::Level::Info as u8 } else { 0 };
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global("NODE_ADDRESS4", &node_address, true)
-        .override_global("NODE_ADDRESS6", &node_address6, true)
-        .override_global("SNAT6", &snat6, true)
-        .override_global("UPLINK_IFINDEX", &constants.uplink_ifindex, true)
-        .override_global("UPLINK_MTU", &constants.uplink_mtu, true)
-        .override_global("NAT_PORTS", &constants.nat_ports, true)
-        .override_global("NAT_SEED", &constants.nat_seed, true)
-        .override_global("TIMEOUTS", &constants.timeouts, true)
-        .override_global("SERVICES_KNOWN", &services_known, true)
-        .override_global("BLOCK_IMDS", &block_imds, true)
-        .override_global(aya_log::LEVEL, &log_level, false);
-    with(&mut loader)
+/// The programs' constants as they hold them.
+#[derive(Debug, Clone)]
+pub struct Globals {
+    node_address: u32,
+    node_address6: [u32; 4],
+    has_ipv6: u32,
+    snat6: u32,
+    uplink_ifindex: u32,
+    uplink_mtu: u32,
+    nat_ports: PortRange,
+    nat_seed: u32,
+    timeouts: Timeouts,
+    services_known: u32,
+    block_imds: u32,
+    log_level: u8,
+}
+
+impl From<&Constants> for Globals {
+    fn from(constants: &Constants) -> Self {
+        Self {
+            node_address: Ipv4::from(constants.node_address).0,
+            node_address6: Ipv6::from(constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED)).0,
+            has_ipv6: u32::from(constants.has_ipv6),
+            // Without an IPv6 address, the node has nothing to translate to.
+            snat6: u32::from(constants.snat6 && constants.node_address6.is_some()),
+            uplink_ifindex: constants.uplink_ifindex,
+            uplink_mtu: constants.uplink_mtu,
+            nat_ports: constants.nat_ports,
+            nat_seed: constants.nat_seed,
+            timeouts: constants.timeouts,
+            services_known: u32::from(constants.services_known),
+            block_imds: u32::from(constants.block_imds),
+            log_level: if constants.log { aya_log::Level::Info as u8 } else { 0 },
+        }
+    }
+}
+
+impl Globals {
+    /// A loader that has the constants set.
+    pub fn loader(&self) -> EbpfLoader<'_> {
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global("NODE_ADDRESS4", &self.node_address, true)
+            .override_global("NODE_ADDRESS6", &self.node_address6, true)
+            .override_global("HAS_IPV6", &self.has_ipv6, true)
+            .override_global("SNAT6", &self.snat6, true)
+            .override_global("UPLINK_IFINDEX", &self.uplink_ifindex, true)
+            .override_global("UPLINK_MTU", &self.uplink_mtu, true)
+            .override_global("NAT_PORTS", &self.nat_ports, true)
+            .override_global("NAT_SEED", &self.nat_seed, true)
+            .override_global("TIMEOUTS", &self.timeouts, true)
+            .override_global("SERVICES_KNOWN", &self.services_known, true)
+            .override_global("BLOCK_IMDS", &self.block_imds, true)
+            .override_global(aya_log::LEVEL, &self.log_level, false);
+        loader
+    }
 }
 
 /// The programs that were loaded, by their ids.
@@ -52,46 +89,46 @@ impl ProgramIds {
     }
 }
 
-pub(crate) fn load_programs(settings: &Settings, pins: &Pins) -> Result<ProgramIds, DatapathError> {
-    let mut object = loader(&settings.constants, |loader| {
-        loader.default_map_pin_directory(pins.maps());
-        for (map, entries) in sizes(settings) {
-            loader.map_max_entries(map, entries);
+/// The programs in the kernel.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub ids: ProgramIds,
+    /// Ends with the programs' owner.
+    logs: Option<JoinHandle<()>>,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        if let Some(logs) = &self.logs {
+            logs.abort();
         }
-        loader.load(settings.object)
-    })
-    .map_err(Box::new)?;
+    }
+}
+
+/// Makes the maps that are not pinned yet.
+pub(crate) fn load_programs(
+    settings: &Settings,
+    wanted: &[Wanted],
+    successors: &Successors,
+    pins: &Pins,
+) -> Result<Loaded, DatapathError> {
+    let globals = Globals::from(&settings.constants);
+    let mut loader = globals.loader();
+    loader.default_map_pin_directory(pins.maps());
+    for map in wanted {
+        loader.map_max_entries(&map.name, map.shape.max_entries);
+    }
+    for (map, pin) in successors.pins() {
+        loader.map_pin_path(map, pin);
+    }
+    let mut object = loader.load(settings.object).map_err(Box::new)?;
     let mut ids = ProgramIds::default();
     for hook in Hook::ALL {
         ids.0[hook as usize] = load_program(&mut object, hook, pins)?;
     }
-    if settings.constants.log {
-        forward_logs(&mut object);
-    }
-    Ok(ids)
+    let logs = if settings.constants.log { forward_logs(&mut object) } else { None };
+    Ok(Loaded { ids, logs })
 }
-
-/// The sizes of the maps whose size is configured, in entries.
-pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 10] {
-    let Settings { max_flows, max_half_open, .. } = *settings;
-    // IPv6 is routed: unless it is translated, its translations need no memory.
-    let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNUSED.min(entries) };
-    [
-        (Names::V4.flows, max_flows),
-        (Names::V4.translations, max_flows),
-        (Names::V4.half_open, max_half_open),
-        (Names::V4.datagrams, max_half_open),
-        (Names::V4.half_open_translations, max_half_open),
-        (Names::V6.flows, max_flows),
-        (Names::V6.translations, translated6(max_flows)),
-        (Names::V6.half_open, max_half_open),
-        (Names::V6.datagrams, max_half_open),
-        (Names::V6.half_open_translations, translated6(max_half_open)),
-    ]
-}
-
-/// The size of a map that is not used.
-const UNUSED: u32 = 1024;
 
 /// Returns the program's id.
 fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<u32, DatapathError> {
@@ -106,22 +143,26 @@ fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<u32, Datap
     Ok(program.info().map_err(failed)?.id())
 }
 
-/// Writes what the programs log to the agent's log, as long as the agent runs.
-fn forward_logs(object: &mut Ebpf) {
+/// Writes what the programs log to the agent's log.
+fn forward_logs(object: &mut Ebpf) -> Option<JoinHandle<()>> {
     let source = match aya_log::EbpfLogger::init(object) {
         Ok(source) => source,
-        Err(error) => return tracing::warn!(%error, "kernel-side logging is on but its ring buffer cannot be read"),
+        Err(error) => {
+            tracing::warn!(%error, "kernel-side logging is on but its ring buffer cannot be read");
+            return None;
+        }
     };
     // SAFETY: the logger owns the ring buffer's descriptor for as long as it lives, and always names the same one.
     match unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) } {
-        Err(error) => tracing::warn!(%error, "kernel-side logging is on but its ring buffer cannot be polled"),
-        Ok(mut ready) => {
-            tokio::spawn(async move {
-                while let Ok(mut guard) = ready.readable_mut().await {
-                    guard.get_inner_mut().flush();
-                    guard.clear_ready();
-                }
-            });
+        Err(error) => {
+            tracing::warn!(%error, "kernel-side logging is on but its ring buffer cannot be polled");
+            None
         }
+        Ok(mut ready) => Some(tokio::spawn(async move {
+            while let Ok(mut guard) = ready.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        })),
     }
 }

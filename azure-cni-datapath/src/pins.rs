@@ -1,4 +1,5 @@
-//! Where programs, links and maps are pinned: `<bpffs dir>/abi<N>/{maps,programs,links}`.
+//! Where programs, links and maps are pinned: `<bpffs dir>/abi<N>/{maps,programs,links}`, and for as long as a map gets another
+//! size, its successor in `filling` or `swapping` beside them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,6 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::DatapathError;
 use crate::hook::Hook;
+
+pub(crate) const FILLING: &str = "filling";
 
 /// The pins of one map layout.
 #[derive(Debug, Clone)]
@@ -46,8 +49,20 @@ impl Pins {
         self.root.join("maps")
     }
 
+    /// Where the map is that the programs loaded last work with.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.maps().join(name)
+        let successor = self.swapping().join(name);
+        if successor.exists() { successor } else { self.maps().join(name) }
+    }
+
+    /// Successors of maps that no program that runs works with yet.
+    pub fn filling(&self) -> PathBuf {
+        self.root.join(FILLING)
+    }
+
+    /// Successors of maps that some programs work with, while others still work with the predecessors.
+    pub fn swapping(&self) -> PathBuf {
+        self.root.join("swapping")
     }
 
     pub fn programs(&self) -> PathBuf {
@@ -93,5 +108,37 @@ pub(crate) fn unpin(path: &Path) -> Result<(), DatapathError> {
             Err(DatapathError::Pin { path: path.to_owned(), source })
         }
         _ => Ok(()),
+    }
+}
+
+/// Gives a pin another place, and removes what is pinned there. A pin that is gone was moved by an agent that was killed before
+/// it had finished.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), DatapathError> {
+    absent_is_done(from, std::fs::rename(from, to))
+}
+
+pub(crate) fn create_dir(dir: &Path) -> Result<(), DatapathError> {
+    std::fs::create_dir_all(dir).map_err(|source| DatapathError::Pin { path: dir.to_owned(), source })
+}
+
+pub(crate) fn remove_dir(dir: &Path) -> Result<(), DatapathError> {
+    absent_is_done(dir, std::fs::remove_dir(dir))
+}
+
+fn absent_is_done(path: &Path, result: std::io::Result<()>) -> Result<(), DatapathError> {
+    match result {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DatapathError::Pin { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is in a directory; nothing if there is none.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<std::ffi::OsString>, DatapathError> {
+    let failed = |source| DatapathError::Pin { path: dir.to_owned(), source };
+    match std::fs::read_dir(dir) {
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect(),
     }
 }

@@ -31,6 +31,9 @@ pub struct Constants {
     pub node_address: Ipv4Addr,
     /// The same for IPv6.
     pub node_address6: Option<Ipv6Addr>,
+    /// Whether pods may have IPv6 addresses. Without, the programs for IPv6 are neither verified nor run, and its maps take no
+    /// memory.
+    pub has_ipv6: bool,
     /// Whether IPv6 to the Internet is translated at all; the platform routes the VNet's addresses.
     pub snat6: bool,
     pub uplink_ifindex: u32,

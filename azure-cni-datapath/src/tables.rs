@@ -13,9 +13,11 @@ use ipnet::IpNet;
 
 use crate::error::DatapathError;
 use crate::family::FamilyTables;
+use crate::gateway::GatewaySync;
 use crate::map::{in_map, lock, open};
 use crate::names::Names;
 use crate::pins::Pins;
+use crate::routes::RouteSync;
 use crate::settings::Constants;
 use crate::table::TableFill;
 
@@ -40,6 +42,7 @@ pub struct Tables {
     pub(crate) v6: FamilyTables<Ipv6>,
     pub(crate) host_ports: Mutex<Array<MapData, u64>>,
     drops: Mutex<PerCpuArray<MapData, u64>>,
+    has_ipv6: bool,
 }
 
 impl Tables {
@@ -50,6 +53,7 @@ impl Tables {
             v6: FamilyTables::open(pins, Names::V6, node6.into())?,
             host_ports: Mutex::new(open(pins, "HOST_PORTS", Map::Array)?),
             drops: Mutex::new(open(pins, "DROPS", Map::PerCpuArray)?),
+            has_ipv6: constants.has_ipv6,
         })
     }
 
@@ -87,14 +91,20 @@ impl Tables {
 
     /// Single addresses that are reached through the host's stack, of both families.
     pub fn host_addresses(&self) -> Result<Vec<IpAddr>, DatapathError> {
-        let v4 = self.v4.routes_of(RouteClass::HOST)?.into_iter().filter(|(_, length)| *length == Ipv4Addr::BITS);
-        let v6 = self.v6.routes_of(RouteClass::HOST)?.into_iter().filter(|(_, length)| *length == Ipv6Addr::BITS);
-        let v4 = v4.map(|(address, _)| IpAddr::V4(address.into()));
-        Ok(v4.chain(v6.map(|(address, _)| IpAddr::V6(address.into()))).collect())
+        let v4 = self.v4.routes().of(RouteClass::HOST)?.into_iter().filter(|(length, _)| *length == Ipv4Addr::BITS);
+        let v6 = self.v6.routes().of(RouteClass::HOST)?.into_iter().filter(|(length, _)| *length == Ipv6Addr::BITS);
+        let v4 = v4.map(|(_, address)| IpAddr::V4(address.into()));
+        Ok(v4.chain(v6.map(|(_, address)| IpAddr::V6(address.into()))).collect())
     }
 
-    /// Makes the route tables hold exactly these prefixes. A prefix that stays is never absent meanwhile.
-    pub fn set_routes(&self, wanted: &BTreeMap<IpNet, RouteClass>) -> Result<(), DatapathError> {
+    /// Writes the slots of the endpoints' cache that are not as the pods say. Returns how many there were.
+    pub fn repair_endpoint_cache(&self) -> Result<usize, DatapathError> {
+        Ok(self.v4.endpoints().repair_cache()? + self.v6.endpoints().repair_cache()?)
+    }
+
+    /// Makes the route tables hold exactly these prefixes, as far as there is room. Writes only where they do not. A prefix that
+    /// stays is never absent meanwhile.
+    pub fn set_routes(&self, wanted: &BTreeMap<IpNet, RouteClass>) -> Result<RouteSync, DatapathError> {
         let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
         for (prefix, class) in wanted {
             let length = u32::from(prefix.prefix_len());
@@ -103,15 +113,23 @@ impl Tables {
                 IpNet::V6(prefix) => v6.insert((length, Ipv6::from(prefix.network())), *class),
             };
         }
-        self.v4.set_routes(&v4)?;
-        self.v6.set_routes(&v6)
+        // The programs ask for no route of IPv6 then, and the table has no room.
+        if !self.has_ipv6 {
+            v6.clear();
+        }
+        let (v4, v6) = (self.v4.routes().set(v4)?, self.v6.routes().set(v6)?);
+        Ok(RouteSync { repaired: v4.repaired + v6.repaired, left_out: v4.left_out + v6.left_out })
     }
 
-    /// Returns whether they have changed.
-    pub fn set_gateways(&self, gateways: Gateways) -> Result<bool, DatapathError> {
-        let v4 = self.v4.set_gateway(gateways.v4.map(Ipv4::from).unwrap_or_default())?;
-        let v6 = self.v6.set_gateway(gateways.v6.map(Ipv6::from).unwrap_or_default())?;
-        Ok(v4 || v6)
+    /// Prefixes that the route tables had no room for at the last time.
+    pub fn routes_left_out(&self) -> usize {
+        self.v4.routes().left_out() + self.v6.routes().left_out()
+    }
+
+    pub fn set_gateways(&self, gateways: Gateways) -> Result<GatewaySync, DatapathError> {
+        let v4 = self.v4.gateway().set(gateways.v4.map(Ipv4::from).unwrap_or_default())?;
+        let v6 = self.v6.gateway().set(gateways.v6.map(Ipv6::from).unwrap_or_default())?;
+        Ok(GatewaySync { changed: v4.changed || v6.changed, repaired: v4.repaired || v6.repaired })
     }
 
     pub fn drops(&self) -> Result<Vec<DropCounter>, DatapathError> {
@@ -125,10 +143,12 @@ impl Tables {
             .collect()
     }
 
-    /// How full the tables of flows and translations are: assured before half-open ones, IPv4 before IPv6.
+    /// How full the tables of flows, translations and routes are: assured before half-open ones, IPv4 before IPv6.
     pub fn fills(&self) -> Result<Vec<TableFill>, DatapathError> {
         let mut fills = self.v4.fills()?;
-        fills.extend(self.v6.fills()?);
+        if self.has_ipv6 {
+            fills.extend(self.v6.fills()?);
+        }
         Ok(fills)
     }
 

@@ -16,6 +16,10 @@ static NODE_ADDRESS4: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static NODE_ADDRESS6: Global<[u32; 4]> = Global::new([0; 4]);
 
+/// 1 if pods may have IPv6 addresses. If not, the verifier finds that nothing leads to the code for IPv6.
+#[unsafe(no_mangle)]
+static HAS_IPV6: Global<u32> = Global::new(0);
+
 /// 1 if IPv6 to the Internet is translated.
 #[unsafe(no_mangle)]
 static SNAT6: Global<u32> = Global::new(0);
@@ -44,6 +48,10 @@ static SERVICES_KNOWN: Global<u32> = Global::new(0);
 /// Of the search for ports, see [`azure_cni_common::nat::search_start`].
 #[unsafe(no_mangle)]
 pub static NAT_SEED: Global<u32> = Global::new(0);
+
+pub fn has_ipv6() -> bool {
+    HAS_IPV6.load() == 1
+}
 
 pub fn service_prefixes() -> ServicePrefixes {
     if SERVICES_KNOWN.load() == 1 { ServicePrefixes::Known } else { ServicePrefixes::Unknown }

@@ -28,11 +28,11 @@ pub static ENDPOINT_CACHE4: Array<Slot<Ipv4>> = Array::pinned(SLOTS, 0);
 #[map]
 pub static ENDPOINT_CACHE6: Array<Slot<Ipv6>> = Array::pinned(SLOTS, 0);
 
-/// Destinations that are not the Internet.
+/// Destinations that are not the Internet. Entries are allocated as they come.
 #[map]
-pub static ROUTES4: LpmTrie<Ipv4, RouteClass> = LpmTrie::pinned(4096, BPF_F_NO_PREALLOC);
+pub static ROUTES4: LpmTrie<Ipv4, RouteClass> = LpmTrie::pinned(65_536, BPF_F_NO_PREALLOC);
 #[map]
-pub static ROUTES6: LpmTrie<Ipv6, RouteClass> = LpmTrie::pinned(4096, BPF_F_NO_PREALLOC);
+pub static ROUTES6: LpmTrie<Ipv6, RouteClass> = LpmTrie::pinned(65_536, BPF_F_NO_PREALLOC);
 
 /// The router that all of the Internet is behind, at index 0. Unspecified: more than one, or unknown; the kernel's routes
 /// say then.

@@ -22,7 +22,7 @@ pub use checksums::checksums_are_right;
 pub use counting::{Code, Counter, load_counting};
 pub use edits::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
 pub use frame::{Frame, IcmpError};
-pub use memory::{now_ns, tuple};
+pub use memory::{locked_bytes, now_ns, tuple};
 pub use node::{AZV_MAC, NIC_MAC, ifindex};
 pub use promise::Promise;
 pub use rig::Rig;

@@ -1,6 +1,7 @@
 //! What the programs remember, for a test to look at and to tamper with.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
@@ -62,6 +63,10 @@ impl Rig {
     /// What the programs read in place of the endpoints' table.
     pub fn endpoint_cache(&self) -> Array<MapData, Slot<Ipv4>> {
         Array::try_from(Map::Array(self.map_data("ENDPOINT_CACHE4"))).expect("an array of this type")
+    }
+
+    pub fn endpoint_cache6(&self) -> Array<MapData, Slot<Ipv6>> {
+        Array::try_from(Map::Array(self.map_data("ENDPOINT_CACHE6"))).expect("an array of this type")
     }
 
     fn fragments6(&self) -> HashMap<MapData, FragmentKey<Ipv6>, FragmentPorts> {
@@ -198,10 +203,18 @@ impl Rig {
         }
     }
 
-    fn map_data(&self, name: &str) -> MapData {
+    pub fn map_data(&self, name: &str) -> MapData {
         let path = self.settings().dir.join(format!("abi{ABI}/maps/{name}"));
         MapData::from_pin(path).expect("a pinned map")
     }
+}
+
+/// Bytes that the kernel has locked for a map (`memlock` in its descriptor's /proc entry).
+pub fn locked_bytes(map: &MapData) -> u64 {
+    let info = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(info).expect("the map is open");
+    let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")).expect("the kernel says so for maps");
+    bytes.trim().parse().expect("a number")
 }
 
 fn empty<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) {

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::{create_dir_all, read_dir, remove_file, rename};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use azure_cni_common::ABI;
 use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::nat::PortRange;
-use azure_cni_datapath::{Constants, Datapath, EarlierLayout, OBJECT, Settings, Tables};
+use azure_cni_datapath::{Constants, Datapath, DatapathError, EarlierLayout, OBJECT, Settings, Tables};
 use ipnet::IpNet;
 
 use crate::node::{Node, VETHS, ifindex};
 
 /// A layout as an earlier agent could have had it.
 const EARLIER: EarlierLayout =
-    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4"] };
+    EarlierLayout { number: ABI - 1, unchanged: &["ENDPOINTS4", "ROUTES4", "FLOWS4", "NAT4", "DROPS"] };
 
 /// The calling thread is in the node's namespaces from then on.
 pub struct Rig {
@@ -46,6 +47,7 @@ impl Rig {
         Constants {
             node_address: Self::NODE,
             node_address6: Some(Self::NODE6),
+            has_ipv6: true,
             snat6: true,
             uplink_ifindex: 0,
             uplink_mtu: 1500,
@@ -86,8 +88,10 @@ impl Rig {
         rig.empty_maps();
         rig.tables().set_endpoint(Self::POD_A.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
         rig.tables().set_endpoint(Self::POD_B.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_A6.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_B6.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+        if rig.settings().constants.has_ipv6 {
+            rig.tables().set_endpoint(Self::POD_A6.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
+            rig.tables().set_endpoint(Self::POD_B6.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+        }
         rig.tables().set_routes(&Self::routes()).unwrap();
         rig
     }
@@ -113,6 +117,27 @@ impl Rig {
 
     pub fn settings(&self) -> &Settings {
         &self.node().settings
+    }
+
+    /// What a new agent does that is configured otherwise, up to the moment in which it swaps programs.
+    pub fn reopen(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), DatapathError> {
+        self.is_used_up = true;
+        let node = self.node.as_mut().expect("present until the rig is dropped");
+        node.datapath = None;
+        change(&mut node.settings);
+        node.datapath = Some(Datapath::open(&node.settings)?);
+        Ok(())
+    }
+
+    /// The same, to the end.
+    pub fn restart_with(&mut self, change: impl FnOnce(&mut Settings)) {
+        self.reopen(change).unwrap_or_else(|error| panic!("{error:?}"));
+        self.datapath().settle().unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    /// Where maps, programs and links are pinned.
+    pub fn pins(&self) -> PathBuf {
+        self.settings().dir.join(format!("abi{ABI}"))
     }
 
     /// What a new agent does that finds the pins of an earlier one.

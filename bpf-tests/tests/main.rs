@@ -22,6 +22,7 @@ mod fragments;
 mod icmp_errors;
 
 mod ipv6;
+mod without_ipv6;
 
 mod link_layer;
 mod malformed;
@@ -29,5 +30,7 @@ mod not_ours;
 
 mod drop_reasons;
 mod layers;
+mod repairs;
+mod sizes;
 mod tables;
 mod verifier;

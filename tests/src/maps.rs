@@ -7,11 +7,11 @@ use std::{
 
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use azure_cni_common::{
     ABI,
-    endpoint::{EndpointEntry, EndpointFlags},
+    endpoint::{EndpointEntry, EndpointFlags, Slot, slot_of},
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
     nat::{NatHolder, NatKey},
@@ -60,6 +60,16 @@ impl Vm {
         let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
         let endpoint = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
         endpoints.insert(Ipv4::from(pod), endpoint, 0).map_err(in_map(self, V4.endpoints))
+    }
+
+    /// Writes zeros over what the programs read of a pod.
+    pub fn zero_endpoint_cache(&self, pod: IpAddr) -> Result<()> {
+        const CACHE: &str = "ENDPOINT_CACHE4";
+        let IpAddr::V4(pod) = pod else { panic!("{pod} is of IPv6") };
+        let opened =
+            MapData::from_pin(self.pins("maps").join(CACHE)).and_then(|data| Array::try_from(Map::Array(data)));
+        let written = opened.and_then(|mut cache| cache.set(slot_of(Ipv4::from(pod)), Slot::<Ipv4>::of([]), 0));
+        written.map_err(in_map(self, CACHE))
     }
 
     /// Everything that the data path holds about addresses of the pool, one line each. A VM whose data path was never

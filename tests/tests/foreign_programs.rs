@@ -155,6 +155,31 @@ fn foreign_program_in_our_place_is_named_and_stays_until_it_is_removed() -> Resu
 }
 
 #[test]
+fn filter_of_another_kind_at_our_priority_is_named_and_stays_until_it_is_removed() -> Result<()> {
+    let net = fabric().start()?;
+    let vm = net.vm(0);
+    let pod = vm.add_pod("a")?;
+    for (words, hook) in [("ingress", "from_endpoint"), ("egress", "to_endpoint")] {
+        let interface = pod.host_interface();
+        tc(vm, &format!("filter del dev {interface} {words}"))?;
+        tc(vm, &format!("filter add dev {interface} {words} pref 1 protocol ip matchall action ok"))?;
+        let names_it = |text: &str| text.contains("kind matchall") && text.contains(interface) && text.contains(hook);
+        let error = vm.cni(&pod.call("CHECK")?)?.error()?;
+        assert!(error.code == CHECK_FAILED && names_it(&error.msg), "{error}");
+        let found = |status: &serde_json::Value| status["problems"][0].as_str().is_some_and(names_it);
+        vm.await_status("a problem that names the filter", found)?;
+        vm.restart_agent()?;
+        vm.await_status("still a problem", found)?;
+        assert!(tc(vm, &format!("filter show dev {interface} {words}"))?.contains("matchall"), "it stays");
+        tc(vm, &format!("filter del dev {interface} {words} pref 1"))?;
+        vm.await_status("repaired", |status| status["problems"] == serde_json::json!([]))?;
+        pod.check()?;
+    }
+    pod.del()?;
+    vm.expect_clean()
+}
+
+#[test]
 fn add_that_meets_a_foreign_program_is_refused_and_leaves_nothing() -> Result<()> {
     let net = fabric().without_agents().start()?;
     let vm = net.vm(0);

@@ -37,6 +37,7 @@ mod foreign_programs;
 mod live;
 mod reconcile;
 mod restart;
+mod sizes;
 mod start;
 mod store;
 mod vanishing;

@@ -25,6 +25,7 @@ pub(crate) use sync_endpoints::sync_endpoints;
 pub(crate) use sync_host_ports::sync_host_ports;
 
 use crate::agent::Agent;
+use crate::verbs::publish_routes;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -49,6 +50,7 @@ async fn sync_at_intervals(agent: Arc<Agent>) {
         report("syncing the node's addresses", sync_node_addresses::sync_node_addresses(&agent).await);
         report("syncing the host's ports", sync_host_ports(&agent).await);
         report("syncing routing.masq_dir", sync_masq_dir::sync_masq_dir(&agent).await);
+        report("syncing routes", publish_routes(&agent).await.map_err(Into::into));
         report("syncing the egress of endpoints", sync_endpoints(&agent).await);
         report("executing the requests in the spool", drain_spool(&agent).await.map(drop).map_err(Into::into));
     }

@@ -1,4 +1,5 @@
-//! Gives existing endpoints the flags that follow from their records and the configuration.
+//! Gives existing endpoints the flags that follow from their records and the configuration, and puts the cache right that the
+//! programs read them from. Entries that are missing are the reconciler's.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,8 +9,16 @@ use azure_cni_datapath::{DatapathError, EndpointEntry};
 use crate::agent::Agent;
 use crate::state::AttachmentRecord;
 
+/// The name of the repair.
+const CACHE_REPAIRED: &str = "endpoint-cache-repaired";
+
 /// Waits for an attachment's lock only if its endpoint has other flags than it should: for most nothing has changed.
 pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
+    let repaired = agent.datapath.tables().repair_endpoint_cache()?;
+    if repaired > 0 {
+        tracing::warn!(action = CACHE_REPAIRED, count = repaired, "out of line; repaired");
+        agent.count_repair(CACHE_REPAIRED);
+    }
     for record in agent.records() {
         if outdated(agent, &record)?.is_empty() {
             continue;

@@ -11,18 +11,25 @@ use crate::agent::Agent;
 use crate::config::PortRange;
 use crate::net::{HeldPort, held_ports};
 
-/// Reads the held ports from the kernel, and updates the data path if they have changed.
+/// The name of the repair.
+const REPAIRED: &str = "host-ports-repaired";
+
+/// Reads the held ports from the kernel, and updates the data path if it has others.
 pub(crate) async fn sync_host_ports(agent: &Arc<Agent>) -> anyhow::Result<()> {
     let held = tokio::task::spawn_blocking(held_ports).await??;
     let now = ports_in_range(held, agent.config.snat.port_range);
     let mut published = agent.host_ports.lock().unwrap_or_else(PoisonError::into_inner);
-    // `None` at the start, when the data path may still have the ports that the agent before this one found.
-    if published.as_ref() == Some(&now) {
-        return Ok(());
-    }
     let mut ports = HostPorts::default();
     now.iter().for_each(|(protocol, port)| ports.insert(*protocol, *port));
-    agent.datapath.tables().set_host_ports(&ports)?;
+    let wrong = agent.datapath.tables().set_host_ports(&ports)?;
+    // `None` at the start, when the data path may still have the ports that the agent before this one found.
+    if published.as_ref() == Some(&now) {
+        if wrong > 0 {
+            tracing::warn!(action = REPAIRED, count = wrong, "out of line; repaired");
+            agent.count_repair(REPAIRED);
+        }
+        return Ok(());
+    }
     tracing::info!(ports = list(&now), "the host holds these ports of the NAT's range; source NAT does not use them");
     *published = Some(now);
     Ok(())

@@ -79,6 +79,17 @@ async fn apply(agent: &Arc<Agent>, listed: Pool) -> PollOutcome {
         }
         return PollOutcome::Quiet;
     }
+    if listed.is_dual_stack() && !agent.datapath.has_ipv6() {
+        let why = format!(
+            "{} lists IPv6 addresses for pods, and the programs were loaded without IPv6; the pool in use stays until the agent \
+             is restarted",
+            agent.source.origin
+        );
+        if agent.source.health().cannot_apply(why.clone()) {
+            tracing::error!("{why}");
+        }
+        return PollOutcome::Quiet;
+    }
     {
         let mut health = agent.source.health();
         health.succeeded(now);

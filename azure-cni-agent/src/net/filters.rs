@@ -5,7 +5,7 @@
 
 use azure_cni_datapath::{FilterHolder, FilterPlace};
 use futures::StreamExt;
-use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 
@@ -29,6 +29,33 @@ impl Netlink {
             error => Err(error),
         }
     }
+
+    /// What holds the priority of a place, under whatever handle and for whatever protocol: beside it, the kernel takes no
+    /// filter of another kind.
+    pub async fn priority_holder(&self, interface: u32, place: FilterPlace) -> Result<Option<FilterHolder>, NetError> {
+        let failed = |error| NetError::new(format!("reading the filters of interface number {interface}"), error);
+        let mut responses = self.handle.clone().request(dump_request(interface, place)).map_err(failed)?;
+        let mut found = None;
+        while let Some(message) = responses.next().await {
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(filter)) => {
+                    found.get_or_insert_with(|| holder(&filter));
+                }
+                NetlinkPayload::Error(error) => return Err(failed(rtnetlink::Error::NetlinkError(error))),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn dump_request(interface: u32, place: FilterPlace) -> NetlinkMessage<RouteNetlinkMessage> {
+    let mut filter = TcMessage::with_index(interface.cast_signed());
+    filter.header.parent = place.parent.into();
+    filter.header.info = u32::from(place.priority) << 16;
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetTrafficFilter(filter));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request
 }
 
 fn request(interface: u32, place: FilterPlace) -> NetlinkMessage<RouteNetlinkMessage> {

@@ -58,15 +58,36 @@ async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failur
     let mut routes = routes(&agent.pool(), &routing, node_addresses.iter().chain(&via_host));
     let apart: Vec<_> = routes.keys().copied().collect();
     let gateways = gateways(&next_hops, &apart);
-    if agent.datapath.tables().set_gateways(gateways)? {
+    let of_gateways = agent.datapath.tables().set_gateways(gateways)?;
+    if of_gateways.repaired {
+        repaired(agent, "gateway-repaired", 1);
+    }
+    if of_gateways.changed {
         let name = |router: Option<IpAddr>| router.map_or("by the kernel's routes".into(), |router| router.to_string());
         let (router, router6) = (name(gateways.v4.map(Into::into)), name(gateways.v6.map(Into::into)));
         tracing::info!(router, router6, "the way to the Internet has changed");
     }
     routes.extend(platform_routes());
-    agent.datapath.tables().set_routes(&routes)?;
+    let left_out_before = agent.datapath.tables().routes_left_out();
+    let of_routes = agent.datapath.tables().set_routes(&routes)?;
+    if of_routes.repaired > 0 {
+        repaired(agent, "routes-repaired", of_routes.repaired);
+    }
+    if of_routes.left_out != left_out_before {
+        tracing::error!(
+            left_out = of_routes.left_out,
+            of = routes.len(),
+            "routes that the route table has no room for"
+        );
+    }
     *published(agent) = via_host;
     Ok(())
+}
+
+/// Others have written to a map that is the agent's.
+fn repaired(agent: &Agent, action: &'static str, count: usize) {
+    tracing::warn!(action, count, "out of line; repaired");
+    agent.count_repair(action);
 }
 
 /// The routes of VNet and host. A prefix of both is the host's: going up the stack is right for every packet, only slower.

@@ -4,16 +4,16 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
-use azure_cni_common::family::{Address, Be16};
+use azure_cni_common::family::{Address, Be16, V4, V6};
 use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, open_translated, port_of, run, to_pod};
 use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
-use crate::scratch::ScratchRef;
+use crate::scratch::{self, ScratchRef};
 use crate::tables::Tables;
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Verdict, finish};
 use crate::{events, fragments, globals, nat};
 
 #[classifier]
@@ -65,6 +65,28 @@ impl Hook for FromEndpoint {
             },
             _ => Ok(Verdict::PASS),
         }
+    }
+
+    #[inline(never)]
+    fn without_ipv6(ctx: &TcContext) -> i32 {
+        // SAFETY: once a run: this one does not reach `run_packet`.
+        let result = match unsafe { scratch::begin::<V6>() } {
+            Some((packet, _)) => on_link_only(packet.parse(ctx), packet),
+            None => Ok(Verdict::PASS),
+        };
+        finish::<V4>(ctx, result)
+    }
+}
+
+/// Where no pod has an address of the family, only the affairs of the link go up.
+#[inline(always)]
+fn on_link_only(parsed: Result<(), Unparsed>, packet: &Packet<V6>) -> Result<Verdict, DropReason> {
+    match parsed {
+        Err(Unparsed::NotOurs) => Ok(Verdict::PASS),
+        Err(Unparsed::Tagged) => Err(DropReason::VlanTagged),
+        Err(Unparsed::Malformed) => Err(DropReason::Malformed),
+        Ok(()) if packet.tuple.source.is_link_source() && packet.tuple.destination.stays_on_link() => Ok(Verdict::PASS),
+        Ok(()) => Err(DropReason::SourceNotOwned),
     }
 }
 

@@ -14,6 +14,7 @@ use azure_cni_common::family::{Be16, V4, V6};
 use azure_cni_common::flow::{Path, Tuple};
 
 use crate::conntrack::{self, KnownFlow, NewFlow};
+use crate::globals;
 use crate::nat;
 use crate::packet::{self, Packet, Rewrite};
 use crate::scratch::{self, ScratchRef};
@@ -41,11 +42,21 @@ trait Hook {
     ) -> Result<Verdict, DropReason> {
         Ok(Verdict::PASS)
     }
+
+    /// A packet of IPv6, which no pod has: it is not ours.
+    #[inline(always)]
+    fn without_ipv6(ctx: &TcContext) -> i32 {
+        finish::<V4>(ctx, Ok(Verdict::PASS))
+    }
 }
 
 #[inline(always)]
 fn run<H: Hook>(ctx: &TcContext) -> i32 {
-    if packet::is_of::<V6>(ctx) { run_family::<H, V6>(ctx) } else { run_family::<H, V4>(ctx) }
+    match packet::is_of::<V6>(ctx) {
+        true if globals::has_ipv6() => run_family::<H, V6>(ctx),
+        true => H::without_ipv6(ctx),
+        false => run_family::<H, V4>(ctx),
+    }
 }
 
 #[inline(always)]

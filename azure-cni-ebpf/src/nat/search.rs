@@ -51,6 +51,10 @@ extern "C" fn nat_search4(now_ns: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn nat_search6(now_ns: u64) -> u64 {
+    // Before 6.8, the kernel verifies a global function also if nothing leads to it.
+    if !globals::has_ipv6() {
+        return Allocation::none(TABLE_FULL).0;
+    }
     // SAFETY: as above.
     search(unsafe { ScratchRef::<V6>::assume() }, now_ns).0
 }
