@@ -16,6 +16,7 @@ mod healing;
 mod host_ports;
 mod nat;
 mod nat_ports;
+mod transports;
 
 mod fragments;
 mod icmp_errors;
@@ -24,8 +25,11 @@ mod ipv6;
 
 mod link_layer;
 mod malformed;
+mod martians;
+mod neighbours;
 mod not_ours;
 
+mod delivery;
 mod drop_reasons;
 mod layers;
 mod tables;

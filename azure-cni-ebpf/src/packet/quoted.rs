@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::TcContext;
 use azure_cni_common::conntrack::TcpFlags;
-use azure_cni_common::family::{Family, TCP, UDP};
+use azure_cni_common::family::{Family, TCP, UDP, UDP_LITE};
 use azure_cni_common::flow::Tuple;
 
 use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TransportHeader, icmp, read};
@@ -41,14 +41,14 @@ impl<F: Headers> Quoted<F> {
                 };
                 (TransportHeader::with_ports(words[0], EventKind::Fragment, TcpFlags(0)), [start, start + 2], checksum)
             }
-            UDP => {
+            UDP | UDP_LITE => {
                 let checksum = if udp_sum != 0 { (start + 6, udp_sum) } else { (0, 0) };
                 (TransportHeader::with_ports(words[0], EventKind::Fragment, TcpFlags(0)), [start, start + 2], checksum)
             }
             icmp_protocol if icmp_protocol == F::ICMP => {
                 let offsets = match icmp_type {
-                    request if request == F::ECHO => [start + 4, 0],
-                    reply if reply == F::ECHO_REPLY => [0, start + 4],
+                    request if F::is_query(request) => [start + 4, 0],
+                    reply if F::is_query_reply(reply) => [0, start + 4],
                     _ => return None,
                 };
                 (icmp::<F>(icmp_type, words[1]), offsets, (start + 2, icmp_sum))
