@@ -18,6 +18,7 @@ mod nat;
 mod nat_ports;
 mod transports;
 
+mod circling;
 mod fragments;
 mod icmp_errors;
 
