@@ -70,11 +70,12 @@ impl Agent {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The data path's entry for an address of a pod. `keep_source`: its network opts out of source NAT.
-    pub fn endpoint_entry(&self, address: IpAddr, ifindex: u32, keep_source: bool) -> EndpointEntry {
+    /// The data path's entry for an address of a pod, whose interface has this MAC. `keep_source`: its network opts out of
+    /// source NAT.
+    pub fn endpoint_entry(&self, address: IpAddr, ifindex: u32, mac: [u8; 6], keep_source: bool) -> EndpointEntry {
         let public = self.routing().has_public_address(address) || self.pool().public.contains(&address);
         let keeps = keep_source || public;
-        EndpointEntry { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE } }
+        EndpointEntry { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE }, mac }
     }
 
     /// Tells the leases which public addresses the configuration in force names.

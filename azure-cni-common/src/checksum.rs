@@ -2,6 +2,8 @@
 //!
 //! Values are raw words of the packet: the sum does not depend on byte order as long as all words have the same.
 
+use crate::family::Address;
+
 /// The checksum after one 16-bit word of what it covers changed from `old` to `new`.
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     // HC' = ~(~HC + ~m + m')
@@ -16,6 +18,16 @@ pub fn update32(checksum: u16, old: u32, new: u32) -> u16 {
     update(update(checksum, old_a, new_a), old_b, new_b)
 }
 
+/// The sum of a pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1), not inverted: what the kernel leaves in a packet whose
+/// checksum the device is to complete (include/linux/skbuff.h, CHECKSUM_PARTIAL). `length` is of all behind the IP header.
+pub fn pseudo_header<A: Address>(source: A, destination: A, protocol: u8, length: u32) -> u16 {
+    let addresses = source.to_words().into_iter().chain(destination.to_words());
+    let sum = addresses.chain([u32::from(protocol).to_be(), length.to_be()]).fold(0, |sum, word| sum + u64::from(word));
+    let once = (sum & 0xffff_ffff) + (sum >> 32);
+    let halves = ((once & 0xffff) + (once >> 16 & 0xffff) + (once >> 32)) as u32;
+    fold(halves)
+}
+
 fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
@@ -24,6 +36,8 @@ fn fold(sum: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use crate::family::{Ipv4, Ipv6};
 
     use super::*;
 
@@ -39,6 +53,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pseudo_header_is_the_sum_of_its_words(source: [u16; 8], destination: [u16; 8], protocol: u8, length: u16) {
+            let rest = [u16::from(protocol).to_be(), length.to_be()];
+            let octets = |words: [u16; 8]| {
+                let mut octets = [0; 16];
+                octets.chunks_mut(2).zip(words).for_each(|(pair, word)| pair.copy_from_slice(&word.to_ne_bytes()));
+                octets
+            };
+            let v6 = [&source[..], &destination, &rest].concat();
+            let (a, b) = (Ipv6::from_octets(octets(source)), Ipv6::from_octets(octets(destination)));
+            prop_assert_eq!(pseudo_header(a, b, protocol, length.into()), !full(&v6));
+            let v4 = [&source[..2], &destination[..2], &rest].concat();
+            let word = |words: [u16; 8]| Ipv4(u32::from(words[0]) | u32::from(words[1]) << 16);
+            prop_assert_eq!(pseudo_header(word(source), word(destination), protocol, length.into()), !full(&v4));
+        }
+
         #[test]
         fn update_equals_computing_it_again(mut words in prop::collection::vec(any::<u16>(), 2..20), new: u32) {
             // An IP header is never all zeros, the one case in which RFC 1624 has two zeros to choose from.

@@ -54,6 +54,11 @@ drop_reasons! {
     11 HostPortTaken "host_port_taken" "A socket of the host uses a port of the NAT range that a pod's flow to the same destination holds.";
     12 VlanTagged "vlan_tagged" "A pod sent a frame with a VLAN tag, which the host's stack might take off after its source was to be checked.";
     13 MetadataBlocked "metadata_blocked" "A pod tried to reach the platform's metadata service (169.254.169.254, TCP 80), which the configuration keeps from pods.";
+    14 MartianSource "martian_source" "A packet for a pod came from the wire with a source that no machine out there has: an address of this node or of its pods, loopback, multicast or the like.";
+    15 IcmpNotOwned "icmp_not_owned" "A pod sent an ICMP error about a packet that the error's receiver did not send to it.";
+    16 IcmpRateLimited "icmp_rate_limited" "A pod sent more ICMP errors than its share: 100 a second, 50 at once.";
+    17 ArpNotOwned "arp_not_owned" "A pod sent an ARP packet that names an address as its sender's that is not the pod's own, or another MAC than its frame.";
+    18 NoSuchPod "no_such_pod" "A packet was for an address of the pool that no pod has; the platform's router would have sent it back again and again.";
 }
 
 #[cfg(test)]

@@ -19,12 +19,16 @@ use crate::flow::{Nat, Path, Tuple};
 pub struct RouteClass(pub u32);
 
 impl RouteClass {
+    /// Of a destination that no prefix covers. Not an `Option`: the programs pass it on as one word that is always set.
+    pub const INTERNET: Self = Self(0);
     /// The VNet, peered networks, on-premises: reached with the pod's own address, on the short way.
     pub const VNET: Self = Self(1);
     /// The node's own addresses, node-local services, cluster service prefixes: the host's stack decides.
     pub const HOST: Self = Self(2);
     /// Services of the platform that answer the NIC's primary address only; never a service of the cluster.
     pub const PLATFORM: Self = Self(3);
+    /// An address of this node's pool: while a pod has it, the pod is found before the route is.
+    pub const POOL: Self = Self(4);
 }
 
 /// What the agent knows of the cluster's service addresses.
@@ -63,11 +67,13 @@ impl SnatPolicy {
 /// For a flow that a pod of this node opens: `class` is what the route table says of the destination, which is no pod
 /// of this node.
 #[inline(always)]
-pub fn from_pod(class: Option<RouteClass>, services: ServicePrefixes, snat: SnatPolicy, event: Event) -> Egress {
+pub fn from_pod(class: RouteClass, services: ServicePrefixes, snat: SnatPolicy, event: Event) -> Egress {
     match class {
-        Some(RouteClass::VNET) => Egress { path: Path::WIRE, nat: Nat::KEEP },
-        Some(RouteClass::HOST) => Egress { path: Path::STACK, nat: Nat::UNDECIDED },
-        None if services == ServicePrefixes::Unknown => Egress { path: Path::STACK, nat: Nat::UNDECIDED },
+        RouteClass::VNET => Egress { path: Path::WIRE, nat: Nat::KEEP },
+        RouteClass::HOST => Egress { path: Path::STACK, nat: Nat::UNDECIDED },
+        RouteClass::INTERNET if services == ServicePrefixes::Unknown => {
+            Egress { path: Path::STACK, nat: Nat::UNDECIDED }
+        }
         _ => Egress { path: Path::WIRE, nat: at_the_wire(class, snat, event) },
     }
 }
@@ -75,11 +81,11 @@ pub fn from_pod(class: Option<RouteClass>, services: ServicePrefixes, snat: Snat
 /// Whether a pod's packet that is about to leave the uplink, and belongs to no known flow, changes its source. What does
 /// not open a flow never does: it may be a reply.
 #[inline(always)]
-pub fn at_the_wire(class: Option<RouteClass>, snat: SnatPolicy, event: Event) -> Nat {
+pub fn at_the_wire(class: RouteClass, snat: SnatPolicy, event: Event) -> Nat {
     let is_translated = match class {
-        Some(RouteClass::PLATFORM) => snat.is_on,
-        Some(_) => false,
-        None => snat.is_on && !snat.pod_keeps_source,
+        RouteClass::PLATFORM => snat.is_on,
+        RouteClass::INTERNET => snat.is_on && !snat.pod_keeps_source,
+        _ => false,
     };
     if is_translated && event.opens() { Nat::TRANSLATED } else { Nat::KEEP }
 }
@@ -130,17 +136,18 @@ mod tests {
     #[test]
     fn egress_table() {
         use ServicePrefixes::{Known, Unknown};
-        let (vnet, host, platform) = (Some(RouteClass::VNET), Some(RouteClass::HOST), Some(RouteClass::PLATFORM));
+        let (vnet, host, platform) = (RouteClass::VNET, RouteClass::HOST, RouteClass::PLATFORM);
+        let internet = RouteClass::INTERNET;
         let cases = [
             ("VNet", vnet, Unknown, ON, Path::WIRE, Nat::KEEP),
             ("VNet, services known", vnet, Known, ON, Path::WIRE, Nat::KEEP),
             ("the host", host, Known, ON, Path::STACK, Nat::UNDECIDED),
             ("platform", platform, Unknown, ON, Path::WIRE, Nat::TRANSLATED),
             ("platform, from a pod with a public address", platform, Known, OWN, Path::WIRE, Nat::TRANSLATED),
-            ("Internet or a service", None, Unknown, ON, Path::STACK, Nat::UNDECIDED),
-            ("Internet", None, Known, ON, Path::WIRE, Nat::TRANSLATED),
-            ("Internet, from a pod with a public address", None, Known, OWN, Path::WIRE, Nat::KEEP),
-            ("Internet, family that is not translated", None, Known, OFF, Path::WIRE, Nat::KEEP),
+            ("Internet or a service", internet, Unknown, ON, Path::STACK, Nat::UNDECIDED),
+            ("Internet", internet, Known, ON, Path::WIRE, Nat::TRANSLATED),
+            ("Internet, from a pod with a public address", internet, Known, OWN, Path::WIRE, Nat::KEEP),
+            ("Internet, family that is not translated", internet, Known, OFF, Path::WIRE, Nat::KEEP),
         ];
         for (what, class, services, snat, path, nat) in cases {
             for event in [SYN, Event::Datagram] {
@@ -157,12 +164,12 @@ mod tests {
     #[test]
     fn what_went_up_the_stack_is_translated_at_the_wire_if_its_destination_asks_for_it() {
         for (class, snat, nat) in [
-            (Some(RouteClass::VNET), ON, Nat::KEEP),
-            (Some(RouteClass::HOST), ON, Nat::KEEP),
-            (Some(RouteClass::PLATFORM), OWN, Nat::TRANSLATED),
-            (None, ON, Nat::TRANSLATED),
-            (None, OWN, Nat::KEEP),
-            (None, OFF, Nat::KEEP),
+            (RouteClass::VNET, ON, Nat::KEEP),
+            (RouteClass::HOST, ON, Nat::KEEP),
+            (RouteClass::PLATFORM, OWN, Nat::TRANSLATED),
+            (RouteClass::INTERNET, ON, Nat::TRANSLATED),
+            (RouteClass::INTERNET, OWN, Nat::KEEP),
+            (RouteClass::INTERNET, OFF, Nat::KEEP),
         ] {
             assert_eq!(at_the_wire(class, snat, SYN), nat, "{class:?} {snat:?}");
             for event in UNASKED_FOR {

@@ -15,18 +15,32 @@ pub struct EndpointEntry {
     /// Index of the host veth, in the node's network namespace.
     pub ifindex: u32,
     pub flags: EndpointFlags,
+    /// Of the pod's interface: what a guest behind it listens to.
+    pub mac: Mac,
 }
 
 impl EndpointEntry {
     pub const fn at(ifindex: u32) -> Self {
-        Self { ifindex, flags: EndpointFlags::NONE }
+        Self { ifindex, flags: EndpointFlags::NONE, mac: [0; 6] }
     }
+}
+
+/// A MAC address, as it stands in a frame.
+pub type Mac = [u8; 6];
+
+/// The MAC of every host veth. It is constant, so that nothing on the node rewrites it and pods need not learn it.
+pub const HOST_MAC: Mac = [0xaa; 6];
+
+/// The link-local address that an interface with this MAC makes for itself (RFC 4291 appendix A).
+pub const fn link_local(mac: Mac) -> Ipv6 {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// What is special about a pod, as a set of bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-pub struct EndpointFlags(pub u32);
+pub struct EndpointFlags(pub u16);
 
 impl EndpointFlags {
     pub const NONE: Self = Self(0);
@@ -97,12 +111,13 @@ impl<A: Address> Slot<A> {
 }
 
 fn check<A: Address>(address: A, endpoint: EndpointEntry) -> u32 {
-    let EndpointEntry { ifindex, flags } = endpoint;
-    address.to_words().into_iter().fold(ifindex ^ flags.0, |check, word| check ^ word)
+    let EndpointEntry { ifindex, flags, mac: [a, b, c, d, e, f] } = endpoint;
+    let words = [u32::from(flags.0) | u32::from_ne_bytes([0, 0, a, b]), u32::from_ne_bytes([c, d, e, f])];
+    address.to_words().into_iter().chain(words).fold(ifindex, |check, word| check ^ word)
 }
 
-const _: () = assert!(size_of::<EndpointEntry>() == 8);
-const _: () = assert!(size_of::<Slot<Ipv4>>() == 16 && size_of::<Slot<Ipv6>>() == 28);
+const _: () = assert!(size_of::<EndpointEntry>() == 12);
+const _: () = assert!(size_of::<Slot<Ipv4>>() == 20 && size_of::<Slot<Ipv6>>() == 32);
 
 #[cfg(test)]
 mod tests {
@@ -123,9 +138,10 @@ mod tests {
     }
 
     fn endpoints() -> impl Strategy<Value = EndpointEntry> {
-        (1u32..70_000, any::<bool>()).prop_map(|(ifindex, keeps)| EndpointEntry {
+        (1u32..70_000, any::<bool>(), any::<Mac>()).prop_map(|(ifindex, keeps, mac)| EndpointEntry {
             ifindex,
             flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE },
+            mac,
         })
     }
 
@@ -137,8 +153,16 @@ mod tests {
         pods.get(&address).copied().unwrap_or(EndpointEntry::at(NOT_LOCAL))
     }
 
-    fn words(slot: Slot<Ipv4>) -> [u32; 4] {
-        [slot.address.0, slot.endpoint.ifindex, slot.endpoint.flags.0, slot.check]
+    fn words(slot: Slot<Ipv4>) -> [u32; 5] {
+        let Slot { address, endpoint: EndpointEntry { ifindex, flags, mac: [a, b, c, d, e, f] }, check } = slot;
+        let [low, high] = flags.0.to_ne_bytes();
+        [address.0, ifindex, u32::from_ne_bytes([low, high, a, b]), u32::from_ne_bytes([c, d, e, f]), check]
+    }
+
+    fn slot_of_words([address, ifindex, third, fourth, check]: [u32; 5]) -> Slot<Ipv4> {
+        let ([low, high, a, b], [c, d, e, f]) = (third.to_ne_bytes(), fourth.to_ne_bytes());
+        let (flags, mac) = (EndpointFlags(u16::from_ne_bytes([low, high])), [a, b, c, d, e, f]);
+        Slot { address: Ipv4(address), endpoint: EndpointEntry { ifindex, flags, mac }, check }
     }
 
     #[test]
@@ -158,13 +182,19 @@ mod tests {
         assert_eq!(fresh.find(Ipv4::new(10, 240, 1, 1)), EndpointEntry::at(NOT_LOCAL));
     }
 
+    #[test]
+    fn link_local_address_is_made_of_the_mac() {
+        let expected: std::net::Ipv6Addr = "fe80::0:5eff:fe00:5301".parse().unwrap();
+        assert_eq!(link_local([0x02, 0x00, 0x5e, 0x00, 0x53, 0x01]), expected.into());
+    }
+
     proptest! {
         /// Pods come, go and are replaced, one at a time. At every moment, and for a reader who sees any mixture of
         /// old and new words, the slot says what is or was right, or that the table has to be asked.
         #[test]
         fn slot_is_right_or_a_miss(
             changes in prop::collection::vec((0usize..4, prop::option::of(endpoints())), 1..12),
-            seen in prop::array::uniform4(any::<bool>()),
+            seen in prop::array::uniform5(any::<bool>()),
         ) {
             let addresses = neighbours();
             let mut pods = Pods::new();
@@ -179,9 +209,7 @@ mod tests {
                 for (word, _) in seen.iter().enumerate().filter(|(_, seen)| **seen) {
                     mixed[word] = words(new)[word];
                 }
-                let [address, ifindex, flags, check] = mixed;
-                let endpoint = EndpointEntry { ifindex, flags: EndpointFlags(flags) };
-                let mixed = Slot { address: Ipv4(address), endpoint, check };
+                let mixed = slot_of_words(mixed);
                 for asked in &addresses {
                     let answer = new.find(*asked);
                     prop_assert!(answer == in_table(&pods, *asked) || (answer.ifindex == MISS && pods.len() > 1));

@@ -39,6 +39,9 @@ pub trait Address: Copy + Eq + Ord + 'static {
     /// Whether a host may send from it before it has an address, or besides the one it was given: never to be forwarded.
     fn is_link_source(self) -> bool;
 
+    /// Whether no packet from another machine has it as its source: it names no single host, or one that is never outside.
+    fn is_martian(self) -> bool;
+
     /// A checksum that covers the address, after it has changed from `old` to `new`.
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16;
 
@@ -93,6 +96,12 @@ impl Address for Ipv4 {
 
     fn is_link_source(self) -> bool {
         false
+    }
+
+    /// 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4 (RFC 6890 section 2.2.2, RFC 5771).
+    fn is_martian(self) -> bool {
+        let [first, _, _, _] = self.octets();
+        first == 0 || first == 127 || first >= 224
     }
 
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
@@ -196,6 +205,12 @@ impl Address for Ipv6 {
         u32::from_be(self.0[0]) >> 22 == 0xfe80 >> 6 || self.halves() == (0, 0)
     }
 
+    /// Multicast; `::/96`, which has `::` and `::1`; and IPv4 in an IPv6 header (RFC 4291 sections 2.5 and 2.7).
+    fn is_martian(self) -> bool {
+        let [a, b, c, _] = self.0;
+        u32::from_be(a) >> 24 == 0xff || (a | b == 0 && (c == 0 || c == 0xffff_u32.to_be()))
+    }
+
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
         let [a, b, c, d] = old.0;
         let [e, f, g, h] = new.0;
@@ -255,3 +270,5 @@ impl Family for V6 {
 /// IANA protocol numbers of the transports with ports.
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+/// RFC 3828: ports and checksum are where UDP has them.
+pub const UDP_LITE: u8 = 136;

@@ -17,6 +17,7 @@ pub mod family;
 pub mod flow;
 pub mod fragments;
 pub mod host_ports;
+pub mod icmp_budget;
 pub mod nat;
 #[cfg(feature = "user")]
 mod pod;

@@ -10,7 +10,7 @@ mod tests;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP};
+use crate::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP, UDP_LITE};
 use crate::flow::Tuple;
 
 /// The wire side of a translation: what a reply looks like when it arrives. Maps `NAT4` and `NAT6`, and
@@ -160,7 +160,7 @@ pub struct Candidates {
 impl Candidates {
     /// `start` is any 32 bits, see [`search_start`].
     pub fn new(range: PortRange, protocol: u8, icmp: u8, preferred: Be16, start: u32) -> Self {
-        let has_ports = protocol == TCP || protocol == UDP || protocol == icmp;
+        let has_ports = matches!(protocol, TCP | UDP | UDP_LITE) || protocol == icmp;
         Self { range, preferred, start: start % range.size(), has_ports }
     }
 

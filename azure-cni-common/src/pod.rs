@@ -12,6 +12,7 @@ use crate::endpoint::{EndpointEntry, Slot};
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
 use crate::fragments::{FragmentKey, FragmentPorts};
+use crate::icmp_budget::IcmpBudget;
 use crate::nat::{NatHolder, NatKey, PortRange};
 use crate::refused_flow::RefusedFlow;
 
@@ -42,7 +43,7 @@ macro_rules! pod_of_both_families {
     };
 }
 
-pod!(EndpointEntry, Flow, FragmentPorts, Ipv4, Ipv6, PortRange, RefusedFlow, RouteClass, Timeouts);
+pod!(EndpointEntry, Flow, FragmentPorts, IcmpBudget, Ipv4, Ipv6, PortRange, RefusedFlow, RouteClass, Timeouts);
 
 pod_of_both_families! {
     FlowKey { low, high, low_port, high_port, protocol }

@@ -112,6 +112,7 @@ fn protocol(number: u8) -> String {
     match i32::from(number) {
         libc::IPPROTO_TCP => "tcp".to_owned(),
         libc::IPPROTO_UDP => "udp".to_owned(),
+        libc::IPPROTO_UDPLITE => "udplite".to_owned(),
         libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => "icmp".to_owned(),
         other => other.to_string(),
     }

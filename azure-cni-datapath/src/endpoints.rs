@@ -86,6 +86,11 @@ where
         absent_is_none(self.table.get(&address, 0)).map_err(in_map(self.names.endpoints))
     }
 
+    /// Whether a pod behind this host veth has an address.
+    pub fn has(&self, ifindex: u32) -> bool {
+        self.by_slot.values().flat_map(BTreeMap::values).any(|endpoint| endpoint.ifindex == ifindex)
+    }
+
     /// Succeeds if the address is not there.
     pub fn remove(&mut self, address: A) -> Result<(), DatapathError> {
         let slot = slot_of(address);

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::EndpointEntry;
+use azure_cni_common::endpoint::{EndpointEntry, link_local};
 use azure_cni_common::family::{Ipv4, Ipv6};
 use ipnet::IpNet;
 
 use crate::error::DatapathError;
 use crate::family::FamilyTables;
 use crate::gateway::GatewaySync;
-use crate::map::{in_map, lock, open};
+use crate::map::{absent_is_none, in_map, lock, open};
 use crate::names::Names;
 use crate::pins::Pins;
 use crate::routes::RouteSync;
@@ -36,10 +36,13 @@ pub struct Gateways {
     pub v6: Option<Ipv6Addr>,
 }
 
+const LINK_LOCAL: &str = "LINK_LOCALS";
+
 /// The maps. Each has a lock of its own, which is held for one system call at a time.
 pub struct Tables {
     pub(crate) v4: FamilyTables<Ipv4>,
     pub(crate) v6: FamilyTables<Ipv6>,
+    link_local: Mutex<HashMap<MapData, u32, Ipv6>>,
     pub(crate) host_ports: Mutex<Array<MapData, u64>>,
     drops: Mutex<PerCpuArray<MapData, u64>>,
     has_ipv6: bool,
@@ -48,16 +51,20 @@ pub struct Tables {
 impl Tables {
     pub(crate) fn open(pins: &Pins, constants: &Constants) -> Result<Self, DatapathError> {
         let node6 = constants.node_address6.unwrap_or(Ipv6Addr::UNSPECIFIED);
-        Ok(Self {
+        let tables = Self {
             v4: FamilyTables::open(pins, Names::V4, constants.node_address.into())?,
             v6: FamilyTables::open(pins, Names::V6, node6.into())?,
+            link_local: Mutex::new(open(pins, LINK_LOCAL, Map::HashMap)?),
             host_ports: Mutex::new(open(pins, "HOST_PORTS", Map::Array)?),
             drops: Mutex::new(open(pins, "DROPS", Map::PerCpuArray)?),
             has_ipv6: constants.has_ipv6,
-        })
+        };
+        tables.endpoints()?.into_values().try_for_each(|endpoint| tables.set_link_local(endpoint))?;
+        Ok(tables)
     }
 
     pub fn set_endpoint(&self, address: IpAddr, endpoint: EndpointEntry) -> Result<(), DatapathError> {
+        self.set_link_local(endpoint)?;
         match address {
             IpAddr::V4(address) => self.v4.endpoints().set(address.into(), endpoint),
             IpAddr::V6(address) => self.v6.endpoints().set(address.into(), endpoint),
@@ -74,10 +81,22 @@ impl Tables {
 
     /// Succeeds if the address is not there.
     pub fn remove_endpoint(&self, address: IpAddr) -> Result<(), DatapathError> {
+        let removed = self.endpoint(address)?;
         match address {
-            IpAddr::V4(address) => self.v4.endpoints().remove(address.into()),
-            IpAddr::V6(address) => self.v6.endpoints().remove(address.into()),
+            IpAddr::V4(address) => self.v4.endpoints().remove(address.into())?,
+            IpAddr::V6(address) => self.v6.endpoints().remove(address.into())?,
         }
+        let Some(EndpointEntry { ifindex, .. }) = removed else { return Ok(()) };
+        if self.v4.endpoints().has(ifindex) || self.v6.endpoints().has(ifindex) {
+            return Ok(());
+        }
+        absent_is_none(lock(&self.link_local).remove(&ifindex)).map(drop).map_err(in_map(LINK_LOCAL))
+    }
+
+    /// Of the pod that an endpoint belongs to, by whatever address.
+    fn set_link_local(&self, endpoint: EndpointEntry) -> Result<(), DatapathError> {
+        let address = link_local(endpoint.mac);
+        lock(&self.link_local).insert(endpoint.ifindex, address, 0).map_err(in_map(LINK_LOCAL))
     }
 
     /// All pods in the data path, of both families.

@@ -2,12 +2,14 @@
 //!
 //! A message never renews a flow. One that quotes a packet of no known flow is left to the host's stack, which routes it.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{bindings::BPF_ANY, programs::TcContext};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{FlowKey, Nat, Path};
+use azure_cni_common::icmp_budget::IcmpBudget;
 use azure_cni_common::nat::NatKey;
 
+use crate::maps::ICMP_BUDGETS;
 use crate::packet::{End, Packet, Replacement, Rewrite, replace, replace_quoted};
 use crate::scratch::{Scratch, ScratchRef};
 use crate::tables::{Tables, holder_of, live_flow, now_ns};
@@ -15,16 +17,22 @@ use crate::tables::{Tables, holder_of, live_flow, now_ns};
 /// The way of a message's flow, or that it could not be rewritten, as one word: functions that are not inlined return none
 /// that is set in parts.
 const FAILED: u32 = 0xff;
+const NOT_OWNED: u32 = 0xfe;
 
 fn word_of(result: Result<Path, DropReason>) -> u32 {
     match result {
         Ok(path) => u32::from(path.0),
+        Err(DropReason::IcmpNotOwned) => NOT_OWNED,
         Err(_) => FAILED,
     }
 }
 
 fn path_of(word: u32) -> Result<Path, DropReason> {
-    if word == FAILED { Err(DropReason::RewriteFailed) } else { Ok(Path(word as u8)) }
+    match word {
+        FAILED => Err(DropReason::RewriteFailed),
+        NOT_OWNED => Err(DropReason::IcmpNotOwned),
+        path => Ok(Path(path as u8)),
+    }
 }
 
 /// From the wire: if the message is about a translated packet, message and quoted packet are put back as the pod knows
@@ -75,6 +83,26 @@ fn reverse_snat_steps<F: Rewrite + Tables>(
     }
 }
 
+/// A pod's message is paid for, whatever way it will take.
+pub fn charge(ifindex: u32) -> Result<(), DropReason> {
+    if may_send(ifindex) { Ok(()) } else { Err(DropReason::IcmpRateLimited) }
+}
+
+/// Two CPUs that write at the same time count one message for two.
+#[inline(never)]
+fn may_send(ifindex: u32) -> bool {
+    let entry = ICMP_BUDGETS.get_ptr_mut(&ifindex);
+    // SAFETY: one word, which lives as long as the program runs.
+    let budget = entry.map_or(IcmpBudget::UNTOUCHED, |entry| unsafe { entry.read() });
+    let Some(spent) = budget.spend(now_ns()) else { return false };
+    match entry {
+        // SAFETY: as above.
+        Some(entry) => unsafe { entry.write(spent) },
+        None => drop(ICMP_BUDGETS.insert(&ifindex, &spent, u64::from(BPF_ANY))),
+    }
+    true
+}
+
 /// Who sends a message about a packet that a pod received.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum IcmpSender {
@@ -118,9 +146,16 @@ fn apply_snat_steps<F: Rewrite + Tables>(
     if quoted.parse(ctx, message).is_none() {
         return Ok(Path::UNKNOWN);
     }
-    // A pod may send messages about its own packets only.
-    if sender != IcmpSender::Host && quoted.tuple.destination != message.tuple.source {
-        return Ok(Path::UNKNOWN);
+    if sender != IcmpSender::Host {
+        // A host's message is never so long that it comes in parts (RFC 1812 section 4.3.2.3).
+        if message.is_fragment() {
+            return Ok(Path::UNKNOWN);
+        }
+        // A pod speaks of what it received, to the one that sent it.
+        let (about, of) = (&quoted.tuple, &message.tuple);
+        if about.destination != of.source || about.source != of.destination {
+            return Err(DropReason::IcmpNotOwned);
+        }
     }
     let (key, side) = FlowKey::of(&quoted.tuple);
     *holding = key;

@@ -14,6 +14,7 @@ use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::host_ports::HOST_PORT_WORDS;
+use azure_cni_common::icmp_budget::IcmpBudget;
 use azure_cni_common::nat::{NatHolder, NatKey};
 
 /// The pods of this node.
@@ -21,6 +22,10 @@ use azure_cni_common::nat::{NatHolder, NatKey};
 pub static ENDPOINTS4: HashMap<Ipv4, EndpointEntry> = HashMap::pinned(1024, 0);
 #[map]
 pub static ENDPOINTS6: HashMap<Ipv6, EndpointEntry> = HashMap::pinned(1024, 0);
+
+/// The link-local address of each pod, by host veth.
+#[map]
+pub static LINK_LOCALS: HashMap<u32, Ipv6> = HashMap::pinned(1024, 0);
 
 /// What most packets find here, no table has to be asked for.
 #[map]
@@ -76,6 +81,10 @@ pub static NAT_HALF_OPEN6: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = LruHashMa
 pub static FRAGMENTS4: LruHashMap<FragmentKey<Ipv4>, FragmentPorts> = LruHashMap::pinned(8192, 0);
 #[map]
 pub static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = LruHashMap::pinned(8192, 0);
+
+/// The ICMP errors that pods have sent, by host veth.
+#[map]
+pub static ICMP_BUDGETS: LruHashMap<u32, IcmpBudget> = LruHashMap::pinned(1024, 0);
 
 /// Locks: ports that are just being taken from a holder whose flow is over: one CPU at a time.
 #[map]

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, slot_of};
-use azure_cni_common::family::{Address, Be16, Ipv4, Ipv6, TCP, V4, V6};
+use azure_cni_common::family::{Address, Be16, Family, Ipv4, Ipv6, TCP, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::host_ports::host_port_bit;
@@ -20,7 +20,33 @@ use crate::maps::*;
 use crate::scratch::Memory;
 use crate::uses::{self, Table};
 
-pub trait Tables: Globals + Memory {
+/// The addresses that a pod may send from besides those it was given.
+pub trait LinkSources: Family {
+    fn is_link_source_of(ifindex: u32, source: Self::Address) -> bool;
+}
+
+impl LinkSources for V4 {
+    fn is_link_source_of(_: u32, _: Ipv4) -> bool {
+        false
+    }
+}
+
+impl LinkSources for V6 {
+    /// The unspecified one, and that which its MAC makes. Of a pod that is being attached the MAC is not known yet.
+    #[inline(never)]
+    fn is_link_source_of(ifindex: u32, source: Ipv6) -> bool {
+        if source == Ipv6::UNSPECIFIED {
+            return true;
+        }
+        // SAFETY: an entry is replaced only after its pod is gone.
+        match unsafe { LINK_LOCALS.get(&ifindex) } {
+            Some(own) => *own == source,
+            None => source.is_link_source(),
+        }
+    }
+}
+
+pub trait Tables: Globals + Memory + LinkSources {
     /// The pod that has the address.
     #[inline(always)]
     fn endpoint(address: Self::Address) -> Option<EndpointEntry> {
@@ -41,7 +67,7 @@ pub trait Tables: Globals + Memory {
     /// A slot of the endpoints' cache.
     fn endpoint_slot(index: u32) -> Option<Slot<Self::Address>>;
     fn endpoint_in_table(address: Self::Address) -> Option<EndpointEntry>;
-    fn route(destination: Self::Address) -> Option<RouteClass>;
+    fn route(destination: Self::Address) -> RouteClass;
     /// The router that all of the Internet is behind, if there is one.
     fn gateway() -> Option<Self::Address>;
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, Flow>;
@@ -76,9 +102,9 @@ macro_rules! tables_of {
                 unsafe { $endpoints.get(&address) }.copied()
             }
 
-            fn route(destination: $address) -> Option<RouteClass> {
+            fn route(destination: $address) -> RouteClass {
                 uses::count(Table::Prefixes);
-                $routes.get(&Key::new($bits, destination)).copied()
+                $routes.get(&Key::new($bits, destination)).copied().unwrap_or(RouteClass::INTERNET)
             }
 
             fn gateway() -> Option<$address> {

@@ -2,15 +2,14 @@
 //! the IP header, and what the host's stack does afterwards.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_datapath::Hook;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::frame::Frame;
-use crate::node::{AZV_MAC, ifindex, ip};
+use crate::node::{AZV_MAC, ip, packet_socket};
 use crate::rig::Rig;
 
 /// The pod's end of a veth whose other end runs `from_endpoint`, and a socket of the host.
@@ -75,17 +74,4 @@ impl Cable<'_> {
     pub fn host(&self) -> (Ipv4Addr, u16) {
         (Rig::NODE, self.host.local_addr().unwrap().port())
     }
-}
-
-fn packet_socket(interface: &str) -> OwnedFd {
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).expect("CAP_NET_RAW");
-    // SAFETY: an address made of integers, for which zero is a value.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = ifindex(interface) as i32;
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the pointer is to an address of the length named, which lives longer than the call.
-    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    assert_eq!(result, 0, "binding to {interface}: {}", std::io::Error::last_os_error());
-    socket
 }

@@ -3,7 +3,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use azure_cni_common::checksum;
+
 use crate::frame::{ANY_MAC, ETH_LEN, Frame};
+use crate::node::AZV_MAC;
+use crate::rig::Rig;
 
 /// IANA protocol numbers of IPv6 extension headers (RFC 8200 section 4).
 pub const HOP_BY_HOP: u8 = 0;
@@ -85,6 +89,17 @@ impl Frame {
         self.with_raw_bytes(4, &length.to_be_bytes())
     }
 
+    pub(crate) fn into_udp_lite(self) -> Self {
+        const UDP_LITE: u8 = 136;
+        let offset = self.ip_header_length() + 6;
+        let [high, low] = [self.packet()[offset], self.packet()[offset + 1]];
+        // The protocol's number is part of the pseudo header (RFC 3828 section 3.1).
+        let sum = checksum::update(u16::from_be_bytes([high, low]), 17, u16::from(UDP_LITE));
+        let sum = if sum == 0 { 0xffff } else { sum };
+        let summed = self.with_raw_bytes(offset, &sum.to_be_bytes());
+        if summed.is_ipv6() { summed.with_raw_bytes(6, &[UDP_LITE]) } else { summed.with_header_bytes(9, &[UDP_LITE]) }
+    }
+
     /// The same UDP packet without a checksum (RFC 768).
     pub fn without_udp_checksum(self) -> Self {
         let offset = self.ip_header_length() + 6;
@@ -143,6 +158,20 @@ impl Frame {
     pub fn to_mac(mut self, mac: [u8; 6]) -> Self {
         self.bytes[..6].copy_from_slice(&mac);
         self
+    }
+
+    /// As it is delivered to the pod that has the packet's destination.
+    pub(crate) fn for_its_pod(&self) -> Self {
+        let mac = if self.is_ipv6() {
+            let address: [u8; 16] = self.packet()[24..40].try_into().expect("sixteen bytes");
+            Rig::pod_mac(Ipv6Addr::from(address))
+        } else {
+            let address: [u8; 4] = self.packet()[16..20].try_into().expect("four bytes");
+            Rig::pod_mac(Ipv4Addr::from(address))
+        };
+        let mut frame = self.clone().to_mac(mac);
+        frame.bytes[6..12].copy_from_slice(&AZV_MAC);
+        frame
     }
 
     /// As the frame arrives at a device with this MAC.

@@ -1,6 +1,6 @@
 //! Frames in words. Headers and checksums are written by etherparse; what it would refuse to write is edited in.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::icmpv4::{DestUnreachableHeader, TimeExceededCode};
 use etherparse::{
@@ -106,6 +106,29 @@ impl Frame {
         let v4 = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 };
         let v6 = Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8 };
         Self::message(source, destination, v4, v6, PAYLOAD)
+    }
+
+    /// A question that has an identifier, or its answer, type in the family's own numbers.
+    pub fn icmp_query<A: Into<IpAddr>>(source: A, destination: A, type_u8: u8, id: u16) -> Self {
+        let [high, low] = id.to_be_bytes();
+        let (code_u8, bytes5to8) = (0, [high, low, 0, 1]);
+        let v4 = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 };
+        let v6 = Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8 };
+        // A timestamp has three times behind it (RFC 792); others do not mind.
+        Self::message(source, destination, v4, v6, &[3; 12])
+    }
+
+    /// ARP, from the MAC `of_frame` to all, in which the sender says that it has an address and a MAC.
+    pub fn arp(operation: u16, of_frame: [u8; 6], sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr) -> Self {
+        let mut bytes = [&[0xff; 6][..], &of_frame, &[0x08, 0x06, 0, 1, 0x08, 0, 6, 4]].concat();
+        bytes.extend(operation.to_be_bytes());
+        bytes.extend([&sender.0[..], &sender.1.octets(), &[0; 6], &target.octets()].concat());
+        Self { bytes }
+    }
+
+    /// UDP-Lite that covers all of itself (RFC 3828): UDP, but for the protocol's number.
+    pub fn udp_lite<A: Into<IpAddr>>(source: (A, u16), destination: (A, u16), payload: &[u8]) -> Self {
+        Self::udp_with_payload(source, destination, payload).into_udp_lite()
     }
 
     fn message<A: Into<IpAddr>>(source: A, destination: A, v4: Icmpv4Type, v6: Icmpv6Type, payload: &[u8]) -> Self {

@@ -15,6 +15,7 @@ mod counting;
 
 mod cable;
 mod checksums;
+mod circle;
 mod memory;
 
 pub use cable::{Cable, Fate};

@@ -60,6 +60,14 @@ impl Rig {
         HashMap::try_from(Map::LruHashMap(self.map_data("FRAGMENTS4"))).expect("a hash map of these types")
     }
 
+    /// How often fragments were put back for want of their first, of each packet that waits for it, of both families.
+    pub fn waits(&self) -> Vec<u32> {
+        let of_entry = |ports: FragmentPorts| (ports.waits != FragmentPorts::KNOWN).then_some(ports.waits);
+        let v4: Vec<_> = self.fragments().iter().filter_map(|entry| of_entry(entry.unwrap().1)).collect();
+        let v6 = self.fragments6();
+        v4.into_iter().chain(v6.iter().filter_map(|entry| of_entry(entry.unwrap().1))).collect()
+    }
+
     /// What the programs read in place of the endpoints' table.
     pub fn endpoint_cache(&self) -> Array<MapData, Slot<Ipv4>> {
         Array::try_from(Map::Array(self.map_data("ENDPOINT_CACHE4"))).expect("an array of this type")

@@ -4,6 +4,7 @@
 //! wants the same constants. Everything it consists of goes away with the process, however that ends.
 
 use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use azure_cni_datapath::{AttachModes, Constants, Datapath, Settings};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// Device MAC addresses: frames to them are for this host (net/ethernet/eth.c, eth_type_trans).
 pub const AZV_MAC: [u8; 6] = [0xaa; 6];
@@ -87,4 +89,18 @@ pub(crate) fn ip(arguments: &[&str]) {
 
 pub fn ifindex(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Sends and receives whole frames at an interface.
+pub(crate) fn packet_socket(interface: &str) -> OwnedFd {
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).expect("CAP_NET_RAW");
+    // SAFETY: an address made of integers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = ifindex(interface) as i32;
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer is to an address of the length named, which lives longer than the call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    assert_eq!(result, 0, "binding to {interface}: {}", std::io::Error::last_os_error());
+    socket
 }

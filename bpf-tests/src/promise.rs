@@ -12,7 +12,7 @@ pub enum Promise {
     Untouched,
     /// On to the next program and the host's stack, as this packet.
     Passes(Frame),
-    /// Into the pod, as this packet.
+    /// Into the pod that has the packet's destination, as this packet, in a frame from the host veth to the pod's MAC.
     ToPod(Frame),
     /// Out of the uplink, as this packet, marked as done.
     ToWire(Frame),
@@ -35,10 +35,14 @@ impl Outcome {
         match packet {
             _ if verdict == Verdict::Drop => {}
             None => assert_eq!(self.frame.bytes, self.sent.bytes, "{what}: changed"),
-            Some(expected) => {
-                let [out, expected] = [&self.frame, expected].map(|frame| hex(frame.packet()));
+            Some(expected_frame) => {
+                let [out, expected] = [&self.frame, expected_frame].map(|frame| hex(frame.packet()));
                 assert_eq!(out, expected, "{what}: packet out");
-                assert_eq!(self.frame.bytes[..14], self.sent.bytes[..14], "{what}: link header changed");
+                let link_header = match verdict {
+                    Verdict::ToPod => expected_frame.for_its_pod(),
+                    _ => self.sent.clone(),
+                };
+                assert_eq!(self.frame.bytes[..14], link_header.bytes[..14], "{what}: link header");
                 checksums_are_right(&self.frame.bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
             }
         }

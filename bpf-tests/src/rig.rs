@@ -86,14 +86,34 @@ impl Rig {
         let node = Node::enter(object, &constants, max_flows, max_half_open);
         let rig = Self { node: Some(node), is_used_up: false };
         rig.empty_maps();
-        rig.tables().set_endpoint(Self::POD_A.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
-        rig.tables().set_endpoint(Self::POD_B.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+        rig.add_pod(Self::POD_A, "azva");
+        rig.add_pod(Self::POD_B, "azvb");
         if rig.settings().constants.has_ipv6 {
-            rig.tables().set_endpoint(Self::POD_A6.into(), EndpointEntry::at(ifindex("azva"))).unwrap();
-            rig.tables().set_endpoint(Self::POD_B6.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+            rig.add_pod(Self::POD_A6, "azva");
+            rig.add_pod(Self::POD_B6, "azvb");
         }
         rig.tables().set_routes(&Self::routes()).unwrap();
         rig
+    }
+
+    /// A pod behind this host veth.
+    pub fn add_pod(&self, address: impl Into<IpAddr>, interface: &str) {
+        let address = address.into();
+        self.tables().set_endpoint(address, Self::endpoint(address, interface)).unwrap();
+    }
+
+    /// What [`Self::add_pod`] tells the programs.
+    pub fn endpoint(address: impl Into<IpAddr>, interface: &str) -> EndpointEntry {
+        EndpointEntry { mac: Self::pod_mac(address), ..EndpointEntry::at(ifindex(interface)) }
+    }
+
+    /// The MAC of a pod's interface: it ends like the address.
+    pub fn pod_mac(address: impl Into<IpAddr>) -> [u8; 6] {
+        let [a, b, c, d] = match address.into() {
+            IpAddr::V4(address) => address.octets(),
+            IpAddr::V6(address) => *address.octets().last_chunk().expect("four of sixteen"),
+        };
+        [2, 0, a, b, c, d]
     }
 
     /// The VNet, and what is the host's own.

@@ -44,6 +44,8 @@ pub struct Offload {
     pub mark: u32,
     /// Payload bytes of the segments that the device will cut the packet into; 0: it is one packet.
     pub segment: u32,
+    /// Index of the interface that the packet came in by; 0: this machine made it.
+    pub came_by: u32,
 }
 
 /// The mark of a packet that is on its way to the uplink with everything done.
@@ -84,6 +86,12 @@ impl Rig {
     /// A packet that the host's stack sends out of the NIC.
     pub fn to_wire(&self, frame: &Frame) -> Outcome {
         self.run(Hook::ToWire, "uplink", frame, Offload::default())
+    }
+
+    /// A packet that the host's stack forwards out of the NIC: it came in by this interface.
+    pub fn forwarded_to_wire(&self, from: &str, frame: &Frame) -> Outcome {
+        let offload = Offload { came_by: ifindex(from), ..Offload::default() };
+        self.run(Hook::ToWire, "uplink", frame, offload)
     }
 
     pub fn run(&self, hook: Hook, interface: &str, frame: &Frame, offload: Offload) -> Outcome {
@@ -154,6 +162,7 @@ impl Rig {
 
 /// Where things lie in `struct __sk_buff` (include/uapi/linux/bpf.h), and its size.
 const MARK: std::ops::Range<usize> = 8..12;
+const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
 const IFINDEX: std::ops::Range<usize> = 40..44;
 const GSO_SIZE: std::ops::Range<usize> = 176..180;
 const CONTEXT_LEN: usize = 192;
@@ -162,6 +171,7 @@ fn context(offload: Offload, ifindex: u32) -> Vec<u8> {
     let mut context = vec![0; CONTEXT_LEN];
     context[MARK].copy_from_slice(&offload.mark.to_ne_bytes());
     context[IFINDEX].copy_from_slice(&ifindex.to_ne_bytes());
+    context[INGRESS_IFINDEX].copy_from_slice(&offload.came_by.to_ne_bytes());
     context[GSO_SIZE].copy_from_slice(&offload.segment.to_ne_bytes());
     context
 }

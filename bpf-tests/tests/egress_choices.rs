@@ -8,7 +8,7 @@ use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Constants, EndpointEntry};
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
-use bpf_tests::{Frame, Rig, ifindex};
+use bpf_tests::{Frame, Rig};
 
 const A: (Ipv4Addr, u16) = (Rig::POD_A, 20_000);
 const NODE: (Ipv4Addr, u16) = (Rig::NODE, 20_000);
@@ -18,7 +18,7 @@ const METADATA: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
 const DNS: (Ipv4Addr, u16) = (Rig::WIRE_SERVER, 53);
 
 fn keep_source_of_a(rig: &Rig) {
-    let endpoint = EndpointEntry { ifindex: ifindex("azva"), flags: EndpointFlags::KEEP_SOURCE };
+    let endpoint = EndpointEntry { flags: EndpointFlags::KEEP_SOURCE, ..Rig::endpoint(Rig::POD_A, "azva") };
     rig.tables().set_endpoint(Rig::POD_A.into(), endpoint).unwrap();
 }
 
@@ -114,8 +114,7 @@ fn translated_flow_goes_on_to_the_internet_whatever_pod_has_come_there_since() {
     let rig = Rig::new();
     let translated = |flags| ToWire(Frame::tcp(NODE, INTERNET, flags).one_hop_on());
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).keeps("opened", &translated("S"));
-    let newcomer = EndpointEntry { ifindex: ifindex("azvb"), flags: EndpointFlags::NONE };
-    rig.tables().set_endpoint(Rig::INTERNET.into(), newcomer).unwrap();
+    rig.add_pod(Rig::INTERNET, "azvb");
     rig.from_pod_a(&Frame::tcp(A, INTERNET, "A")).keeps("goes on", &translated("A"));
     let new = (Rig::POD_A, 20_001);
     rig.from_pod_a(&Frame::tcp(new, INTERNET, "S"))

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use azure_cni_common::drop_reason::DropReason::{PlatformBlocked, SourceNotOwned};
-use azure_cni_datapath::{EndpointEntry, Hook};
+use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
-use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict, ifindex};
+use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict};
 
 const A: (Ipv4Addr, u16) = (Rig::POD_A, 20_000);
 const B: (Ipv4Addr, u16) = (Rig::POD_B, 80);
@@ -159,9 +159,9 @@ fn icmp_messages_that_belong_to_no_flow_are_left_to_the_stack() {
             let message = Frame::icmp_error(A.0, destination.0, error, quoted.packet());
             rig.from_pod_a(&message).keeps(&format!("{error:?} to {destination:?}"), &Untouched);
         }
-        const TIMESTAMP: u8 = 13;
-        let message = Frame::icmp_other(A.0, destination.0, TIMESTAMP);
-        rig.from_pod_a(&message).keeps(&format!("timestamp to {destination:?}"), &Untouched);
+        const ROUTER_SOLICITATION: u8 = 10;
+        let message = Frame::icmp_other(A.0, destination.0, ROUTER_SOLICITATION);
+        rig.from_pod_a(&message).keeps(&format!("solicitation to {destination:?}"), &Untouched);
     }
     assert_eq!(rig.flow_count(), 0);
 }
@@ -179,7 +179,7 @@ fn flow_that_was_opened_before_its_pod_came_reaches_the_pod() {
     let late: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 240, 1, 3), 8125);
     let packet = Frame::udp(A, late);
     rig.from_pod_a(&packet).keeps("not here yet", &ToWire(packet.clone().one_hop_on()));
-    rig.tables().set_endpoint(late.0.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+    rig.add_pod(late.0, "azvb");
     rig.from_pod_a(&packet).keeps("here now", &ToPod(packet.clone().one_hop_on()));
     let reply = Frame::udp(late, A);
     rig.from_pod_b(&reply).keeps("its reply", &ToPod(reply.clone().one_hop_on()));

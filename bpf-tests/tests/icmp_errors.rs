@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use azure_cni_common::drop_reason::DropReason::{IcmpNotTranslated, SourceNotOwned};
+use azure_cni_common::drop_reason::DropReason::{IcmpNotOwned, IcmpNotTranslated, IcmpRateLimited, SourceNotOwned};
+use azure_cni_common::icmp_budget::IcmpBudget;
 use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, tuple};
@@ -193,11 +194,64 @@ fn pod_does_not_speak_of_anothers_packet_or_from_anothers_address() {
         let received = Frame::udp(ends.internet, ends.pod);
         let error = IcmpError::PortUnreachable;
         let message = Frame::icmp_error(ends.other_pod.0, ends.internet.0, error, received.packet());
-        rig.from_pod_b(&message).keeps("of another pod's packet", &Untouched);
-        rig.to_wire(&message).keeps("at the wire", &Dropped(IcmpNotTranslated));
+        rig.from_pod_b(&message).keeps("of another pod's packet", &Dropped(IcmpNotOwned));
+        rig.to_wire(&message).keeps("at the wire", &Dropped(IcmpNotOwned));
         let message = Frame::icmp_error(ends.pod.0, ends.internet.0, error, received.packet());
         rig.from_pod_b(&message).keeps("from another pod's address", &Dropped(SourceNotOwned));
     }
+}
+
+/// Else a pod could have errors with the node's address sent to whom it likes.
+#[test]
+fn pods_error_goes_to_the_sender_of_the_packet_that_it_quotes_and_to_no_other() {
+    let rig = Rig::new();
+    for ends in [V4, V6] {
+        open_with_replies(&rig, &ends);
+        for (what, _, reply) in KINDS {
+            let received = reply(ends.internet, ends.pod);
+            for victim in [ends.router, ends.other_pod.0, ends.node.0] {
+                let message = Frame::icmp_error(ends.pod.0, victim, IcmpError::TimeExceeded, received.packet());
+                rig.from_pod_a(&message).keeps(&format!("{what} to {victim}"), &Dropped(IcmpNotOwned));
+                rig.to_wire(&message).keeps(&format!("{what} to {victim}, at the wire"), &Dropped(IcmpNotOwned));
+            }
+        }
+    }
+}
+
+#[test]
+fn error_of_a_pod_that_comes_in_parts_does_not_leave_with_the_nodes_address() {
+    let rig = Rig::new();
+    open_with_replies(&rig, &V4);
+    let received = Frame::udp(V4.internet, V4.pod);
+    let message = Frame::icmp_error(V4.pod.0, V4.internet.0, IcmpError::TimeExceeded, received.packet());
+    let [first, _] = message.in_two(32, 7);
+    rig.from_pod_a(&first).keeps("from the pod", &Untouched);
+    rig.to_wire(&first).keeps("at the wire", &Dropped(IcmpNotTranslated));
+}
+
+#[test]
+fn pod_that_floods_errors_is_held_to_its_share_and_others_are_not() {
+    let rig = Rig::new();
+    for ends in [V4, V6] {
+        open_with_replies(&rig, &ends);
+    }
+    let error = |ends: &Ends, pod: End, about: End| {
+        Frame::icmp_error(pod.0, ends.internet.0, IcmpError::PortUnreachable, Frame::udp(about, pod).packet())
+    };
+    // Both families together, by whatever way: the second kind is about no known flow and goes up the stack.
+    let unknown = (Rig::INTERNET.into(), 444);
+    let messages = [error(&V4, V4.pod, V4.internet), error(&V6, V6.pod, V6.internet), error(&V4, V4.pod, unknown)];
+    let start = std::time::Instant::now();
+    let outcomes: Vec<_> = (0..600).map(|index| rig.from_pod_a(&messages[index % 3])).collect();
+    let passed = start.elapsed().as_secs_f64();
+    let refused = outcomes.iter().filter(|outcome| outcome.drops == [IcmpRateLimited]).count() as f64;
+    let sent = outcomes.len() as f64 - refused;
+    let most = IcmpBudget::BURST as f64 + IcmpBudget::RATE as f64 * (passed + 0.1);
+    assert!(sent >= IcmpBudget::BURST as f64, "{sent} of a burst");
+    assert!(sent <= most, "{sent} in {passed} s, {refused} refused");
+
+    let of_other = error(&V4, V4.other_pod, V4.internet);
+    rig.from_pod_b(&of_other).keeps("another pod has a share of its own", &Untouched);
 }
 
 #[test]

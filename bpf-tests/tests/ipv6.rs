@@ -20,7 +20,8 @@ const B: End = (Rig::POD_B6, 20_000);
 const NODE: End = (Rig::NODE6, 20_000);
 const PEER: End = (Rig::PEER6, 80);
 const INTERNET: End = (Rig::INTERNET6, 443);
-const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xa);
+/// Made of the MAC that the rig gives pod A.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// RFC 4861 section 4.

@@ -10,7 +10,7 @@ const STEPS: [(&str, &[&str]); 4] = [
     ("icmp", &["icmp.rs"]),
 ];
 
-const ALL: [&str; 21] = [
+const ALL: [&str; 22] = [
     "conntrack.rs",
     "events.rs",
     "fragments.rs",
@@ -24,6 +24,7 @@ const ALL: [&str; 21] = [
     "maps.rs",
     "nat/mod.rs",
     "nat/search.rs",
+    "packet/arp.rs",
     "packet/parse.rs",
     "packet/quoted.rs",
     "packet/rewrite.rs",

@@ -17,7 +17,9 @@ mod healing;
 mod host_ports;
 mod nat;
 mod nat_ports;
+mod transports;
 
+mod circling;
 mod fragments;
 mod icmp_errors;
 
@@ -26,8 +28,11 @@ mod without_ipv6;
 
 mod link_layer;
 mod malformed;
+mod martians;
+mod neighbours;
 mod not_ours;
 
+mod delivery;
 mod drop_reasons;
 mod layers;
 mod repairs;

@@ -17,7 +17,6 @@ fn other_protocols_pass_every_program_untouched() {
     let rig = Rig::new();
     let packet = Frame::udp(A, PEER);
     let cases = [
-        ("ARP", packet.clone().with_ethertype(0x0806)),
         ("LLDP", packet.clone().with_ethertype(0x88cc)),
         ("MPLS", packet.clone().with_ethertype(0x8847)),
         ("802.3 length instead of a type", packet.clone().with_ethertype(0x0030)),

@@ -137,7 +137,7 @@ fn next_pod_with_an_address_receives_nothing_of_the_last() {
     assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
     rig.tables().remove_endpoint(Rig::POD_A.into()).unwrap();
     rig.tables().scrub(Rig::POD_A.into()).unwrap();
-    rig.tables().set_endpoint(Rig::POD_A.into(), EndpointEntry::at(ifindex("azvb"))).unwrap();
+    rig.add_pod(Rig::POD_A, "azvb");
     rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("the last one's reply", &Untouched);
 }
 
@@ -177,7 +177,7 @@ fn endpoints_are_set_replaced_and_removed() {
     let all: BTreeSet<IpAddr> = [Rig::POD_A.into(), Rig::POD_B.into(), Rig::POD_A6.into(), Rig::POD_B6.into()].into();
     for address in [IpAddr::from(Rig::POD_A), Rig::POD_A6.into()] {
         assert_eq!(addresses(), all);
-        assert_eq!(tables.endpoint(address).unwrap(), Some(EndpointEntry::at(ifindex("azva"))));
+        assert_eq!(tables.endpoint(address).unwrap(), Some(Rig::endpoint(address, "azva")));
         tables.set_endpoint(address, EndpointEntry::at(ifindex("azvb"))).unwrap();
         assert_eq!(tables.endpoint(address).unwrap(), Some(EndpointEntry::at(ifindex("azvb"))));
         tables.remove_endpoint(address).unwrap();
@@ -185,7 +185,7 @@ fn endpoints_are_set_replaced_and_removed() {
         assert_eq!(tables.endpoint(address).unwrap(), None);
         let rest: BTreeSet<IpAddr> = all.iter().copied().filter(|other| *other != address).collect();
         assert_eq!(addresses(), rest);
-        tables.set_endpoint(address, EndpointEntry::at(ifindex("azva"))).unwrap();
+        rig.add_pod(address, "azva");
     }
 }
 
@@ -202,7 +202,7 @@ fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
     let (tables, c) = (rig.tables(), (shares_a_slot_with_pod_a(), 20_002));
     let to = |destination| Frame::udp(B, destination);
     let delivered = |destination| ToPod(to(destination).one_hop_on());
-    let flagged = EndpointEntry { ifindex: ifindex("azvb"), flags: EndpointFlags::KEEP_SOURCE };
+    let flagged = EndpointEntry { flags: EndpointFlags::KEEP_SOURCE, ..Rig::endpoint(c.0, "azvb") };
 
     rig.from_pod_b(&to(c)).keeps("no pod has the address", &ToWire(to(c).one_hop_on()));
     tables.set_endpoint(c.0.into(), flagged).unwrap();
@@ -287,7 +287,7 @@ fn restarted_agent_finds_everything_as_it_was() {
     let new_program = rig.program(Hook::FromWire).info().unwrap().id();
     assert_ne!(new_program, old_program, "the programs are new");
     assert_eq!(drops(&rig), before);
-    assert_eq!(rig.tables().endpoint(Rig::POD_B.into()).unwrap(), Some(EndpointEntry::at(ifindex("azvb"))));
+    assert_eq!(rig.tables().endpoint(Rig::POD_B.into()).unwrap(), Some(Rig::endpoint(Rig::POD_B, "azvb")));
     assert!(rig.tables().fills().unwrap().iter().all(|fill| fill.name.starts_with("ROUTES") || fill.max == 1024));
     let reply = ToPod(Frame::udp(INTERNET, A).one_hop_on());
     rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps("reply to an earlier flow", &reply);

@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use azure_cni_common::drop_reason::DropReason::{FragmentNotTranslated, IcmpNotTranslated, PlatformBlocked};
-use azure_cni_datapath::Hook;
+use azure_cni_common::drop_reason::DropReason::{
+    FragmentNotTranslated, IcmpNotTranslated, MetadataBlocked, PlatformBlocked,
+};
+use azure_cni_datapath::{Constants, Hook};
 use bpf_tests::Promise::{Dropped, Passes, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict};
 
@@ -128,4 +130,34 @@ fn host_agent_of_the_platform_is_out_of_reach_through_a_service_too() {
     }
     let dns = (Rig::WIRE_SERVER, 53);
     rig.to_wire(&Frame::udp(A, dns)).keeps("DNS", &Passes(Frame::udp(NODE, dns)));
+}
+
+/// The service's rules may ask for the node's source: then it says nothing of who has sent the packet.
+#[test]
+fn host_agent_and_metadata_are_out_of_reach_through_a_service_that_is_masqueraded() {
+    let rig = Rig::with(Constants { block_imds: true, services_known: false, ..Rig::constants() }, 1024);
+    let metadata = Ipv4Addr::new(169, 254, 169, 254);
+    for (to, reason) in [
+        ((Rig::WIRE_SERVER, 80), PlatformBlocked),
+        ((Rig::WIRE_SERVER, 32_526), PlatformBlocked),
+        ((metadata, 80), MetadataBlocked),
+    ] {
+        for source in [(Rig::NODE, 45_000), NODE] {
+            for flags in ["S", "A"] {
+                let packet = Frame::tcp(source, to, flags);
+                // Pods, and whoever else is behind this host.
+                for from in ["azva", "azvb", "uplink"] {
+                    rig.forwarded_to_wire(from, &packet).keeps("forwarded", &Dropped(reason));
+                }
+                rig.to_wire(&packet).keeps("the host itself", &Untouched);
+            }
+            let [first, later] = Frame::tcp(source, to, "S").in_two(24, 9);
+            rig.forwarded_to_wire("azva", &first).keeps("first fragment", &Dropped(reason));
+            rig.forwarded_to_wire("azva", &later).keeps("later fragment", &Dropped(reason));
+        }
+    }
+    let dns = Frame::udp((Rig::NODE, 45_000), (Rig::WIRE_SERVER, 53));
+    rig.forwarded_to_wire("azva", &dns).keeps("DNS", &Untouched);
+    let elsewhere = Frame::tcp((Rig::NODE, 45_000), INTERNET, "S");
+    rig.forwarded_to_wire("azva", &elsewhere).keeps("elsewhere", &Untouched);
 }

@@ -21,6 +21,13 @@ pub fn configure(namespace: &Namespace, batch: &str) -> Result<()> {
     process::run_ok(command, batch.as_bytes(), LIMIT).map(drop).map_err(|error| name_line(error, namespace, batch))
 }
 
+/// Runs one `tc` command inside a namespace: `traffic_control(&ns, "qdisc add dev eth0 ingress")`.
+pub fn traffic_control(namespace: &Namespace, arguments: &str) -> Result<()> {
+    let mut command = namespace.command("tc")?;
+    command.args(arguments.split_whitespace());
+    process::run_ok(command, b"", LIMIT).map(drop)
+}
+
 /// What `ip -j` answers inside a namespace: `query(&ns, "route show table all")`.
 pub fn query(namespace: &Namespace, question: &str) -> Result<Vec<Value>> {
     let mut command = namespace.command("ip")?;

@@ -64,7 +64,7 @@ pub use cni_error::CniError;
 pub use error::{Error, Result};
 pub use fabric::Fabric;
 pub use foreign_program::FOREIGN_PROGRAM;
-pub use ip::{configure, query};
+pub use ip::{configure, query, traffic_control};
 pub use kube_proxy::{Service, kube_proxy};
 pub use leftovers::Leftovers;
 pub use namespace::Namespace;

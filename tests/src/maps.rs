@@ -58,7 +58,7 @@ impl Vm {
     /// Adds a pod to the data path that the agent does not know.
     pub fn plant_in_data_path(&self, pod: Ipv4Addr, ifindex: u32) -> Result<()> {
         let mut endpoints = open::<Ipv4, EndpointEntry>(self, V4.endpoints, Map::HashMap)?;
-        let endpoint = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
+        let endpoint = EndpointEntry::at(ifindex);
         endpoints.insert(Ipv4::from(pod), endpoint, 0).map_err(in_map(self, V4.endpoints))
     }
 

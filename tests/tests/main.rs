@@ -1,9 +1,12 @@
 //! Tests of the whole system, one file per topic: the real agent and plugin, real sockets, and a VNet of namespaces.
 
 mod dual_stack;
+mod encapsulation;
 mod fabric;
 mod forwarding;
+mod guests;
 mod inbound;
+mod neighbours;
 mod paths;
 mod probes;
 mod services;
@@ -29,6 +32,7 @@ mod parallel;
 mod cns;
 mod pool;
 mod sources;
+mod unused_addresses;
 
 mod agent_away;
 mod crash;

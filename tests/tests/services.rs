@@ -7,7 +7,7 @@ use std::{
 };
 
 use azure_cni_tests::{
-    Fabric, FabricBuilder, IpVersion, Pod, Result, Service, Station, VNET_PREFIX, kube_proxy, nft,
+    Fabric, FabricBuilder, IpVersion, Pod, Result, Service, Station, VNET_PREFIX, configure, kube_proxy, nft,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer},
 };
 
@@ -261,4 +261,50 @@ fn answers_of_a_service_come_from_its_address_alone() -> Result<()> {
         net.vms().iter().try_for_each(|vm| vm.expect_clean())?;
     }
     Ok(())
+}
+
+/// Rules that ask for the node's source hide from whom a packet is: pods are kept from the platform's own all the same.
+#[test]
+fn what_pods_must_not_reach_is_out_of_reach_through_a_service_that_is_masqueraded() -> Result<()> {
+    let metadata = Ipv4Addr::new(169, 254, 169, 254);
+    let net = Fabric::builder().agent_toml("routing.block_imds = true").start()?;
+    let (vm, platform) = (net.vm(0), net.platform());
+    configure(platform.namespace(), &format!("addr add {metadata}/32 dev lo\n"))?;
+    configure(
+        net.router(),
+        &format!("route add {metadata} via {} dev {} onlink\n", platform.address(), platform.name()),
+    )?;
+    let pods = [vm.add_pod("a")?];
+    let backends = [(platform.address(), 80), (platform.address(), 32_526), (metadata, 80)];
+    let rules: String = (10..)
+        .zip(backends)
+        .map(|(number, (backend, port))| {
+            format!("ip daddr 10.0.0.{number} tcp dport {SERVICE_PORT} dnat to {backend}:{port}\n")
+        })
+        .collect();
+    nft(
+        vm.namespace(),
+        &format!(
+            "table ip proxy {{\n\
+               chain prerouting {{ type nat hook prerouting priority dstnat;\n{rules}}}\n\
+               chain postrouting {{ type nat hook postrouting priority srcnat;\n ip saddr {} masquerade\n}}\n\
+             }}\n",
+            pods[0].address()
+        ),
+    )?;
+    for (number, (backend, port)) in (10..).zip(backends) {
+        let server = EchoServer::start_on(platform, SocketAddrV4::new(backend, port))?;
+        // The VM's own agents may.
+        let reached = probe::tcp(vm, server.address())?;
+        assert_eq!(reached.source_seen.ip(), vm.address(), "the host to {backend}:{port}");
+        let witness = Arrivals::watch(platform)?;
+        let refused = probe::tcp(&pods[0], SocketAddr::from(service(number)));
+        assert!(refused.is_err(), "a pod reached {backend}:{port} by {}", service(number));
+        let arrived = witness.finish().into_iter().filter(|arrival| arrival.destination == backend).count();
+        assert_eq!(arrived, 0, "packets of a pod arrived at {backend}:{port}");
+    }
+    let dropped = vm.dropped()?;
+    assert!(dropped.contains_key("platform_blocked") && dropped.contains_key("metadata_blocked"), "{dropped:?}");
+    pods.iter().try_for_each(Pod::del)?;
+    vm.expect_clean()
 }

@@ -1,5 +1,5 @@
-//! Gives existing endpoints the flags that follow from their records and the configuration, and puts the cache right that the
-//! programs read them from. Entries that are missing are the reconciler's.
+//! Gives existing endpoints the flags and the MAC that follow from their records and the configuration, and puts the cache right
+//! that the programs read them from. Entries that are missing are the reconciler's.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::state::AttachmentRecord;
 /// The name of the repair.
 const CACHE_REPAIRED: &str = "endpoint-cache-repaired";
 
-/// Waits for an attachment's lock only if its endpoint has other flags than it should: for most nothing has changed.
+/// Waits for an attachment's lock only if its endpoint is not as it should be: for most nothing has changed.
 pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
     let repaired = agent.datapath.tables().repair_endpoint_cache()?;
     if repaired > 0 {
@@ -28,18 +28,18 @@ pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
         let Some(record) = agent.record(&record.id) else { continue };
         for (address, entry) in outdated(agent, &record)? {
             agent.datapath.tables().set_endpoint(address, entry)?;
-            tracing::info!(attachment = %record.id, %address, flags = entry.flags.0, "the endpoint has new egress flags");
+            tracing::info!(attachment = %record.id, %address, flags = entry.flags.0, "the endpoint has new egress flags or a new MAC");
         }
     }
     Ok(())
 }
 
-/// Endpoints whose flags in the data path are outdated, with the flags that they should have.
+/// Endpoints that are outdated in the data path, as they should be.
 fn outdated(agent: &Agent, record: &AttachmentRecord) -> Result<Vec<(IpAddr, EndpointEntry)>, DatapathError> {
     let mut outdated = Vec::new();
     for address in &record.addresses {
         let Some(current) = agent.datapath.tables().endpoint(*address)? else { continue };
-        let wanted = agent.endpoint_entry(*address, current.ifindex, record.keep_source);
+        let wanted = agent.endpoint_entry(*address, current.ifindex, record.pod_mac, record.keep_source);
         if wanted != current {
             outdated.push((*address, wanted));
         }

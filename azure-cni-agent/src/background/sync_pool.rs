@@ -120,7 +120,7 @@ async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
         "the pool has changed"
     );
     report_withheld(&withheld);
-    if change.subnets {
+    if change.subnets || !change.added.is_empty() || !change.removed.is_empty() {
         report("publishing routes", publish_routes(agent).await.map_err(Into::into));
     }
     if change.became_dual_stack {

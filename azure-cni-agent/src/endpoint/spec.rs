@@ -112,6 +112,11 @@ mod tests {
     }
 
     #[test]
+    fn programs_and_agent_agree_on_the_mac_of_host_interfaces() {
+        assert_eq!(HOST_MAC, azure_cni_common::endpoint::HOST_MAC);
+    }
+
+    #[test]
     fn a_pod_has_a_default_route_for_each_family_it_has() {
         let single = ["169.254.1.1/32 via - src -", "0.0.0.0/0 via 169.254.1.1 src -"];
         assert_eq!(texts(endpoint(None, Some("fd00::4")).pod_routes(2)), single);

@@ -157,7 +157,7 @@ async fn add_missing(
             programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
         }
         Repair::MapEntry(address) => {
-            let entry = agent.endpoint_entry(address, index, record.keep_source);
+            let entry = agent.endpoint_entry(address, index, record.pod_mac, record.keep_source);
             agent.datapath.tables().set_endpoint(address, entry)?;
         }
     }

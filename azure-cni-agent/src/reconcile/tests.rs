@@ -55,6 +55,10 @@ pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
     }
 }
 
+fn entry(ifindex: u32, flags: EndpointFlags) -> EndpointEntry {
+    EndpointEntry { ifindex, flags, mac: names::pod_mac(&id()) }
+}
+
 fn record() -> AttachmentRecord {
     AttachmentRecord {
         id: id(),
@@ -85,7 +89,7 @@ fn sound() -> NodeState {
         leases: [(id(), addresses)].into(),
         routes: endpoint.host_routes(INDEX).collect(),
         neighbours: endpoint.pod_neighbours(INDEX).collect(),
-        map_entries: [(ip(), EndpointEntry { ifindex: INDEX, flags: EndpointFlags::NONE })].into(),
+        map_entries: [(ip(), entry(INDEX, EndpointFlags::NONE))].into(),
         programs: [(link.name.clone(), Hook::ENDPOINT.to_vec())].into(),
         pins: [link.name.clone()].into(),
         links: [(link.name.clone(), link)].into(),
@@ -131,8 +135,10 @@ fn each_thing_that_a_standing_veth_lacks_is_repaired_alone() {
     assert_eq!(repaired(&NodeState { programs, ..sound() }), [Repair::Program(Hook::FromEndpoint)]);
 
     assert_eq!(repaired(&NodeState { map_entries: [].into(), ..sound() }), [Repair::MapEntry(ip())]);
-    let astray = [(ip(), EndpointEntry { ifindex: INDEX + 1, flags: EndpointFlags::NONE })].into();
+    let astray = [(ip(), entry(INDEX + 1, EndpointFlags::NONE))].into();
     assert_eq!(repaired(&NodeState { map_entries: astray, ..sound() }), [Repair::MapEntry(ip())]);
+    let of_another_mac = [(ip(), EndpointEntry { mac: [9; 6], ..entry(INDEX, EndpointFlags::NONE) })].into();
+    assert_eq!(repaired(&NodeState { map_entries: of_another_mac, ..sound() }), [Repair::MapEntry(ip())]);
 }
 
 #[test]
@@ -259,7 +265,7 @@ fn a_recovered_record_is_the_one_that_was_lost() {
 
 #[test]
 fn a_recovered_record_keeps_what_the_data_path_knows_of_its_egress() {
-    let map_entries = [(ip(), EndpointEntry { ifindex: INDEX, flags: EndpointFlags::KEEP_SOURCE })].into();
+    let map_entries = [(ip(), entry(INDEX, EndpointFlags::KEEP_SOURCE))].into();
     let opted_out = Kernel { map_entries, via_host: vec!["169.254.20.10".parse().unwrap()], ..kernel() };
     let records = recovered(&opted_out);
     assert!(records[0].keep_source && records[0].via_host == opted_out.via_host);

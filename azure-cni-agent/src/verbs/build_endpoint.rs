@@ -81,8 +81,10 @@ pub async fn build_endpoint(
         let agent = agent.clone();
         async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
     });
-    let set =
-        |address| agent.datapath.tables().set_endpoint(address, agent.endpoint_entry(address, ifindex, keep_source));
+    let set = |address| {
+        let entry = agent.endpoint_entry(address, ifindex, endpoint.pod_mac, keep_source);
+        agent.datapath.tables().set_endpoint(address, entry)
+    };
     // This takes microseconds: waking a thread that may block would take longer.
     steps.run(Step::Maps, async { Ok(addresses.iter().try_for_each(set)?) }).await?;
     Ok(ifindex)

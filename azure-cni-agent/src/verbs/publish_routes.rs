@@ -90,7 +90,8 @@ fn repaired(agent: &Agent, action: &'static str, count: usize) {
     agent.count_repair(action);
 }
 
-/// The routes of VNet and host. A prefix of both is the host's: going up the stack is right for every packet, only slower.
+/// The routes of VNet, pool and host. A prefix of VNet and host is the host's: going up the stack is right for every packet, only
+/// slower. So is an address of the pool that the host has.
 fn routes<'a>(
     pool: &Pool,
     routing: &Routing,
@@ -98,11 +99,14 @@ fn routes<'a>(
 ) -> BTreeMap<IpNet, RouteClass> {
     let subnets = pool.subnets.iter().map(|subnet| subnet.prefix);
     let vnet = subnets.chain(routing.vnet_prefixes()).map(|prefix| (prefix.trunc(), RouteClass::VNET));
+    let is_own = |address: &IpAddr| pool.primaries().iter().any(|own| own == *address);
+    let for_pods = pool.addresses().filter(|address| !is_own(address));
+    let for_pods = for_pods.map(|address| (IpNet::from(address), RouteClass::POOL));
     let services = routing.config.service_prefixes.iter().flatten();
     let services = services.map(|prefix| (prefix.trunc(), RouteClass::HOST));
     let addresses = routing.config.host_addresses.iter().copied().chain(via_host.copied());
     let addresses = addresses.map(|address| (IpNet::from(address), RouteClass::HOST));
-    vnet.chain(services).chain(addresses).collect()
+    vnet.chain(for_pods).chain(services).chain(addresses).collect()
 }
 
 /// The platform's addresses are the platform's, whatever else names them: these replace other routes.
@@ -131,10 +135,16 @@ mod tests {
     use crate::config::RoutingConfig;
 
     fn table(routing: &str, via_host: &[&str]) -> Vec<(String, RouteClass)> {
+        table_with_pool(&[], routing, via_host)
+    }
+
+    fn table_with_pool(for_pods: &[&str], routing: &str, via_host: &[&str]) -> Vec<(String, RouteClass)> {
+        let subnet = PoolSubnet::outside_of_pool("10.240.0.0/16".parse().unwrap(), None);
+        let addresses = for_pods.iter().map(|text| text.parse().unwrap()).collect();
         let pool = Pool {
             primary: "10.240.0.4".parse().unwrap(),
             primary6: None,
-            subnets: vec![PoolSubnet::outside_of_pool("10.240.0.0/16".parse().unwrap(), None)],
+            subnets: vec![PoolSubnet { addresses, ..subnet }],
             withheld: vec![],
             public: BTreeSet::new(),
         };
@@ -159,6 +169,19 @@ mod tests {
             let expected = [vnet.clone(), platform[0].clone(), platform[1].clone()];
             assert_eq!(table(routing, via_host), expected, "{routing} {via_host:?}");
         }
+    }
+
+    #[test]
+    fn an_address_of_the_pool_is_a_pods_unless_the_host_has_it() {
+        let for_pods = ["10.240.0.4", "10.240.0.5", "10.240.0.6", "10.240.0.7", "fd00::5"];
+        let routes = table_with_pool(&for_pods, "host_addresses = ['10.240.0.6']", &["10.240.0.7"]);
+        let of = |address: &str| {
+            let found = routes.iter().find(|(prefix, _)| prefix.split_once('/').unwrap().0 == address);
+            found.map(|(_, class)| *class)
+        };
+        assert_eq!(of("10.240.0.4"), None, "the primary");
+        assert_eq!([of("10.240.0.5"), of("fd00::5")], [Some(RouteClass::POOL); 2]);
+        assert_eq!([of("10.240.0.6"), of("10.240.0.7")], [Some(RouteClass::HOST); 2]);
     }
 
     #[test]

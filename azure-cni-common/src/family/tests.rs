@@ -49,6 +49,57 @@ fn addresses_that_stay_on_the_link_are_told_from_routed_ones() {
     }
 }
 
+#[test]
+fn sources_that_no_other_machine_has_are_martian() {
+    let v4 = |text: &str| Ipv4::from(text.parse::<Ipv4Addr>().unwrap()).is_martian();
+    for text in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "224.0.0.1", "239.1.1.1", "240.0.0.1"] {
+        assert!(v4(text), "{text}");
+    }
+    assert!(v4("255.255.255.255"));
+    for text in ["1.0.0.0", "10.240.0.4", "126.255.255.255", "128.0.0.1", "168.63.129.16", "169.254.169.254"] {
+        assert!(!v4(text), "{text}");
+    }
+    assert!(!v4("223.255.255.255"));
+    let v6 = |text: &str| Ipv6::from(text.parse::<Ipv6Addr>().unwrap()).is_martian();
+    for text in ["::", "::1", "::10.0.0.1", "::ffff:10.0.0.1", "ff02::1", "ff0e::1"] {
+        assert!(v6(text), "{text}");
+    }
+    for text in ["fe80::1234:5678:9abc", "fd00::1", "2001:db8::1", "64:ff9b::a00:1", "::1:0:0:1", "0:1::1", "fe00::"] {
+        assert!(!v6(text), "{text}");
+    }
+}
+
+/// The standard library's idea of each range, over all addresses.
+mod martians {
+    use std::vec;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn of_ipv4(address: u32, first in prop::sample::select(vec![0_u8, 1, 126, 127, 128, 223, 224, 239, 240, 255])) {
+            for address in [Ipv4Addr::from(address), Ipv4Addr::from(address & 0x00ff_ffff | u32::from(first) << 24)] {
+                let expected = address.octets()[0] == 0
+                    || address.is_loopback()
+                    || address.is_multicast()
+                    || address.octets()[0] >= 240;
+                prop_assert_eq!(Ipv4::from(address).is_martian(), expected, "{}", address);
+            }
+        }
+
+        #[test]
+        fn of_ipv6(address: u128, low: u64) {
+            let mapped = Ipv4Addr::from(low as u32).to_ipv6_mapped();
+            for address in [Ipv6Addr::from(address), Ipv6Addr::from(u128::from(low)), mapped] {
+                let expected = address.is_multicast()
+                    || address.to_ipv4_mapped().is_some()
+                    || address.octets()[..12] == [0; 12];
+                prop_assert_eq!(Ipv6::from(address).is_martian(), expected, "{}", address);
+            }
+        }
+    }
+}
+
 /// The sum of all words (RFC 1071).
 fn full(words: &[u16]) -> u16 {
     let mut sum: u64 = words.iter().map(|word| u64::from(*word)).sum();

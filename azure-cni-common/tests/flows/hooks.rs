@@ -55,7 +55,7 @@ impl<F: Net> Node<F> {
             self.open_claimed(&tuple, &new, egress.path, port)?;
             return Ok((Place::Wire, self.translated(tuple, port)));
         }
-        if event.opens() || class == Some(RouteClass::VNET) {
+        if event.opens() || class == RouteClass::VNET {
             self.open(&tuple, &new, egress.path, egress.nat)?;
         } else if let Some(port) = self.find_held_port(&tuple) {
             self.open_translated(&tuple, &new, egress.path, port)?;
@@ -65,7 +65,7 @@ impl<F: Net> Node<F> {
     }
 
     fn stack_from_pod(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
-        if self.route(tuple.destination) == Some(RouteClass::HOST) {
+        if self.route(tuple.destination) == RouteClass::HOST {
             return Ok((Place::Host, tuple));
         }
         self.to_wire(tuple, event)

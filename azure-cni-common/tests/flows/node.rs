@@ -57,9 +57,10 @@ impl<F: Net> Node<F> {
         }
     }
 
-    pub fn route(&self, destination: F::Address) -> Option<RouteClass> {
+    pub fn route(&self, destination: F::Address) -> RouteClass {
         let classes = [(10, RouteClass::VNET), (11, RouteClass::HOST), (12, RouteClass::PLATFORM)];
-        classes.into_iter().find(|(number, _)| F::address(*number) == destination).map(|(_, class)| class)
+        let found = classes.into_iter().find(|(number, _)| F::address(*number) == destination);
+        found.map_or(RouteClass::INTERNET, |(_, class)| class)
     }
 
     pub fn is_pod(&self, address: F::Address) -> bool {

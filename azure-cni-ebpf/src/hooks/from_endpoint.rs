@@ -4,7 +4,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
-use azure_cni_common::family::{Address, Be16, V4, V6};
+use azure_cni_common::family::{Address, Be16, Ipv4, V4, V6};
 use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, open_translated, port_of, run, to_pod};
@@ -57,10 +57,11 @@ impl Hook for FromEndpoint {
         if admit(ctx, message, parsed)?.is_none() || !matches!(message.kind, Kind::IcmpError) {
             return Ok(Verdict::PASS);
         }
+        icmp::charge(message.ifindex)?;
         match icmp::apply_snat(ctx, message, IcmpSender::Pod, scratch)? {
             Path::WIRE => to_wire(ctx, message),
-            Path::LOCAL => match F::pod_ifindex(message.tuple.destination) {
-                Some(ifindex) => to_pod(ctx, message, ifindex),
+            Path::LOCAL => match F::endpoint(message.tuple.destination) {
+                Some(pod) => to_pod(ctx, message, pod),
                 None => Ok(Verdict::PASS),
             },
             _ => Ok(Verdict::PASS),
@@ -85,7 +86,12 @@ fn on_link_only(parsed: Result<(), Unparsed>, packet: &Packet<V6>) -> Result<Ver
         Err(Unparsed::NotOurs) => Ok(Verdict::PASS),
         Err(Unparsed::Tagged) => Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => Err(DropReason::Malformed),
-        Ok(()) if packet.tuple.source.is_link_source() && packet.tuple.destination.stays_on_link() => Ok(Verdict::PASS),
+        Ok(())
+            if V6::is_link_source_of(packet.ifindex, packet.tuple.source)
+                && packet.tuple.destination.stays_on_link() =>
+        {
+            Ok(Verdict::PASS)
+        }
         Ok(()) => Err(DropReason::SourceNotOwned),
     }
 }
@@ -98,7 +104,11 @@ fn admit<F: Rewrite + Tables>(
     parsed: Result<(), Unparsed>,
 ) -> Result<Option<SnatPolicy>, DropReason> {
     match parsed {
+        Ok(()) if matches!(packet.kind, Kind::Malformed) => return Err(DropReason::Malformed),
         Ok(()) => {}
+        Err(Unparsed::NotOurs) if packet::is_arp(ctx) => {
+            return if is_own_arp(ctx) { Ok(None) } else { Err(DropReason::ArpNotOwned) };
+        }
         Err(Unparsed::NotOurs) => return Ok(None),
         // The stack takes tags of VLAN 0 off behind our back, as many as there are (net/core/dev.c).
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
@@ -121,13 +131,27 @@ fn admit<F: Rewrite + Tables>(
     Ok(Some(snat))
 }
 
+/// A pod says in ARP that it has its own address, or none yet: all else would fill the host's table of neighbours.
+#[inline(never)]
+fn is_own_arp(ctx: &TcContext) -> bool {
+    match packet::arp_sender(ctx) {
+        Some(sender) => sender == Ipv4::UNSPECIFIED || V4::pod_ifindex(sender) == Some(packet::skb(ctx).ifindex),
+        None => false,
+    }
+}
+
 /// A pod sends from its own address only: the source must belong to the veth that the packet came from. Nothing is forwarded
-/// that a pod sends in the affairs of its link (neighbour discovery, router solicitation).
+/// that a pod sends in the affairs of its link (neighbour discovery, router solicitation), from the address that its MAC makes or
+/// from none yet.
 #[inline(always)]
 fn check_source<F: Rewrite + Tables>(packet: &Packet<F>) -> Result<Option<SnatPolicy>, DropReason> {
     match F::endpoint(packet.tuple.source) {
         Some(pod) if pod.ifindex == packet.ifindex => Ok(Some(SnatPolicy::of(&pod, F::is_translated()))),
-        None if packet.tuple.source.is_link_source() && packet.tuple.destination.stays_on_link() => Ok(None),
+        None if F::is_link_source_of(packet.ifindex, packet.tuple.source)
+            && packet.tuple.destination.stays_on_link() =>
+        {
+            Ok(None)
+        }
         _ => Err(DropReason::SourceNotOwned),
     }
 }
@@ -152,12 +176,12 @@ fn known_flow<F: Rewrite + Tables>(
         return to_internet(ctx, packet, port);
     }
     // Looked up again: the pod may have come since the flow was opened.
-    if let Some(ifindex) = F::pod_ifindex(packet.tuple.destination) {
-        return to_pod(ctx, packet, ifindex);
+    if let Some(pod) = F::endpoint(packet.tuple.destination) {
+        return to_pod(ctx, packet, pod);
     }
-    // A pod that left takes its flows along; until they are scrubbed, the stack answers "unreachable".
+    // A pod that left takes its flows along, once they are scrubbed.
     if known.flow.path == Path::LOCAL {
-        return Ok(Verdict::PASS);
+        return check_pool(F::route(packet.tuple.destination)).map(|()| Verdict::PASS);
     }
     to_wire(ctx, packet)
 }
@@ -175,17 +199,18 @@ fn new_flow<F: Rewrite + Tables>(
     if destination.stays_on_link() {
         return Ok(Verdict::PASS);
     }
-    if let Some(ifindex) = F::pod_ifindex(destination) {
+    if let Some(pod) = F::endpoint(destination) {
         new.open::<F>(&packet.tuple, Path::LOCAL, Nat::KEEP)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
-        return to_pod(ctx, packet, ifindex);
+        return to_pod(ctx, packet, pod);
     }
     let class = F::route(destination);
+    check_pool(class)?;
     let egress = egress::from_pod(class, globals::service_prefixes(), snat, event);
     if egress.path == Path::STACK {
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
-        if event.opens() || class == Some(RouteClass::HOST) {
+        if event.opens() || class == RouteClass::HOST {
             let _ = new.open::<F>(&packet.tuple, egress.path, egress.nat);
         }
         return Ok(Verdict::PASS);
@@ -195,7 +220,7 @@ fn new_flow<F: Rewrite + Tables>(
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
     }
-    if event.opens() || class == Some(RouteClass::VNET) {
+    if event.opens() || class == RouteClass::VNET {
         new.open::<F>(&packet.tuple, egress.path, egress.nat)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
     } else if let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) {
@@ -214,10 +239,21 @@ fn stray_fragment<F: Rewrite + Tables>(
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     let class = F::route(destination);
+    check_pool(class)?;
     if destination.stays_on_link() || egress::at_the_wire(class, snat, Event::Datagram) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
-    if verdict::may_wait(ctx) { Ok(Verdict::wait(packet.ifindex)) } else { Err(DropReason::FragmentNotTranslated) }
+    if verdict::may_wait(ctx) && fragments::may_wait(packet) {
+        Ok(Verdict::wait(packet.ifindex))
+    } else {
+        Err(DropReason::FragmentNotTranslated)
+    }
+}
+
+/// Refuses an address of the pool, given that no pod has it.
+#[inline(always)]
+fn check_pool(class: RouteClass) -> Result<(), DropReason> {
+    if class == RouteClass::POOL { Err(DropReason::NoSuchPod) } else { Ok(()) }
 }
 
 #[inline(always)]

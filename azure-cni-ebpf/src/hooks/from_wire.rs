@@ -5,13 +5,15 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Origin;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::Be16;
+use azure_cni_common::egress::RouteClass;
+use azure_cni_common::endpoint::EndpointEntry;
+use azure_cni_common::family::{Address, Be16};
 use azure_cni_common::flow::{Nat, Path};
 use azure_cni_common::nat::NatKey;
 
 use super::{Hook, run, to_pod};
 use crate::conntrack::{self, Tracking};
-use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite};
+use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
 use crate::scratch::ScratchRef;
 use crate::tables::{Tables, holder_of};
 use crate::verdict::{self, Verdict};
@@ -36,22 +38,17 @@ impl Hook for FromWire {
         if packet.parse(ctx).is_err() {
             return Ok(Verdict::PASS);
         }
+        if packet.tuple.destination == F::node_address() {
+            return for_node(ctx, packet, scratch);
+        }
+        let Some(pod) = F::endpoint(packet.tuple.destination) else { return without_pod::<F>(packet) };
+        check_source(packet)?;
         if packet.is_fragment() {
             fragments::find_ports(packet);
         }
         match packet.kind {
-            Kind::Flow if packet.tuple.destination == F::node_address() => {
-                match holder_of::<F>(&NatKey::for_incoming(&packet.tuple)) {
-                    None => Ok(Verdict::PASS),
-                    Some(holder) if holder.address == F::node_address() => for_host(packet, scratch),
-                    Some(holder) => reply(ctx, packet, holder.address, holder.port, scratch),
-                }
-            }
-            Kind::Flow => inbound(ctx, packet, scratch),
+            Kind::Flow => inbound(ctx, packet, pod, scratch),
             // For a pod's own address it needs no ports: the stack routes it.
-            Kind::StrayFragment if packet.tuple.destination == F::node_address() && verdict::may_wait(ctx) => {
-                Ok(Verdict::wait(packet.ifindex))
-            }
             _ => Ok(Verdict::PASS),
         }
     }
@@ -67,10 +64,57 @@ impl Hook for FromWire {
         }
         let path = icmp::reverse_snat(ctx, message, scratch)?;
         let is_direct = path == Path::WIRE || path == Path::LOCAL;
-        match F::pod_ifindex(message.tuple.destination) {
-            Some(ifindex) if is_direct && message.hop_limit > 1 => to_pod(ctx, message, ifindex),
-            _ => Ok(Verdict::PASS),
+        let Some(pod) = F::endpoint(message.tuple.destination) else { return without_pod::<F>(message) };
+        check_source(message)?;
+        if is_direct && message.hop_limit > 1 { to_pod(ctx, message, pod) } else { Ok(Verdict::PASS) }
+    }
+}
+
+/// For an address that no pod has. If one could have it, the host's stack would send the packet back to the router that it came
+/// from, and so on until its time is over.
+#[inline(always)]
+fn without_pod<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropReason> {
+    let destination = packet.tuple.destination;
+    if destination == F::node_address() || destination.stays_on_link() || F::route(destination) != RouteClass::POOL {
+        return Ok(Verdict::PASS);
+    }
+    Err(DropReason::NoSuchPod)
+}
+
+/// What comes from another machine, and for a pod, does not have an address of this node as its source, and none that no machine
+/// has: who let it in would take a forged packet for a neighbour's. The host's own packets are left to its stack.
+#[inline(always)]
+fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
+    let source = packet.tuple.source;
+    if source.is_martian() || source == F::node_address() || F::endpoint(source).is_some() {
+        return Err(DropReason::MartianSource);
+    }
+    Ok(())
+}
+
+/// For the node's primary address: the host's, or for a port that a pod's flow holds.
+#[inline(always)]
+fn for_node<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    scratch: ScratchRef<'_, F>,
+) -> Result<Verdict, DropReason> {
+    if packet.is_fragment() {
+        fragments::find_ports(packet);
+    }
+    match packet.kind {
+        Kind::Flow => match holder_of::<F>(&NatKey::for_incoming(&packet.tuple)) {
+            None => Ok(Verdict::PASS),
+            Some(holder) if holder.address == F::node_address() => for_host(packet, scratch),
+            Some(holder) => {
+                check_source(packet)?;
+                reply(ctx, packet, holder.address, holder.port, scratch)
+            }
+        },
+        Kind::StrayFragment if verdict::may_wait(ctx) && fragments::may_wait(packet) => {
+            Ok(Verdict::wait(packet.ifindex))
         }
+        _ => Ok(Verdict::PASS),
     }
 }
 
@@ -96,7 +140,7 @@ fn reply<F: Rewrite + Tables>(
 ) -> Result<Verdict, DropReason> {
     let node_port = packet.tuple.destination_port;
     packet::replace(ctx, packet, End::Destination, &Replacement::new(address, port))?;
-    let Some(ifindex) = F::pod_ifindex(address) else { return Err(DropReason::EndpointGone) };
+    let Some(pod) = F::endpoint(address) else { return Err(DropReason::EndpointGone) };
     let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
         Tracking::Known(known) => {
             if known.is_refused && known.flow.path != Path::STACK {
@@ -115,7 +159,7 @@ fn reply<F: Rewrite + Tables>(
     if path == Path::STACK || packet.hop_limit <= 1 {
         return Ok(Verdict::PASS);
     }
-    to_pod(ctx, packet, ifindex)
+    to_pod(ctx, packet, pod)
 }
 
 /// For a pod's own address.
@@ -123,9 +167,9 @@ fn reply<F: Rewrite + Tables>(
 fn inbound<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
+    pod: EndpointEntry,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let Some(ifindex) = F::pod_ifindex(packet.tuple.destination) else { return Ok(Verdict::PASS) };
     let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
         Tracking::Known(known) => {
             if known.is_refused && known.flow.path != Path::STACK {
@@ -144,5 +188,5 @@ fn inbound<F: Rewrite + Tables>(
     if path == Path::STACK || packet.hop_limit <= 1 {
         return Ok(Verdict::PASS);
     }
-    to_pod(ctx, packet, ifindex)
+    to_pod(ctx, packet, pod)
 }

@@ -10,6 +10,7 @@ mod to_wire;
 
 use aya_ebpf::programs::TcContext;
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::family::{Be16, V4, V6};
 use azure_cni_common::flow::{Path, Tuple};
 
@@ -129,9 +130,9 @@ fn promote_outgoing<F: Tables>(known: &KnownFlow, tuple: &Tuple<F::Address>, por
     }
 }
 
-/// Straight into the namespace of the pod behind this host veth.
+/// Straight into the pod's namespace.
 #[inline(always)]
-fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, ifindex: u32) -> Result<Verdict, DropReason> {
-    packet::decrement_hop_limit(ctx, packet)?;
-    Ok(Verdict::to_pod(ifindex))
+fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: EndpointEntry) -> Result<Verdict, DropReason> {
+    packet::deliver(ctx, packet, pod.mac)?;
+    Ok(Verdict::to_pod(pod.ifindex))
 }

@@ -1,6 +1,7 @@
 //! Ingress of a pod through the host's stack: TC egress of its host veth.
 //!
-//! What this hook adds is memory: replies to a flow that came through the stack go through it too. It never holds a packet back.
+//! What this hook adds is memory: replies to a flow that came through the stack go through it too. It holds nothing back but what came
+//! in from the wire, by a way that `from_wire` does not look at, with the source of a pod of this node.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Origin;
@@ -9,7 +10,8 @@ use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, run};
 use crate::conntrack::{self, Tracking};
-use crate::packet::{Kind, Packet, Rewrite};
+use crate::globals;
+use crate::packet::{self, Kind, Packet, Rewrite};
 use crate::scratch::ScratchRef;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -30,13 +32,17 @@ impl Hook for ToEndpoint {
         packet: &mut Packet<F>,
         _: ScratchRef<'_, F>,
     ) -> Result<Verdict, DropReason> {
-        if packet.parse(ctx).is_err() || !matches!(packet.kind, Kind::Flow) {
+        if packet.parse(ctx).is_err() || F::pod_ifindex(packet.tuple.destination) != Some(packet.ifindex) {
+            return Ok(Verdict::PASS);
+        }
+        // The stack refuses other martians; to it the address of a pod is one out there, if its interface is not asked for.
+        if packet::came_by(ctx) == globals::UPLINK_IFINDEX.load() && F::endpoint(packet.tuple.source).is_some() {
+            return Err(DropReason::MartianSource);
+        }
+        if !matches!(packet.kind, Kind::Flow) {
             return Ok(Verdict::PASS);
         }
         let event = packet.event();
-        if F::pod_ifindex(packet.tuple.destination) != Some(packet.ifindex) {
-            return Ok(Verdict::PASS);
-        }
         if let Tracking::New(new) = conntrack::track(packet, event, Origin::OUTSIDE)
             && event.opens()
         {

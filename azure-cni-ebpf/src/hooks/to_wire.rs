@@ -6,7 +6,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::egress::{self, SnatPolicy};
+use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
 use azure_cni_common::family::{Be16, V4};
 use azure_cni_common::flow::{Nat, Path};
 
@@ -40,6 +40,7 @@ impl Hook for ToWire {
             return Ok(Verdict::PASS);
         }
         if packet.tuple.source == F::node_address() {
+            check_masqueraded(ctx, packet)?;
             return match packet.kind {
                 Kind::Flow if can_be_held(packet.tuple.source_port) => host_flow(packet, scratch),
                 _ => Ok(Verdict::PASS),
@@ -83,6 +84,19 @@ impl Hook for ToWire {
     }
 }
 
+/// The host may reach what pods may not. What the stack forwards with the host's address, because a service led to the platform and
+/// its rules ask for the node's source, is not the host's.
+#[inline(always)]
+fn check_masqueraded<F: Headers + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<(), DropReason> {
+    if packet::came_by(ctx) == 0 {
+        return Ok(());
+    }
+    if packet.is_fragment() {
+        fragments::find_ports(packet);
+    }
+    F::check_platform(&packet.tuple)
+}
+
 #[inline(always)]
 fn pod_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
@@ -103,13 +117,13 @@ fn pod_flow<F: Rewrite + Tables>(
                 .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
         }
         _ if is_decided => return Ok(Verdict::PASS),
-        Tracking::New(new) if !event.opens() && nat_of_new_flow(packet, snat, Event::Datagram) == Nat::TRANSLATED => {
+        Tracking::New(new) if !event.opens() && nat_of_new_flow(packet, snat, Event::Datagram)? == Nat::TRANSLATED => {
             // In mid-stream of a flow that is unknown, or was forgotten.
             let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch.lend()) else { return Ok(Verdict::PASS) };
             new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
             port
         }
-        _ if nat_of_new_flow(packet, snat, event) != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
+        _ if nat_of_new_flow(packet, snat, event)? != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
         _ => match &tracking {
             Tracking::Known(known) => nat::claim::<F>(&packet.tuple, known.now_ns, scratch)
                 .inspect(|port| set_nat::<F>(&packet.tuple, Nat::TRANSLATED, *port)),
@@ -138,9 +152,13 @@ fn keep_source<F: Headers + Tables>(
     Ok(Verdict::PASS)
 }
 
+/// Fails for an address of the pool, which no pod has: it was not delivered.
 #[inline(always)]
-fn nat_of_new_flow<F: Headers + Tables>(packet: &Packet<F>, snat: SnatPolicy, event: Event) -> Nat {
-    egress::at_the_wire(F::route(packet.tuple.destination), snat, event)
+fn nat_of_new_flow<F: Headers + Tables>(packet: &Packet<F>, snat: SnatPolicy, event: Event) -> Result<Nat, DropReason> {
+    match F::route(packet.tuple.destination) {
+        RouteClass::POOL => Err(DropReason::NoSuchPod),
+        class => Ok(egress::at_the_wire(class, snat, event)),
+    }
 }
 
 /// A packet without ports leaves with the pod's address or not at all.
@@ -150,7 +168,7 @@ fn untranslatable<F: Headers + Tables>(
     snat: SnatPolicy,
     reason: DropReason,
 ) -> Result<Verdict, DropReason> {
-    match nat_of_new_flow(packet, snat, Event::Datagram) {
+    match nat_of_new_flow(packet, snat, Event::Datagram)? {
         Nat::TRANSLATED => Err(reason),
         _ => Ok(Verdict::PASS),
     }

@@ -7,9 +7,11 @@ mod parse;
 mod v4;
 mod v6;
 
+mod arp;
 mod quoted;
 mod rewrite;
 
-pub use parse::{Headers, Kind, Packet, Part, Unparsed, is_icmp_error, is_of, skb};
+pub use arp::{arp_sender, is_arp};
+pub use parse::{Headers, Kind, Packet, Part, Unparsed, came_by, is_icmp_error, is_of, skb};
 pub use quoted::Quoted;
-pub use rewrite::{End, Replacement, Rewrite, decrement_hop_limit, replace, replace_quoted};
+pub use rewrite::{End, Replacement, Rewrite, decrement_hop_limit, deliver, replace, replace_quoted};

@@ -5,7 +5,8 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use azure_cni_common::conntrack::Event;
-use azure_cni_common::family::{Be16, Family, TCP, UDP};
+use azure_cni_common::endpoint::{HOST_MAC, Mac};
+use azure_cni_common::family::{Be16, Family, TCP, UDP, UDP_LITE};
 use azure_cni_common::flow::Tuple;
 use azure_cni_common::tcp::{Segment, TcpFlags};
 
@@ -97,6 +98,27 @@ pub struct Packet<F: Family> {
     pub ifindex: u32,
     /// Checksum of the IP header, raw; 0 where the family has none.
     pub header_checksum: u16,
+    pub(super) head: Head,
+}
+
+/// How a frame for a pod begins. It is kept here, as the stack of a program has no room for it. Of the IP header it has what
+/// the family writes in one go with the Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// Puts the IP header at a multiple of four.
+    pub(super) pad: u16,
+    pub(super) destination: Mac,
+    pub(super) source: Mac,
+    pub(super) ethertype: Be16,
+    pub(super) ip: [u32; 3],
+}
+
+impl Head {
+    /// With these words of the IP header, and MACs that [`super::deliver`] fills in.
+    pub(super) const fn of<F: Family>(ip: [u32; 3]) -> Self {
+        Self { pad: 0, destination: [0; 6], source: HOST_MAC, ethertype: F::ETHERTYPE, ip }
+    }
 }
 
 pub enum Unparsed {
@@ -113,9 +135,10 @@ const DEEPEST: u32 = 0x7fff;
 
 /// How a family's header is read.
 pub trait Headers: Family + Sized {
-    const ECHO: u8;
-    const ECHO_REPLY: u8;
-
+    /// Echo, and the other questions that have an identifier where an echo has it.
+    fn is_query(icmp_type: u8) -> bool;
+    /// What answers them.
+    fn is_query_reply(icmp_type: u8) -> bool;
     fn is_icmp_error(icmp_type: u8) -> bool;
 
     /// Of a packet whose ICMP header is right behind its IP header.
@@ -162,10 +185,7 @@ impl<F: Headers> Packet<F> {
             return Err(Unparsed::NotOurs);
         }
         F::parse(ctx, self)?;
-        if matches!(self.kind, Kind::Malformed) {
-            return Err(Unparsed::Malformed);
-        }
-        if skb.pkt_type != PACKET_HOST {
+        if skb.pkt_type != PACKET_HOST && !matches!(self.kind, Kind::Malformed) {
             self.kind = Kind::LinkBroadcast;
         }
         Ok(())
@@ -193,9 +213,10 @@ impl<F: Headers> Packet<F> {
         }
     }
 
+    /// Whether there are ports to be remembered, or found.
     #[inline(always)]
     pub fn is_fragment(&self) -> bool {
-        self.part != Part::Whole
+        self.part != Part::Whole && !matches!(self.kind, Kind::Malformed)
     }
 
     /// The ports are known after all.
@@ -222,6 +243,11 @@ impl<F: Headers> Packet<F> {
         let headers = self.transport_offset() - ETH_LEN + if self.tuple.protocol == TCP { 20 } else { 8 };
         skb.gso_size == 0 || headers + skb.gso_size > mtu
     }
+}
+
+/// The interface that the packet came in by; 0 for one that this machine made.
+pub fn came_by(ctx: &TcContext) -> u32 {
+    skb(ctx).ingress_ifindex
 }
 
 pub fn skb(ctx: &TcContext) -> &__sk_buff {
@@ -289,7 +315,7 @@ pub(super) fn transport<F: Headers>(
             }
             None => TransportHeader::none(Kind::Malformed),
         },
-        UDP if length >= 8 => match read::<u32>(ctx, offset) {
+        UDP | UDP_LITE if length >= 8 => match read::<u32>(ctx, offset) {
             Some(ports) => TransportHeader::with_ports(ports, EventKind::Datagram, TcpHeader::NONE),
             None => TransportHeader::none(Kind::Malformed),
         },
@@ -300,20 +326,20 @@ pub(super) fn transport<F: Headers>(
             }
             None => TransportHeader::none(Kind::Malformed),
         },
-        TCP | UDP => TransportHeader::none(Kind::Malformed),
+        TCP | UDP | UDP_LITE => TransportHeader::none(Kind::Malformed),
         protocol if protocol == F::ICMP => TransportHeader::none(Kind::Malformed),
         _ => TransportHeader::none(Kind::Flow),
     }
 }
 
-/// The identifier of an echo is the port of the side that asks.
+/// The identifier of an echo, or another query, is the port of the side that asks.
 #[inline(always)]
 pub(super) fn icmp<F: Headers>(icmp_type: u8, second_word: u32) -> TransportHeader {
     let [id_first, id_second, _, _] = second_word.to_ne_bytes();
     let identifier = Be16(u16::from_ne_bytes([id_first, id_second]));
-    if icmp_type == F::ECHO {
+    if F::is_query(icmp_type) {
         TransportHeader { source_port: identifier, ..TransportHeader::none(Kind::Flow) }
-    } else if icmp_type == F::ECHO_REPLY {
+    } else if F::is_query_reply(icmp_type) {
         TransportHeader {
             destination_port: identifier,
             event_kind: EventKind::Reply,

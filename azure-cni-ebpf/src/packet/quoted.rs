@@ -1,7 +1,7 @@
 //! The packet that an ICMP error quotes.
 
 use aya_ebpf::programs::TcContext;
-use azure_cni_common::family::{Family, TCP, UDP};
+use azure_cni_common::family::{Family, TCP, UDP, UDP_LITE};
 use azure_cni_common::flow::Tuple;
 
 use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TcpHeader, TransportHeader, icmp, read};
@@ -44,7 +44,7 @@ impl<F: Headers> Quoted<F> {
                     checksum,
                 )
             }
-            UDP => {
+            UDP | UDP_LITE => {
                 let checksum = if udp_sum != 0 { (start + 6, udp_sum) } else { (0, 0) };
                 (
                     TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE),
@@ -54,8 +54,8 @@ impl<F: Headers> Quoted<F> {
             }
             icmp_protocol if icmp_protocol == F::ICMP => {
                 let offsets = match icmp_type {
-                    request if request == F::ECHO => [start + 4, 0],
-                    reply if reply == F::ECHO_REPLY => [0, start + 4],
+                    request if F::is_query(request) => [start + 4, 0],
+                    reply if F::is_query_reply(reply) => [0, start + 4],
                     _ => return None,
                 };
                 (icmp::<F>(icmp_type, words[1]), offsets, (start + 2, icmp_sum))

@@ -3,12 +3,17 @@
 //! All writes go through the kernel's helpers: they make a shared buffer private, and they know which checksums the device
 //! still has to complete (CHECKSUM_PARTIAL) and which it has summed up already (CHECKSUM_COMPLETE).
 
-use aya_ebpf::{bindings::BPF_F_MARK_MANGLED_0, programs::TcContext};
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_RECOMPUTE_CSUM},
+    helpers::generated::bpf_skb_store_bytes,
+    programs::TcContext,
+};
 use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Address, Be16, TCP, UDP};
+use azure_cni_common::endpoint::Mac;
+use azure_cni_common::family::{Address, Be16, TCP, UDP, UDP_LITE};
 
-use super::parse::{Headers, Packet, Part};
+use super::parse::{ETH_LEN, Head, Headers, Packet, Part, read};
 use super::quoted::Quoted;
 
 /// The end of the flow whose address and port are replaced.
@@ -48,6 +53,9 @@ pub trait Rewrite: Headers {
         destination: Self::Address,
     ) -> Result<(), DropReason>;
 
+    /// Writes `packet.head`, and takes one from the hop limit. To be called last: `packet` does not learn of it.
+    fn write_head(ctx: &TcContext, packet: &mut Packet<Self>) -> Result<(), DropReason>;
+
     /// Updates a transport checksum for a change of an address of its pseudo header.
     fn update_pseudo_header(
         ctx: &TcContext,
@@ -74,6 +82,14 @@ pub fn decrement_hop_limit<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) 
     F::write_header(ctx, packet, packet.hop_limit - 1, source, destination)
 }
 
+/// Makes the frame one for the pod's interface, which has this MAC, and takes one from the hop limit, which the caller knows to
+/// be more than 1. A guest behind the interface takes in no other frame.
+#[inline(always)]
+pub fn deliver<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, mac: Mac) -> Result<(), DropReason> {
+    packet.head.destination = mac;
+    F::write_head(ctx, packet)
+}
+
 /// Replaces address and port of one end, in the packet and in `packet`.
 #[inline(never)]
 pub fn replace<F: Rewrite>(
@@ -92,7 +108,9 @@ pub fn replace<F: Rewrite>(
         End::Source => (address, tuple.destination),
         End::Destination => (tuple.source, address),
     };
-    if let Some(transport) = TransportFields::of(packet, end) {
+    if let Some(header) = finished_udp(ctx, packet) {
+        write_udp(ctx, packet, header, end, F::Address::update_checksum(header[3], old_address, address), port)?;
+    } else if let Some(transport) = TransportFields::of(packet, end) {
         if transport.has_pseudo_header {
             F::update_pseudo_header(ctx, transport.checksum_offset, transport.flags, old_address, address)?;
         }
@@ -105,6 +123,49 @@ pub fn replace<F: Rewrite>(
         End::Destination => packet.tuple.destination_port = port,
     }
     F::write_header(ctx, packet, packet.hop_limit - hops, source, destination)
+}
+
+/// A UDP header whose checksum is finished: ports, length, checksum. `None` of other packets, and where the device is to complete
+/// the checksum: there it is the sum of the pseudo header.
+///
+/// The kernel's helper takes every checksum for one to be completed while the device has any to complete in the packet. That may be
+/// one further inside: the outer header of an encapsulated packet is finished (Documentation/networking/checksum-offloads.rst, LCO).
+#[inline(always)]
+fn finished_udp<F: Rewrite>(ctx: &TcContext, packet: &Packet<F>) -> Option<[u16; 4]> {
+    if packet.tuple.protocol != UDP || packet.part == Part::Later {
+        return None;
+    }
+    let start = packet.transport_offset();
+    let header: [u16; 4] = read(ctx, start)?;
+    let length = packet.length - (start - ETH_LEN);
+    let to_complete = checksum::pseudo_header(packet.tuple.source, packet.tuple.destination, UDP, length);
+    if header[3] == to_complete { None } else { Some(header) }
+}
+
+/// Writes port and checksum of one end. RFC 768: a checksum of zero means that there is none, and stays; one that comes out as zero
+/// is sent as all ones.
+#[inline(always)]
+fn write_udp<F: Rewrite>(
+    ctx: &TcContext,
+    packet: &Packet<F>,
+    header: [u16; 4],
+    end: End,
+    with_address: u16,
+    port: Be16,
+) -> Result<(), DropReason> {
+    let [source, destination, length, old] = header;
+    let (old_port, ports) = match end {
+        End::Source => (source, [port.0, destination]),
+        End::Destination => (destination, [source, port.0]),
+    };
+    let sum = match checksum::update(with_address, old_port, port.0) {
+        _ if old == 0 => 0,
+        0 => 0xffff,
+        sum => sum,
+    };
+    // What the device has summed up already (CHECKSUM_COMPLETE) learns of the change.
+    let written = [ports[0], ports[1], length, sum];
+    store_with(ctx, packet.transport_offset(), &written, u64::from(BPF_F_RECOMPUTE_CSUM))
 }
 
 /// Where a transport keeps the port of one end, and how its checksum is changed.
@@ -126,14 +187,15 @@ impl TransportFields {
         let port_offset = start + if end == End::Source { 0 } else { 2 };
         match packet.tuple.protocol {
             TCP => Some(Self { port_offset, checksum_offset: start + 16, has_pseudo_header: true, flags: 0 }),
-            // RFC 768: zero means "no checksum" and stays; a sum that comes out as zero is sent as all ones.
-            UDP => Some(Self {
+            // RFC 768: zero means "no checksum" and stays; a sum that comes out as zero is sent as all ones. In UDP-Lite zero is
+            // an error (RFC 3828 section 3.1), which stays one.
+            UDP | UDP_LITE => Some(Self {
                 port_offset,
                 checksum_offset: start + 6,
                 has_pseudo_header: true,
                 flags: u64::from(BPF_F_MARK_MANGLED_0),
             }),
-            // The identifier of an echo stands for the port, whichever end asks (RFC 792, RFC 4443 section 4).
+            // The identifier of a query stands for the port, whichever end asks (RFC 792, RFC 4443 section 4).
             protocol if protocol == F::ICMP => Some(Self {
                 port_offset: start + 4,
                 checksum_offset: start + 2,
@@ -180,7 +242,7 @@ pub fn replace_quoted<F: Rewrite>(
         let with_address = if has_pseudo_header { F::Address::update_checksum(old, old_address, address) } else { old };
         let new = match checksum::update(with_address, old_port.0, port.0) {
             // RFC 768: "no checksum" is not what is meant.
-            0 if tuple.protocol == UDP => 0xffff,
+            0 if matches!(tuple.protocol, UDP | UDP_LITE) => 0xffff,
             new => new,
         };
         change_word(ctx, sum_offset, offset, old, new)?;
@@ -202,6 +264,20 @@ fn change_word(ctx: &TcContext, sum_offset: u32, offset: u32, old: u16, new: u16
 pub(super) fn update_checksum(ctx: &TcContext, offset: u32, old: u64, new: u64, flags: u64) -> Result<(), DropReason> {
     ctx.l4_csum_replace(offset as usize, old, new, flags).map_err(|_| DropReason::RewriteFailed)
 }
+
+/// Writes a frame's first `length` bytes.
+pub(super) fn store_head(ctx: &TcContext, head: &Head, length: u32) -> Result<(), DropReason> {
+    debug_assert!(length as usize + HEAD_PAD <= size_of::<Head>());
+    // SAFETY: the bytes are within `head`; the kernel reads them, and writes the packet behind bounds of its own.
+    let result = unsafe {
+        let bytes = (&raw const *head).byte_add(HEAD_PAD);
+        bpf_skb_store_bytes(ctx.skb.skb.cast(), 0, bytes.cast(), length, 0)
+    };
+    if result == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
+}
+
+/// Of [`Head`].
+const HEAD_PAD: usize = 2;
 
 pub(super) fn store<T>(ctx: &TcContext, offset: u32, value: &T) -> Result<(), DropReason> {
     store_with(ctx, offset, value, 0)

@@ -5,13 +5,18 @@ use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv4, V4};
 
-use super::parse::{ETH_LEN, Headers, Packet, Part, QuotedHeader, Unparsed, read, skb, transport};
-use super::rewrite::{Rewrite, store, update_checksum};
+use super::parse::{ETH_LEN, Head, Headers, Packet, Part, QuotedHeader, Unparsed, read, skb, transport};
+use super::rewrite::{Rewrite, store, store_head, update_checksum};
 
 impl Headers for V4 {
-    /// RFC 792.
-    const ECHO: u8 = 8;
-    const ECHO_REPLY: u8 = 0;
+    /// Echo, timestamp, information (RFC 792), address mask (RFC 950), extended echo (RFC 8335).
+    fn is_query(icmp_type: u8) -> bool {
+        matches!(icmp_type, 8 | 13 | 15 | 17 | 42)
+    }
+
+    fn is_query_reply(icmp_type: u8) -> bool {
+        matches!(icmp_type, 0 | 14 | 16 | 18 | 43)
+    }
 
     /// Destination unreachable, time exceeded, parameter problem (RFC 792). Redirects are for the link alone.
     fn is_icmp_error(icmp_type: u8) -> bool {
@@ -65,6 +70,7 @@ impl Headers for V4 {
             length,
             ifindex: skb(ctx).ifindex,
             header_checksum: u16::from_ne_bytes([sum_first, sum_second]),
+            head: Head::of::<V4>([words[0], words[1], 0]),
         };
         Ok(())
     }
@@ -114,6 +120,17 @@ impl Rewrite for V4 {
         packet.tuple.source = source;
         packet.tuple.destination = destination;
         Ok(())
+    }
+
+    /// Ethernet and IP header up to the checksum, in one go.
+    #[inline(always)]
+    fn write_head(ctx: &TcContext, packet: &mut Packet<V4>) -> Result<(), DropReason> {
+        let hop_limit = packet.hop_limit - 1;
+        let word = |hop_limit| u16::from_ne_bytes([hop_limit, packet.tuple.protocol]);
+        let sum = checksum::update(packet.header_checksum, word(packet.hop_limit), word(hop_limit));
+        let [sum_first, sum_second] = sum.to_ne_bytes();
+        packet.head.ip[2] = u32::from_ne_bytes([hop_limit, packet.tuple.protocol, sum_first, sum_second]);
+        store_head(ctx, &packet.head, ETH_LEN + 12)
     }
 
     fn update_pseudo_header(

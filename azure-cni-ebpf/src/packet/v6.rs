@@ -9,14 +9,19 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv6, V6};
 
 use super::parse::{
-    ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb, transport,
+    ETH_LEN, Head, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb, transport,
 };
-use super::rewrite::{Rewrite, store, store_with, update_checksum};
+use super::rewrite::{Rewrite, store, store_head, store_with, update_checksum};
 
 impl Headers for V6 {
-    /// RFC 4443 section 4.
-    const ECHO: u8 = 128;
-    const ECHO_REPLY: u8 = 129;
+    /// Echo (RFC 4443 section 4), extended echo (RFC 8335).
+    fn is_query(icmp_type: u8) -> bool {
+        matches!(icmp_type, 128 | 160)
+    }
+
+    fn is_query_reply(icmp_type: u8) -> bool {
+        matches!(icmp_type, 129 | 161)
+    }
 
     /// RFC 4443 section 2.1: error messages have the high bit clear. The four that are defined.
     fn is_icmp_error(icmp_type: u8) -> bool {
@@ -71,6 +76,7 @@ impl Headers for V6 {
             length,
             ifindex: skb(ctx).ifindex,
             header_checksum: 0,
+            head: Head::of::<V6>([0; 3]),
         };
         Ok(())
     }
@@ -167,6 +173,14 @@ impl Rewrite for V6 {
             packet.tuple.destination = destination;
         }
         Ok(())
+    }
+
+    /// The Ethernet header apart: what the device has summed up already does not cover it.
+    #[inline(always)]
+    fn write_head(ctx: &TcContext, packet: &mut Packet<V6>) -> Result<(), DropReason> {
+        store_head(ctx, &packet.head, ETH_LEN)?;
+        let hop_limit = packet.hop_limit - 1;
+        store_with(ctx, ETH_LEN + 7, &hop_limit, u64::from(BPF_F_RECOMPUTE_CSUM))
     }
 
     fn update_pseudo_header(

@@ -24,7 +24,7 @@ pub use echo::{ECHO_PORT, EchoServer};
 pub use flood::syn_flood;
 pub use latency::latency;
 pub use limits::PATIENCE;
-pub use packets::{RawSender, fragments, syn};
+pub use packets::{LinkSender, RawSender, fragments, syn};
 pub use ping::{IcmpAnswer, ping, ping_of_size, ping_with_ttl};
 pub use reach::{Connection, Reached, tcp, udp, udp_from, udp_from_each};
 pub use throughput::{throughput, two_cores};

@@ -10,11 +10,12 @@ use etherparse::{
     IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader, err::ValueTooBigError,
 };
 use nix::sys::socket::{
-    MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, setsockopt, socket, sockopt,
 };
 
 use crate::{
     error::{Attempt, Result},
+    namespace::Namespace,
     probe::socket_address::family_of,
     station::Station,
 };
@@ -47,6 +48,34 @@ impl RawSender {
     pub fn send(&self, packet: &[u8]) -> Result<()> {
         let sent = sendto(self.socket.as_raw_fd(), packet, &self.to, MsgFlags::empty());
         sent.map(drop).attempt(|| format!("send a raw packet of {} bytes", packet.len()))
+    }
+}
+
+/// Sends whole Ethernet frames out of an interface (packet(7)).
+pub struct LinkSender(OwnedFd);
+
+impl LinkSender {
+    /// Out of this interface.
+    pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let open = || -> io::Result<OwnedFd> {
+            let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+            // SAFETY: an address made of integers, for which zero is a value.
+            let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_ifindex = nix::net::if_::if_nametoindex(interface)? as i32;
+            let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            // SAFETY: the pointer is to an address of the length named, which lives longer than the call.
+            match unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) } {
+                0 => Ok(socket),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        namespace.run(open).map(Self).attempt(|| format!("open {interface} in {}", namespace.name()))
+    }
+
+    /// Sends one frame, which begins with its Ethernet header.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        nix::unistd::write(&self.0, frame).map(drop).attempt(|| format!("send a frame of {} bytes", frame.len()))
     }
 }
 

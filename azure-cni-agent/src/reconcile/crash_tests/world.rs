@@ -154,8 +154,8 @@ impl World {
         index
     }
 
-    fn set_map_entries(&mut self, addresses: Addresses, ifindex: u32) {
-        let entry = EndpointEntry { ifindex, flags: EndpointFlags::NONE };
+    fn set_map_entries(&mut self, addresses: Addresses, ifindex: u32, id: &AttachmentId) {
+        let entry = EndpointEntry { ifindex, flags: EndpointFlags::NONE, mac: names::pod_mac(id) };
         self.map_entries.extend(addresses.iter().map(|address| (address, entry)));
     }
 
@@ -194,7 +194,7 @@ impl World {
         if dies() {
             return true;
         }
-        self.set_map_entries(addresses, host_ifindex);
+        self.set_map_entries(addresses, host_ifindex, &id);
         if dies() {
             return true;
         }
@@ -265,13 +265,13 @@ impl World {
                     let record = self.store().get(&id).unwrap();
                     let addresses = Addresses::first_of_each(record.addresses.iter().copied()).unwrap();
                     let host_ifindex = self.make_veth(&id, &record.netns);
-                    self.set_map_entries(addresses, host_ifindex);
+                    self.set_map_entries(addresses, host_ifindex, &id);
                     self.store().put(&AttachmentRecord { host_ifindex, ..record }).unwrap();
                 }
-                Action::Repair { index, missing, .. } => {
+                Action::Repair { id, index, missing, .. } => {
                     for repair in missing {
                         if let Repair::MapEntry(address) = repair {
-                            self.set_map_entries(Addresses::first_of_each([address]).unwrap(), index);
+                            self.set_map_entries(Addresses::first_of_each([address]).unwrap(), index, &id);
                         }
                     }
                 }

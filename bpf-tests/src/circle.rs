@@ -1,0 +1,112 @@
+//! Programs beside ours, through which a packet that is put back passes too.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use aya::programs::SchedClassifier;
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{TcAttachOptions, TcAttachType};
+
+use crate::node::{NIC_MAC, ip, packet_socket};
+use crate::rig::Rig;
+use crate::{AZV_MAC, Frame};
+
+impl Rig {
+    /// The node has its addresses, and its interfaces are up.
+    pub fn power_up(&mut self) {
+        self.is_used_up = true;
+        let (node, node6) = (format!("{}/32", Rig::NODE), format!("{}/128", Rig::NODE6));
+        ip(&["link", "set", "lo", "up"]);
+        ip(&["address", "add", &node, "dev", "lo"]);
+        ip(&["address", "add", &node6, "dev", "lo", "nodad"]);
+        for interface in ["azva", "poda", "uplink", "fabric"] {
+            ip(&["link", "set", interface, "up"]);
+        }
+    }
+
+    /// A frame that comes in at the uplink by the cable.
+    pub fn send_from_fabric(&self, frame: &Frame) {
+        send("fabric", &frame.arriving_at(NIC_MAC));
+    }
+
+    /// A frame that pod A sends.
+    pub fn send_from_pod_a(&self, frame: &Frame) {
+        send("poda", &frame.arriving_at(AZV_MAC));
+    }
+
+    /// A program that clears every packet's mark, in front of all others.
+    pub fn clear_marks_at(&self, interface: &str) {
+        let mut program = SchedClassifier::from_pin(load_mark_clearer()).expect("just pinned");
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let link = program.attach_with_options(interface, TcAttachType::Ingress, options).expect("TCX is there");
+        // It stays as long as the interface.
+        std::mem::forget(program.take_link(link).expect("just attached"));
+    }
+
+    /// How often the node's stack was given a fragment to put together, of both families.
+    pub fn fragments_taken_in(&self) -> u64 {
+        let file =
+            |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("a namespace has it");
+        let v4 = file("snmp");
+        let mut rows = v4.lines().filter_map(|line| line.strip_prefix("Ip: "));
+        let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
+        let at = names.split(' ').position(|name| name == "ReasmReqds").expect("a counter of the kernel");
+        let v4: u64 = values.split(' ').nth(at).and_then(|value| value.parse().ok()).expect("a number");
+        let v6 = file("snmp6");
+        let row = v6.lines().find(|line| line.starts_with("Ip6ReasmReqds")).expect("a counter of the kernel");
+        v4 + row.split_whitespace().last().and_then(|value| value.parse::<u64>().ok()).expect("a number")
+    }
+}
+
+fn send(interface: &str, bytes: &[u8]) {
+    let sent = nix::unistd::write(&packet_socket(interface), bytes).expect("the veth is up");
+    assert_eq!(sent, bytes.len());
+}
+
+/// `union bpf_attr` as BPF_PROG_LOAD reads it (include/uapi/linux/bpf.h).
+#[repr(C)]
+struct LoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    rest: [u64; 8],
+}
+
+/// `union bpf_attr` as BPF_OBJ_PIN reads it.
+#[repr(C)]
+struct PinAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+
+/// `r2 = 0; skb->mark = r2; r0 = TCX_NEXT; exit`.
+const CLEAR_MARK: [u64; 4] = [0x02b7, 0x0008_2163, 0xffff_ffff_0000_00b7, 0x95];
+
+fn load_mark_clearer() -> PathBuf {
+    let path = PathBuf::from("/sys/fs/bpf/clearer");
+    let attr = LoadAttr {
+        prog_type: BPF_PROG_TYPE_SCHED_CLS,
+        insn_cnt: CLEAR_MARK.len() as u32,
+        insns: CLEAR_MARK.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        rest: [0; 8],
+    };
+    // SAFETY: every address in `attr` is of memory that lives longer than the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) };
+    assert!(fd >= 0, "loading: {}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just made this descriptor, and nothing else knows it.
+    let program = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let pathname = c"/sys/fs/bpf/clearer";
+    let attr = PinAttr { pathname: pathname.as_ptr() as u64, bpf_fd: program.as_raw_fd() as u32, file_flags: 0 };
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, &raw const attr, size_of::<PinAttr>()) };
+    assert_eq!(result, 0, "pinning: {}", std::io::Error::last_os_error());
+    path
+}
