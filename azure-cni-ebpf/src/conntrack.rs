@@ -235,23 +235,29 @@ impl Opening {
 
 #[inline(never)]
 fn remember_apart<F: Tables>(tuple: &Tuple<F::Address>, new: &NewFlow, opening: u32) -> bool {
-    let Opening { path, nat, nat_port } = Opening::of_word(opening);
-    let flow = Flow { nat_port, ..Flow::new(tuple, new.from, path, nat, new.seen) };
-    insert::<F>(tuple, flow, new.now_ns)
+    let (key, side) = FlowKey::of(tuple);
+    insert::<F>(&key, side, new.from, new.seen, opening, new.now_ns)
 }
 
 #[inline(never)]
 fn reopen_apart<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64, opening: u32) -> bool {
-    let Opening { path, nat, nat_port } = Opening::of_word(opening);
-    let seen = unseen(tuple.protocol, State(State::SEEN_REPLY), now_ns);
-    let flow = Flow { nat_port, ..Flow::new(&tuple.reversed(), Origin::NODE, path, nat, seen) };
-    insert::<F>(tuple, flow, now_ns)
+    let (key, side) = FlowKey::of(tuple);
+    let seen = unseen(key.protocol(), State(State::SEEN_REPLY), now_ns);
+    insert::<F>(&key, side.other(), Origin::NODE, seen, opening, now_ns)
 }
 
 /// No packet assures a flow that it opens. BPF_ANY: an entry that is there has expired or ended.
 #[inline(always)]
-fn insert<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> bool {
-    (flow.expires_ns, _) = flow.renewal(flow.seen(), globals::TIMEOUTS.load(), now_ns);
-    let (key, _) = FlowKey::of(tuple);
-    F::unassured(&key).insert(&key, &flow, u64::from(BPF_ANY)).is_ok()
+fn insert<F: Tables>(
+    key: &FlowKey<F::Address>,
+    initiator: Side,
+    origin: Origin,
+    seen: Seen,
+    opening: u32,
+    now_ns: u64,
+) -> bool {
+    let Opening { path, nat, nat_port } = Opening::of_word(opening);
+    let mut flow = Flow { nat_port, ..Flow::new(key, initiator, origin, path, nat, seen) };
+    (flow.expires_ns, _) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    F::unassured(key).insert(key, &flow, u64::from(BPF_ANY)).is_ok()
 }
