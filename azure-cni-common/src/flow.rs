@@ -145,10 +145,17 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The flow of this tuple, in the direction of its initiator.
-    pub fn new<A: Address>(opening: &Tuple<A>, origin: Origin, path: Path, nat: Nat, seen: Seen) -> Self {
-        let (_, initiator) = FlowKey::of(opening);
-        let lifetime = Lifetime::of(opening.protocol, origin, opening.destination_port);
+    #[inline(always)]
+    pub fn new<A: Address>(
+        key: &FlowKey<A>,
+        initiator: Side,
+        origin: Origin,
+        path: Path,
+        nat: Nat,
+        seen: Seen,
+    ) -> Self {
+        let responder_port = if initiator == Side::LOW { key.high_port } else { key.low_port };
+        let lifetime = Lifetime::of(key.protocol(), origin, responder_port);
         let Seen { state, numbers } = seen;
         Self { expires_ns: 0, numbers, nat_port: Be16(0), state, path, nat, initiator, origin, lifetime }
     }

@@ -181,7 +181,7 @@ impl NewFlow {
     /// Remembers the flow as opened by the sender of the packet.
     #[inline(always)]
     pub fn open<F: Tables>(&self, tuple: &Tuple<F::Address>, path: Path, nat: Nat) -> Result<Path, DropReason> {
-        remember::<F>(tuple, Flow::new(tuple, self.from, path, nat, self.seen), self.now_ns)
+        self.remember::<F>(tuple, Opening { path, nat, nat_port: Be16(0) })
     }
 
     #[inline(always)]
@@ -189,10 +189,15 @@ impl NewFlow {
         &self,
         tuple: &Tuple<F::Address>,
         path: Path,
-        port: Be16,
+        nat_port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::new(tuple, self.from, path, Nat::TRANSLATED, self.seen);
-        remember::<F>(tuple, Flow { nat_port: port, ..flow }, self.now_ns)
+        self.remember::<F>(tuple, Opening { path, nat: Nat::TRANSLATED, nat_port })
+    }
+
+    #[inline(always)]
+    fn remember<F: Tables>(&self, tuple: &Tuple<F::Address>, opening: Opening) -> Result<Path, DropReason> {
+        let is_there = remember_apart::<F>(tuple, self, opening.to_word());
+        if is_there { Ok(opening.path) } else { Err(DropReason::FlowTableFull) }
     }
 
     /// Remembers a translated flow again whose entry was lost: the packet is a reply, its receiver opened the flow. It may be
@@ -202,23 +207,57 @@ impl NewFlow {
         &self,
         tuple: &Tuple<F::Address>,
         path: Path,
-        port: Be16,
+        nat_port: Be16,
     ) -> Result<Path, DropReason> {
-        let seen = unseen(tuple.protocol, State(State::SEEN_REPLY), self.now_ns);
-        let flow = Flow::new(&tuple.reversed(), Origin::NODE, path, Nat::TRANSLATED, seen);
-        remember::<F>(tuple, Flow { nat_port: port, ..flow }, self.now_ns)
+        let opening = Opening { path, nat: Nat::TRANSLATED, nat_port };
+        let is_there = reopen_apart::<F>(tuple, self.now_ns, opening.to_word());
+        if is_there { Ok(path) } else { Err(DropReason::FlowTableFull) }
     }
 }
 
-#[inline(always)]
-fn remember<F: Tables>(tuple: &Tuple<F::Address>, mut flow: Flow, now_ns: u64) -> Result<Path, DropReason> {
-    (flow.expires_ns, _) = flow.renewal(flow.seen(), globals::TIMEOUTS.load(), now_ns);
-    if insert::<F>(tuple, &flow) { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
+/// What was decided for a new flow; as one word it takes no place on a caller's stack.
+#[derive(Clone, Copy)]
+struct Opening {
+    path: Path,
+    nat: Nat,
+    nat_port: Be16,
+}
+
+impl Opening {
+    fn to_word(self) -> u32 {
+        u32::from(self.nat_port.0) << 16 | u32::from(self.nat.0) << 8 | u32::from(self.path.0)
+    }
+
+    fn of_word(word: u32) -> Self {
+        Self { path: Path(word as u8), nat: Nat((word >> 8) as u8), nat_port: Be16((word >> 16) as u16) }
+    }
+}
+
+#[inline(never)]
+fn remember_apart<F: Tables>(tuple: &Tuple<F::Address>, new: &NewFlow, opening: u32) -> bool {
+    let (key, side) = FlowKey::of(tuple);
+    insert::<F>(&key, side, new.from, new.seen, opening, new.now_ns)
+}
+
+#[inline(never)]
+fn reopen_apart<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64, opening: u32) -> bool {
+    let (key, side) = FlowKey::of(tuple);
+    let seen = unseen(key.protocol(), State(State::SEEN_REPLY), now_ns);
+    insert::<F>(&key, side.other(), Origin::NODE, seen, opening, now_ns)
 }
 
 /// No packet assures a flow that it opens. BPF_ANY: an entry that is there has expired or ended.
-#[inline(never)]
-fn insert<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) -> bool {
-    let (key, _) = FlowKey::of(tuple);
-    F::unassured(&key).insert(&key, flow, u64::from(BPF_ANY)).is_ok()
+#[inline(always)]
+fn insert<F: Tables>(
+    key: &FlowKey<F::Address>,
+    initiator: Side,
+    origin: Origin,
+    seen: Seen,
+    opening: u32,
+    now_ns: u64,
+) -> bool {
+    let Opening { path, nat, nat_port } = Opening::of_word(opening);
+    let mut flow = Flow { nat_port, ..Flow::new(key, initiator, origin, path, nat, seen) };
+    (flow.expires_ns, _) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    F::unassured(key).insert(key, &flow, u64::from(BPF_ANY)).is_ok()
 }

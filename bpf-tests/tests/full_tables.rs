@@ -91,7 +91,7 @@ fn flow_that_was_refused_is_promoted_once_there_is_room() {
     asks(&rig, "question", 21_000);
     let reply = Frame::tcp(INTERNET, node(21_000), "SA");
     rig.from_wire(&reply).keeps("no room", &Dropped(FlowTableFull));
-    let [mut assured, _] = rig.flows();
+    let [mut assured, ..] = rig.flows();
     let [mut held, _] = rig.translations();
     let key = assured.keys().next().unwrap().unwrap();
     assured.remove(&key).unwrap();

@@ -154,8 +154,8 @@ pub struct DatapathConfig {
     /// and counts them; live ones stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_flows: Option<u32>,
-    /// Entries of the table of half-open and one-way flows, which a flood can only fill with itself. 1024 to 16777216.
-    /// Absent: a quarter of `max_flows`, at least 16384.
+    /// Entries of each table of flows that are not assured, of TCP and of datagrams, and of their translations. A flood can only
+    /// fill them with itself. 1024 to 16777216. Absent: a quarter of `max_flows`, at least 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_half_open: Option<u32>,
     /// MTU of pod interfaces, 68 to 65535. Absent: the uplink's.

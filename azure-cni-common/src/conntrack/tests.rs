@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::family::Ipv4;
-use crate::flow::{Flow, Nat, Path, Tuple};
+use crate::flow::{Flow, FlowKey, Nat, Path, Tuple};
 
 const SYN: u8 = TcpFlags::SYN;
 const ACK: u8 = TcpFlags::ACK;
@@ -48,7 +48,8 @@ impl Talk {
         };
         let now_ns = 1 << 40;
         let seen = if protocol == TCP { Seen::NEW } else { Seen::datagram(State::NEW, now_ns) };
-        let mut flow = Flow::new(&tuple, origin, Path::WIRE, Nat::KEEP, seen);
+        let (key, initiator) = FlowKey::of(&tuple);
+        let mut flow = Flow::new(&key, initiator, origin, Path::WIRE, Nat::KEEP, seen);
         flow.expires_ns = flow.renewal(seen, Timeouts::DEFAULT, now_ns).0;
         Self { flow, now_ns, next: [0, 0], has_restarted: false }
     }

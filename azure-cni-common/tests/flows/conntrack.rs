@@ -71,7 +71,8 @@ impl<F: Net> Node<F> {
     }
 
     pub fn open(&mut self, tuple: &Tuple<F::Address>, new: &NewFlow, path: Path, nat: Nat) -> Result<Path, DropReason> {
-        self.remember(tuple, Flow::new(tuple, new.from, path, nat, new.seen))
+        let (key, side) = FlowKey::of(tuple);
+        self.remember(tuple, Flow::new(&key, side, new.from, path, nat, new.seen))
     }
 
     pub fn open_translated(
@@ -81,13 +82,15 @@ impl<F: Net> Node<F> {
         path: Path,
         nat_port: Be16,
     ) -> Result<Path, DropReason> {
-        let flow = Flow::new(tuple, new.from, path, Nat::TRANSLATED, new.seen);
+        let (key, side) = FlowKey::of(tuple);
+        let flow = Flow::new(&key, side, new.from, path, Nat::TRANSLATED, new.seen);
         self.remember(tuple, Flow { nat_port, ..flow })
     }
 
     pub fn reopen_for_receiver(&mut self, tuple: &Tuple<F::Address>, nat_port: Be16) -> Result<Path, DropReason> {
         let seen = unseen(tuple.protocol, State(State::SEEN_REPLY), self.now_ns);
-        let flow = Flow::new(&tuple.reversed(), Origin::NODE, Path::STACK, Nat::TRANSLATED, seen);
+        let (key, side) = FlowKey::of(tuple);
+        let flow = Flow::new(&key, side.other(), Origin::NODE, Path::STACK, Nat::TRANSLATED, seen);
         self.remember(tuple, Flow { nat_port, ..flow })
     }
 

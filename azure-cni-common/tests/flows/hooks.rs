@@ -19,6 +19,10 @@ impl<F: Net> Node<F> {
         match self.track(&tuple, event, Origin::NODE) {
             Tracking::Known { flow, is_initiator, becomes_assured, is_refused } => {
                 if flow.path != Path::LOCAL && flow.path != Path::WIRE {
+                    let is_translated = is_initiator && flow.nat == Nat::TRANSLATED;
+                    if becomes_assured && is_translated && !self.promote_outgoing(&tuple, flow.nat_port) {
+                        self.demote(&tuple, flow);
+                    }
                     return self.stack_from_pod(tuple, event);
                 }
                 if is_refused {

@@ -7,7 +7,7 @@ use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
 use azure_cni_common::family::{Address, Be16, Ipv4, V4, V6};
 use azure_cni_common::flow::{Nat, Path};
 
-use super::{Hook, open_translated, port_of, run, to_pod};
+use super::{Hook, open_translated, port_of, promote_outgoing, run, to_pod};
 use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
@@ -164,6 +164,10 @@ fn known_flow<F: Rewrite + Tables>(
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
+        // Once more at the wire, where it is assured already.
+        if known.becomes_assured && known.is_initiator && known.flow.nat == Nat::TRANSLATED {
+            promote_outgoing::<F>(known, &packet.tuple, known.flow.nat_port, scratch);
+        }
         return Ok(Verdict::PASS);
     }
     if known.is_refused {
