@@ -15,6 +15,7 @@ use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
 use crate::leases::AddressLeases;
 use crate::net::{HeldPort, Link, Netlink};
+use crate::node_watch::NodeWatch;
 use crate::programs::ForeignFilters;
 use crate::refusals::Refusals;
 use crate::routing::Routing;
@@ -52,6 +53,11 @@ pub struct Agent {
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) repairs: Mutex<ReconcileCounts>,
     pub foreign_filters: ForeignFilters,
+    pub node_watch: NodeWatch,
+    /// The MAC addresses of pods' interfaces that are not those of their records, as last observed.
+    pub(crate) pod_macs: Mutex<BTreeMap<AttachmentId, [u8; 6]>>,
+    /// Why the last network configuration that a runtime has shown is refused, if it is.
+    pub(crate) refused_network: Mutex<Option<String>>,
     /// What was wrong with the store at the start, if anything was.
     pub(crate) store_problem: Option<String>,
     pub(crate) latency: LatencyHistograms,
@@ -99,6 +105,17 @@ impl Agent {
         *self.repairs.lock().unwrap_or_else(PoisonError::into_inner).entry(action).or_default() += 1;
     }
 
+    /// For the agent that starts next in this process.
+    pub(crate) fn take_repairs(&self) -> ReconcileCounts {
+        std::mem::take(&mut *self.repairs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds what agents before this one have repaired in this process.
+    pub(crate) fn inherit_repairs(&self, earlier: ReconcileCounts) {
+        let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.into_iter().for_each(|(action, count)| *repairs.entry(action).or_default() += count);
+    }
+
     /// Runs a change of the store on a thread that may block.
     pub async fn with_store<T: Send + 'static>(
         &self,
@@ -113,6 +130,17 @@ impl Agent {
     /// The record of an attachment, if it has one.
     pub fn record(&self, id: &AttachmentId) -> Option<AttachmentRecord> {
         self.store.get(id)
+    }
+
+    /// The MAC address of a pod's interface: as last observed, else as recorded. A chained plugin may have set another than ADD.
+    pub fn pod_mac(&self, record: &AttachmentRecord) -> [u8; 6] {
+        let observed = self.pod_macs.lock().unwrap_or_else(PoisonError::into_inner);
+        observed.get(&record.id).copied().unwrap_or(record.pod_mac)
+    }
+
+    /// The configuration in force: as read at the start, with the `[routing]` that was read since.
+    pub fn config_in_force(&self) -> AgentConfig {
+        AgentConfig { routing: self.routing().config.clone(), ..self.config.clone() }
     }
 
     /// Every attachment there is a record of.

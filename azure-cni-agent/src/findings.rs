@@ -4,13 +4,14 @@
 //! record is the error of the ADD that meets it, and a line of the operator's command; a runtime whose STATUS failed for it would
 //! have every pod of the node evicted. Observing never fails: what cannot be observed is a finding itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Counts;
 
 use crate::agent::Agent;
-use crate::net::Link;
+use crate::deviations::{Deviation, Remedy};
+use crate::net::{ForwardPolicies, Link};
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
 
@@ -24,6 +25,10 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     let mut findings = of_node(agent).await;
     findings.extend(of_pool(agent));
     findings.extend(of_sizes(agent));
+    let needs_operator = |deviation: &&Deviation| deviation.remedy() == Remedy::Operator && !deviation.cuts_off();
+    findings.extend(agent.node_watch.deviations().iter().filter(needs_operator).map(ToString::to_string));
+    findings.extend(agent.refused_network.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    findings.extend(of_forwarding(agent.pool().is_dual_stack()).await);
     findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(format!("attachments cannot be recorded: {error}"));
@@ -36,8 +41,7 @@ pub async fn of_node(agent: &Arc<Agent>) -> Vec<String> {
     let uplink = match agent.netlink.link_by_index(agent.uplink.index).await {
         Ok(Some(link)) => link,
         Ok(None) => {
-            let name = &agent.uplink.name;
-            return vec![format!("uplink {name} is gone: restart azure-cni-agent once it is back")];
+            return vec![Deviation::UplinkGone { name: agent.uplink.name.clone() }.to_string()];
         }
         Err(error) => return vec![format!("uplink {}: {error}", agent.uplink.name)],
     };
@@ -45,6 +49,8 @@ pub async fn of_node(agent: &Arc<Agent>) -> Vec<String> {
         Ok(problems) => problems,
         Err(error) => vec![error.to_string()],
     };
+    let needs_operator = |deviation: &&Deviation| deviation.remedy() == Remedy::Operator && deviation.cuts_off();
+    findings.extend(agent.node_watch.deviations().iter().filter(needs_operator).map(ToString::to_string));
     match agent.datapath.bpffs_problem() {
         Some(problem) => findings.push(problem),
         None => {
@@ -63,7 +69,7 @@ async fn of_hook(agent: &Agent, hook: Hook, uplink: &Link) -> Option<String> {
         Ok(Attachment::Current) => None,
         Ok(Attachment::Foreign(holder)) => Some(ForeignFilter { hook, interface: name.clone(), holder }.to_string()),
         Ok(Attachment::Outdated | Attachment::Missing) => {
-            Some(format!("program {program} is not attached to uplink {name}: restart azure-cni-agent"))
+            Some(format!("program {program} is not attached to uplink {name}: the agent puts it back within seconds"))
         }
         Err(error) => Some(format!("program {program} at uplink {name}: {error}")),
     }
@@ -80,6 +86,15 @@ fn of_sizes(agent: &Agent) -> Vec<String> {
         )
     });
     problems.iter().map(ToString::to_string).chain(of_routes).collect()
+}
+
+/// Netfilter's policies that would drop what the host's stack forwards for pods. A rule may accept it, which only an operator knows.
+async fn of_forwarding(dual_stack: bool) -> Vec<String> {
+    let read = tokio::task::spawn_blocking(ForwardPolicies::read).await;
+    match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+        Ok(policies) => policies.problems(dual_stack),
+        Err(error) => vec![format!("netfilter's FORWARD policies cannot be read: {error}")],
+    }
 }
 
 /// The families of which a new pod would get no address.

@@ -15,8 +15,10 @@ pub mod steps;
 mod wall_clock;
 
 // The parts of an agent.
+pub mod deviations;
 pub mod endpoint;
 pub mod node;
+pub mod node_watch;
 pub mod programs;
 pub mod refusals;
 pub mod routing;
@@ -36,6 +38,9 @@ pub mod reconcile;
 
 // The process around it.
 pub mod conflist;
+pub mod only_agent;
 pub mod operator_queries;
+pub mod presence;
 pub mod server;
 pub mod start;
+pub mod start_again;

@@ -1,13 +1,16 @@
 //! The daemon: reads its configuration, starts the agent and serves until it gets SIGTERM or SIGINT. SIGHUP makes it read
-//! its configuration again. The data path goes on without it.
+//! its configuration again; a change of the node that only a start can apply makes it start again. The data path goes on without it.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_cni_agent::config::load::Overrides;
 use azure_cni_agent::config::{AgentConfig, ConfigError};
-use azure_cni_agent::{background, conflist, server, start};
+use azure_cni_agent::presence::Presence;
+use azure_cni_agent::start_again::start_again;
+use azure_cni_agent::{background, conflist, only_agent, server, start};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
@@ -60,8 +63,9 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
     let mut hung_up = signal(SignalKind::hangup())?;
 
     server::ensure_not_in_use(&socket)?;
+    let _only_agent = only_agent::claim()?;
     // The start may have to wait for the source of the pool.
-    let agent = tokio::select! {
+    let mut agent = tokio::select! {
         started = start::start(config) => started?,
         _ = terminated.recv() => return Ok(()),
         _ = interrupted.recv() => return Ok(()),
@@ -72,19 +76,31 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the runtime's network configuration cannot be written: conflist"),
     }
-    let calls = TaskTracker::new();
-    tokio::spawn(background::run(agent.clone()));
-    let reload = async {
-        while hung_up.recv().await.is_some() {
-            background::reload(&agent, arguments.read_config()).await;
-        }
-    };
-    tokio::select! {
-        () = server::serve(agent.clone(), listener, &calls) => {}
-        () = reload => {}
-        _ = terminated.recv() => {}
-        _ = interrupted.recv() => {}
+    let (presence, calls) = (Arc::new(Presence::of(agent.clone())), TaskTracker::new());
+    let serving = tokio::spawn(server::serve(presence.clone(), listener, calls.clone()));
+    loop {
+        let background = tokio::spawn(background::run(agent.clone()));
+        let reload = async {
+            while hung_up.recv().await.is_some() {
+                background::reload(&agent, arguments.read_config()).await;
+            }
+        };
+        let why = tokio::select! {
+            why = agent.node_watch.start_demanded() => why,
+            () = reload => break,
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+        };
+        tracing::warn!(why, "starting again");
+        background.abort();
+        let _ = background.await;
+        agent = tokio::select! {
+            started = start_again(&presence, agent, why, LAST_CALLS_TIMEOUT) => started?,
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+        };
     }
+    serving.abort();
     // A socket that no process serves would make plugins wait.
     let _ = std::fs::remove_file(&socket);
     calls.close();

@@ -4,7 +4,10 @@
 
 use std::net::IpAddr;
 
-use crate::config::PortRange;
+use azure_cni_ipam::Pool;
+
+use crate::config::check::check_port_range;
+use crate::config::{AgentConfig, ConfigError, PortRange};
 use crate::endpoint::IPV6_MIN_MTU;
 use crate::net::{Link, NetError, Netlink, RouteEntry, sysctl};
 
@@ -23,6 +26,25 @@ pub enum NodeError {
     NotReady { problems: Vec<String> },
     #[error(transparent)]
     Sysctl(#[from] sysctl::SysctlError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// Whether an agent with this configuration and pool can start on this node. Changes nothing.
+pub async fn check(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> Result<(), NodeError> {
+    check_port_range(config.snat.port_range, config.snat.node_ports, ephemeral_ports()?)?;
+    let dual_stack = pool.is_dual_stack();
+    for primary in pool.primaries().iter().filter(|primary| primary.is_ipv4() || dual_stack) {
+        check_primary(netlink, uplink, primary).await?;
+    }
+    let mut problems = problems(netlink, uplink, dual_stack).await?;
+    if dual_stack {
+        problems.extend(ipv6_mtu_problem(config.datapath.mtu.unwrap_or(uplink.mtu)));
+    }
+    if config.snat.ipv6 && pool.primary6.is_none() {
+        problems.push("snat.ipv6 is set and the pool lists no primary IPv6 address to translate to".to_owned());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }) }
 }
 
 /// The NIC that carries the VNet: the configured one, or the one of the default route.
@@ -60,6 +82,12 @@ pub async fn own_addresses(netlink: &Netlink) -> Result<Vec<IpAddr>, NodeError> 
     Ok(addresses.iter().map(|net| net.addr()).filter(routed).collect())
 }
 
+/// Whether the uplink has a default route: IPv4, IPv6. `None`: policy rules make that depend on more than the destination.
+pub async fn default_routes(netlink: &Netlink, uplink: &Link) -> Result<[Option<bool>; 2], NodeError> {
+    let hops = netlink.next_hops(uplink.index).await?;
+    Ok(hops.map(|hops| hops.map(|hops| hops.iter().any(|hop| hop.destination.prefix_len() == 0))))
+}
+
 /// What is wrong with the node's settings that the data path needs. IPv6 needs more of them.
 pub async fn problems(netlink: &Netlink, uplink: &Link, dual_stack: bool) -> Result<Vec<String>, NodeError> {
     let mut problems = Vec::new();
@@ -70,7 +98,7 @@ pub async fn problems(netlink: &Netlink, uplink: &Link, dual_stack: bool) -> Res
         );
     }
     if dual_stack {
-        problems.extend(ipv6_problem()?);
+        problems.extend(ipv6_problem(&uplink.name)?);
     }
     if let Some(problem) = reverse_path_problem(netlink, uplink).await? {
         problems.push(problem);
@@ -81,21 +109,30 @@ pub async fn problems(netlink: &Netlink, uplink: &Link, dual_stack: bool) -> Res
     Ok(problems)
 }
 
-fn ipv6_problem() -> Result<Option<String>, NodeError> {
+fn ipv6_problem(uplink: &str) -> Result<Option<String>, NodeError> {
     match sysctl::read(&["net", "ipv6", "conf", "all", "forwarding"]) {
-        Ok(on) if on == "1" => Ok(None),
-        Ok(_) => Ok(Some(
+        Ok(on) if on == "1" => {}
+        Ok(_) => return Ok(Some(
             "the pool has IPv6 addresses and IPv6 forwarding is off, so no packet passes between pods and the host's stack: \
              sysctl -w net.ipv6.conf.all.forwarding=1, and accept_ra=2 for the uplink if its default route comes from \
              router advertisements"
                 .to_owned(),
         )),
-        Err(error) if error.is_absent() => Ok(Some(
+        Err(error) if error.is_absent() => return Ok(Some(
             "the pool has IPv6 addresses and this kernel has no IPv6: boot without ipv6.disable=1, or take them out of the \
              pool"
                 .to_owned(),
         )),
-        Err(error) => Err(error.into()),
+        Err(error) => return Err(error.into()),
+    }
+    // Absent with an MTU below IPv6's minimum, for which there is a problem of its own.
+    match sysctl::read(&["net", "ipv6", "conf", uplink, "disable_ipv6"]) {
+        Ok(off) if off == "0" => Ok(None),
+        Err(error) if !error.is_absent() => Err(error.into()),
+        _ => Ok(Some(format!(
+            "the pool has IPv6 addresses and IPv6 is switched off at uplink {uplink}, so pods have none: sysctl -w \
+             net.ipv6.conf.{uplink}.disable_ipv6=0 and give it its addresses again, or take IPv6 out of the pool"
+        ))),
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::agent::Agent;
+use crate::presence::{self, Presence};
 use crate::verbs::StepRunner;
 use crate::{operator_queries, verbs};
 
@@ -63,13 +64,13 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
 
 /// Serves until it is dropped. Each connection is a task of its own: a call that has begun comes to its end, or is undone,
 /// whether its caller waits or not. `calls` holds a token of each call that has begun, so that the process can wait for it.
-pub async fn serve(agent: Arc<Agent>, listener: UnixListener, calls: &TaskTracker) {
+pub async fn serve(presence: Arc<Presence>, listener: UnixListener, calls: TaskTracker) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (agent, calls) = (agent.clone(), calls.clone());
+                let (presence, calls) = (presence.clone(), calls.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = converse(agent, stream, &calls).await {
+                    if let Err(error) = converse(&presence, stream, &calls).await {
                         tracing::debug!(%error, "a caller went away");
                     }
                 });
@@ -83,14 +84,22 @@ pub async fn serve(agent: Arc<Agent>, listener: UnixListener, calls: &TaskTracke
     }
 }
 
-async fn converse(agent: Arc<Agent>, stream: UnixStream, calls: &TaskTracker) -> std::io::Result<()> {
+async fn converse(presence: &Presence, stream: UnixStream, calls: &TaskTracker) -> std::io::Result<()> {
     let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     let mut frames = Framed::new(stream, codec);
     let Ok(Some(frame)) = tokio::time::timeout(REQUEST_TIMEOUT, frames.next()).await else { return Ok(()) };
     // Callers that have sent no request do not delay the end of the process.
     let _call = calls.token();
     let response = match serde_json::from_slice::<Request>(&frame?) {
-        Ok(request) => serve_request(&agent, request).await,
+        // The agent starts again: the plugin writes the request to the spool.
+        Ok(request) if presence::is_for_the_spool(&request) && presence.absence().is_some() => return Ok(()),
+        Ok(request) => match presence.agent().await {
+            Ok(agent) => serve_request(&agent, request).await,
+            Err(why) => {
+                let config = if let Request::Cni(call) = &request { Some(&call.config) } else { None };
+                refusal(&presence::refusal(&request, &why), config)
+            }
+        },
         Err(error) => refusal(&CniError::decode(format!("the request is not understood: {error}")), None),
     };
     frames.send(Bytes::from(serde_json::to_vec(&response)?)).await

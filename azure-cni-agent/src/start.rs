@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 use crate::agent::Agent;
 use crate::attachment_locks::AttachmentLocks;
 use crate::background::{drain_spool, sync_endpoints, sync_host_ports};
-use crate::config::check::check_port_range;
 use crate::config::sizes::TableSizes;
 use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
 use crate::leases::AddressLeases;
 use crate::leases::cns::Cns;
 use crate::net::{Link, Netlink};
-use crate::node::{self, NodeError};
+use crate::node;
+use crate::node_watch::NodeWatch;
 use crate::programs::{self, ForeignFilters, Interface};
 use crate::reconcile;
 use crate::routing::Routing;
@@ -39,7 +39,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
     let InitialPool { pool, source } = source::initial_pool(&config, &netlink, &uplink).await?;
     source::report_withheld(&pool.withheld);
-    check_node(&config, &netlink, &uplink, &pool).await?;
+    node::check(&config, &netlink, &uplink, &pool).await?;
     let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
     let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
@@ -70,6 +70,9 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         refusals: Mutex::default(),
         repairs: Mutex::default(),
         foreign_filters: ForeignFilters::default(),
+        node_watch: NodeWatch::default(),
+        pod_macs: Mutex::default(),
+        refused_network: Mutex::default(),
         store_problem,
         latency: LatencyHistograms::default(),
         ignored: Mutex::default(),
@@ -122,22 +125,6 @@ fn report_set_aside(damaged: &[SetAside]) -> Option<String> {
         first.problem,
         first.kept_as.display()
     ))
-}
-
-async fn check_node(config: &AgentConfig, netlink: &Netlink, uplink: &Link, pool: &Pool) -> anyhow::Result<()> {
-    check_port_range(config.snat.port_range, config.snat.node_ports, node::ephemeral_ports()?)?;
-    let dual_stack = pool.is_dual_stack();
-    for primary in pool.primaries().iter().filter(|primary| primary.is_ipv4() || dual_stack) {
-        node::check_primary(netlink, uplink, primary).await?;
-    }
-    let mut problems = node::problems(netlink, uplink, dual_stack).await?;
-    if dual_stack {
-        problems.extend(node::ipv6_mtu_problem(config.datapath.mtu.unwrap_or(uplink.mtu)));
-    }
-    if config.snat.ipv6 && pool.primary6.is_none() {
-        problems.push("snat.ipv6 is set and the pool lists no primary IPv6 address to translate to".to_owned());
-    }
-    if problems.is_empty() { Ok(()) } else { Err(NodeError::NotReady { problems }.into()) }
 }
 
 /// Whether a pod has an IPv6 address, or may get one. What azure-cns will give is not known before it has given some.

@@ -3,6 +3,9 @@
 //! The rule of order: among those that are attached in the same way, our program is the nearest to the pod or the wire.
 //! Programs that others attach to the same interface in the same way see packets as the host's stack does.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use aya::programs::links::{FdLink, Link, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
@@ -10,39 +13,64 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use crate::error::DatapathError;
 use crate::hook::Hook;
 use crate::pins::{Pins, unpin};
+use crate::tcx_links;
 
-/// Attaches by a link, or swaps the program of the link that is there.
+/// Makes our program the only one of its name that runs at an interface by a link: swaps the program of the link that is pinned,
+/// else of one that an agent with another `bpffs_dir` has left, else attaches a new one.
 pub(crate) fn attach_tcx(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
     let failed = |error: &(dyn std::error::Error + 'static)| failure(hook, interface, error);
     let pin = pins.link(hook, interface);
     let mut program = program(pins, hook).map_err(|error| failed(&error))?;
-    if let Ok(present) = PinnedLink::from_pin(&pin) {
-        let link = SchedClassifierLink::try_from(FdLink::from(present)).map_err(|error| failed(&error))?;
-        // A link whose interface is gone cannot be updated: it belonged to an earlier interface with this name.
-        if program.attach_to_link(link).is_ok() && is_running(&program, hook, interface) {
-            return Ok(());
+    let own = program.info().map_err(|error| failed(&error))?.id();
+    if !swap(&mut program, &pin, hook, interface)? {
+        let others = ours_by_tcx(hook, interface)?;
+        let adopted = tcx_links::adopt(hook, interface, &others, &pin).map_err(|error| failed(&error))?;
+        if !(adopted && swap(&mut program, &pin, hook, interface)?) {
+            let options = TcAttachOptions::TcxOrder(order(hook));
+            let id =
+                program.attach_with_options(interface, direction(hook), options).map_err(|error| failed(&error))?;
+            let link = program.take_link(id).map_err(|error| failed(&error))?;
+            let link: FdLink = link.try_into().map_err(|error| failed(&error))?;
+            link.pin(&pin).map_err(|error| failed(&error))?;
         }
-        unpin(&pin)?;
     }
-    let options = TcAttachOptions::TcxOrder(order(hook));
-    let id = program.attach_with_options(interface, direction(hook), options).map_err(|error| failed(&error))?;
-    let link = program.take_link(id).map_err(|error| failed(&error))?;
-    let link: FdLink = link.try_into().map_err(|error| failed(&error))?;
-    link.pin(&pin).map_err(|error| failed(&error))?;
-    Ok(())
+    detach_tcx(hook, interface, Some(own))
 }
 
-/// The programs that run at an interface by TCX. This reads only (BPF_PROG_QUERY).
-pub(crate) fn running_by_tcx(hook: Hook, interface: &str) -> Result<Vec<u32>, DatapathError> {
-    let (_, running) =
-        SchedClassifier::query_tcx(interface, direction(hook)).map_err(|error| failure(hook, interface, &error))?;
-    Ok(running.iter().map(aya::programs::ProgramInfo::id).collect())
+/// Swaps the program of the pinned link. False, and the pin is gone, if there is none for this very interface.
+fn swap(program: &mut SchedClassifier, pin: &Path, hook: Hook, interface: &str) -> Result<bool, DatapathError> {
+    let Ok(present) = PinnedLink::from_pin(pin) else { return Ok(false) };
+    let link =
+        SchedClassifierLink::try_from(FdLink::from(present)).map_err(|error| failure(hook, interface, &error))?;
+    // A link whose interface is gone cannot be updated: it belonged to an earlier interface with this name. Nor can one that was
+    // detached.
+    if program.attach_to_link(link).is_ok() && is_running(program, hook, interface) {
+        return Ok(true);
+    }
+    unpin(pin)?;
+    Ok(false)
+}
+
+/// Detaches the links of programs of our name, whoever has pinned them, but for the one that runs the program `own`.
+pub(crate) fn detach_tcx(hook: Hook, interface: &str, own: Option<u32>) -> Result<(), DatapathError> {
+    let mut others = ours_by_tcx(hook, interface)?;
+    others.retain(|program| Some(*program) != own);
+    if others.is_empty() {
+        return Ok(());
+    }
+    tcx_links::detach(hook, interface, &others).map_err(|error| failure(hook, interface, &error))
+}
+
+/// The programs of our name that run at an interface by TCX: this agent's, and those of an agent with another `bpffs_dir`. This
+/// reads only (BPF_PROG_QUERY).
+pub(crate) fn ours_by_tcx(hook: Hook, interface: &str) -> Result<BTreeSet<u32>, DatapathError> {
+    tcx_links::running(hook, interface, direction(hook)).map_err(|error| failure(hook, interface, &error))
 }
 
 /// Whether a link that took the program is a link of this very interface.
 fn is_running(program: &SchedClassifier, hook: Hook, interface: &str) -> bool {
     let Ok(info) = program.info() else { return false };
-    running_by_tcx(hook, interface).is_ok_and(|running| running.contains(&info.id()))
+    ours_by_tcx(hook, interface).is_ok_and(|running| running.contains(&info.id()))
 }
 
 /// Adds a filter. Fails with [`DatapathError::Occupied`] if there is one in its place, and leaves that one alone.

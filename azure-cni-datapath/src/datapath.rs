@@ -102,9 +102,7 @@ impl Datapath {
         let loaded = self.loaded.ids.of(hook);
         match self.modes.of(hook) {
             AttachMode::Clsact => Ok(Attachment::by_filter(hook, loaded, holder)),
-            AttachMode::Tcx if attach::running_by_tcx(hook, interface)?.contains(&loaded) => Ok(Attachment::Current),
-            // An earlier agent's program is swapped by its pinned link, which no other program has.
-            AttachMode::Tcx => Ok(Attachment::Missing),
+            AttachMode::Tcx => Ok(Attachment::by_links(loaded, &attach::ours_by_tcx(hook, interface)?)),
         }
     }
 
@@ -138,7 +136,11 @@ impl Datapath {
                 attach::remove_filter(hook, interface)
             }
             AttachMode::Tcx => Ok(()),
-            AttachMode::Clsact => self.unpin(hook, interface),
+            AttachMode::Clsact => {
+                self.unpin(hook, interface)?;
+                // An agent with another `bpffs_dir` may have pinned it too.
+                if AttachModes::has_tcx() { attach::detach_tcx(hook, interface, None) } else { Ok(()) }
+            }
         }
     }
 

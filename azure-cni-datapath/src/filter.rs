@@ -2,6 +2,7 @@
 //!
 //! The kernel's netlink is read elsewhere. This file tells the reader where to look, and judges what it has found.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::hook::Hook;
@@ -49,7 +50,7 @@ impl fmt::Display for FilterHolder {
 pub enum Attachment {
     /// The program that is loaded now runs.
     Current,
-    /// A program of an earlier agent runs. It works with the same maps, and is to be replaced.
+    /// A program of an earlier agent runs, alone or beside ours. It is to be replaced.
     Outdated,
     /// None of our programs runs, and the place is free.
     Missing,
@@ -67,6 +68,15 @@ impl Attachment {
             Some(holder) if holder.program_id == Some(loaded) => Self::Current,
             Some(holder) if holder.is_ours(hook) => Self::Outdated,
             Some(holder) => Self::Foreign(holder),
+        }
+    }
+
+    /// Judges the programs of the hook's name that run by TCX, where programs of other owners are not in our way.
+    pub(crate) fn by_links(loaded: u32, running: &BTreeSet<u32>) -> Self {
+        match running.len() {
+            0 => Self::Missing,
+            1 if running.contains(&loaded) => Self::Current,
+            _ => Self::Outdated,
         }
     }
 }
@@ -101,6 +111,18 @@ mod tests {
             foreign(None, "u32"),
         ] {
             assert_eq!(Attachment::by_filter(Hook::FromEndpoint, 7, found.clone()), wanted, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn one_program_alone_is_current_where_links_allow_several() {
+        for (running, wanted) in [
+            (vec![], Attachment::Missing),
+            (vec![7], Attachment::Current),
+            (vec![6], Attachment::Outdated),
+            (vec![6, 7], Attachment::Outdated),
+        ] {
+            assert_eq!(Attachment::by_links(7, &running.iter().copied().collect()), wanted, "{running:?}");
         }
     }
 

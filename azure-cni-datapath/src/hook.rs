@@ -65,8 +65,15 @@ impl AttachModes {
     /// interfaces and waits for every processor twice (kernel/bpf/tcx.c, tcx_entry_sync): a pod's start takes six times as
     /// long.
     pub fn detect() -> Self {
-        let has_tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
-        Self { uplink: if has_tcx { AttachMode::Tcx } else { AttachMode::Clsact }, endpoints: AttachMode::Clsact }
+        Self {
+            uplink: if Self::has_tcx() { AttachMode::Tcx } else { AttachMode::Clsact },
+            endpoints: AttachMode::Clsact,
+        }
+    }
+
+    /// Whether the kernel has TCX.
+    pub(crate) fn has_tcx() -> bool {
+        KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
     }
 
     pub(crate) const fn of(self, hook: Hook) -> AttachMode {

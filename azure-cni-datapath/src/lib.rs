@@ -19,6 +19,7 @@ mod load;
 
 mod attach;
 mod filter;
+mod tcx_links;
 
 mod batch;
 mod endpoints;

@@ -134,17 +134,6 @@ fn status_with_the_uplink_down_has_the_command_that_mends_it() -> Result<()> {
 }
 
 #[test]
-fn status_with_a_program_of_the_uplink_detached_names_it() -> Result<()> {
-    let net = fabric().agent_toml("datapath.attach = 'tcx'").start()?;
-    let vm = net.vm(0);
-    fs::remove_file(vm.pins("links").join("eth0-from_wire")).expect("the agent pinned it");
-    let error = assert_unavailable(vm, LIMITED, &["from_wire", "eth0"])?;
-    assert!(!error.msg.contains("to_wire"), "{error}");
-    vm.restart_agent()?;
-    assert_available(vm)
-}
-
-#[test]
 fn status_without_the_bpf_file_system_names_it() -> Result<()> {
     let net = fabric().start()?;
     let vm = net.vm(0);
@@ -171,18 +160,6 @@ fn node_with_a_full_disk_is_healthy_and_refuses_pods() -> Result<()> {
     assert_refuses_pods_alone(vm, FULL_DISK, "No space", "attachments cannot be recorded")?;
     fs::remove_file(&filler).expect("it was written");
     assert_available(vm)
-}
-
-#[test]
-fn status_of_a_configuration_that_add_would_refuse_is_refused_likewise() -> Result<()> {
-    let net = fabric().dual_stack().start()?;
-    let vm = net.vm(0);
-    let mut netconf = vm.netconf();
-    netconf["mtu"] = 1279.into();
-    let error = vm.cni(&CniCall::new("STATUS")?.netconf(&netconf))?.error()?;
-    assert_eq!(error.code, 7, "{error}");
-    assert!(error.msg.contains("1279"), "{error}");
-    Ok(())
 }
 
 #[test]

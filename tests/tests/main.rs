@@ -39,11 +39,15 @@ mod crash;
 mod faults;
 mod foreign_programs;
 mod live;
+mod node_changes;
+mod node_routes;
+mod node_settings;
 mod reconcile;
 mod restart;
 mod sizes;
 mod start;
 mod store;
+mod two_agents;
 mod vanishing;
 
 mod documents;

@@ -294,7 +294,7 @@ fn agent_that_knows_no_pool_waits_for_its_source_and_then_serves() -> Result<()>
 }
 
 #[test]
-fn change_of_the_primary_address_is_a_problem_that_requires_a_restart() -> Result<()> {
+fn primary_address_that_the_uplink_lacks_is_a_problem_and_changes_nothing() -> Result<()> {
     let net = eager().pool(2).service(Service::WireServer).start()?;
     let vm = net.vm(0);
     let pod = vm.add_pod("a")?;
@@ -305,7 +305,7 @@ fn change_of_the_primary_address_is_a_problem_that_requires_a_restart() -> Resul
     });
     let status = vm.await_status("stale", is_stale)?;
     let problems = status["problems"].to_string();
-    assert!(problems.contains("10.240.0.99") && problems.contains("until the agent is restarted"), "{problems}");
+    assert!(problems.contains("10.240.0.99") && problems.contains("until the uplink has them"), "{problems}");
     assert_eq!(status["pool"]["total"], 2);
     let next = vm.add_pod("b")?;
     assert_ne!(next.address(), vm.address());

@@ -108,26 +108,23 @@ fn port_range_that_the_hosts_own_sockets_use_is_named_with_the_ports_in_common()
     assert_refused(net.vm(0), &["snat.port_range 40000-40999", "ip_local_port_range", "40000-40999"])
 }
 
+/// In a namespace of its own, where the lock of the namespace does not tell.
 #[test]
-fn agent_loses_nothing_of_another_that_runs_already() -> Result<()> {
-    let net = Fabric::builder().start()?;
-    let vm = net.vm(0);
+fn agent_loses_nothing_of_another_whose_directories_it_would_use() -> Result<()> {
+    let net = Fabric::builder().vms(2).start()?;
+    let (vm, other) = (net.vm(0), net.vm(1));
     let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
-    let dir = net.sandbox().create_dir("second")?;
-    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
-    let (socket, state) = (path("agent.sock"), path("state"));
-    let seconds: [(&[&str], &str); 3] =
-        [(&[], "agent"), (&["--socket", &socket], "state"), (&["--state-dir", &state], "agent.sock")];
-    for (arguments, word) in seconds {
-        let said = vm.refused_start(arguments)?;
-        assert!(said.contains(word), "{arguments:?}: {said}");
+    other.stop_agent()?;
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let (socket, state, bpffs) = (text(vm.socket()), text(vm.state_dir()), text(vm.bpffs_dir()));
+    let thefts: [&[&str]; 3] = [&["--socket", &socket], &["--state-dir", &state], &["--bpffs-dir", &bpffs]];
+    for arguments in thefts {
+        let said = other.refused_start(arguments)?;
+        assert!(said.contains(arguments[1]), "{arguments:?}: {said}");
         let echo = EchoServer::start(&pods[1])?;
         probe::tcp(&pods[0], echo.address())?;
         pods.iter().try_for_each(|pod| pod.check())?;
     }
-    let said = vm.refused_start(&["--socket", &socket, "--state-dir", &state])?;
-    assert!(said.contains(&*vm.bpffs_dir().to_string_lossy()), "{said}");
-    pods.iter().try_for_each(|pod| pod.check())?;
     pods.iter().try_for_each(|pod| pod.del())?;
     vm.expect_clean()
 }

@@ -14,6 +14,7 @@ mod sync_masq_dir;
 mod sync_node_addresses;
 mod sync_pool;
 mod watch_next_hops;
+mod watch_node;
 mod watch_refusals;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub async fn run(agent: Arc<Agent>) {
         sweep_tables::sweep_tables(agent.clone()),
         watch_refusals::watch_refusals(agent.clone()),
         watch_next_hops::watch_next_hops(agent.clone()),
+        watch_node::watch_node(agent.clone()),
         reconcile_at_intervals::reconcile_at_intervals(agent.clone()),
         sync_pool::poll_source(agent.clone()),
         release_pending::release_pending(agent.clone()),

@@ -15,7 +15,10 @@ pub(super) async fn reconcile_at_intervals(agent: Arc<Agent>) {
     // The first tick comes at once, and the start has just reconciled.
     rounds.tick().await;
     loop {
-        rounds.tick().await;
+        tokio::select! {
+            _ = rounds.tick() => {}
+            () = agent.node_watch.hurried() => {}
+        }
         if let Err(error) = reconcile(&agent, &mut grace).await {
             tracing::error!(error = format!("{error:#}"), "reconciling records, leases and the kernel");
         }

@@ -64,26 +64,19 @@ fn report_failure(agent: &Agent, error: &SourceError) {
 
 async fn apply(agent: &Arc<Agent>, listed: Pool) -> PollOutcome {
     let (current, now) = (agent.pool(), unix_secs());
-    if listed.primaries() != current.primaries() {
-        // The programs were loaded with the primary addresses, and the node was checked for them.
+    // The programs were loaded with the primary addresses, and the node was checked for them and for pods with IPv6.
+    let has_ipv6 = current.is_dual_stack() && agent.datapath.has_ipv6();
+    let takes_a_start =
+        listed.primaries() != current.primaries() || (listed.is_dual_stack() && !has_ipv6);
+    agent.node_watch.set_listed(takes_a_start.then(|| listed.clone()));
+    if takes_a_start {
         let why = format!(
-            "{} lists other primary addresses for uplink {} ({}) than the agent was started with ({}); the pool in \
-             use stays until the agent is restarted",
+            "{} lists other primary addresses for uplink {} ({}) than the agent was started with ({}), or IPv6 for the first \
+             time; the pool in use stays until the uplink has them, and the agent starts again by itself",
             agent.source.origin,
             agent.uplink.name,
             joined(listed.primaries().iter()),
             joined(current.primaries().iter()),
-        );
-        if agent.source.health().cannot_apply(why.clone()) {
-            tracing::error!("{why}");
-        }
-        return PollOutcome::Quiet;
-    }
-    if listed.is_dual_stack() && !agent.datapath.has_ipv6() {
-        let why = format!(
-            "{} lists IPv6 addresses for pods, and the programs were loaded without IPv6; the pool in use stays until the agent \
-             is restarted",
-            agent.source.origin
         );
         if agent.source.health().cannot_apply(why.clone()) {
             tracing::error!("{why}");

@@ -23,5 +23,6 @@ pub(super) async fn watch_next_hops(agent: Arc<Agent>) {
         if let Err(error) = publish_routes(&agent).await {
             tracing::error!(%error, "publishing routes after a change of the uplink's routes");
         }
+        agent.node_watch.look_soon();
     }
 }

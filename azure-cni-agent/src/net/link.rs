@@ -1,14 +1,16 @@
 //! Interfaces.
 
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup, new_multicast_connection};
 
 use super::error::NetError;
 use super::netlink::Netlink;
-use super::netns::Netns;
+use super::netns::{Netns, NetnsError};
 
 /// What the kernel reports about an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,15 @@ pub struct Link {
     pub group: u32,
     /// Free text that a program has set on it.
     pub alias: Option<String>,
+    /// The other end of a veth, if that is in another namespace.
+    pub peer: Option<Peer>,
+}
+
+/// An interface of another namespace, as the kernel names it here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub netns: i32,
+    pub index: u32,
 }
 
 impl Link {
@@ -41,7 +52,9 @@ impl Link {
             is_veth: false,
             group: 0,
             alias: None,
+            peer: None,
         };
+        let (mut peer_netns, mut peer_index) = (None, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -50,9 +63,12 @@ impl Link {
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::LinkInfo(infos) => link.is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().unwrap_or_default(),
+                LinkAttribute::Link(index) => peer_index = Some(*index),
+                LinkAttribute::LinkNetNsId(netns) => peer_netns = Some(*netns),
                 _ => {}
             }
         }
+        link.peer = peer_netns.zip(peer_index).map(|(netns, index)| Peer { netns, index });
         link
     }
 }
@@ -101,6 +117,13 @@ impl Netlink {
         self.get_link(self.handle.link().get().match_index(index), &format!("number {index}")).await
     }
 
+    /// The other end of a veth, without entering its namespace.
+    pub async fn peer(&self, peer: Peer) -> Result<Option<Link>, NetError> {
+        let mut request = self.handle.link().get().match_index(peer.index);
+        request.message_mut().attributes.push(LinkAttribute::IfNetnsId(peer.netns));
+        self.get_link(request, &format!("number {} of namespace number {}", peer.index, peer.netns)).await
+    }
+
     async fn get_link(&self, request: rtnetlink::LinkGetRequest, what: &str) -> Result<Option<Link>, NetError> {
         let found = request.execute().try_next().await;
         match found.map_err(|error| NetError::new(format!("looking up interface {what}"), error)) {
@@ -141,6 +164,12 @@ impl Netlink {
         done.map_err(|error| NetError::new(format!("labelling interface {name}"), error))
     }
 
+    pub async fn set_mac(&self, index: u32, mac: [u8; 6]) -> Result<(), NetError> {
+        let link = LinkUnspec::new_with_index(index).address(mac.to_vec()).build();
+        let done = self.handle.link().set(link).execute().await;
+        done.map_err(|error| NetError::new(format!("setting the MAC address of interface number {index}"), error))
+    }
+
     pub async fn set_up(&self, index: u32) -> Result<(), NetError> {
         let up = LinkUnspec::new_with_index(index).up().build();
         let done = self.handle.link().set(up).execute().await;
@@ -171,6 +200,29 @@ impl Netlink {
         );
         all.await.map_err(|error| NetError::new("listing addresses", error))?;
         Ok(addresses)
+    }
+}
+
+impl Netlink {
+    /// An item for every change of interfaces of this name and of their addresses, and for each address of another interface but
+    /// pods'. A new interface of the name counts too. Ends with the socket.
+    pub fn uplink_changes(name: &str) -> Result<impl Stream<Item = ()> + use<>, NetnsError> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (connection, _, messages) = new_multicast_connection(&groups).map_err(NetnsError::Socket)?;
+        tokio::spawn(connection);
+        let name = name.to_owned();
+        let changes = move |payload: NetlinkPayload<RouteNetlinkMessage>| match payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) => {
+                (Link::from_message(&link).name == name).then_some(())
+            }
+            // The link-local addresses of pods' interfaces come and go with the pods.
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
+            ) => (address.header.scope != AddressScope::Link).then_some(()),
+            // The notice that some messages were lost.
+            _ => Some(()),
+        };
+        Ok(messages.filter_map(move |(message, _)| futures::future::ready(changes(message.payload))))
     }
 }
 

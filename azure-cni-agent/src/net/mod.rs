@@ -3,18 +3,23 @@
 //! The rule: a socket belongs to the namespace it was made in. So only short-lived threads enter a namespace, to make a
 //! socket there. All waiting happens on the runtime's own threads, which never change their namespace.
 
+mod dropping;
 mod error;
 mod filters;
+mod forward_policy;
+mod iptables;
 mod link;
 mod netlink;
 mod netns;
 mod next_hops;
+mod nftables;
 mod route;
 mod sockets;
 pub mod sysctl;
 
 pub use error::NetError;
-pub use link::{Link, VethSpec};
+pub use forward_policy::ForwardPolicies;
+pub use link::{Link, Peer, VethSpec};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use azure_cni_api::cni::{AttachmentId, CniError};
 use azure_cni_api::labels;
+use azure_cni_api::mac::HOST_MAC;
 use azure_cni_api::names;
 use azure_cni_datapath::Hook;
 
 use super::plan::{Action, Repair};
 use crate::agent::Agent;
+use crate::endpoint::{self, Endpoint, EndpointError};
+use crate::net::{Netlink, Netns, sysctl};
 use crate::programs::{self, Interface};
 use crate::state::AttachmentRecord;
 use crate::verbs::{self, Failure, StepRunner};
@@ -148,9 +151,17 @@ async fn add_missing(
 ) -> Result<(), Failure> {
     match repair {
         Repair::Up => agent.netlink.set_up(index).await?,
+        Repair::HostMac => agent.netlink.set_mac(index, HOST_MAC).await?,
+        Repair::PodGateway => restore_gateways(agent, record).await?,
         Repair::Label(alias) => agent.netlink.label_link(interface, labels::GROUP, &alias).await?,
-        Repair::Route(route) => agent.netlink.replace_route(route).await?,
-        Repair::Neighbour(neighbour) => agent.netlink.replace_neighbour(neighbour).await?,
+        Repair::Route(route) => {
+            allow_ipv6(interface, route.destination.addr());
+            agent.netlink.replace_route(route).await?;
+        }
+        Repair::Neighbour(neighbour) => {
+            allow_ipv6(interface, neighbour.address);
+            agent.netlink.replace_neighbour(neighbour).await?;
+        }
         Repair::Program(hook) => {
             let interface = Interface { name: interface, index };
             // What the other mode of attachment has left goes too: at the start it may have stayed behind a foreign filter.
@@ -160,6 +171,27 @@ async fn add_missing(
             let entry = agent.endpoint_entry(address, index, record.pod_mac, record.keep_source);
             agent.datapath.tables().set_endpoint(address, entry)?;
         }
+    }
+    Ok(())
+}
+
+/// Who switches IPv6 off at all interfaces switches it off at ours. Where that fails, so does what comes after it.
+fn allow_ipv6(interface: &str, address: IpAddr) {
+    if address.is_ipv6() {
+        let _ = sysctl::write(&["net", "ipv6", "conf", interface, "disable_ipv6"], "0");
+    }
+}
+
+/// Makes the gateways neighbours of the pod again, in its namespace.
+async fn restore_gateways(agent: &Agent, record: &AttachmentRecord) -> Result<(), Failure> {
+    let netns = Netns::open(&record.netns).map_err(EndpointError::from)?;
+    let endpoint =
+        Endpoint::of_record(record, agent.pool().primaries()).filter(|_| Some(netns.id()) == record.netns_id);
+    let Some(endpoint) = endpoint else { return Ok(()) };
+    let in_pod = Netlink::inside(&netns).await.map_err(EndpointError::from)?;
+    let interface = endpoint::index_of(&in_pod, &endpoint.pod_interface).await?;
+    for neighbour in endpoint.gateway_neighbours(interface) {
+        in_pod.replace_neighbour(neighbour).await?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub use grace::Grace;
@@ -30,7 +30,7 @@ use crate::agent::Agent;
 pub async fn at_start(agent: &Arc<Agent>) -> anyhow::Result<()> {
     recover_records::recover_if_lost(agent).await?;
     let state = observe::observe(agent, true).await?;
-    agent.foreign_filters.set(state.foreign_filters.clone());
+    remember(agent, &state);
     for (id, addresses) in state.to_restore() {
         agent.leases.restore(&id, addresses)?;
     }
@@ -42,10 +42,16 @@ pub async fn at_start(agent: &Arc<Agent>) -> anyhow::Result<()> {
 /// While the agent serves. `grace` carries over from round to round what is gone, and since when.
 pub async fn reconcile(agent: &Arc<Agent>, grace: &mut Grace) -> anyhow::Result<()> {
     let state = observe::observe(agent, false).await?;
-    agent.foreign_filters.set(state.foreign_filters.clone());
+    remember(agent, &state);
     let actions = plan::plan(&state, grace, agent.now());
     execute::execute_all(agent, actions).await;
     Ok(())
+}
+
+/// Keeps what others need to know of the last round.
+fn remember(agent: &Agent, state: &NodeState) {
+    agent.foreign_filters.set(state.foreign_filters.clone());
+    *agent.pod_macs.lock().unwrap_or_else(PoisonError::into_inner) = state.pod_macs.clone();
 }
 
 /// Removes the flows of addresses that no pod has. An agent that died in a DEL may have left some, and the next pod with

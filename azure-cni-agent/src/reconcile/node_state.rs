@@ -34,6 +34,8 @@ pub struct NodeState {
     pub links: BTreeMap<String, Link>,
     pub routes: Vec<RouteEntry>,
     pub neighbours: Vec<NeighbourEntry>,
+    /// The MAC addresses of pods' interfaces that are not those of their records.
+    pub pod_macs: BTreeMap<AttachmentId, [u8; 6]>,
     pub map_entries: BTreeMap<IpAddr, EndpointEntry>,
     /// The hooks that need nothing done, at the host veths of records.
     pub programs: BTreeMap<String, Vec<Hook>>,

@@ -30,6 +30,7 @@ pub async fn observe(agent: &Agent, take_over: bool) -> anyhow::Result<NodeState
     busy.extend(self::busy(agent));
 
     let namespaces = tokio::task::block_in_place(|| namespaces(&records, &links));
+    let pod_macs = pod_macs(agent, &records, &links).await;
     let (programs, foreign_filters) = programs(agent, &records, &links, take_over).await;
     Ok(NodeState {
         boot_id: agent.boot_id.clone(),
@@ -39,6 +40,7 @@ pub async fn observe(agent: &Agent, take_over: bool) -> anyhow::Result<NodeState
         links,
         routes,
         neighbours,
+        pod_macs,
         map_entries,
         programs,
         foreign_filters,
@@ -51,6 +53,24 @@ pub async fn observe(agent: &Agent, take_over: bool) -> anyhow::Result<NodeState
 /// Whether the veth of a record stands.
 fn standing<'a>(record: &AttachmentRecord, links: &'a BTreeMap<String, Link>) -> Option<&'a Link> {
     links.get(&record.host_interface).filter(|link| link.index == record.host_ifindex)
+}
+
+/// Those that are not as recorded. An interface that cannot be read is on its way out, or the next round finds it.
+async fn pod_macs(
+    agent: &Agent,
+    records: &[AttachmentRecord],
+    links: &BTreeMap<String, Link>,
+) -> BTreeMap<AttachmentId, [u8; 6]> {
+    let mut macs = BTreeMap::new();
+    for record in records {
+        let Some(peer) = standing(record, links).and_then(|link| link.peer) else { continue };
+        if let Ok(Some(link)) = agent.netlink.peer(peer).await
+            && link.mac != record.pod_mac
+        {
+            macs.insert(record.id.clone(), link.mac);
+        }
+    }
+    macs
 }
 
 /// The life of namespaces whose veths do not stand.

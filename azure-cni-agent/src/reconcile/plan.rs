@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::labels;
+use azure_cni_api::mac::HOST_MAC;
 use azure_cni_api::names;
 use azure_cni_datapath::Hook;
 use azure_cni_ipam::Addresses;
@@ -41,6 +42,10 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Repair {
     Up,
+    /// Give the veth the MAC address that the pod's gateway has.
+    HostMac,
+    /// Give the pod, whose MAC address has changed, the neighbour entries of its gateways again.
+    PodGateway,
     Label(String),
     Route(RouteEntry),
     Neighbour(NeighbourEntry),
@@ -126,18 +131,36 @@ fn unrecorded(state: &NodeState) -> Vec<Action> {
 }
 
 fn repair(state: &NodeState, record: &AttachmentRecord, link: &Link) -> Option<Action> {
-    let endpoint = Endpoint::of_record(record, state.node_addresses?)?;
+    let recorded = Endpoint::of_record(record, state.node_addresses?)?;
+    let pod_mac = state.pod_macs.get(&record.id).copied().unwrap_or(record.pod_mac);
+    let endpoint = Endpoint { pod_mac, ..recorded };
     let mut missing = Vec::new();
     if !link.is_up {
         missing.push(Repair::Up);
+    }
+    // With another MAC address, the kernel forgets every neighbour of an interface, permanent ones too (neigh_changeaddr).
+    let renumbered = link.mac != HOST_MAC;
+    if renumbered {
+        missing.push(Repair::HostMac);
+    }
+    let is_stale = |found: &NeighbourEntry| {
+        let of_pod = found.interface == link.index && endpoint.addresses.iter().any(|address| address == found.address);
+        of_pod && found.mac != pod_mac
+    };
+    if state.neighbours.iter().any(is_stale) {
+        missing.push(Repair::PodGateway);
     }
     let alias = labels::alias(&record.id, &record.netns);
     if !endpoint::is_ours(link) || link.alias.as_ref() != Some(&alias) {
         missing.push(Repair::Label(alias));
     }
     // A link that is down loses its routes and permanent neighbours only when it goes up again.
-    missing
-        .extend(endpoint.pod_neighbours(link.index).filter(|it| !state.neighbours.contains(it)).map(Repair::Neighbour));
+    missing.extend(
+        endpoint
+            .pod_neighbours(link.index)
+            .filter(|it| renumbered || !state.neighbours.contains(it))
+            .map(Repair::Neighbour),
+    );
     missing.extend(endpoint.host_routes(link.index).filter(|it| !state.routes.contains(it)).map(Repair::Route));
     let running = state.programs.get(&link.name).map(Vec::as_slice).unwrap_or_default();
     missing.extend(Hook::ENDPOINT.into_iter().filter(|hook| !running.contains(hook)).map(Repair::Program));
@@ -173,6 +196,8 @@ impl Repair {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Up => "veth-set-up",
+            Self::HostMac => "veth-mac-repaired",
+            Self::PodGateway => "pod-gateway-repaired",
             Self::Label(_) => "veth-labelled",
             Self::Route(_) => "route-repaired",
             Self::Neighbour(_) => "neighbour-repaired",

@@ -17,7 +17,7 @@ use super::node_state::{Life, NodeState};
 use super::plan::{Action, Repair, plan};
 use super::recover_records::Kernel;
 use crate::endpoint::Endpoint;
-use crate::net::{Link, NetnsId};
+use crate::net::{Link, NeighbourEntry, NetnsId};
 use crate::state::AttachmentRecord;
 
 const INDEX: u32 = 17;
@@ -52,6 +52,7 @@ pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
         is_veth: true,
         group: labels::GROUP,
         alias: Some(labels::alias(id, netns)),
+        peer: None,
     }
 }
 
@@ -122,6 +123,11 @@ fn each_thing_that_a_standing_veth_lacks_is_repaired_alone() {
     down.links.get_mut(&name).unwrap().is_up = false;
     assert_eq!(repaired(&down), [Repair::Up]);
 
+    let mut renumbered = sound();
+    renumbered.links.get_mut(&name).unwrap().mac = [6; 6];
+    // The kernel forgets the neighbours of an interface that gets another address.
+    assert_eq!(repaired(&renumbered), [Repair::HostMac, Repair::Neighbour(sound().neighbours[0])]);
+
     let mut unlabelled = sound();
     unlabelled.links.get_mut(&name).unwrap().group = 0;
     assert_eq!(repaired(&unlabelled), [Repair::Label(veth().alias.unwrap())]);
@@ -139,6 +145,16 @@ fn each_thing_that_a_standing_veth_lacks_is_repaired_alone() {
     assert_eq!(repaired(&NodeState { map_entries: astray, ..sound() }), [Repair::MapEntry(ip())]);
     let of_another_mac = [(ip(), EndpointEntry { mac: [9; 6], ..entry(INDEX, EndpointFlags::NONE) })].into();
     assert_eq!(repaired(&NodeState { map_entries: of_another_mac, ..sound() }), [Repair::MapEntry(ip())]);
+}
+
+#[test]
+fn the_neighbour_has_the_mac_that_the_pod_has_now() {
+    let tuned = NodeState { pod_macs: [(id(), [6; 6])].into(), ..sound() };
+    let neighbour = NeighbourEntry { mac: [6; 6], ..sound().neighbours[0] };
+    assert_eq!(repaired(&tuned), [Repair::PodGateway, Repair::Neighbour(neighbour)]);
+    let restored = NodeState { neighbours: vec![neighbour], ..sound() };
+    assert_eq!(repaired(&restored), [Repair::PodGateway, Repair::Neighbour(sound().neighbours[0])]);
+    assert_eq!(now(&NodeState { neighbours: vec![neighbour], ..tuned }), []);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The programs are loaded with the NIC's primary address, so the agent must know it before it serves: from the source, or
 //! from the pool that an earlier agent stored. With azure-cns it is the uplink's own address.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -15,7 +16,7 @@ use super::health::Health;
 use super::origin::Origin;
 use super::watched::WatchedSource;
 use crate::config::{AgentConfig, PoolConfig, PoolSource};
-use crate::net::{Link, Netlink};
+use crate::net::{Link, NetError, Netlink};
 use crate::node;
 use crate::wall_clock::unix_secs;
 
@@ -82,14 +83,20 @@ fn confirmed(config: &AgentConfig, uplink: &Link, pool: Pool) -> InitialPool {
 
 /// A pool without addresses to lease. Its subnets are those that azure-cns has given addresses of.
 async fn pool_of_uplink(netlink: &Netlink, uplink: &Link, stored: Option<ConfirmedPool>) -> anyhow::Result<Pool> {
-    let own = netlink.addresses(Some(uplink.index)).await.context("reading the uplink's addresses")?;
-    let routed = own.iter().map(|net| net.addr()).filter(|address| match address {
-        std::net::IpAddr::V4(_) => true,
-        std::net::IpAddr::V6(address) => !address.is_unicast_link_local(),
-    });
-    let primaries = Addresses::first_of_each(routed)
-        .ok_or_else(|| anyhow!("uplink {} has no IPv4 address, and pods are translated to it", uplink.name))?;
+    let own = primaries_of(netlink, uplink).await.context("reading the uplink's addresses")?;
+    let primaries =
+        own.ok_or_else(|| anyhow!("uplink {} has no IPv4 address, and pods are translated to it", uplink.name))?;
     let subnets = stored.map(|stored| stored.pool.subnets).unwrap_or_default();
     let (withheld, public) = Default::default();
     Ok(Pool { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public })
+}
+
+/// The uplink's own first address of each family; `None` without an IPv4 address.
+pub async fn primaries_of(netlink: &Netlink, uplink: &Link) -> Result<Option<Addresses>, NetError> {
+    let own = netlink.addresses(Some(uplink.index)).await?;
+    let routed = own.iter().map(|net| net.addr()).filter(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    });
+    Ok(Addresses::first_of_each(routed))
 }

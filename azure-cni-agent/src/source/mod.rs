@@ -16,7 +16,7 @@ pub use confirmed_pool::ConfirmedPool;
 pub use error::{Problem, SourceError};
 pub use fetch::fetch_pool;
 pub use health::Health;
-pub use initial_pool::{InitialPool, initial_pool};
+pub use initial_pool::{InitialPool, initial_pool, primaries_of};
 pub use origin::Origin;
 pub use watched::WatchedSource;
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use azure_cni_api::cni::{CheckCall, CniError};
+use azure_cni_api::mac::HOST_MAC;
 use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Addresses;
 
@@ -101,6 +102,9 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
     };
     if !link.is_up {
         findings.push(format!("interface {name} on the host is down"));
+    }
+    if link.mac != HOST_MAC {
+        findings.push(format!("interface {name} on the host has another MAC address"));
     }
     let routes = agent.netlink.routes().await?;
     for wanted in endpoint.host_routes(link.index).filter(|wanted| !routes.contains(wanted)) {

@@ -1,0 +1,143 @@
+//! Links of our programs that this agent has not pinned: what an agent with another `bpffs_dir` has left at an interface.
+//!
+//! The rule: two of our programs never look at one packet. A link that is found is pinned here, and its program swapped, so that
+//! the interface is never without one either; further ones are detached. aya tells which programs run, not by which links.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use nix::net::if_::if_nametoindex;
+
+use crate::hook::Hook;
+
+/// `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+/// `enum bpf_attach_type`.
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// As many programs as the kernel takes at one place (include/linux/bpf_mprog.h, BPF_MPROG_MAX).
+const MAX_PROGRAMS: usize = 64;
+
+/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes (include/uapi/linux/bpf.h). Addresses as 64-bit integers.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    unused: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The same of BPF_OBJ_PIN.
+#[repr(C)]
+struct PinAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The same of the commands that name one link: by its id, or by a descriptor.
+#[repr(C)]
+#[derive(Default)]
+struct LinkAttr {
+    link: u32,
+    unused: [u32; 2],
+}
+
+/// The programs with the hook's name that run at an interface by TCX, this agent's and others, by their ids. This reads only.
+pub(crate) fn running(hook: Hook, interface: &str, direction: TcAttachType) -> Result<BTreeSet<u32>, ProgramError> {
+    let (_, running) = SchedClassifier::query_tcx(interface, direction)?;
+    let ours = running.iter().filter(|program| program.name_as_str() == Some(hook.program()));
+    Ok(ours.map(aya::programs::ProgramInfo::id).collect())
+}
+
+/// Pins one link of these programs; false if there is none.
+pub(crate) fn adopt(hook: Hook, interface: &str, programs: &BTreeSet<u32>, pin: &Path) -> io::Result<bool> {
+    let Some(link) = links(hook, interface, programs)?.first().copied() else { return Ok(false) };
+    let link = open(link)?;
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = PinAttr { pathname: path.as_ptr() as u64, bpf_fd: link.as_raw_fd() as u32, file_flags: 0 };
+    // SAFETY: the path and the descriptor live longer than the call.
+    unsafe { bpf(BPF_OBJ_PIN, &mut attr) }?;
+    Ok(true)
+}
+
+/// Detaches the links of these programs, whoever has pinned them.
+pub(crate) fn detach(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> io::Result<()> {
+    for id in links(hook, interface, programs)? {
+        let link = open(id)?;
+        let mut attr = LinkAttr { link: link.as_raw_fd() as u32, ..LinkAttr::default() };
+        // SAFETY: the descriptor lives longer than the call, which reads no address.
+        unsafe { bpf(BPF_LINK_DETACH, &mut attr) }?;
+        tracing::warn!(
+            interface,
+            program = hook.program(),
+            link = id,
+            "detached a program that another agent has left"
+        );
+    }
+    Ok(())
+}
+
+/// The links of these programs at an interface.
+fn links(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> io::Result<Vec<u32>> {
+    let (mut program_ids, mut link_ids) = ([0_u32; MAX_PROGRAMS], [0_u32; MAX_PROGRAMS]);
+    let mut attr = QueryAttr {
+        target_ifindex: if_nametoindex(interface)?,
+        attach_type: if hook.is_ingress() { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS },
+        prog_ids: program_ids.as_mut_ptr() as u64,
+        link_ids: link_ids.as_mut_ptr() as u64,
+        count: MAX_PROGRAMS as u32,
+        ..QueryAttr::default()
+    };
+    // SAFETY: both arrays have room for `count` numbers, and live longer than the call.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
+    let found = program_ids.into_iter().zip(link_ids).take(attr.count as usize);
+    // Number 0: attached without a link, which no agent does.
+    Ok(found.filter(|(program, link)| programs.contains(program) && *link != 0).map(|(_, link)| link).collect())
+}
+
+fn open(link: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkAttr { link, ..LinkAttr::default() };
+    // SAFETY: the call reads no address.
+    let descriptor = unsafe { bpf(BPF_LINK_GET_FD_BY_ID, &mut attr) }?;
+    // SAFETY: the kernel has just made this descriptor, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// # Safety
+/// `attr` is what the command reads, and the addresses in it are of memory that the command may use so.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: by this function's own contract.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_laid_out_as_the_kernel_reads_them() {
+        assert_eq!(size_of::<QueryAttr>(), 64);
+        assert_eq!(std::mem::offset_of!(QueryAttr, link_ids), 40);
+        assert_eq!(size_of::<PinAttr>(), 16);
+    }
+}

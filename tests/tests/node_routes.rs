@@ -1,0 +1,111 @@
+//! The node's default route goes, comes back and changes, in both families.
+
+use std::net::IpAddr;
+
+use azure_cni_tests::{
+    CniCall, Fabric, FabricBuilder, GATEWAY6,
+    IpVersion::{self, V4, V6},
+    Pod, Result, Station, Vm, configure,
+    probe::{self, ECHO_PORT, EchoServer},
+};
+use serde_json::json;
+
+const LIMITED: u32 = 51;
+
+fn both_ways() -> [FabricBuilder; 2] {
+    let builder = || Fabric::builder().dual_stack().agent_toml("snat.ipv6 = true\nreconcile.interval_secs = 1");
+    [builder(), builder().agent_toml("routing.service_prefixes = []")]
+}
+
+fn router(version: IpVersion) -> IpAddr {
+    match version {
+        V4 => "10.240.0.1".parse().expect("an address"),
+        V6 => GATEWAY6.into(),
+    }
+}
+
+fn flag(version: IpVersion) -> &'static str {
+    if version == V4 { "-4" } else { "-6" }
+}
+
+/// `ip -4` and `ip -6` are no lines of a batch: the default route is named by its prefix.
+fn default_of(version: IpVersion) -> &'static str {
+    if version == V4 { "0.0.0.0/0" } else { "::/0" }
+}
+
+fn status_fails(vm: &Vm) -> Result<bool> {
+    let output = vm.cni(&CniCall::new("STATUS")?.netconf(&vm.netconf()))?;
+    if output.status.success() {
+        return Ok(false);
+    }
+    let error = output.error()?;
+    assert_eq!(error.code, LIMITED, "{error}");
+    Ok(true)
+}
+
+#[test]
+fn default_route_that_is_gone_is_a_problem_and_its_return_is_enough() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pod = vm.add_pod("a")?;
+        for version in [V4, V6] {
+            let echo = EchoServer::start_on(net.internet(), (net.internet().ip(version), ECHO_PORT))?;
+            probe::tcp(&pod, echo.address())?;
+            configure(vm.namespace(), &format!("route del {}", default_of(version)))?;
+            let named = |status: &serde_json::Value| {
+                let problems = status["problems"].to_string();
+                problems.contains("default route") && problems.contains(if version == V4 { "IPv4" } else { "IPv6" })
+            };
+            vm.await_status("named", named)?;
+            assert!(status_fails(vm)?);
+            assert!(probe::udp(&pod, echo.address()).is_err(), "{}", flag(version));
+            configure(vm.namespace(), &format!("route add {} via {} dev eth0", default_of(version), router(version)))?;
+            vm.await_status("well", |status| status["problems"] == json!([]))?;
+            assert!(!status_fails(vm)?);
+            probe::tcp(&pod, echo.address())?;
+        }
+        pod.del()?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn node_that_has_no_default_route_from_the_start_is_meant_so() -> Result<()> {
+    let net = Fabric::builder().without_agents().start()?;
+    let vm = net.vm(0);
+    configure(vm.namespace(), "route del default")?;
+    vm.start_agent()?;
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let echo = EchoServer::start(&pods[1])?;
+    probe::tcp(&pods[0], echo.address())?;
+    assert!(!status_fails(vm)?);
+    assert_eq!(vm.status()?["problems"], json!([]));
+    pods.iter().try_for_each(Pod::del)?;
+    vm.expect_clean()
+}
+
+#[test]
+fn another_gateway_is_followed() -> Result<()> {
+    for builder in both_ways() {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pod = vm.add_pod("a")?;
+        // The platform's router answers for every address of the subnet.
+        configure(net.router(), &format!("addr add fe80::99/64 dev {} nodad", vm.name()))?;
+        for (version, gateway) in [(V4, "10.240.0.2"), (V6, "fe80::99")] {
+            let echo = EchoServer::start_on(net.internet(), (net.internet().ip(version), ECHO_PORT))?;
+            probe::tcp(&pod, echo.address())?;
+            configure(vm.namespace(), &format!("route replace {} via {gateway} dev eth0", default_of(version)))?;
+            let said = format!("\"{gateway}\"");
+            vm.await_log("the new gateway", probe::PATIENCE, |log| log.contains(&said))?;
+            probe::tcp(&pod, echo.address())?;
+            probe::udp(&pod, echo.address())?;
+            assert!(!status_fails(vm)?, "{}", flag(version));
+        }
+        pod.del()?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
