@@ -29,6 +29,7 @@ mod parallel;
 mod cns;
 mod pool;
 mod sources;
+mod withheld;
 
 mod agent_away;
 mod crash;

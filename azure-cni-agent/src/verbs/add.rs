@@ -10,15 +10,15 @@ use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, 
 use azure_cni_api::labels;
 use azure_cni_api::mac::HOST_MAC;
 use azure_cni_api::names;
-use azure_cni_ipam::Addresses;
 use futures::future::join;
 use ipnet::IpNet;
 
 use super::build_endpoint::build_endpoint;
 use super::failure::{Failure, no_ipv4};
+use super::lease::lease;
 use super::lock::lock;
 use super::pod_netns::open_pod_netns;
-use super::publish_routes::{publish_added, publish_routes, set_platform_gateway};
+use super::publish_routes::{publish_added, publish_routes};
 use super::rejection::{pod_mtu, rejection};
 use super::step_runner::StepRunner;
 use super::undo::Undo;
@@ -26,11 +26,9 @@ use super::{del, spool};
 use crate::agent::Agent;
 use crate::endpoint::{Endpoint, addresses_of, gateway_for};
 use crate::findings;
-use crate::leases::{Leased, NotLeased};
 use crate::net::{Netns, RouteEntry};
 use crate::state::AttachmentRecord;
 use crate::steps::Step;
-use crate::wall_clock::unix_secs;
 
 /// Attaches a pod. For an attachment that stands, the same call gives the same result.
 pub async fn add(
@@ -169,32 +167,6 @@ async fn attach(
     write(agent, record.clone(), steps).await?;
     steps.run(Step::Routes, publish_added(agent, &record.via_host)).await?;
     Ok(record)
-}
-
-async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
-    let leased = agent.leases.lease(&call.attachment, &call.config.address_request, &call.args).await;
-    if let Err(NotLeased::Pool(_)) = leased {
-        // The source may list more by now.
-        agent.source.hurry();
-    }
-    let Leased { addresses, new_subnets } = leased?;
-    if !new_subnets.is_empty() {
-        let has_v6 = new_subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
-        publish_new_subnets(agent, has_v6).await;
-    }
-    Ok(addresses)
-}
-
-/// azure-cns gave an address of a subnet that was not known. A failure is logged: the lease stands, and routes are
-/// published again with the next change.
-async fn publish_new_subnets(agent: &Agent, has_v6: bool) {
-    agent.source.store_pool(&agent.config, &agent.uplink, &agent.pool(), unix_secs());
-    if let Err(error) = publish_routes(agent).await {
-        tracing::error!(%error, "publishing routes after azure-cns gave an address of another subnet");
-    }
-    if let (true, Err(error)) = (has_v6, set_platform_gateway(agent).await) {
-        tracing::error!(%error, "making the platform's gateway a neighbour");
-    }
 }
 
 async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut StepRunner) -> Result<(), Failure> {

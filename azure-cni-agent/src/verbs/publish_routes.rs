@@ -116,6 +116,7 @@ mod tests {
             subnets: vec![PoolSubnet::outside_of_pool("10.240.0.0/16".parse().unwrap(), None)],
             withheld: vec![],
             public: BTreeSet::new(),
+            oddities: vec![],
         };
         let routing = Routing::new(toml::from_str::<RoutingConfig>(routing).unwrap());
         let via_host: Vec<IpAddr> = via_host.iter().map(|text| text.parse().unwrap()).collect();
