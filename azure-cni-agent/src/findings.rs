@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_datapath::{Attachment, Hook};
@@ -34,6 +34,7 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     let mut findings = of_node(agent).await;
     findings.extend(of_pool(agent));
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
+    findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     findings.extend(taken_by_host(&agent.leases.taken_by_host()));
     findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {

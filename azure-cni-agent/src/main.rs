@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use azure_cni_agent::config::load::Overrides;
 use azure_cni_agent::config::{AgentConfig, ConfigError};
-use azure_cni_agent::{background, conflist, server, start};
+use azure_cni_agent::conflist::{self, Absent};
+use azure_cni_agent::{background, server, start};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
@@ -67,13 +68,13 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
         _ = interrupted.recv() => return Ok(()),
     };
     let listener = server::listen(&socket)?;
-    match conflist::publish(&agent.config) {
-        Ok(true) => tracing::info!("the runtime's network configuration is written"),
-        Ok(false) => {}
-        Err(error) => tracing::error!(%error, "the runtime's network configuration cannot be written: conflist"),
-    }
     let calls = TaskTracker::new();
     tokio::spawn(background::run(agent.clone()));
+    // It waits for plugins: calls need not wait for it.
+    tokio::spawn({
+        let agent = agent.clone();
+        async move { conflist::sync(&agent, Absent::Write).await }
+    });
     let reload = async {
         while hung_up.recv().await.is_some() {
             background::reload(&agent, arguments.read_config()).await;

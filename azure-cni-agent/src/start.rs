@@ -68,6 +68,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         repairs: Mutex::default(),
         foreign_filters: ForeignFilters::default(),
         store_problem,
+        chain_problems: Mutex::default(),
         latency: LatencyHistograms::default(),
         ignored: Mutex::default(),
     });

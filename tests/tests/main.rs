@@ -24,6 +24,7 @@ mod cni_refusals;
 mod cni_requests;
 mod cni_status;
 mod cni_verbs;
+mod further_attachments;
 mod parallel;
 
 mod cns;

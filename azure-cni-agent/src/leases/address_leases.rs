@@ -258,3 +258,58 @@ impl AddressLeases {
 fn now() -> Duration {
     BootTime::now().since_boot()
 }
+
+#[cfg(test)]
+mod tests {
+    use azure_cni_api::MacAddress;
+    use azure_cni_api::cni::sample::attachment;
+    use azure_cni_ipam::{Reserved, listing};
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn addresses(v4: &str) -> Addresses {
+        Addresses { v4: v4.parse().unwrap(), v6: None }
+    }
+
+    fn leases(host: &[&str]) -> AddressLeases {
+        let xml = "<Interfaces><Interface MacAddress=\"*\"><IPSubnet Prefix=\"10.0.0.0/24\"><IPAddress Address=\"10.0.0.4\" \
+                   IsPrimary=\"true\"/><IPAddress Address=\"10.0.0.5\"/><IPAddress Address=\"10.0.0.6\"/></IPSubnet></Interface></Interfaces>";
+        let pool = Pool::for_uplink(&listing::parse(xml).unwrap(), MacAddress([2; 6])).unwrap();
+        AddressLeases::new(&PoolConfig::default(), pool, host.iter().map(|text| ip(text)).collect(), None)
+    }
+
+    /// After a reboot, the record of an attachment that could not be released has no lease.
+    #[test]
+    fn what_another_attachment_holds_is_not_touched_for_an_old_record() {
+        let leases = leases(&[]);
+        let (old, new) = (attachment("old"), attachment("new"));
+        assert_eq!(leases.unless_anothers(&old, ip("10.0.0.5"), || 7), Some(7));
+        leases.restore(&new, addresses("10.0.0.5")).unwrap();
+        assert!(leases.is_anothers(&old, ip("10.0.0.5")));
+        assert_eq!(leases.unless_anothers(&old, ip("10.0.0.5"), || 7), None);
+        assert!(!leases.is_anothers(&new, ip("10.0.0.5")));
+        assert_eq!(leases.unless_anothers(&new, ip("10.0.0.5"), || 7), Some(7));
+    }
+
+    #[test]
+    fn addresses_of_the_host_are_withheld_while_it_has_them_and_those_of_pods_are_told() {
+        let leases = leases(&["10.0.0.5", "10.9.9.9"]);
+        assert_eq!(leases.free(), [ip("10.0.0.5"), ip("10.0.0.6")].into());
+        assert_eq!(leases.counts().v4.total, 1);
+        assert_eq!(leases.withheld(), [Withheld { address: ip("10.0.0.5"), reason: Reserved::HeldByHost }]);
+        leases.restore(&attachment("a"), addresses("10.0.0.6")).unwrap();
+        assert!(leases.taken_by_host().is_empty());
+        leases.set_host_addresses([ip("10.0.0.6")].into());
+        assert_eq!(leases.taken_by_host(), [(ip("10.0.0.6"), attachment("a"))]);
+        // The pod keeps it; the other one is leasable now.
+        assert_eq!((leases.counts().v4.leased, leases.counts().v4.free), (1, 1));
+        leases.withhold_from_pods(ip("10.0.0.5"));
+        assert_eq!(leases.counts().v4.free, 0);
+        leases.set_host_addresses(BTreeSet::new());
+        assert!(leases.withheld().is_empty() && leases.taken_by_host().is_empty());
+    }
+}

@@ -9,7 +9,9 @@ mod link;
 mod netlink;
 mod netns;
 mod next_hops;
+mod removals;
 mod route;
+mod rule;
 mod sockets;
 pub mod sysctl;
 
@@ -18,5 +20,7 @@ pub use link::{Link, VethSpec};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};
+pub use removals::RemovedLink;
 pub use route::{NeighbourEntry, RouteEntry};
+pub use rule::RuleEntry;
 pub use sockets::{HeldPort, SocketsError, held_ports};

@@ -6,7 +6,7 @@ mod tests;
 use std::sync::Arc;
 
 use azure_cni_api::boot_time::BootTime;
-use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
+use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, CniVersion, Interface, IpConfig, Route};
 use azure_cni_api::labels;
 use azure_cni_api::mac::HOST_MAC;
 use azure_cni_api::names;
@@ -129,17 +129,18 @@ async fn attach(
     });
     let addresses = steps.run(Step::Lease, lease(agent, call)).await?;
 
-    let endpoint = Endpoint {
+    let mut endpoint = Endpoint {
         addresses,
         node_addresses: pool.primaries(),
         host_interface: names::host_interface(id),
         pod_interface: id.ifname.to_string(),
         pod_mac: call.config.mac.unwrap_or_else(|| names::pod_mac(id)),
         mtu: pod_mtu(agent, call.config.mtu),
+        table: None,
     };
     let keep_source = call.config.keep_source;
     let alias = labels::alias(id, &call.netns);
-    let ifindex = build_endpoint(agent, &endpoint, &alias, netns, keep_source, steps, undo).await?;
+    let ifindex = build_endpoint(agent, &mut endpoint, &alias, netns, keep_source, steps, undo).await?;
 
     let record = AttachmentRecord {
         id: id.clone(),
@@ -152,6 +153,7 @@ async fn attach(
         boot_id: agent.boot_id.clone(),
         mtu: endpoint.mtu,
         via_host: call.config.ips_to_route_via_host.clone(),
+        own_table: endpoint.table.is_some(),
         keep_source,
         requested_at,
         recorded_at: BootTime::now(),
@@ -187,14 +189,18 @@ fn result(call: &AddCall, record: &AttachmentRecord) -> Result<AddResult, CniErr
     };
     let ip =
         |address| IpConfig { address: IpNet::from(address), gateway: Some(gateway_for(address)), interface: Some(1) };
-    let default_route = |address| Route::new(RouteEntry::default_like(address), Some(gateway_for(address)));
+    let table = record.own_table.then(|| names::route_table(&record.host_interface));
+    let default_route =
+        |address| Route { table, ..Route::new(RouteEntry::default_like(address), Some(gateway_for(address))) };
+    // Before 1.1.0 a result has no word for a table, and a default route without one would be untrue.
+    let can_tell = table.is_none() || call.config.cni_version >= CniVersion::V1_1_0;
     let ours = AddResult {
         interfaces: vec![
             interface(&record.host_interface, HOST_MAC, None),
             interface(record.id.ifname.as_str(), record.pod_mac, Some(call.netns.display().to_string())),
         ],
         ips: addresses.iter().map(ip).collect(),
-        routes: addresses.iter().map(default_route).collect(),
+        routes: addresses.iter().filter(|_| can_tell).map(default_route).collect(),
         dns: call.config.dns.clone(),
     };
     Ok(match &call.config.prev_result {

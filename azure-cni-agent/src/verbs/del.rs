@@ -12,6 +12,8 @@ use super::lock::lock;
 use super::publish_routes::publish_removed;
 use super::step_runner::StepRunner;
 use crate::agent::Agent;
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::net::{Netlink, Netns};
 use crate::state::AttachmentRecord;
 use crate::steps::Step;
 
@@ -50,7 +52,11 @@ async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut StepRunner) -
     attempt(steps.run_blocking(Step::Unmap, for_each(agent, id, &addresses, unmap)).await);
     attempt(steps.run_blocking(Step::Detach, detached(agent, &interface)).await);
     // The pod's end, the routes and the neighbours go with it.
-    attempt(steps.run(Step::Unlink, async { Ok(agent.netlink.delete_link(&interface).await?) }).await);
+    let unlinked = async {
+        agent.netlink.delete_link(&interface).await?;
+        remove_rules(agent, record.as_ref()).await
+    };
+    attempt(steps.run(Step::Unlink, unlinked).await);
     attempt(steps.run_blocking(Step::Scrub, for_each(agent, id, &addresses, scrub)).await);
     let via_host = record.map(|record| record.via_host).unwrap_or_default();
     attempt(steps.run(Step::Unroute, publish_removed(agent, &via_host)).await);
@@ -72,6 +78,21 @@ fn addresses(agent: &Agent, id: &AttachmentId, record: Option<&AttachmentRecord>
             agent.leases.lease_of(id).into_iter().flat_map(|addresses| addresses.iter().collect::<Vec<_>>()).collect()
         }
     }
+}
+
+/// Removes the rules of an attachment with a table of its own: they are of the namespace, and do not go with an interface.
+async fn remove_rules(agent: &Agent, record: Option<&AttachmentRecord>) -> Result<(), Failure> {
+    let Some(record) = record.filter(|record| record.own_table) else { return Ok(()) };
+    let Some(endpoint) = Endpoint::of_record(record, agent.pool().primaries()) else { return Ok(()) };
+    // Gone, or another pod's by now.
+    let Some(netns) = Netns::open(&record.netns).ok().filter(|netns| record.netns_id == Some(netns.id())) else {
+        return Ok(());
+    };
+    let in_pod = Netlink::inside(&netns).await.map_err(EndpointError::from)?;
+    for rule in endpoint.pod_rules() {
+        in_pod.remove_rule(rule).await?;
+    }
+    Ok(())
 }
 
 /// Does the work for all addresses, also past failures. Returns the first failure.
