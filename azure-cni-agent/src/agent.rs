@@ -60,6 +60,8 @@ pub struct Agent {
     pub(crate) refused_network: Mutex<Option<String>>,
     /// What was wrong with the store at the start, if anything was.
     pub(crate) store_problem: Option<String>,
+    /// What is wrong with the plugins of the conflist, or with writing it.
+    pub(crate) chain_problems: Mutex<Vec<String>>,
     pub(crate) latency: LatencyHistograms,
     /// Fields of network configurations that mean nothing here and were logged.
     pub(crate) ignored: Mutex<BTreeSet<String>>,

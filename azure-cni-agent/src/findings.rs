@@ -4,16 +4,26 @@
 //! record is the error of the ADD that meets it, and a line of the operator's command; a runtime whose STATUS failed for it would
 //! have every pod of the node evicted. Observing never fails: what cannot be observed is a finding itself.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
+use azure_cni_api::cni::AttachmentId;
 use azure_cni_datapath::{Attachment, Hook};
-use azure_cni_ipam::Counts;
+use azure_cni_ipam::{Counts, Reserved, Withheld};
 
 use crate::agent::Agent;
 use crate::deviations::{Deviation, Remedy};
 use crate::net::{ForwardPolicies, Link};
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
+
+/// How many addresses a sentence names.
+const MAX_NAMED: usize = 8;
+
+/// What to do about addresses of pods that the host has.
+const HELD_BY_HOST: &str = "; take them off it (ip addr del), and keep what put them there from doing so again: cloud-init by \
+    \"datasource: {Azure: {apply_network_config: false}}\", systemd-networkd by its Address= lines";
 
 /// The findings as one sentence; `None` if there are none.
 pub fn summary(findings: &[String]) -> Option<String> {
@@ -29,6 +39,9 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     findings.extend(agent.node_watch.deviations().iter().filter(needs_operator).map(ToString::to_string));
     findings.extend(agent.refused_network.lock().unwrap_or_else(PoisonError::into_inner).clone());
     findings.extend(of_forwarding(agent.pool().is_dual_stack()).await);
+    findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
+    findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+    findings.extend(taken_by_host(&agent.leases.taken_by_host()));
     findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(format!("attachments cannot be recorded: {error}"));
@@ -110,6 +123,35 @@ fn of_pool(agent: &Agent) -> Vec<String> {
     wanted.filter_map(|(family, counts, _)| exhausted(family, counts, agent.config.pool.reuse_cooling)).collect()
 }
 
+/// What the source lists and no pod gets: a sentence for each reason, and one for each oddity.
+fn of_source(withheld: &[Withheld], oddities: &[String]) -> Vec<String> {
+    let mut by_reason = BTreeMap::<Reserved, Vec<IpAddr>>::new();
+    for Withheld { address, reason } in withheld {
+        by_reason.entry(*reason).or_default().push(*address);
+    }
+    let sentences = by_reason.into_iter().map(|(reason, addresses)| {
+        let advice = if reason == Reserved::HeldByHost { HELD_BY_HOST } else { "" };
+        format!("of the addresses listed for pods, no pod gets {}: {reason}{advice}", some_of(addresses.into_iter()))
+    });
+    sentences.chain(oddities.iter().map(|oddity| format!("the source lists something odd: {oddity}"))).collect()
+}
+
+/// A pod and the host that have one address do not reach each other.
+fn taken_by_host(taken: &[(IpAddr, AttachmentId)]) -> Option<String> {
+    let (_, first) = taken.first()?;
+    let addresses = some_of(taken.iter().map(|(address, _)| *address));
+    Some(format!("an interface of the host has {addresses}, which a pod has too (first: {first}){HELD_BY_HOST}"))
+}
+
+fn some_of(mut addresses: impl Iterator<Item = IpAddr>) -> String {
+    let mut named: Vec<_> = addresses.by_ref().take(MAX_NAMED).map(|address| address.to_string()).collect();
+    let more = addresses.count();
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    named.join(" ")
+}
+
 fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<String> {
     let Counts { total, free, leased, cooling } = counts;
     let next = if reuse_cooling { free + cooling } else { free };
@@ -123,6 +165,23 @@ fn exhausted(family: &str, counts: Counts, reuse_cooling: bool) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn withheld_addresses_are_named_by_reason_and_never_all_of_thousands() {
+        let withheld = |count: u32, reason| {
+            (0..count)
+                .map(move |host| Withheld { address: std::net::Ipv4Addr::from(0x0a00_0005 + host).into(), reason })
+        };
+        assert_eq!(of_source(&[], &[]), [""; 0]);
+        let all: Vec<_> = withheld(1, Reserved::Gateway).chain(withheld(4000, Reserved::HeldByHost)).collect();
+        let [gateway, host, odd] = &of_source(&all, &["line 7".to_owned()])[..] else { panic!("three sentences") };
+        assert!(gateway.contains("10.0.0.5: the subnet's gateway"), "{gateway}");
+        assert!(host.contains("and 3992 more") && host.contains("cloud-init") && host.len() < 600, "{host}");
+        assert!(odd.ends_with("line 7"), "{odd}");
+        let taken =
+            taken_by_host(&[("fd00::5".parse().unwrap(), azure_cni_api::cni::sample::attachment("c1"))]).unwrap();
+        assert!(taken.contains("fd00::5") && taken.contains("c1"), "{taken}");
+    }
 
     #[test]
     fn a_pool_is_exhausted_exactly_if_a_lease_would_find_nothing() {

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use azure_cni_agent::config::load::Overrides;
 use azure_cni_agent::config::{AgentConfig, ConfigError};
+use azure_cni_agent::conflist::{self, Absent};
 use azure_cni_agent::presence::Presence;
 use azure_cni_agent::start_again::start_again;
-use azure_cni_agent::{background, conflist, only_agent, server, start};
+use azure_cni_agent::{background, only_agent, server, start};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
@@ -71,15 +72,15 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
         _ = interrupted.recv() => return Ok(()),
     };
     let listener = server::listen(&socket)?;
-    match conflist::publish(&agent.config) {
-        Ok(true) => tracing::info!("the runtime's network configuration is written"),
-        Ok(false) => {}
-        Err(error) => tracing::error!(%error, "the runtime's network configuration cannot be written: conflist"),
-    }
     let (presence, calls) = (Arc::new(Presence::of(agent.clone())), TaskTracker::new());
     let serving = tokio::spawn(server::serve(presence.clone(), listener, calls.clone()));
     loop {
         let background = tokio::spawn(background::run(agent.clone()));
+        // It waits for plugins: calls need not wait for it.
+        let publishing = tokio::spawn({
+            let agent = agent.clone();
+            async move { conflist::sync(&agent, Absent::Write).await }
+        });
         let reload = async {
             while hung_up.recv().await.is_some() {
                 background::reload(&agent, arguments.read_config()).await;
@@ -92,8 +93,10 @@ async fn run(arguments: Arguments, config: AgentConfig) -> anyhow::Result<()> {
             _ = interrupted.recv() => break,
         };
         tracing::warn!(why, "starting again");
-        background.abort();
-        let _ = background.await;
+        for task in [background, publishing] {
+            task.abort();
+            let _ = task.await;
+        }
         agent = tokio::select! {
             started = start_again(&presence, agent, why, LAST_CALLS_TIMEOUT) => started?,
             _ = terminated.recv() => break,

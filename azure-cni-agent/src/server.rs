@@ -102,7 +102,15 @@ async fn converse(presence: &Presence, stream: UnixStream, calls: &TaskTracker) 
         },
         Err(error) => refusal(&CniError::decode(format!("the request is not understood: {error}")), None),
     };
-    frames.send(Bytes::from(serde_json::to_vec(&response)?)).await
+    let answer = serde_json::to_vec(&response)?;
+    // A caller that is told nothing cannot tell that from an agent that died.
+    let answer = if answer.len() > MAX_FRAME { serde_json::to_vec(&too_long(answer.len()))? } else { answer };
+    frames.send(Bytes::from(answer)).await
+}
+
+fn too_long(bytes: usize) -> Response {
+    let text = format!("the answer of {bytes} bytes is longer than {MAX_FRAME}");
+    refusal(&CniError::internal(text), None)
 }
 
 async fn serve_request(agent: &Arc<Agent>, request: Request) -> Response {

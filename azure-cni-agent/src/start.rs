@@ -38,7 +38,6 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let netlink = Netlink::here()?;
     let uplink = node::find_uplink(&netlink, config.uplink.as_ref().map(|name| name.as_str())).await?;
     let InitialPool { pool, source } = source::initial_pool(&config, &netlink, &uplink).await?;
-    source::report_withheld(&pool.withheld);
     node::check(&config, &netlink, &uplink, &pool).await?;
     let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
     let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
@@ -52,7 +51,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
     let cns = (config.pool.source == PoolSource::Cns).then(cns);
     let agent = Arc::new(Agent {
-        leases: AddressLeases::new(&config.pool, pool, cns),
+        leases: AddressLeases::new(&config.pool, pool, node_addresses.clone(), cns),
         source,
         config,
         uplink,
@@ -74,10 +73,12 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         pod_macs: Mutex::default(),
         refused_network: Mutex::default(),
         store_problem,
+        chain_problems: Mutex::default(),
         latency: LatencyHistograms::default(),
         ignored: Mutex::default(),
     });
 
+    source::report_left_out(&agent.pool(), &agent.leases.withheld());
     agent.sync_public_addresses();
     sync_host_ports(&agent).await?;
     agent.restore_released();

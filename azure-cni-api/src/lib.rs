@@ -15,6 +15,7 @@ pub mod names;
 mod address_request;
 pub mod boot_time;
 pub mod durable;
+pub mod excerpt;
 pub mod mac;
 
 pub use address_request::AddressRequest;

@@ -1,8 +1,10 @@
-//! MAC addresses: as address sources write them (twelve hex digits of any case, with or without colons), and the one that
+//! MAC addresses: as address sources write them (twelve hex digits of any case, with or without colons or dashes), and the one that
 //! all host veths have.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::excerpt::excerpt;
 
 /// The MAC address of every host veth. It is constant, so that nothing on the node rewrites it and pods need not learn it.
 pub const HOST_MAC: [u8; 6] = [0xaa; 6];
@@ -12,14 +14,14 @@ pub struct MacAddress(pub [u8; 6]);
 
 /// Not a MAC address. A retry never helps: the text has to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a MAC address: twelve hex digits, with or without colons between the pairs")]
+#[error("{0:?} is not a MAC address: twelve hex digits, with or without colons or dashes between the pairs")]
 pub struct InvalidMac(String);
 
 impl FromStr for MacAddress {
     type Err = InvalidMac;
 
     fn from_str(text: &str) -> Result<Self, InvalidMac> {
-        parse(text).map(Self).ok_or_else(|| InvalidMac(text.to_owned()))
+        parse(text).map(Self).ok_or_else(|| InvalidMac(excerpt(text)))
     }
 }
 
@@ -33,7 +35,7 @@ fn parse(text: &str) -> Option<[u8; 6]> {
     for (byte, part) in mac.iter_mut().zip(text.as_bytes().chunks(stride)) {
         // The last part has no separator to check.
         let (&[high, low], separator) = part.split_first_chunk()?;
-        if !matches!(separator, [] | [b':']) {
+        if !matches!(separator, [] | [b':' | b'-']) {
             return None;
         }
         *byte = u8::try_from(char::from(high).to_digit(16)? << 4 | char::from(low).to_digit(16)?).ok()?;
@@ -61,16 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_is_read_in_any_case_with_or_without_colons() {
+    fn a_mac_is_read_in_any_case_with_or_without_separators() {
         let mac = Ok(MacAddress([0x00, 0x0d, 0x3a, 0xf9, 0xdc, 0xa6]));
-        for text in ["000D3AF9DCA6", "000d3af9dca6", "00:0D:3A:F9:dc:a6"] {
+        for text in ["000D3AF9DCA6", "000d3af9dca6", "00:0D:3A:F9:dc:a6", "00-0D-3A-F9-DC-A6"] {
             assert_eq!(text.parse(), mac, "{text}");
         }
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "*", "000D3AF9DCA", "000D3AF9DCA66", "000D3AF9DCAG", "00-0D-3A-F9-DC-A6", "00:0D:3A:F9:DC:A6:"]
+        for text in ["", "*", "000D3AF9DCA", "000D3AF9DCA66", "000D3AF9DCAG", "00.0D.3A.F9.DC.A6", "00:0D:3A:F9:DC:A6:"]
         {
             assert!(text.parse::<MacAddress>().is_err(), "{text:?}");
         }

@@ -16,6 +16,14 @@ pub fn is_host_interface(name: &str) -> bool {
     name.strip_prefix("azv").is_some_and(|digits| digits.len() == 11 && digits.bytes().all(lower_hex))
 }
 
+/// The routing table, in the pod, of the attachment with this host veth, if it has one of its own: thirty bits of the name, above
+/// the tables that others number from 1.
+pub fn route_table(host_interface: &str) -> u32 {
+    const FIRST: u32 = 1 << 30;
+    let digits = host_interface.strip_prefix("azv").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    FIRST | (digits.unwrap_or_default() & u64::from(FIRST - 1)) as u32
+}
+
 /// The MAC of the pod's interface: a locally administered unicast address (IEEE 802, U/L bit set, I/G bit clear).
 pub fn pod_mac(id: &AttachmentId) -> [u8; 6] {
     let digest = digest(id);
@@ -39,6 +47,14 @@ mod tests {
             container_id: container.parse().unwrap(),
             ifname: ifname.parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn tables_of_routes_differ_between_attachments_and_are_no_table_of_the_kernels() {
+        let one = route_table("azv97c9543ab0f");
+        assert_eq!(one, 0x4000_0000 | 0x1543_ab0f);
+        assert_ne!(one, route_table(&host_interface(&id("azure", "98f722bb", "eth1"))));
+        assert!(route_table("azv00000000000") > 255);
     }
 
     #[test]

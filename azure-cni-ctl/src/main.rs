@@ -80,7 +80,8 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("azure-cni-ctl: {error:#}");
+            // `eprintln!` would panic if nobody reads it any more.
+            let _ = writeln!(std::io::stderr(), "azure-cni-ctl: {error:#}");
             ExitCode::FAILURE
         }
     }

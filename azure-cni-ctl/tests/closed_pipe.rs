@@ -1,19 +1,18 @@
 //! A reader of the output may leave early, as `azure-cni-ctl drops | head -1` does: the command ends quietly.
 #![allow(clippy::disallowed_types, reason = "tests may run programs")]
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use serde_json::{Value, json};
 
-/// Runs the command against an agent of one answer, with a standard output that has no reader.
-fn run_unread(arguments: &[&str], answer: Value) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("s");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let agent = thread::spawn(move || {
+/// An agent of one answer.
+fn serve_once(socket: &Path, answer: Value) -> JoinHandle<()> {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut header = [0; 4];
         stream.read_exact(&mut header).unwrap();
@@ -22,7 +21,14 @@ fn run_unread(arguments: &[&str], answer: Value) -> Output {
         let answer = json!({"ok": answer}).to_string();
         stream.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
         stream.write_all(answer.as_bytes()).unwrap();
-    });
+    })
+}
+
+/// Runs the command against an agent of one answer, with a standard output that has no reader.
+fn run_unread(arguments: &[&str], answer: Value) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let agent = serve_once(&socket, answer);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let child = Command::new(env!("CARGO_BIN_EXE_azure-cni-ctl"))
@@ -57,6 +63,50 @@ fn command_ends_quietly_if_the_reader_of_its_output_has_left() {
         let output = run_unread(arguments, answer);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+/// An answer longer than a pipe holds, of which the reader takes one line.
+#[test]
+fn command_ends_quietly_after_the_first_line_of_a_long_answer() {
+    let problem = "x".repeat(1000);
+    let problems = vec![problem.as_str(); 500];
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let agent = serve_once(&socket, status(&problems));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_azure-cni-ctl"))
+        .arg("--socket")
+        .arg(&socket)
+        .arg("status")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("agent "), "{line}");
+    let output = child.wait_with_output().unwrap();
+    agent.join().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), ""));
+}
+
+/// As `azure-cni-ctl status 2>&1 | head -0` has it, while no agent runs.
+#[test]
+fn complaint_that_nobody_reads_is_no_panic() {
+    for arguments in
+        [&["status"][..], &["drops", "--json"], &["events"], &["steps"], &["endpoints"], &["no-such"], &["--help"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_azure-cni-ctl"))
+            .args(["--socket", "/nowhere/agent.sock"])
+            .args(arguments)
+            .stdout(Stdio::from(writer.try_clone().unwrap()))
+            .stderr(Stdio::from(writer))
+            .status()
+            .unwrap();
+        // A panic ends with 101.
+        assert!(matches!(status.code(), Some(0..=2)), "{arguments:?}: {status}");
     }
 }
 

@@ -55,6 +55,7 @@ mod tests {
             subnets: subnets.iter().map(subnet).collect(),
             withheld: Vec::new(),
             public: BTreeSet::new(),
+            oddities: Vec::new(),
         }
     }
 

@@ -72,6 +72,12 @@ impl Leases {
 
     /// Replaces the pool's addresses; see [`LeaseBook::set_pool`].
     pub fn set_pool(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.set_leasable(addresses, false);
+    }
+
+    /// Replaces the addresses that may be leased. `dual_stack`: pods get an IPv6 address, or none at all, also while the pool's
+    /// are all withheld.
+    pub fn set_leasable(&mut self, addresses: impl IntoIterator<Item = IpAddr>, dual_stack: bool) {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for address in addresses {
             match address {
@@ -79,7 +85,7 @@ impl Leases {
                 IpAddr::V6(address) => v6.push(address),
             }
         }
-        self.dual_stack = !v6.is_empty();
+        self.dual_stack = dual_stack || !v6.is_empty();
         self.v4.set_pool(v4);
         self.v6.set_pool(v6);
     }

@@ -1,7 +1,7 @@
 //! A listing of a VM's addresses in either of the platform's two forms, which differ in their first character.
 
 use crate::imds::{self, ImdsError};
-use crate::nic::Nic;
+use crate::nic::Listing;
 use crate::wireserver::{self, ParseError};
 
 /// Why a document was not used. The cause says whether a retry helps.
@@ -20,7 +20,7 @@ pub enum ListingError {
 }
 
 /// Reads either form.
-pub fn parse(text: &str) -> Result<Vec<Nic>, ListingError> {
+pub fn parse(text: &str) -> Result<Listing, ListingError> {
     // Both forms may begin with a byte order mark, and the wire server sends one.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match text.trim_start().chars().next() {
@@ -43,8 +43,8 @@ mod tests {
     #[test]
     fn the_form_is_recognized_by_its_content() {
         for text in [XML.to_owned(), JSON.to_owned(), format!("\u{feff}{XML}"), format!("\n {JSON}\n")] {
-            let nics = parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(nics[0].mac.to_string(), "00:0d:3a:f9:dc:a6");
+            let listing = parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(listing.nics[0].mac.to_string(), "00:0d:3a:f9:dc:a6");
         }
     }
 

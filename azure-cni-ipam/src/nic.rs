@@ -1,7 +1,7 @@
 //! What an address source lists: the VM's NICs, their subnets, and the addresses in each.
 //!
-//! Every source becomes these types, which keep the same promises: an address lies in its subnet and is listed once; a
-//! subnet has room for a gateway and pods.
+//! Every source becomes these types, which keep the same promises: an address lies in its subnet, and a subnet has room for a
+//! gateway and pods. What does not fit is left out, and named among the oddities.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 
 use azure_cni_api::mac::MacAddress;
 use ipnet::IpNet;
+
+use crate::oddity::Oddities;
 
 /// The interface of the VM that an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +27,14 @@ impl fmt::Display for NicMac {
             Self::Exact(mac) => mac.fmt(f),
         }
     }
+}
+
+/// A document, as far as it can be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub nics: Vec<Nic>,
+    /// What was left out.
+    pub oddities: Oddities,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! The addresses that pods of this VM may get: what the source lists for the uplink, without the reserved addresses.
 //!
-//! The VM's own addresses are always reserved, and in every subnet of the uplink the network address, the gateway and the
-//! IPv4 broadcast address. `withheld` names the reserved addresses that the source lists, for the log.
+//! Reserved are, besides what is reserved everywhere ([`reserved`](crate::reserved)), the VM's own addresses, and in every subnet of
+//! the uplink the network address, the gateway and the IPv4 broadcast address. `withheld` names the reserved addresses that the
+//! source lists. [`Pool::withholds`] is asked of every address before a pod gets it, whatever source it comes from.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use azure_cni_api::mac::MacAddress;
@@ -15,39 +15,21 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::addresses::Addresses;
-use crate::nic::{Nic, NicMac, Subnet};
+use crate::nic::{Listing, Nic, NicMac, Subnet};
+use crate::oddity::Oddities;
+use crate::reserved::{self, Reserved};
+
+/// How many interfaces an error names.
+const MAX_NAMED: usize = 16;
 
 /// Why a listing gives no pool. A retry helps once the source lists the uplink correctly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    #[error("no interface in the address source has the uplink's MAC address {uplink} or \"*\"; listed: {listed}")]
-    NoSuchNic { uplink: MacAddress, listed: String },
+    #[error("no interface in the address source has the uplink's MAC address {uplink} or \"*\"; listed: {listed}{odd}")]
+    NoSuchNic { uplink: MacAddress, listed: String, odd: String },
     /// Source NAT needs this address.
-    #[error("the address source lists no primary IPv4 address for the uplink (entry {nic})")]
-    NoPrimary { nic: NicMac },
-}
-
-/// Why an address is reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reserved {
-    Primary,
-    Network,
-    /// RFC 4291 section 2.6.1: the network address of an IPv6 subnet means any of its routers.
-    RouterAnycast,
-    Gateway,
-    Broadcast,
-}
-
-impl fmt::Display for Reserved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Primary => "the VM's own address",
-            Self::Network => "the subnet's network address",
-            Self::RouterAnycast => "the subnet-router anycast address",
-            Self::Gateway => "the subnet's gateway",
-            Self::Broadcast => "the subnet's broadcast address",
-        })
-    }
+    #[error("the address source lists no primary IPv4 address for the uplink (entry {nic}){odd}")]
+    NoPrimary { nic: NicMac, odd: String },
 }
 
 /// An address that the source lists for pods and that no pod gets.
@@ -86,25 +68,75 @@ pub struct Pool {
     pub withheld: Vec<Withheld>,
     /// The addresses for pods that have a public address of their own, if the source says so.
     pub public: BTreeSet<IpAddr>,
+    /// What the source says and the pool does not use, one sentence each.
+    #[serde(default)]
+    pub oddities: Vec<String>,
 }
 
 impl Pool {
-    /// Takes the entry with the uplink's MAC address, else the one written `*`.
-    pub fn for_uplink(nics: &[Nic], uplink: MacAddress) -> Result<Self, PoolError> {
-        let entry = |mac| nics.iter().find(|nic| nic.mac == mac);
-        let nic = entry(NicMac::Exact(uplink)).or_else(|| entry(NicMac::First)).ok_or_else(|| {
-            let listed: Vec<_> = nics.iter().map(|nic| nic.mac.to_string()).collect();
-            PoolError::NoSuchNic { uplink, listed: if listed.is_empty() { "none".into() } else { listed.join(", ") } }
-        })?;
-        let primaries = Addresses::first_of_each(nic.subnets.iter().filter_map(|subnet| subnet.primary))
-            .ok_or(PoolError::NoPrimary { nic: nic.mac })?;
-        // Of all subnets together: one subnet's gateway may lie within another subnet's prefix.
-        let reserved: HashMap<_, _> = nic.subnets.iter().flat_map(reserved).collect();
-        let mut withheld = Vec::new();
-        let subnets = nic.subnets.iter().map(|subnet| split(subnet, &reserved, &mut withheld)).collect();
+    /// Takes the entry with the uplink's MAC address, else the one written `*`. Of several, the first with a primary address.
+    pub fn for_uplink(listing: &Listing, uplink: MacAddress) -> Result<Self, PoolError> {
+        let Listing { nics, oddities } = listing;
+        let entries = |mac| nics.iter().filter(move |nic| nic.mac == mac);
+        let own: Vec<_> = entries(NicMac::Exact(uplink)).collect();
+        let own = if own.is_empty() { entries(NicMac::First).collect() } else { own };
+        let no_such = || PoolError::NoSuchNic { uplink, listed: named(nics), odd: oddities.explanation() };
+        let first = own.first().ok_or_else(no_such)?;
+        let with_primary = own.iter().find_map(|nic| Some((*nic, primaries(nic)?)));
+        let (nic, primaries) =
+            with_primary.ok_or_else(|| PoolError::NoPrimary { nic: first.mac, odd: oddities.explanation() })?;
+        let mut oddities = oddities.clone();
+        if own.len() > 1 {
+            oddities.push(&format!("interface {} is listed {} times; one entry is used", nic.mac, own.len()));
+        }
+        let is_other = |nic: &&Nic| matches!(nic.mac, NicMac::Exact(mac) if mac != uplink);
+        Ok(Self::of_nic(nic, primaries, nics.iter().filter(is_other).flat_map(addresses_of), oddities))
+    }
+
+    fn of_nic(nic: &Nic, primaries: Addresses, others: impl Iterator<Item = IpAddr>, mut oddities: Oddities) -> Self {
+        // Of all subnets together: one subnet's gateway may lie within another subnet's prefix. The last reason wins.
+        let others = others.map(|address| (address, Reserved::OtherNic));
+        let reserved: HashMap<_, _> = others.chain(nic.subnets.iter().flat_map(reserved)).collect();
+        let reason = |address: &IpAddr| reserved::always(*address).or_else(|| reserved.get(address).copied());
+        let (mut withheld, mut seen) = (Vec::new(), HashSet::new());
+        let mut subnets = Vec::with_capacity(nic.subnets.len());
+        for Subnet { prefix, primary, secondaries, .. } in &nic.subnets {
+            let mut addresses = Vec::with_capacity(secondaries.len());
+            for address in secondaries {
+                if !seen.insert(*address) {
+                    oddities.push(&format!("address {address} is listed a second time; it is used once"));
+                    continue;
+                }
+                match reason(address) {
+                    Some(reason) => withheld.push(Withheld { address: *address, reason }),
+                    None => addresses.push(*address),
+                }
+            }
+            subnets.push(PoolSubnet { prefix: *prefix, gateway: gateway(*prefix), primary: *primary, addresses });
+        }
         let public = nic.subnets.iter().flat_map(|subnet| &subnet.public).copied();
-        let public = public.filter(|address| !reserved.contains_key(address)).collect();
-        Ok(Self { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public })
+        let public = public.filter(|address| reason(address).is_none()).collect();
+        let oddities = oddities.sentences();
+        Self { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public, oddities }
+    }
+
+    /// Why no pod gets this address now, if none does: the question that is asked of every address, whether a source listed it,
+    /// an earlier agent stored it, or azure-cns gave it. `host`: the addresses of the host's interfaces.
+    ///
+    /// Network and broadcast addresses are judged only where they are listed, in [`Pool::for_uplink`]: azure-cns names blocks
+    /// of addresses that are no subnets, and gives out all of them.
+    pub fn withholds(&self, address: IpAddr, host: &BTreeSet<IpAddr>) -> Option<Reserved> {
+        let is_primary = |address| {
+            self.primaries().same_family(address) == Some(address)
+                || self.subnets.iter().any(|subnet| subnet.primary == Some(address))
+        };
+        match reserved::always(address) {
+            Some(reason) => Some(reason),
+            None if is_primary(address) => Some(Reserved::Primary),
+            None if self.subnets.iter().any(|subnet| subnet.gateway == address) => Some(Reserved::Gateway),
+            None if host.contains(&address) => Some(Reserved::HeldByHost),
+            None => None,
+        }
     }
 
     /// Every address that a pod may get, for [`Leases::set_pool`](crate::Leases::set_pool).
@@ -130,6 +162,24 @@ impl Pool {
     }
 }
 
+/// The first addresses of the NIC that are marked as its own; `None` without one of IPv4 that a host can have.
+fn primaries(nic: &Nic) -> Option<Addresses> {
+    let listed = nic.subnets.iter().filter_map(|subnet| subnet.primary);
+    Addresses::first_of_each(listed.filter(|address| reserved::always(*address).is_none()))
+}
+
+fn addresses_of(nic: &Nic) -> impl Iterator<Item = IpAddr> {
+    nic.subnets.iter().flat_map(|subnet| subnet.primary.iter().chain(&subnet.secondaries).copied())
+}
+
+fn named(nics: &[Nic]) -> String {
+    let mut listed: Vec<_> = nics.iter().take(MAX_NAMED).map(|nic| nic.mac.to_string()).collect();
+    if nics.len() > MAX_NAMED {
+        listed.push("...".to_owned());
+    }
+    if listed.is_empty() { "none".into() } else { listed.join(", ") }
+}
+
 /// The VM's own address comes last: in a map, the last of two reasons for one address wins.
 fn reserved(subnet: &Subnet) -> impl Iterator<Item = (IpAddr, Reserved)> {
     let network = subnet.prefix.network();
@@ -142,17 +192,6 @@ fn reserved(subnet: &Subnet) -> impl Iterator<Item = (IpAddr, Reserved)> {
     let gateway = (gateway(subnet.prefix), Reserved::Gateway);
     let primary = subnet.primary.map(|primary| (primary, Reserved::Primary));
     [Some(network), broadcast, Some(gateway), primary].into_iter().flatten()
-}
-
-fn split(subnet: &Subnet, reserved: &HashMap<IpAddr, Reserved>, withheld: &mut Vec<Withheld>) -> PoolSubnet {
-    let mut addresses = Vec::with_capacity(subnet.secondaries.len());
-    for &address in &subnet.secondaries {
-        match reserved.get(&address) {
-            Some(&reason) => withheld.push(Withheld { address, reason }),
-            None => addresses.push(address),
-        }
-    }
-    PoolSubnet { prefix: subnet.prefix, gateway: gateway(subnet.prefix), primary: subnet.primary, addresses }
 }
 
 fn gateway(prefix: IpNet) -> IpAddr {

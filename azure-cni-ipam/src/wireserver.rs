@@ -1,13 +1,12 @@
 //! The listing of the platform's wire server: a VM's addresses in XML. The file source may have the same form.
 //!
-//! A document is used as a whole or not at all: a pod with a wrong address cannot be reached. Unknown parts are ignored,
-//! because the platform may extend the form. A DTD is refused, and so are entities.
+//! What is odd is left out and reported: an address without its attributes, a subnet with its addresses, an interface as a
+//! whole. Unknown parts are ignored, because the platform may extend the form. A DTD is refused, and so are entities.
 
 mod error;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use azure_cni_api::mac::MacAddress;
@@ -15,13 +14,14 @@ pub use error::{MAX_BYTES, ParseError, Position};
 use ipnet::IpNet;
 use roxmltree::{Document, Node, ParsingOptions};
 
-use crate::nic::{Nic, NicMac, Subnet, subnet_lengths};
+use crate::nic::{Listing, Nic, NicMac, Subnet, subnet_lengths};
+use crate::oddity::Oddities;
 
 /// Twice an element and the text before it for each of 16,000 addresses.
 const MAX_NODES: u32 = 65_536;
 
 /// Reads the answer to `GET /machine/plugins?comp=nmagent&type=getinterfaceinfov1`.
-pub fn parse(xml: &str) -> Result<Vec<Nic>, ParseError> {
+pub fn parse(xml: &str) -> Result<Listing, ParseError> {
     if xml.len() > MAX_BYTES {
         return Err(ParseError::TooLarge { bytes: xml.len() });
     }
@@ -30,86 +30,87 @@ pub fn parse(xml: &str) -> Result<Vec<Nic>, ParseError> {
     if !root.has_tag_name("Interfaces") {
         return Err(ParseError::Root { at: position(root), element: root.tag_name().name().to_owned() });
     }
-    let mut first_listed = FirstListed::default();
-    children(root, "Interface").map(|node| nic(node, &mut first_listed)).collect()
+    let mut listing = Listing::default();
+    for node in children(root, "Interface") {
+        listing.nics.extend(nic(node, &mut listing.oddities));
+    }
+    Ok(listing)
 }
 
-/// Where each interface and address was first listed, as byte offset.
-#[derive(Default)]
-struct FirstListed {
-    nics: HashMap<NicMac, usize>,
-    addresses: HashMap<IpAddr, usize>,
-}
-
-fn nic(node: Node, first_listed: &mut FirstListed) -> Result<Nic, ParseError> {
-    let mac = nic_mac(node)?;
-    once(node, &mut first_listed.nics, mac, "interface")?;
-    let mut nic = Nic { mac, primary: is_primary(node)?, subnets: Vec::new() };
-    let mut prefixes = HashMap::new();
+fn nic(node: Node, oddities: &mut Oddities) -> Option<Nic> {
+    let mac = nic_mac(node, oddities)?;
+    // What is said of the interface as a whole decides nothing.
+    let primary = is_primary(node, oddities).unwrap_or(false);
+    let mut nic = Nic { mac, primary, subnets: Vec::new() };
     for child in children(node, "IPSubnet") {
-        let prefix = subnet_prefix(child)?;
-        once(child, &mut prefixes, prefix, "subnet")?;
-        let mut subnet = Subnet { prefix, primary: None, secondaries: Vec::new(), public: Vec::new() };
+        let Some(prefix) = subnet_prefix(child, oddities) else { continue };
+        // One that is listed twice is one subnet.
+        let at = nic.subnets.iter().position(|subnet| subnet.prefix == prefix).unwrap_or_else(|| {
+            nic.subnets.push(Subnet { prefix, primary: None, secondaries: Vec::new(), public: Vec::new() });
+            nic.subnets.len() - 1
+        });
         for node in children(child, "IPAddress") {
-            add_address(node, &mut subnet, first_listed)?;
+            add_address(node, &mut nic.subnets[at], oddities);
         }
-        nic.subnets.push(subnet);
     }
-    Ok(nic)
+    Some(nic)
 }
 
-fn nic_mac(node: Node) -> Result<NicMac, ParseError> {
-    match required(node, "MacAddress")? {
-        "*" => Ok(NicMac::First),
-        text => text
-            .parse::<MacAddress>()
-            .map(NicMac::Exact)
-            .map_err(|_| malformed(node, "MacAddress", "is not a MAC address (twelve hex digits) and not \"*\"")),
+fn nic_mac(node: Node, oddities: &mut Oddities) -> Option<NicMac> {
+    match required(node, "MacAddress", oddities)? {
+        "*" => Some(NicMac::First),
+        text => {
+            let mac = text.parse::<MacAddress>().ok().map(NicMac::Exact);
+            let problem = "is not a MAC address (twelve hex digits) and not \"*\"";
+            mac.or_else(|| odd(node, "MacAddress", problem, oddities))
+        }
     }
 }
 
-fn subnet_prefix(node: Node) -> Result<IpNet, ParseError> {
-    let prefix: IpNet =
-        required(node, "Prefix")?.parse().map_err(|_| malformed(node, "Prefix", "is not a prefix in CIDR form"))?;
-    if prefix.addr() != prefix.network() {
-        return Err(malformed(node, "Prefix", "has host bits set"));
-    }
-    if !subnet_lengths(&prefix).contains(&prefix.prefix_len()) {
-        let problem = match prefix {
-            IpNet::V4(_) => "is no subnet of a virtual network: its length is not in 2 to 30",
-            IpNet::V6(_) => "is no subnet of a virtual network: its length is not in 3 to 126",
-        };
-        return Err(malformed(node, "Prefix", problem));
-    }
-    Ok(prefix)
+fn subnet_prefix(node: Node, oddities: &mut Oddities) -> Option<IpNet> {
+    let problem = match required(node, "Prefix", oddities)?.parse::<IpNet>() {
+        Err(_) => "is not a prefix in CIDR form",
+        Ok(prefix) if prefix.addr() != prefix.network() => "has host bits set",
+        Ok(prefix) if subnet_lengths(&prefix).contains(&prefix.prefix_len()) => return Some(prefix),
+        Ok(IpNet::V4(_)) => "is no subnet of a virtual network: its length is not in 2 to 30",
+        Ok(IpNet::V6(_)) => "is no subnet of a virtual network: its length is not in 3 to 126",
+    };
+    odd(node, "Prefix", problem, oddities)
 }
 
-fn add_address(node: Node, subnet: &mut Subnet, first_listed: &mut FirstListed) -> Result<(), ParseError> {
-    let address: IpAddr =
-        required(node, "Address")?.parse().map_err(|_| malformed(node, "Address", "is not an address"))?;
+fn add_address(node: Node, subnet: &mut Subnet, oddities: &mut Oddities) -> Option<()> {
+    let address: Option<IpAddr> = required(node, "Address", oddities)?.parse().ok();
+    let Some(address) = address else { return odd(node, "Address", "is not an address", oddities) };
     match (address, subnet.prefix) {
-        (IpAddr::V6(_), IpNet::V4(_)) => return Err(malformed(node, "Address", "is IPv6 in an IPv4 subnet")),
-        (IpAddr::V4(_), IpNet::V6(_)) => return Err(malformed(node, "Address", "is IPv4 in an IPv6 subnet")),
+        (IpAddr::V6(_), IpNet::V4(_)) => return odd(node, "Address", "is IPv6 in an IPv4 subnet", oddities),
+        (IpAddr::V4(_), IpNet::V6(_)) => return odd(node, "Address", "is IPv4 in an IPv6 subnet", oddities),
         (IpAddr::V4(_), IpNet::V4(_)) | (IpAddr::V6(_), IpNet::V6(_)) => {}
     }
     if !subnet.prefix.contains(&address) {
-        return Err(ParseError::OutsideSubnet { at: position(node), address, prefix: subnet.prefix });
+        let (at, prefix) = (position(node), subnet.prefix);
+        oddities.push(&format!("{at}: address {address} lies outside of its subnet {prefix}; it is not used"));
+        return None;
     }
-    once(node, &mut first_listed.addresses, address, "address")?;
-    if !is_primary(node)? {
+    // An address that may be the VM's own is no pod's.
+    if !is_primary(node, oddities)? {
         subnet.secondaries.push(address);
-    } else if let Some(first) = subnet.primary.replace(address) {
-        return Err(ParseError::SecondPrimary { at: position(node), address, first, prefix: subnet.prefix });
+    } else if let Some(first) = subnet.primary.filter(|first| *first != address) {
+        let (at, prefix) = (position(node), subnet.prefix);
+        oddities.push(&format!(
+            "{at}: address {address} is a second primary address of subnet {prefix}, after {first}; it is not used"
+        ));
+    } else {
+        subnet.primary = Some(address);
     }
-    Ok(())
+    Some(())
 }
 
 /// Absent means no, as for `azure-vnet`.
-fn is_primary(node: Node) -> Result<bool, ParseError> {
+fn is_primary(node: Node, oddities: &mut Oddities) -> Option<bool> {
     match node.attribute("IsPrimary").map(str::to_ascii_lowercase).as_deref() {
-        Some("true") => Ok(true),
-        Some("false") | None => Ok(false),
-        Some(_) => Err(malformed(node, "IsPrimary", "is neither \"true\" nor \"false\"")),
+        Some("true") => Some(true),
+        Some("false") | None => Some(false),
+        Some(_) => odd(node, "IsPrimary", "is neither \"true\" nor \"false\"", oddities),
     }
 }
 
@@ -117,40 +118,24 @@ fn children<'a, 'input>(node: Node<'a, 'input>, name: &'static str) -> impl Iter
     node.children().filter(move |child| child.tag_name().name() == name)
 }
 
-fn required<'a>(node: Node<'a, '_>, attribute: &'static str) -> Result<&'a str, ParseError> {
-    node.attribute(attribute).ok_or_else(|| ParseError::MissingAttribute {
-        at: position(node),
-        element: node.tag_name().name().to_owned(),
-        attribute,
-    })
-}
-
-fn once<T>(node: Node, first_listed: &mut HashMap<T, usize>, value: T, what: &'static str) -> Result<(), ParseError>
-where
-    T: Copy + Eq + std::hash::Hash + std::fmt::Display,
-{
-    match first_listed.insert(value, node.range().start) {
-        None => Ok(()),
-        Some(first) => Err(ParseError::Duplicate {
-            at: position(node),
-            what,
-            value: value.to_string(),
-            first: node.document().text_pos_at(first).into(),
-        }),
+fn required<'a>(node: Node<'a, '_>, attribute: &'static str, oddities: &mut Oddities) -> Option<&'a str> {
+    let value = node.attribute(attribute);
+    if value.is_none() {
+        let (at, element) = (position(node), node.tag_name().name());
+        oddities.push(&format!("{at}: <{element}> has no attribute {attribute}; it is not used"));
     }
+    value
 }
 
-fn malformed(node: Node, attribute: &'static str, problem: &'static str) -> ParseError {
+fn odd<T>(node: Node, attribute: &'static str, problem: &str, oddities: &mut Oddities) -> Option<T> {
     let offset = node.attribute_node(attribute).map_or(node.range().start, |found| found.range().start);
-    ParseError::Malformed {
-        at: node.document().text_pos_at(offset).into(),
-        element: node.tag_name().name().to_owned(),
-        attribute,
-        value: node.attribute(attribute).unwrap_or_default().to_owned(),
-        problem,
-    }
+    let (at, element) = (Position::from(node.document().text_pos_at(offset)), node.tag_name().name());
+    let value = format!("{:?}", node.attribute(attribute).unwrap_or_default());
+    oddities.value(&format!("{at}: <{element}> {attribute}"), &value, problem);
+    None
 }
 
+/// Walks over the whole text before it: for what is odd only.
 fn position(node: Node) -> Position {
     node.document().text_pos_at(node.range().start).into()
 }

@@ -92,7 +92,7 @@ fn print(value: &Value, exit: ExitCode) -> ExitCode {
         Ok(()) => exit,
         Err(error) => {
             // A runtime that did not get the result must see the call fail.
-            eprintln!("azure-cni: the answer could not be written: {error}");
+            complain(&format!("azure-cni: the answer could not be written: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -100,6 +100,14 @@ fn print(value: &Value, exit: ExitCode) -> ExitCode {
 
 fn about() -> ExitCode {
     let versions = CniVersion::SUPPORTED.map(CniVersion::as_str).join(", ");
-    eprintln!("azure-cni {}: CNI plugin, run by container runtimes; serves CNI {versions}", env!("CARGO_PKG_VERSION"));
+    complain(&format!(
+        "azure-cni {}: CNI plugin, run by container runtimes; serves CNI {versions}",
+        env!("CARGO_PKG_VERSION")
+    ));
     ExitCode::SUCCESS
+}
+
+/// A line on standard error. `eprintln!` would panic if nobody reads it any more.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -30,6 +30,20 @@ fn started_by_hand_the_plugin_says_what_it_is() {
     assert!(run.stderr.starts_with("azure-cni ") && run.stderr.lines().count() == 1, "{}", run.stderr);
 }
 
+/// A panic ends with 101 and prints what no runtime understands.
+#[test]
+fn output_that_nobody_reads_is_no_panic() {
+    for command in [None, Some("VERSION"), Some("ADD"), Some("STATUS")] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut plugin = std::process::Command::new(env!("CARGO_BIN_EXE_azure-cni"));
+        plugin.env_clear().envs(command.map(|command| ("CNI_COMMAND", command)));
+        plugin.stdin(Stdio::null()).stdout(Stdio::from(writer.try_clone().unwrap())).stderr(Stdio::from(writer));
+        let status = plugin.status().unwrap();
+        assert!(matches!(status.code(), Some(0 | 1)), "{command:?}: {status}");
+    }
+}
+
 #[test]
 fn version_is_answered_without_an_agent() {
     let supported = json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);

@@ -272,6 +272,92 @@ fn requested_address_is_requested_of_azure_cns_and_no_other_is_accepted() -> Res
     vm.expect_clean()
 }
 
+/// Whatever azure-cns says: what no pod may have is no pod's, and goes back.
+#[test]
+fn address_that_no_pod_may_have_is_refused_and_given_back() -> Result<()> {
+    let net = with_cns().start()?;
+    let vm = net.vm(0);
+    let cns = Cns::start(vm)?;
+    let pod = add(vm, "a")?;
+    let held = cns.held();
+    let (own, another) = (vm.address().to_string(), pod.address().to_string());
+    azure_cni_tests::configure(vm.namespace(), "addr add 10.240.7.7/32 dev lo")?;
+    for (given, reason) in [
+        (own.as_str(), "the VM's own address"),
+        ("10.240.7.7", "an interface of the host has it"),
+        ("10.240.0.1", "the subnet's gateway"),
+        ("10.99.0.4", "outside of the subnet 10.240.0.0/16"),
+        (another.as_str(), "another pod of this node has"),
+    ] {
+        let address = given.to_owned();
+        cns.bend(move |infos| infos[0]["PodIPConfig"]["IPAddress"] = json!(address));
+        let message = refused(vm, "b")?;
+        assert!(message.contains(reason) || message.contains("no pod gets 10.240.7.7"), "{given}: {message}");
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while cns.held() != held {
+            assert!(Instant::now() < deadline, "{given}: still held: {:?}", cns.held());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    for (given, subnet, length) in [
+        ("168.63.129.16", "168.63.0.0", 16),
+        ("169.254.169.254", "169.254.0.0", 16),
+        ("127.0.0.7", "127.0.0.0", 8),
+        ("0.0.0.7", "0.0.0.0", 8),
+        ("240.0.0.7", "240.0.0.0", 8),
+    ] {
+        cns.bend(move |infos| {
+            infos[0]["PodIPConfig"]["IPAddress"] = json!(given);
+            infos[0]["NetworkContainerPrimaryIPConfig"]["IPSubnet"] =
+                json!({"IPAddress": subnet, "PrefixLength": length});
+        });
+        let message = refused(vm, "b")?;
+        assert!(message.contains(&format!("azure-cns gave {given}, which no pod gets")), "{message}");
+    }
+    cns.bend(|_| ());
+    let next = add(vm, "b")?;
+    pod.check()?;
+    [pod, next].iter().try_for_each(Pod::del)?;
+    await_nothing_held(vm, &cns);
+    vm.expect_clean()
+}
+
+#[test]
+fn what_azure_cns_asks_for_is_done_or_refused_by_name() -> Result<()> {
+    let net = with_cns().start()?;
+    let vm = net.vm(0);
+    let cns = Cns::start(vm)?;
+    let asked = [
+        ("SkipDefaultRoutes", json!(true), "SkipDefaultRoutes"),
+        (
+            "Routes",
+            json!([{"IPAddress": "10.9.0.0/16", "GatewayIPAddress": "10.240.0.99"}]),
+            "10.9.0.0/16 via 10.240.0.99",
+        ),
+        ("EndpointPolicies", json!([{"type": "ACL"}]), "EndpointPolicies"),
+    ];
+    for (key, value, complaint) in asked {
+        cns.bend(move |infos| infos[0][key] = value.clone());
+        let message = refused(vm, "a")?;
+        assert!(message.contains(complaint), "{message}");
+        await_nothing_held(vm, &cns);
+    }
+    cns.bend(|infos| {
+        let mut second = infos[0].clone();
+        second["PodIPConfig"]["IPAddress"] = json!("10.240.9.9");
+        *infos = json!([infos[0], second]);
+    });
+    assert!(refused(vm, "a")?.contains("a pod has one address of a family"));
+    await_nothing_held(vm, &cns);
+    // A route through the pod's own gateway says what is so.
+    cns.bend(|infos| infos[0]["Routes"] = json!([{"IPAddress": "10.9.0.0/16", "GatewayIPAddress": "169.254.1.1"}]));
+    let pod = add(vm, "a")?;
+    pod.check()?;
+    pod.del()?;
+    await_nothing_held(vm, &cns);
+    vm.expect_clean()
+}
+
 #[test]
 fn status_needs_no_pool_where_azure_cns_has_the_addresses() -> Result<()> {
     let net = with_cns().start()?;

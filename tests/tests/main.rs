@@ -27,12 +27,14 @@ mod cni_refusals;
 mod cni_requests;
 mod cni_status;
 mod cni_verbs;
+mod further_attachments;
 mod parallel;
 
 mod cns;
 mod pool;
 mod sources;
 mod unused_addresses;
+mod withheld;
 
 mod agent_away;
 mod crash;

@@ -91,6 +91,36 @@ fn lease_of_a_namespace_that_is_gone_is_released_after_the_grace_and_not_before(
     vm.expect_clean()
 }
 
+/// A later plugin of the chain fails ADD and DEL, so ours gets no DEL. The runtime removes the namespace and tries with another.
+#[test]
+fn chain_that_fails_again_and_again_keeps_no_address() -> Result<()> {
+    const TRIES: usize = 20;
+    // Far fewer addresses than tries, and the agent's own intervals.
+    let net = Fabric::builder().dual_stack().pool(4).agent_toml("pool.cooldown_secs = 0").start()?;
+    let vm = net.vm(0);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut tries = 0;
+    while tries < TRIES {
+        assert!(Instant::now() < deadline, "{tries} of {TRIES} tries got an address\n{}", vm.agent_log());
+        match vm.add_pod(&format!("try{tries}")) {
+            Ok(pod) => {
+                tries += 1;
+                drop(pod);
+            }
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.code == 11) => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    await_true("every address is back", || {
+        let status = vm.status()?;
+        Ok(status["pool"]["leased"] == 0 && status["pool6"]["leased"] == 0)
+    })?;
+    assert_eq!(repairs(vm, "lease-released")?, TRIES as u64);
+    vm.expect_clean()
+}
+
 #[test]
 fn our_remains_without_an_owner_are_removed_and_the_rest_stays() -> Result<()> {
     let net = Fabric::builder().agent_toml(QUICK).start()?;

@@ -1,6 +1,6 @@
 //! An agent that cannot work does not start. It says what is missing and how to fix it, and it changes nothing.
 
-use std::{fs, net::Ipv4Addr};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt};
 
 use azure_cni_tests::{
     Fabric, FabricBuilder, Result, Station, Vm, configure,
@@ -144,11 +144,12 @@ fn network_configuration_of_the_runtime_is_written_once_the_agent_serves_and_nev
         log.contains("configuration is written")
     })?;
 
-    // What a runtime makes of it: the configuration of one plugin, in the newest version that the runtime supports.
+    // What a runtime makes of it: the configuration of one plugin, in the newest version that it offers.
     let conflist: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).expect("written")).expect("JSON");
     let mut netconf = conflist["plugins"][0].clone();
     netconf["name"] = conflist["name"].clone();
-    netconf["cniVersion"] = conflist["cniVersions"][3].clone();
+    netconf["cniVersion"] =
+        conflist["cniVersions"].as_array().and_then(|versions| versions.last()).cloned().unwrap_or_default();
     let pod = vm.add_pod_with("a", netconf)?;
     pod.check()?;
     pod.del()?;
@@ -156,6 +157,56 @@ fn network_configuration_of_the_runtime_is_written_once_the_agent_serves_and_nev
     fs::write(&path, "the operator's").expect("ours");
     vm.restart_agent()?;
     assert_eq!(fs::read_to_string(&path).expect("still there"), "the operator's");
+    vm.expect_clean()
+}
+
+/// A runtime calls every plugin of the chain in the newest version that the conflist offers.
+#[test]
+fn network_configuration_offers_the_versions_that_all_plugins_of_the_chain_speak() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    let (path, bin) = (vm.dir().join("net.d/10-azure.conflist"), vm.dir().join("bin"));
+    fs::create_dir(&bin).expect("new");
+    vm.overlay_agent_toml(&format!("conflist = '{}'\ncni_bin_dirs = ['{}']", path.display(), bin.display()))?;
+    let portmap = |versions: &str| {
+        let script = format!("#!/bin/sh\necho '{{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[{versions}]}}'\n");
+        fs::write(bin.join("portmap"), script).expect("writable");
+        fs::set_permissions(bin.join("portmap"), fs::Permissions::from_mode(0o755)).expect("ours");
+    };
+    let offers = |wanted: &[&str]| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let conflist: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            if conflist["cniVersions"] == serde_json::json!(wanted) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{wanted:?} is not offered by {text}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    // Debian 12's portmap, one of today, and Debian's again.
+    let debian = r#""0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0""#;
+    let today = r#""0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0""#;
+    for (versions, wanted) in [
+        (debian, &["0.3.1", "0.4.0", "1.0.0"][..]),
+        (today, &["0.3.1", "0.4.0", "1.0.0", "1.1.0"]),
+        (debian, &["0.3.1", "0.4.0", "1.0.0"]),
+    ] {
+        portmap(versions);
+        vm.start_agent()?;
+        offers(wanted);
+        assert_eq!(vm.status()?["problems"], serde_json::json!([]));
+        vm.stop_agent()?;
+    }
+    portmap(today);
+    vm.start_agent()?;
+    offers(&["0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
+    vm.stop_agent()?;
+    fs::remove_file(bin.join("portmap")).expect("ours");
+    vm.start_agent()?;
+    offers(&["0.3.1", "0.4.0", "1.0.0"]);
+    vm.await_status("told", |status| status["problems"].to_string().contains("plugin portmap is in none of"))?;
     vm.expect_clean()
 }
 

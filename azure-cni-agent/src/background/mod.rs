@@ -8,6 +8,7 @@ mod reconcile_at_intervals;
 mod release_pending;
 mod reload;
 mod sweep_tables;
+mod sync_conflist;
 mod sync_endpoints;
 mod sync_host_ports;
 mod sync_masq_dir;
@@ -16,6 +17,7 @@ mod sync_pool;
 mod watch_next_hops;
 mod watch_node;
 mod watch_refusals;
+mod watch_removed_veths;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub async fn run(agent: Arc<Agent>) {
         watch_next_hops::watch_next_hops(agent.clone()),
         watch_node::watch_node(agent.clone()),
         reconcile_at_intervals::reconcile_at_intervals(agent.clone()),
+        watch_removed_veths::watch_removed_veths(agent.clone()),
+        sync_conflist::sync_conflist(agent.clone()),
         sync_pool::poll_source(agent.clone()),
         release_pending::release_pending(agent.clone()),
         sync_at_intervals(agent)

@@ -9,7 +9,7 @@ use azure_cni_ipam::{Change, PollOutcome, Pool, Schedule};
 use super::sync_endpoints::sync_endpoints;
 use crate::agent::Agent;
 use crate::config::PoolSource;
-use crate::source::{SourceError, fetch_pool, report_withheld};
+use crate::source::{SourceError, fetch_pool, report_left_out};
 use crate::verbs::{publish_routes, set_platform_gateway};
 use crate::wall_clock::unix_secs;
 
@@ -100,7 +100,6 @@ async fn apply(agent: &Arc<Agent>, listed: Pool) -> PollOutcome {
 }
 
 async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
-    let withheld = listed.withheld.clone();
     agent.leases.replace_pool(listed);
     agent.sync_public_addresses();
     agent.source.health().changes += 1;
@@ -112,7 +111,7 @@ async fn replace_pool(agent: &Arc<Agent>, listed: Pool, change: &Change) {
         lost = joined(change.removed.iter().copied()),
         "the pool has changed"
     );
-    report_withheld(&withheld);
+    report_left_out(&agent.pool(), &agent.leases.withheld());
     if change.subnets || !change.added.is_empty() || !change.removed.is_empty() {
         report("publishing routes", publish_routes(agent).await.map_err(Into::into));
     }

@@ -28,6 +28,9 @@ impl AgentConfig {
         if let Some(file) = &self.conflist {
             absolute("conflist", file)?;
         }
+        for dir in &self.cni_bin_dirs {
+            absolute("cni_bin_dirs", dir)?;
+        }
         absolute("pool.file", &self.pool.file)?;
         if let Some(dir) = &self.routing.masq_dir {
             absolute("routing.masq_dir", dir)?;
@@ -131,6 +134,7 @@ mod tests {
         refused(|c| c.bpffs_dir = "./bpf".into(), "bpffs_dir");
         refused(|c| c.spool_dir = "spool".into(), "spool_dir");
         refused(|c| c.conflist = Some("10-azure.conflist".into()), "conflist");
+        refused(|c| c.cni_bin_dirs = vec!["/opt/cni/bin".into(), "bin".into()], "cni_bin_dirs");
         refused(|c| c.pool.file = "pool.xml".into(), "pool.file");
         refused(|c| c.routing.masq_dir = Some("masq".into()), "routing.masq_dir");
         refused(|c| c.pool.cooldown_secs = 86_401, "pool.cooldown_secs");

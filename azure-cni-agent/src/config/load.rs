@@ -99,6 +99,7 @@ mod tests {
             bpffs_dir = "/a/bpf"
             spool_dir = "/a/spool"
             conflist = "/a/azure.conflist"
+            cni_bin_dirs = ["/a/bin"]
             log_level = "debug"
             [pool]
             source = "imds"

@@ -61,10 +61,13 @@ pub struct AgentConfig {
     /// `AZURE_CNI_SPOOL`, else uses this default: plugin and agent must use the same directory.
     pub spool_dir: PathBuf,
     /// File of the runtime's network configuration, such as `/etc/cni/net.d/10-azure.conflist`. The agent writes it as soon as
-    /// it serves, so that the runtime does not report the node as ready before. It never changes an existing file. Absent:
-    /// the agent writes none.
+    /// it serves, so that the runtime does not report the node as ready before, and offers the versions of CNI that all plugins
+    /// in it speak: it asks them at its start and every minute. It never changes a file that it did not write. Absent: the agent
+    /// writes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflist: Option<PathBuf>,
+    /// Directories in which the runtime looks for plugins, for `conflist`. Of a plugin that several of them have, each is asked.
+    pub cni_bin_dirs: Vec<PathBuf>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     #[cfg_attr(test, schemars(with = "String"))]
     pub log_level: LogLevel,
@@ -83,7 +86,8 @@ pub struct AgentConfig {
 pub struct ReconcileConfig {
     /// How often the agent compares records, leases and the kernel, in seconds. 1 to 3600.
     pub interval_secs: u64,
-    /// For how many seconds a pod's namespace must be gone before the agent releases the pod's addresses. 0 to 86400.
+    /// For how many seconds a pod's namespace and veth must be gone before the agent releases the pod's addresses, as no DEL
+    /// has. The agent watches veths go, so this is not rounded up to `interval_secs`. 0 to 86400.
     pub grace_secs: u64,
 }
 
@@ -186,6 +190,7 @@ impl Default for AgentConfig {
             bpffs_dir: "/sys/fs/bpf/azure-cni".into(),
             spool_dir: DEFAULT_SPOOL_DIR.into(),
             conflist: None,
+            cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             log_level: LogLevel::Info,
             pool: PoolConfig::default(),
             reconcile: ReconcileConfig::default(),
@@ -199,7 +204,7 @@ impl Default for AgentConfig {
 
 impl Default for ReconcileConfig {
     fn default() -> Self {
-        Self { interval_secs: 10, grace_secs: 20 }
+        Self { interval_secs: 10, grace_secs: 1 }
     }
 }
 

@@ -37,9 +37,14 @@ pub async fn configure_pod_side(endpoint: &Endpoint, netns: &Netns, netlink: &Ne
         let name = endpoint.pod_interface.clone();
         netns.run(move || prepare_ipv6_in_pod(&name)).await??;
     }
-    let neighbours = endpoint.gateway_neighbours(interface);
-    Ok(configure_interface(netlink, interface, endpoint.pod_prefixes(), neighbours, endpoint.pod_routes(interface))
-        .await?)
+    let (neighbours, routes) = (endpoint.gateway_neighbours(interface), endpoint.pod_routes(interface));
+    let Some(table) = endpoint.table else {
+        return Ok(configure_interface(netlink, interface, endpoint.pod_prefixes(), neighbours, routes).await?);
+    };
+    configure_interface(netlink, interface, endpoint.pod_prefixes(), neighbours, []).await?;
+    try_join_all(routes.into_iter().map(|route| netlink.replace_route_in(table, route))).await?;
+    try_join_all(endpoint.pod_rules().map(|rule| netlink.add_rule(rule))).await?;
+    Ok(())
 }
 
 /// Sets an interface up and adds its addresses, neighbours and routes. All requests leave at once, in this order, in which

@@ -1,11 +1,12 @@
 //! An endpoint as a value: its addresses and interfaces, and the routes and neighbours that follow from them.
 
 use azure_cni_api::mac::HOST_MAC;
+use azure_cni_api::names;
 use azure_cni_ipam::Addresses;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::gateway::{GATEWAY, gateway_for};
-use crate::net::{NeighbourEntry, RouteEntry};
+use crate::net::{NeighbourEntry, RouteEntry, RuleEntry};
 use crate::state::AttachmentRecord;
 
 const GATEWAY_PREFIX: IpNet = IpNet::V4(Ipv4Net::new_assert(GATEWAY, 32));
@@ -21,6 +22,8 @@ pub struct Endpoint {
     pub pod_mac: [u8; 6],
     /// Bytes.
     pub mtu: u32,
+    /// The routing table of the pod that has its routes, for packets from its addresses; `None`: the main table, for all.
+    pub table: Option<u32>,
 }
 
 impl Endpoint {
@@ -33,6 +36,7 @@ impl Endpoint {
             pod_interface: record.id.ifname.to_string(),
             pod_mac: record.pod_mac,
             mtu: record.mtu,
+            table: record.own_table.then(|| names::route_table(&record.host_interface)),
         })
     }
 
@@ -47,6 +51,12 @@ impl Endpoint {
             source: None,
         });
         [on_link].into_iter().chain(defaults).collect()
+    }
+
+    /// What makes packets from its addresses find their routes.
+    pub fn pod_rules(&self) -> impl Iterator<Item = RuleEntry> {
+        let table = self.table.into_iter();
+        table.flat_map(|table| self.addresses.iter().map(move |source| RuleEntry { source, table }))
     }
 
     pub fn gateway_neighbours(&self, interface: u32) -> impl Iterator<Item = NeighbourEntry> {
@@ -100,6 +110,7 @@ mod tests {
             pod_interface: "eth0".to_owned(),
             pod_mac: [2; 6],
             mtu: 1500,
+            table: None,
         }
     }
 
@@ -123,6 +134,17 @@ mod tests {
         let dual = [single[0], single[1], "::/0 via fe80::1234:5678:9abc src -"];
         assert_eq!(texts(endpoint(Some("fd00::5"), None).pod_routes(2)), dual);
         assert_eq!(endpoint(Some("fd00::5"), None).gateway_neighbours(2).count(), 2);
+    }
+
+    #[test]
+    fn packets_from_each_address_of_a_further_attachment_ask_its_own_table() {
+        let rules = |endpoint: &Endpoint| {
+            endpoint.pod_rules().map(|rule| (rule.source.to_string(), rule.table)).collect::<Vec<_>>()
+        };
+        let first = endpoint(Some("fd00::5"), None);
+        assert_eq!(rules(&first), []);
+        let further = Endpoint { table: Some(7), ..first };
+        assert_eq!(rules(&further), [("10.240.0.5".to_owned(), 7), ("fd00::5".to_owned(), 7)]);
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! The pool, and the book of who holds which address.
+//!
+//! The rule: every address is asked for at [`Pool::withholds`] before it can be leased: here, whatever source it comes from. What
+//! is withheld becomes leasable by itself once the reason has gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +12,9 @@ use azure_cni_api::AddressRequest;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::{AttachmentId, CniArgs};
 use azure_cni_ipam::cns::AssignedSubnet;
-use azure_cni_ipam::{Addresses, FamilyCounts, Leases, LeasesRestoreError, Pool, PoolSubnet};
+use azure_cni_ipam::{
+    Addresses, FamilyCounts, LeaseError, Leases, LeasesRestoreError, NoAddress, Pool, PoolSubnet, Withheld,
+};
 
 use super::cns::{Cns, CnsError, ensure_requested};
 use super::error::NotLeased;
@@ -19,6 +24,8 @@ use crate::config::PoolConfig;
 pub struct AddressLeases {
     /// As the source last listed it.
     pool: RwLock<Arc<Pool>>,
+    /// The addresses of the host's interfaces, as last observed.
+    host: RwLock<Arc<BTreeSet<IpAddr>>>,
     book: Mutex<Leases>,
     /// Gives the addresses in place of the pool; `None`: the pool does.
     cns: Option<Cns>,
@@ -39,10 +46,51 @@ impl From<Addresses> for Leased {
 }
 
 impl AddressLeases {
-    pub fn new(config: &PoolConfig, pool: Pool, cns: Option<Cns>) -> Self {
-        let mut book = Leases::new(config.cooldown(), config.reuse_cooling);
-        book.set_pool(pool.addresses());
-        Self { pool: RwLock::new(Arc::new(pool)), book: Mutex::new(book), cns }
+    /// `host`: the addresses of the host's interfaces.
+    pub fn new(config: &PoolConfig, pool: Pool, host: BTreeSet<IpAddr>, cns: Option<Cns>) -> Self {
+        let book = Mutex::new(Leases::new(config.cooldown(), config.reuse_cooling));
+        let leases = Self { pool: RwLock::new(Arc::new(pool)), host: RwLock::new(Arc::new(host)), book, cns };
+        leases.sync_book();
+        leases
+    }
+
+    /// Lets pods get what the pool lists, without what is withheld.
+    fn sync_book(&self) {
+        let mut book = self.book();
+        let (pool, host) = (self.pool(), self.host());
+        let leasable = pool.addresses().filter(|address| pool.withholds(*address, &host).is_none());
+        book.set_leasable(leasable, pool.is_dual_stack());
+    }
+
+    fn host(&self) -> Arc<BTreeSet<IpAddr>> {
+        self.host.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From the next lease on, no pod gets an address that the host's interfaces have, and pods get those that they no longer
+    /// have. What pods hold stays theirs.
+    pub fn set_host_addresses(&self, host: BTreeSet<IpAddr>) {
+        *self.host.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(host);
+        self.sync_book();
+    }
+
+    /// An interface of the host has this address: no pod gets it before the next [`AddressLeases::set_host_addresses`].
+    pub fn withhold_from_pods(&self, address: IpAddr) {
+        let host = self.host().iter().copied().chain([address]).collect();
+        self.set_host_addresses(host);
+    }
+
+    /// What the source lists for pods and no pod gets now.
+    pub fn withheld(&self) -> Vec<Withheld> {
+        let (pool, host) = (self.pool(), self.host());
+        let now =
+            pool.addresses().filter_map(|address| Some(Withheld { address, reason: pool.withholds(address, &host)? }));
+        pool.withheld.iter().copied().chain(now).collect()
+    }
+
+    /// The addresses of pods that an interface of the host has too, and whose they are.
+    pub fn taken_by_host(&self) -> Vec<(IpAddr, AttachmentId)> {
+        let (book, host) = (self.book(), self.host());
+        host.iter().filter_map(|address| Some((*address, book.holder(*address)?.clone()))).collect()
     }
 
     /// One call works with one pool from its beginning to its end.
@@ -64,7 +112,20 @@ impl AddressLeases {
     ) -> Result<Leased, NotLeased> {
         match &self.cns {
             Some(cns) => Ok(self.lease_from(cns, id, request, args).await?),
-            None => Ok(self.book().lease(id, request, now())?.into()),
+            None => {
+                let leased = self.book().lease(id, request, now());
+                Ok(leased.map_err(|error| self.explained(error, request))?.into())
+            }
+        }
+    }
+
+    /// An address that was requested is not in the pool because it is withheld from it.
+    fn explained(&self, error: NoAddress, request: &AddressRequest) -> NotLeased {
+        let LeaseError::NotInPool { address } = error.source else { return error.into() };
+        let withheld = self.withheld().into_iter().find(|withheld| withheld.address == address);
+        match withheld.filter(|_| request.addresses.contains(&address)) {
+            Some(Withheld { address, reason }) => NotLeased::Withheld { address, reason },
+            None => error.into(),
         }
     }
 
@@ -82,11 +143,17 @@ impl AddressLeases {
         }
         let assigned = cns.assign(id, request, args).await?;
         let addresses = assigned.addresses;
+        let (pool, host) = (self.pool(), self.host());
+        let reasons = addresses.iter().find_map(|address| Some((address, pool.withholds(address, &host)?)));
+        if let Some((address, reason)) = reasons {
+            cns.release_pending();
+            return Err(CnsError::Withheld { address, reason });
+        }
         if let Err(held) = self.restore(id, addresses) {
             cns.release_pending();
             return Err(held.into());
         }
-        cns.compare_primary(assigned.host_primary, &self.pool());
+        cns.compare_primary(assigned.host_primary, &pool);
         Ok(Leased { addresses, new_subnets: self.add_subnets(assigned.subnets) })
     }
 
@@ -112,9 +179,8 @@ impl AddressLeases {
 
     /// From the next lease on, pods get what this pool lists; what they hold stays theirs.
     pub fn replace_pool(&self, pool: Pool) {
-        let addresses: Vec<IpAddr> = pool.addresses().collect();
         *self.pool.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pool);
-        self.book().set_pool(addresses);
+        self.sync_book();
     }
 
     /// Pods that ask for a public address get one of these or of the pool's public ones; other pods get them last.
@@ -135,6 +201,18 @@ impl AddressLeases {
     pub fn free(&self) -> BTreeSet<IpAddr> {
         let book = self.book();
         self.pool().addresses().filter(|address| book.holder(*address).is_none()).collect()
+    }
+
+    /// Whether another attachment than this one holds an address.
+    pub fn is_anothers(&self, id: &AttachmentId, address: IpAddr) -> bool {
+        self.book().holder(address).is_some_and(|holder| holder != id)
+    }
+
+    /// Does something with an address that no attachment but this one holds; `None` if another does. No attachment gets it
+    /// meanwhile.
+    pub fn unless_anothers<T>(&self, id: &AttachmentId, address: IpAddr, work: impl FnOnce() -> T) -> Option<T> {
+        let book = self.book();
+        book.holder(address).is_none_or(|holder| holder == id).then(work)
     }
 
     /// Does something with an address that no attachment holds; `None` if one does. No attachment gets it meanwhile.
@@ -179,4 +257,59 @@ impl AddressLeases {
 /// The book's clock: the same for every run of the agent in this boot.
 fn now() -> Duration {
     BootTime::now().since_boot()
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_cni_api::MacAddress;
+    use azure_cni_api::cni::sample::attachment;
+    use azure_cni_ipam::{Reserved, listing};
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn addresses(v4: &str) -> Addresses {
+        Addresses { v4: v4.parse().unwrap(), v6: None }
+    }
+
+    fn leases(host: &[&str]) -> AddressLeases {
+        let xml = "<Interfaces><Interface MacAddress=\"*\"><IPSubnet Prefix=\"10.0.0.0/24\"><IPAddress Address=\"10.0.0.4\" \
+                   IsPrimary=\"true\"/><IPAddress Address=\"10.0.0.5\"/><IPAddress Address=\"10.0.0.6\"/></IPSubnet></Interface></Interfaces>";
+        let pool = Pool::for_uplink(&listing::parse(xml).unwrap(), MacAddress([2; 6])).unwrap();
+        AddressLeases::new(&PoolConfig::default(), pool, host.iter().map(|text| ip(text)).collect(), None)
+    }
+
+    /// After a reboot, the record of an attachment that could not be released has no lease.
+    #[test]
+    fn what_another_attachment_holds_is_not_touched_for_an_old_record() {
+        let leases = leases(&[]);
+        let (old, new) = (attachment("old"), attachment("new"));
+        assert_eq!(leases.unless_anothers(&old, ip("10.0.0.5"), || 7), Some(7));
+        leases.restore(&new, addresses("10.0.0.5")).unwrap();
+        assert!(leases.is_anothers(&old, ip("10.0.0.5")));
+        assert_eq!(leases.unless_anothers(&old, ip("10.0.0.5"), || 7), None);
+        assert!(!leases.is_anothers(&new, ip("10.0.0.5")));
+        assert_eq!(leases.unless_anothers(&new, ip("10.0.0.5"), || 7), Some(7));
+    }
+
+    #[test]
+    fn addresses_of_the_host_are_withheld_while_it_has_them_and_those_of_pods_are_told() {
+        let leases = leases(&["10.0.0.5", "10.9.9.9"]);
+        assert_eq!(leases.free(), [ip("10.0.0.5"), ip("10.0.0.6")].into());
+        assert_eq!(leases.counts().v4.total, 1);
+        assert_eq!(leases.withheld(), [Withheld { address: ip("10.0.0.5"), reason: Reserved::HeldByHost }]);
+        leases.restore(&attachment("a"), addresses("10.0.0.6")).unwrap();
+        assert!(leases.taken_by_host().is_empty());
+        leases.set_host_addresses([ip("10.0.0.6")].into());
+        assert_eq!(leases.taken_by_host(), [(ip("10.0.0.6"), attachment("a"))]);
+        // The pod keeps it; the other one is leasable now.
+        assert_eq!((leases.counts().v4.leased, leases.counts().v4.free), (1, 1));
+        leases.withhold_from_pods(ip("10.0.0.5"));
+        assert_eq!(leases.counts().v4.free, 0);
+        leases.set_host_addresses(BTreeSet::new());
+        assert!(leases.withheld().is_empty() && leases.taken_by_host().is_empty());
+    }
 }

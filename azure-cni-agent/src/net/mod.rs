@@ -13,7 +13,9 @@ mod netlink;
 mod netns;
 mod next_hops;
 mod nftables;
+mod removals;
 mod route;
+mod rule;
 mod sockets;
 pub mod sysctl;
 
@@ -23,5 +25,7 @@ pub use link::{Link, Peer, VethSpec};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};
+pub use removals::RemovedLink;
 pub use route::{NeighbourEntry, RouteEntry};
+pub use rule::RuleEntry;
 pub use sockets::{HeldPort, SocketsError, held_ports};

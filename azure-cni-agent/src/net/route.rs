@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use futures::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
@@ -53,10 +54,10 @@ impl RouteEntry {
         message
     }
 
-    /// `None` if it is not a unicast route of the main table.
-    fn from_message(message: &RouteMessage) -> Option<Self> {
+    /// `None` if it is not a unicast route of this table.
+    fn of_table(table: u32, message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
-        if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+        if table_of(message) != table || header.kind != RouteType::Unicast {
             return None;
         }
         let mut destination = match header.address_family {
@@ -79,6 +80,15 @@ impl RouteEntry {
         let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
         Some(Self { destination, gateway, interface: interface?, source })
     }
+}
+
+/// Numbers above 255 have room in an attribute only.
+fn table_of(message: &RouteMessage) -> u32 {
+    let named = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    named.unwrap_or(message.header.table.into())
 }
 
 fn family_of(prefix: IpNet) -> AddressFamily {
@@ -111,13 +121,53 @@ impl Netlink {
         replaced.map_err(|error| NetError::new(format!("route to {}", route.destination), error))
     }
 
+    /// As [`Netlink::replace_route`], in another table than the main one.
+    pub async fn replace_route_in(&self, table: u32, route: RouteEntry) -> Result<(), NetError> {
+        let mut message = route.to_message();
+        message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+        message.attributes.push(RouteAttribute::Table(table));
+        let replaced = self.handle.route().add(message).replace().execute().await;
+        replaced.map_err(|error| NetError::new(format!("route to {} in table {table}", route.destination), error))
+    }
+
     /// The unicast routes of the main table, of both families.
     pub async fn routes(&self) -> Result<Vec<RouteEntry>, NetError> {
+        self.routes_in(RouteHeader::RT_TABLE_MAIN.into()).await
+    }
+
+    /// The unicast routes of a table, of both families.
+    pub async fn routes_in(&self, table: u32) -> Result<Vec<RouteEntry>, NetError> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            self.each_route(family, |message| routes.extend(RouteEntry::from_message(message))).await?;
+            self.each_route(family, |message| routes.extend(RouteEntry::of_table(table, message))).await?;
         }
         Ok(routes)
+    }
+
+    /// Whether the main table has a default route of the address's family, through one router or several.
+    pub async fn has_default_route(&self, like: IpAddr) -> Result<bool, NetError> {
+        let mut found = false;
+        let is_default = |message: &RouteMessage| {
+            message.header.destination_prefix_length == 0
+                && message.header.kind == RouteType::Unicast
+                && table_of(message) == u32::from(RouteHeader::RT_TABLE_MAIN)
+        };
+        self.each_route(family_of(like.into()), |message| found |= is_default(message)).await?;
+        Ok(found)
+    }
+
+    /// Whether an interface of the namespace has this address, by the kernel's own look-up: it would not send a packet out.
+    pub async fn is_local(&self, address: IpAddr) -> Result<bool, NetError> {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family_of(address.into());
+        query.header.destination_prefix_length = IpNet::from(address).prefix_len();
+        query.attributes = vec![RouteAttribute::Destination(address.into())];
+        match std::pin::pin!(self.handle.route().get(query).execute()).try_next().await {
+            Ok(route) => Ok(route.is_some_and(|route| route.header.kind == RouteType::Local)),
+            // There is no way there.
+            Err(rtnetlink::Error::NetlinkError(_)) => Ok(false),
+            Err(error) => Err(NetError::new(format!("looking up the way to {address}"), error)),
+        }
     }
 
     /// Calls `visit` with every route of every table.
@@ -188,6 +238,10 @@ fn neighbour_from(message: &NeighbourMessage) -> Option<NeighbourEntry> {
 mod tests {
     use super::*;
 
+    fn of_main_table(message: &RouteMessage) -> Option<RouteEntry> {
+        RouteEntry::of_table(RouteHeader::RT_TABLE_MAIN.into(), message)
+    }
+
     fn entry(destination: &str, gateway: Option<&str>, source: Option<&str>) -> RouteEntry {
         let address = |text: &str| text.parse().unwrap();
         RouteEntry {
@@ -206,12 +260,18 @@ mod tests {
             entry("::/0", Some("fe80::1234:5678:9abc"), None),
             entry("fd00::5/128", None, Some("fd00::4")),
         ] {
-            assert_eq!(RouteEntry::from_message(&route.to_message()), Some(route));
+            assert_eq!(of_main_table(&route.to_message()), Some(route));
         }
+        let route = entry("10.240.0.5/32", None, None);
+        let mut elsewhere = route.to_message();
+        elsewhere.header.table = RouteHeader::RT_TABLE_UNSPEC;
+        elsewhere.attributes.push(RouteAttribute::Table(0x4000_0001));
+        assert_eq!(RouteEntry::of_table(0x4000_0001, &elsewhere), Some(route));
+        assert_eq!(of_main_table(&elsewhere), None);
         let mut default = entry("::/0", Some("fe80::1"), None).to_message();
         // As the kernel reports a default route: without a destination, only with a prefix length of 0.
         default.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Destination(_)));
-        assert_eq!(RouteEntry::from_message(&default).unwrap().destination, RouteEntry::DEFAULT_V6);
+        assert_eq!(of_main_table(&default).unwrap().destination, RouteEntry::DEFAULT_V6);
     }
 
     #[test]
@@ -221,7 +281,7 @@ mod tests {
         local.header.table = 255;
         let mut unreachable = route.to_message();
         unreachable.header.kind = RouteType::Unreachable;
-        assert_eq!(RouteEntry::from_message(&local), None);
-        assert_eq!(RouteEntry::from_message(&unreachable), None);
+        assert_eq!(of_main_table(&local), None);
+        assert_eq!(of_main_table(&unreachable), None);
     }
 }

@@ -21,9 +21,11 @@ use std::time::Duration;
 
 pub use grace::Grace;
 pub use node_state::NodeState;
+pub use observe::gone_with;
 pub use plan::{Action, Repair};
 
 use crate::agent::Agent;
+use crate::net::RemovedLink;
 
 /// At the start. No call works on anything, so there is no grace for what is gone. Programs are swapped for those of this
 /// agent.
@@ -52,6 +54,13 @@ pub async fn reconcile(agent: &Arc<Agent>, grace: &mut Grace) -> anyhow::Result<
 fn remember(agent: &Agent, state: &NodeState) {
     agent.foreign_filters.set(state.foreign_filters.clone());
     *agent.pod_macs.lock().unwrap_or_else(PoisonError::into_inner) = state.pod_macs.clone();
+}
+
+/// Releases the attachments whose veths are among those that went, with their namespaces. Calls that work on one are left to it.
+pub async fn release_gone_with(agent: &Arc<Agent>, removed: &[RemovedLink]) {
+    let gone = observe::gone_with(agent, removed).into_iter();
+    let releases = gone.map(|id| Action::Release { id, why: "its namespace is gone" }).collect();
+    execute::execute_all(agent, releases).await;
 }
 
 /// Removes the flows of addresses that no pod has. An agent that died in a DEL may have left some, and the next pod with

@@ -12,7 +12,7 @@ use azure_cni_datapath::{Attachment, Hook};
 
 use super::node_state::{Life, NodeState};
 use crate::agent::Agent;
-use crate::net::{Link, Netns, NetnsError};
+use crate::net::{Link, Netns, NetnsError, RemovedLink};
 use crate::programs::{self, ForeignFilter, Interface, ProgramError};
 use crate::state::AttachmentRecord;
 
@@ -71,6 +71,20 @@ async fn pod_macs(
         }
     }
     macs
+}
+
+/// The attachments whose veths are among those that went, and whose namespaces went too.
+pub fn gone_with(agent: &Agent, removed: &[RemovedLink]) -> Vec<AttachmentId> {
+    if !removed.iter().any(|link| names::is_host_interface(&link.name)) {
+        return Vec::new();
+    }
+    let went = |record: &AttachmentRecord| {
+        removed.iter().any(|link| link.name == record.host_interface && link.index == record.host_ifindex)
+    };
+    let records = agent.records().into_iter().filter(|record| record.boot_id == agent.boot_id && went(record));
+    tokio::task::block_in_place(|| {
+        records.filter(|record| life(record) == Life::Gone).map(|record| record.id).collect()
+    })
 }
 
 /// The life of namespaces whose veths do not stand.

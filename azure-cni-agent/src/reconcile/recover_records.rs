@@ -16,7 +16,7 @@ use azure_cni_ipam::Addresses;
 
 use crate::agent::Agent;
 use crate::endpoint;
-use crate::net::{Link, NeighbourEntry, Netns, NetnsId, RouteEntry};
+use crate::net::{Link, NeighbourEntry, Netlink, Netns, NetnsId, RouteEntry};
 use crate::state::AttachmentRecord;
 
 /// Does nothing if no record was lost: what the store does not name then must go.
@@ -36,6 +36,9 @@ pub async fn recover_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
     let netns_id = |path: &Path| Netns::open(path).ok().map(|netns| netns.id());
     let mut records = kernel.records(netns_id);
     records.retain(|record| agent.store.lacks(record));
+    for record in &mut records {
+        record.own_table = own_table(record).await;
+    }
     for record in &records {
         tracing::warn!(attachment = %record.id, addresses = ?record.addresses, "recorded again from the kernel");
     }
@@ -44,6 +47,14 @@ pub async fn recover_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
     }
     agent.with_store(move |store| store.finish(&records)).await?;
     Ok(())
+}
+
+/// Whether the pod has rules for this attachment. A namespace that cannot be entered has none that matter.
+async fn own_table(record: &AttachmentRecord) -> bool {
+    let table = names::route_table(&record.host_interface);
+    let Ok(netns) = Netns::open(&record.netns) else { return false };
+    let Ok(in_pod) = Netlink::inside(&netns).await else { return false };
+    in_pod.rules().await.is_ok_and(|rules| rules.iter().any(|rule| rule.table == table))
 }
 
 /// The addresses that attachments reach through the host. The kernel does not say which attachment: each gets all of them,
@@ -101,6 +112,8 @@ impl Kernel {
             boot_id: self.boot_id.clone(),
             mtu: link.mtu,
             via_host: self.via_host.clone(),
+            // What is inside the pod tells; see `own_table`.
+            own_table: false,
             keep_source: kept && !self.public.contains(&first),
             id,
         })

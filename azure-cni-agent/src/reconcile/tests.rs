@@ -72,6 +72,7 @@ fn record() -> AttachmentRecord {
         boot_id: "boot".to_owned(),
         mtu: 1500,
         via_host: vec![],
+        own_table: false,
         keep_source: false,
         requested_at: BootTime::BOOT,
         recorded_at: BootTime::BOOT,

@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use azure_cni_api::MacAddress;
-use azure_cni_ipam::{Nic, Pool, imds, listing, wireserver};
+use azure_cni_ipam::{Listing, Pool, imds, listing, wireserver};
 
 use super::error::{Problem, SourceError};
 use super::origin::Origin;
@@ -18,12 +18,12 @@ const METADATA_HEADER: (&str, &str) = ("metadata", "true");
 /// The pool of the uplink, as the source lists it now.
 pub async fn fetch_pool(config: &PoolConfig, uplink: &Link) -> Result<Pool, SourceError> {
     let failed = |problem| SourceError { origin: Origin::of(config), problem };
-    let nics = fetch_nics(config).await.map_err(failed)?;
-    Pool::for_uplink(&nics, MacAddress(uplink.mac))
+    let listing = fetch_listing(config).await.map_err(failed)?;
+    Pool::for_uplink(&listing, MacAddress(uplink.mac))
         .map_err(|source| failed(Problem::Pool { uplink: uplink.name.clone(), source }))
 }
 
-async fn fetch_nics(config: &PoolConfig) -> Result<Vec<Nic>, Problem> {
+async fn fetch_listing(config: &PoolConfig) -> Result<Listing, Problem> {
     let client = Client::new(config);
     let text = match config.source {
         PoolSource::WireServer => client.get_retrying(&config.wireserver_url, None, wireserver::MAX_BYTES).await?,

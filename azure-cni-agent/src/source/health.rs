@@ -1,5 +1,7 @@
 //! The health of the pool's source, as `status` shows it. Pure: times are arguments, in seconds since 1970.
 
+use azure_cni_api::excerpt::bounded;
+
 /// What the agent has seen of its source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
@@ -36,6 +38,8 @@ impl Health {
     pub fn failed(&mut self, error: String) -> bool {
         self.attempts += 1;
         self.failures += 1;
+        // It may quote what came from outside.
+        let error = bounded(&error);
         let is_new = self.last_error.as_ref() != Some(&error);
         self.last_error = Some(error);
         is_new

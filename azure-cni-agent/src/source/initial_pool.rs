@@ -87,8 +87,8 @@ async fn pool_of_uplink(netlink: &Netlink, uplink: &Link, stored: Option<Confirm
     let primaries =
         own.ok_or_else(|| anyhow!("uplink {} has no IPv4 address, and pods are translated to it", uplink.name))?;
     let subnets = stored.map(|stored| stored.pool.subnets).unwrap_or_default();
-    let (withheld, public) = Default::default();
-    Ok(Pool { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public })
+    let (withheld, public, oddities) = Default::default();
+    Ok(Pool { primary: primaries.v4, primary6: primaries.v6, subnets, withheld, public, oddities })
 }
 
 /// The uplink's own first address of each family; `None` without an IPv4 address.

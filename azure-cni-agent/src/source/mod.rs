@@ -11,7 +11,7 @@ mod initial_pool;
 mod origin;
 mod watched;
 
-use azure_cni_ipam::Withheld;
+use azure_cni_ipam::{Pool, Withheld};
 pub use confirmed_pool::ConfirmedPool;
 pub use error::{Problem, SourceError};
 pub use fetch::fetch_pool;
@@ -20,9 +20,15 @@ pub use initial_pool::{InitialPool, initial_pool, primaries_of};
 pub use origin::Origin;
 pub use watched::WatchedSource;
 
-/// Names the addresses that the source lists for pods and that no pod gets.
-pub(crate) fn report_withheld(withheld: &[Withheld]) {
-    for Withheld { address, reason } in withheld {
+/// How many addresses the log names.
+const MAX_LOGGED: usize = 64;
+
+/// Names what the source lists and no pod gets.
+pub(crate) fn report_left_out(pool: &Pool, withheld: &[Withheld]) {
+    for oddity in &pool.oddities {
+        tracing::warn!(oddity, "the source lists something odd");
+    }
+    for Withheld { address, reason } in withheld.iter().take(MAX_LOGGED) {
         tracing::warn!(%address, %reason, "the source lists this address for pods, but no pod gets it");
     }
 }

@@ -29,6 +29,8 @@ pub struct AttachmentRecord {
     pub mtu: u32,
     /// Addresses that the network asked to be reached through the host's stack.
     pub via_host: Vec<IpAddr>,
+    /// The pod had a default route, so this attachment's routes are in a table of their own.
+    pub own_table: bool,
     /// The network opted out of source NAT.
     pub keep_source: bool,
     /// When the runtime made the ADD that it was answered last.
@@ -49,7 +51,7 @@ mod tests {
             "id": {"network": "azure", "containerId": "c1", "ifname": "eth0"}, "addresses": ["10.240.0.5", "fd00::5"],
             "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
             "netns": "/run/netns/p", "netnsId": {"device": 4, "inode": 4_026_532_000_u64}, "bootId": "b", "mtu": 1500,
-            "viaHost": ["fd00::10"], "keepSource": true, "requestedAt": 5, "recordedAt": 7,
+            "viaHost": ["fd00::10"], "ownTable": true, "keepSource": true, "requestedAt": 5, "recordedAt": 7,
         });
         let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
         assert!(record.addresses[0].is_ipv4() && record.addresses[1].is_ipv6() && record.via_host[0].is_ipv6());

@@ -20,6 +20,7 @@ pub(crate) fn record(container: &str) -> AttachmentRecord {
         boot_id: "6e7c7ab1-6b2f-4b0a-8a3e-b7d7dfb1b0a5".to_owned(),
         mtu: 1500,
         via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
+        own_table: false,
         keep_source: true,
         requested_at: BootTime::BOOT,
         recorded_at: BootTime::BOOT,

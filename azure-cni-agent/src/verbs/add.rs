@@ -6,19 +6,19 @@ mod tests;
 use std::sync::Arc;
 
 use azure_cni_api::boot_time::BootTime;
-use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, Interface, IpConfig, Route};
+use azure_cni_api::cni::{AddCall, AddResult, AttachmentId, CniError, CniVersion, Interface, IpConfig, Route};
 use azure_cni_api::labels;
 use azure_cni_api::mac::HOST_MAC;
 use azure_cni_api::names;
-use azure_cni_ipam::Addresses;
 use futures::future::join;
 use ipnet::IpNet;
 
 use super::build_endpoint::build_endpoint;
 use super::failure::{Failure, no_ipv4};
+use super::lease::lease;
 use super::lock::lock;
 use super::pod_netns::open_pod_netns;
-use super::publish_routes::{publish_added, publish_routes, set_platform_gateway};
+use super::publish_routes::{publish_added, publish_routes};
 use super::rejection::{pod_mtu, rejection};
 use super::step_runner::StepRunner;
 use super::undo::Undo;
@@ -26,11 +26,9 @@ use super::{del, spool};
 use crate::agent::Agent;
 use crate::endpoint::{Endpoint, addresses_of, gateway_for};
 use crate::findings;
-use crate::leases::{Leased, NotLeased};
 use crate::net::{Netns, RouteEntry};
 use crate::state::AttachmentRecord;
 use crate::steps::Step;
-use crate::wall_clock::unix_secs;
 
 /// Attaches a pod. For an attachment that stands, the same call gives the same result.
 pub async fn add(
@@ -131,17 +129,18 @@ async fn attach(
     });
     let addresses = steps.run(Step::Lease, lease(agent, call)).await?;
 
-    let endpoint = Endpoint {
+    let mut endpoint = Endpoint {
         addresses,
         node_addresses: pool.primaries(),
         host_interface: names::host_interface(id),
         pod_interface: id.ifname.to_string(),
         pod_mac: call.config.mac.unwrap_or_else(|| names::pod_mac(id)),
         mtu: pod_mtu(agent, call.config.mtu),
+        table: None,
     };
     let keep_source = call.config.keep_source;
     let alias = labels::alias(id, &call.netns);
-    let ifindex = build_endpoint(agent, &endpoint, &alias, netns, keep_source, steps, undo).await?;
+    let ifindex = build_endpoint(agent, &mut endpoint, &alias, netns, keep_source, steps, undo).await?;
 
     let record = AttachmentRecord {
         id: id.clone(),
@@ -154,6 +153,7 @@ async fn attach(
         boot_id: agent.boot_id.clone(),
         mtu: endpoint.mtu,
         via_host: call.config.ips_to_route_via_host.clone(),
+        own_table: endpoint.table.is_some(),
         keep_source,
         requested_at,
         recorded_at: BootTime::now(),
@@ -169,32 +169,6 @@ async fn attach(
     write(agent, record.clone(), steps).await?;
     steps.run(Step::Routes, publish_added(agent, &record.via_host)).await?;
     Ok(record)
-}
-
-async fn lease(agent: &Agent, call: &AddCall) -> Result<Addresses, Failure> {
-    let leased = agent.leases.lease(&call.attachment, &call.config.address_request, &call.args).await;
-    if let Err(NotLeased::Pool(_)) = leased {
-        // The source may list more by now.
-        agent.source.hurry();
-    }
-    let Leased { addresses, new_subnets } = leased?;
-    if !new_subnets.is_empty() {
-        let has_v6 = new_subnets.iter().any(|subnet| subnet.prefix.addr().is_ipv6());
-        publish_new_subnets(agent, has_v6).await;
-    }
-    Ok(addresses)
-}
-
-/// azure-cns gave an address of a subnet that was not known. A failure is logged: the lease stands, and routes are
-/// published again with the next change.
-async fn publish_new_subnets(agent: &Agent, has_v6: bool) {
-    agent.source.store_pool(&agent.config, &agent.uplink, &agent.pool(), unix_secs());
-    if let Err(error) = publish_routes(agent).await {
-        tracing::error!(%error, "publishing routes after azure-cns gave an address of another subnet");
-    }
-    if let (true, Err(error)) = (has_v6, set_platform_gateway(agent).await) {
-        tracing::error!(%error, "making the platform's gateway a neighbour");
-    }
 }
 
 async fn write(agent: &Agent, record: AttachmentRecord, steps: &mut StepRunner) -> Result<(), Failure> {
@@ -215,14 +189,18 @@ fn result(call: &AddCall, record: &AttachmentRecord) -> Result<AddResult, CniErr
     };
     let ip =
         |address| IpConfig { address: IpNet::from(address), gateway: Some(gateway_for(address)), interface: Some(1) };
-    let default_route = |address| Route::new(RouteEntry::default_like(address), Some(gateway_for(address)));
+    let table = record.own_table.then(|| names::route_table(&record.host_interface));
+    let default_route =
+        |address| Route { table, ..Route::new(RouteEntry::default_like(address), Some(gateway_for(address))) };
+    // Before 1.1.0 a result has no word for a table, and a default route without one would be untrue.
+    let can_tell = table.is_none() || call.config.cni_version >= CniVersion::V1_1_0;
     let ours = AddResult {
         interfaces: vec![
             interface(&record.host_interface, HOST_MAC, None),
             interface(record.id.ifname.as_str(), record.pod_mac, Some(call.netns.display().to_string())),
         ],
         ips: addresses.iter().map(ip).collect(),
-        routes: addresses.iter().map(default_route).collect(),
+        routes: addresses.iter().filter(|_| can_tell).map(default_route).collect(),
         dns: call.config.dns.clone(),
     };
     Ok(match &call.config.prev_result {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use azure_cni_api::labels;
 use azure_cni_api::mac::HOST_MAC;
+use azure_cni_api::names;
 use azure_cni_datapath::{DatapathError, Hook};
+use azure_cni_ipam::Addresses;
 use futures::TryFutureExt;
-use futures::future::try_join;
+use futures::future::{try_join, try_join3};
 
 use super::failure::Failure;
 use super::step_runner::StepRunner;
@@ -20,10 +22,11 @@ use crate::net::{Netlink, Netns, VethSpec};
 use crate::programs::{self, Interface};
 use crate::steps::Step;
 
-/// Builds the endpoint of a pod in this namespace. Returns the host veth's index.
+/// Builds the endpoint of a pod in this namespace, with routes in a table of its own if the pod has a default route. Returns
+/// the host veth's index.
 pub async fn build_endpoint(
     agent: &Arc<Agent>,
-    endpoint: &Endpoint,
+    endpoint: &mut Endpoint,
     alias: &str,
     netns: &Netns,
     keep_source: bool,
@@ -40,12 +43,20 @@ pub async fn build_endpoint(
 
     let labelled = async {
         let label = agent.netlink.label_link(&endpoint.host_interface, labels::GROUP, alias);
-        let (ifindex, ()) =
-            try_join(endpoint::index_of(&agent.netlink, &endpoint.host_interface), label.map_err(EndpointError::from))
-                .await?;
-        Ok(ifindex)
+        // The new interface has no routes yet.
+        let (ifindex, (), is_further) = try_join3(
+            endpoint::index_of(&agent.netlink, &endpoint.host_interface),
+            label.map_err(EndpointError::from),
+            has_default_route(&in_pod, endpoint.addresses),
+        )
+        .await?;
+        Ok((ifindex, is_further))
     };
-    let ifindex = steps.run(Step::Label, labelled).await?;
+    let (ifindex, is_further) = steps.run(Step::Label, labelled).await?;
+    if is_further {
+        endpoint.table = Some(names::route_table(&endpoint.host_interface));
+    }
+    let endpoint = &*endpoint;
 
     let pod_side = async { Ok(endpoint::configure_pod_side(endpoint, netns, &in_pod).await?) };
     steps.run(Step::PodSide, pod_side).await?;
@@ -88,6 +99,15 @@ pub async fn build_endpoint(
     // This takes microseconds: waking a thread that may block would take longer.
     steps.run(Step::Maps, async { Ok(addresses.iter().try_for_each(set)?) }).await?;
     Ok(ifindex)
+}
+
+async fn has_default_route(in_pod: &Netlink, addresses: Addresses) -> Result<bool, EndpointError> {
+    for address in addresses.iter() {
+        if in_pod.has_default_route(address).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes the veth pair. A host veth of ours that has this name already is a leftover of a call that did not end.

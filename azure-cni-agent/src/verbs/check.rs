@@ -81,7 +81,14 @@ async fn pod_side(endpoint: &Endpoint, netns: &Netns, findings: &mut Vec<String>
     for wanted in endpoint.pod_prefixes().filter(|prefix| !present.contains(prefix)) {
         findings.push(format!("interface {name} in the pod lacks {wanted}"));
     }
-    let routes = netlink.routes().await?;
+    let routes = match endpoint.table {
+        Some(table) => netlink.routes_in(table).await?,
+        None => netlink.routes().await?,
+    };
+    let rules = if endpoint.table.is_some() { netlink.rules().await? } else { Vec::new() };
+    for wanted in endpoint.pod_rules().filter(|wanted| !rules.contains(wanted)) {
+        findings.push(format!("the pod lacks the rule for packets from {}", wanted.source));
+    }
     for wanted in endpoint.pod_routes(link.index) {
         if !routes.contains(&wanted) {
             findings.push(format!("the pod lacks the route to {}", wanted.destination));

@@ -12,6 +12,8 @@ use super::lock::lock;
 use super::publish_routes::publish_removed;
 use super::step_runner::StepRunner;
 use crate::agent::Agent;
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::net::{Netlink, Netns};
 use crate::state::AttachmentRecord;
 use crate::steps::Step;
 
@@ -47,11 +49,15 @@ async fn remove(agent: &Arc<Agent>, id: &AttachmentId, steps: &mut StepRunner) -
     let mut failures: Vec<Failure> = Vec::new();
     let mut attempt = |result: Result<(), Failure>| failures.extend(result.err());
     // The data path comes first, so that it delivers nothing to half a pod.
-    attempt(steps.run_blocking(Step::Unmap, for_each(agent, &addresses, unmap)).await);
+    attempt(steps.run_blocking(Step::Unmap, for_each(agent, id, &addresses, unmap)).await);
     attempt(steps.run_blocking(Step::Detach, detached(agent, &interface)).await);
     // The pod's end, the routes and the neighbours go with it.
-    attempt(steps.run(Step::Unlink, async { Ok(agent.netlink.delete_link(&interface).await?) }).await);
-    attempt(steps.run_blocking(Step::Scrub, for_each(agent, &addresses, scrub)).await);
+    let unlinked = async {
+        agent.netlink.delete_link(&interface).await?;
+        remove_rules(agent, record.as_ref()).await
+    };
+    attempt(steps.run(Step::Unlink, unlinked).await);
+    attempt(steps.run_blocking(Step::Scrub, for_each(agent, id, &addresses, scrub)).await);
     let via_host = record.map(|record| record.via_host).unwrap_or_default();
     attempt(steps.run(Step::Unroute, publish_removed(agent, &via_host)).await);
     if let Some(failure) = combined(failures) {
@@ -74,14 +80,30 @@ fn addresses(agent: &Agent, id: &AttachmentId, record: Option<&AttachmentRecord>
     }
 }
 
+/// Removes the rules of an attachment with a table of its own: they are of the namespace, and do not go with an interface.
+async fn remove_rules(agent: &Agent, record: Option<&AttachmentRecord>) -> Result<(), Failure> {
+    let Some(record) = record.filter(|record| record.own_table) else { return Ok(()) };
+    let Some(endpoint) = Endpoint::of_record(record, agent.pool().primaries()) else { return Ok(()) };
+    // Gone, or another pod's by now.
+    let Some(netns) = Netns::open(&record.netns).ok().filter(|netns| record.netns_id == Some(netns.id())) else {
+        return Ok(());
+    };
+    let in_pod = Netlink::inside(&netns).await.map_err(EndpointError::from)?;
+    for rule in endpoint.pod_rules() {
+        in_pod.remove_rule(rule).await?;
+    }
+    Ok(())
+}
+
 /// Does the work for all addresses, also past failures. Returns the first failure.
 fn for_each(
     agent: &Arc<Agent>,
+    id: &AttachmentId,
     addresses: &[IpAddr],
-    work: fn(&Agent, IpAddr) -> Result<(), Failure>,
+    work: fn(&Agent, &AttachmentId, IpAddr) -> Result<(), Failure>,
 ) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
-    let (agent, addresses) = (agent.clone(), addresses.to_vec());
-    move || addresses.into_iter().map(|address| work(&agent, address)).fold(Ok(()), Result::and)
+    let (agent, id, addresses) = (agent.clone(), id.clone(), addresses.to_vec());
+    move || addresses.into_iter().map(|address| work(&agent, &id, address)).fold(Ok(()), Result::and)
 }
 
 fn detached(agent: &Arc<Agent>, interface: &str) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
@@ -92,11 +114,17 @@ fn detached(agent: &Arc<Agent>, interface: &str) -> impl FnOnce() -> Result<(), 
     }
 }
 
-fn unmap(agent: &Agent, address: IpAddr) -> Result<(), Failure> {
-    Ok(agent.datapath.tables().remove_endpoint(address)?)
+/// A record of an earlier boot has no lease: by now, another attachment may have its address.
+fn unmap(agent: &Agent, id: &AttachmentId, address: IpAddr) -> Result<(), Failure> {
+    let removed = agent.leases.unless_anothers(id, address, || agent.datapath.tables().remove_endpoint(address));
+    Ok(removed.unwrap_or(Ok(()))?)
 }
 
-fn scrub(agent: &Agent, address: IpAddr) -> Result<(), Failure> {
+/// As with [`unmap`]; but a walk over all flows is too long to keep leases from others.
+fn scrub(agent: &Agent, id: &AttachmentId, address: IpAddr) -> Result<(), Failure> {
+    if agent.leases.is_anothers(id, address) {
+        return Ok(());
+    }
     Ok(agent.datapath.tables().scrub(address).map(drop)?)
 }
 

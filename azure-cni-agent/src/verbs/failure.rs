@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use azure_cni_api::cni::CniError;
 use azure_cni_datapath::DatapathError;
+use azure_cni_ipam::Reserved;
 
 use crate::endpoint::EndpointError;
 use crate::leases::NotLeased;
@@ -54,9 +55,10 @@ impl From<Failure> for CniError {
             Failure::Lease(NotLeased::Pool(_) | NotLeased::Cns(CnsError::Public | CnsError::Other { .. })) => {
                 CniError::invalid_config(text)
             }
-            Failure::Lease(NotLeased::Cns(_)) | Failure::Overdue { .. } | Failure::NotReady(_) => {
-                CniError::try_again(text)
+            Failure::Lease(NotLeased::Withheld { reason, .. }) if reason != Reserved::HeldByHost => {
+                CniError::invalid_config(text)
             }
+            Failure::Lease(_) | Failure::Overdue { .. } | Failure::NotReady(_) => CniError::try_again(text),
             Failure::Rejected(_) => CniError::invalid_config(text),
             Failure::Net(error) if error.exists() => CniError::interface_exists(text),
             Failure::Net(_) | Failure::Store(_) => CniError::io(text),

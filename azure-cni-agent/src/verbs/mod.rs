@@ -8,6 +8,7 @@ mod status;
 
 mod build_endpoint;
 mod failure;
+mod lease;
 mod lock;
 mod pod_netns;
 mod publish_routes;

@@ -147,6 +147,7 @@ mod tests {
             subnets: vec![PoolSubnet { addresses, ..subnet }],
             withheld: vec![],
             public: BTreeSet::new(),
+            oddities: vec![],
         };
         let routing = Routing::new(toml::from_str::<RoutingConfig>(routing).unwrap());
         let via_host: Vec<IpAddr> = via_host.iter().map(|text| text.parse().unwrap()).collect();

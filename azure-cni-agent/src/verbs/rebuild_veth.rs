@@ -22,13 +22,14 @@ pub async fn rebuild_veth(agent: &Arc<Agent>, record: AttachmentRecord) -> Resul
         let text = format!("{} is another network namespace than at ADD", record.netns.display());
         return Err(CniError::invalid_netns(text));
     }
-    let endpoint = Endpoint::of_record(&record, agent.pool().primaries()).ok_or_else(|| no_ipv4(&record))?;
+    let mut endpoint = Endpoint::of_record(&record, agent.pool().primaries()).ok_or_else(|| no_ipv4(&record))?;
     let alias = labels::alias(&record.id, &record.netns);
     let (mut steps, mut undo) = (StepRunner::default(), Undo::default());
     let done = async {
         let host_ifindex =
-            build_endpoint(agent, &endpoint, &alias, &netns, record.keep_source, &mut steps, &mut undo).await?;
-        let (store, written) = (agent.store.clone(), AttachmentRecord { host_ifindex, ..record });
+            build_endpoint(agent, &mut endpoint, &alias, &netns, record.keep_source, &mut steps, &mut undo).await?;
+        let (store, written) =
+            (agent.store.clone(), AttachmentRecord { host_ifindex, own_table: endpoint.table.is_some(), ..record });
         steps.run_blocking(Step::Record, move || Ok(store.put(&written)?)).await
     };
     match done.await {

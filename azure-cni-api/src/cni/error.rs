@@ -136,12 +136,7 @@ impl ErrorObject {
 
 /// The beginning of a value, short enough for a message: input may be a megabyte long.
 pub(super) fn excerpt(value: &Value) -> String {
-    const LONGEST: usize = 80;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
+    crate::excerpt::excerpt(&value.to_string())
 }
 
 #[cfg(test)]

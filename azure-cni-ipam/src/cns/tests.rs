@@ -101,6 +101,65 @@ fn an_invalid_answer_is_refused_as_a_whole() {
     }
 }
 
+/// What an answer asks for is done, or refused by name.
+#[test]
+fn nothing_that_an_answer_asks_for_is_ignored() {
+    let with = |key: &str, value: Value| {
+        let mut info = info("10.0.1.10", "10.0.1.0", 24);
+        info[key] = value;
+        answer(json!([info]))
+    };
+    let route = |destination: &str, gateway: &str, interface: &str| {
+        with("Routes", json!([{"IPAddress": destination, "GatewayIPAddress": gateway, "InterfaceToUse": interface}]))
+    };
+    for (text, complaint) in [
+        (with("SkipDefaultRoutes", true.into()), "SkipDefaultRoutes"),
+        (with("EndpointPolicies", json!([{"type": "ACLPolicy"}])), "EndpointPolicies"),
+        (route("10.9.0.0/16", "10.0.1.99", ""), "(Routes), which is not supported: 10.9.0.0/16 via 10.0.1.99"),
+        (route("10.9.0.0/16", "", "eth1"), "InterfaceToUse), which is not supported: eth1"),
+        (route("10.9.0.0/16", "x", ""), "Routes.GatewayIPAddress = \"x\""),
+        (route("x", "", ""), "Routes.IPAddress = \"x\""),
+        (
+            answer(json!([info("10.0.1.10", "10.0.1.0", 24), info("10.0.1.11", "10.0.1.0", 24)])),
+            "10.0.1.10 and 10.0.1.11, and a pod has one",
+        ),
+        (
+            answer(json!([
+                info("10.0.1.10", "10.0.1.0", 24),
+                info("fd00::9", "fd00::", 64),
+                info("fd00::8", "fd00::", 64)
+            ])),
+            "fd00::9 and fd00::8",
+        ),
+        (answer(json!([info("10.0.2.10", "10.0.1.0", 24)])), "outside of the subnet 10.0.1.0/24"),
+        (
+            answer(json!([info("10.0.1.10", "10.0.1.0", 24), info("fd01::9", "fd00::", 64)])),
+            "outside of the subnet fd00::/64",
+        ),
+        (answer(json!([info("10.0.1.10", "0.0.0.0", 0)])), "is no length of a virtual network's subnet"),
+        (with("NICType", "x".repeat(1 << 20).into()), "and only InfraNIC is supported"),
+        (with("NICType", "BackendNIC".into()), "\"BackendNIC\""),
+    ] {
+        let error = parse_assigned(&text.to_string()).expect_err(complaint).to_string();
+        assert!(error.contains(complaint) && error.len() < 1200, "{complaint}: {error}");
+    }
+    // These say what is so.
+    for text in [
+        with("Routes", Value::Null),
+        with("SkipDefaultRoutes", Value::Null),
+        with("EndpointPolicies", json!([])),
+        route("10.9.0.0/16", "", ""),
+        route("10.9.0.0/16", "10.0.0.1", ""),
+        route("0.0.0.0/0", "169.254.1.1", ""),
+        answer(json!([info("10.0.1.10", "10.0.1.10", 32)])),
+    ] {
+        assert!(parse_assigned(&text.to_string()).is_ok(), "{text}");
+    }
+    let long =
+        json!({"podIPInfo": null, "response": {"ReturnCode": 32, "Message": "x\u{1b}".repeat(1 << 19)}}).to_string();
+    assert!(parse_assigned(&long).unwrap_err().to_string().len() < 1200);
+}
+
 proptest! {
     #[test]
     fn no_answer_makes_the_parser_panic(

@@ -82,6 +82,16 @@ fn a_contradiction_in_one_family_restores_neither() {
     assert_eq!((leases.counts(NOW).v4.leased, leases.counts(NOW).v6.unwrap().leased), (1, 1));
 }
 
+#[test]
+fn a_pool_whose_ipv6_addresses_are_all_withheld_gives_no_pod_ipv4_alone() {
+    let mut leases = leases(&["10.0.0.5", "fd00::5"]);
+    leases.set_leasable([ip("10.0.0.5")], true);
+    let error = leases.lease(&id(1), &AddressRequest::default(), NOW).unwrap_err();
+    assert_eq!((error.family, error.source.retry_helps()), ("IPv6", true));
+    leases.set_leasable([ip("10.0.0.5"), ip("fd00::5")], true);
+    assert_eq!(leases.lease(&id(1), &AddressRequest::default(), NOW), Ok(both("10.0.0.5", "fd00::5")));
+}
+
 fn address_request(addresses: &[&str]) -> AddressRequest {
     AddressRequest { addresses: addresses.iter().map(|text| ip(text)).collect(), public: false }
 }

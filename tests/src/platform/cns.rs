@@ -32,7 +32,11 @@ struct State {
     refusal: Option<i64>,
     /// The delay of answers to requests for addresses.
     late: Duration,
+    bend: Option<Bend>,
 }
+
+/// Changes the list of what a pod is given before it is sent.
+type Bend = Box<dyn Fn(&mut Value) + Send>;
 
 /// A server. It keeps its state while it is down.
 pub struct Cns {
@@ -74,6 +78,11 @@ impl Cns {
     /// Executes requests for addresses, and delays the answers.
     pub fn answer_late(&self, by: Duration) {
         lock(&self.state).late = by;
+    }
+
+    /// Answers with what `change` makes of the list of addresses from now on.
+    pub fn bend(&self, change: impl Fn(&mut Value) + Send + 'static) {
+        lock(&self.state).bend = Some(Box::new(change));
     }
 
     /// Stops to listen.
@@ -130,7 +139,9 @@ impl State {
             "HostPrimaryIPInfo": {"Gateway": "10.240.0.1", "PrimaryIP": self.own, "Subnet": "10.240.0.0/16"},
             "NICType": "InfraNIC", "SkipDefaultRoutes": false, "Routes": null,
         });
-        json!({key: if list { json!([info]) } else { info }, "response": response(0)})
+        let mut infos = json!([info]);
+        self.bend.iter().for_each(|bend| bend(&mut infos));
+        json!({key: if list { infos } else { infos[0].take() }, "response": response(0)})
     }
 
     fn release(&mut self, id: &str) -> Value {

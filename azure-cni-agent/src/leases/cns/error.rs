@@ -1,7 +1,9 @@
 //! Why azure-cns gave no address, or took none back.
 
-use azure_cni_ipam::LeasesRestoreError;
+use std::net::IpAddr;
+
 use azure_cni_ipam::cns::CnsAnswerError;
+use azure_cni_ipam::{LeasesRestoreError, Reserved};
 
 use crate::http::HttpError;
 
@@ -16,6 +18,9 @@ pub enum CnsError {
     /// A retry helps once the other pod has ended.
     #[error("azure-cns gave an address that another pod of this node has: {0}")]
     Held(#[from] LeasesRestoreError),
+    /// A retry helps if the server gives another address then.
+    #[error("azure-cns gave {address}, which no pod gets: {reason}")]
+    Withheld { address: IpAddr, reason: Reserved },
     /// A retry does not help.
     #[error("azure-cns gave other addresses than were requested: {given} instead of {requested}")]
     Other { requested: String, given: String },

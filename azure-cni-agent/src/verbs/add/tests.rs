@@ -53,6 +53,21 @@ fn a_dual_stack_pod_has_two_addresses_and_two_default_routes_in_every_version() 
 }
 
 #[test]
+fn the_result_of_a_further_attachment_claims_no_default_route_for_all() {
+    for version in CniVersion::SUPPORTED {
+        let call = call(version);
+        let record = AttachmentRecord { id: call.attachment.clone(), own_table: true, ..record("c1") };
+        let routes = result(&call, &record).unwrap().to_json(version)["routes"].clone();
+        if version < CniVersion::V1_1_0 {
+            assert_eq!(routes, json!([]), "{version}");
+        } else {
+            let table = names::route_table(&record.host_interface);
+            assert_eq!(routes, json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1", "table": table}]), "{version}");
+        }
+    }
+}
+
+#[test]
 fn the_result_of_a_pod_with_ipv4_alone_has_nothing_else() {
     for version in CniVersion::SUPPORTED {
         let result = add_result(version, &["10.240.0.5"]);
