@@ -15,6 +15,8 @@ use crate::agent::Agent;
 /// A start takes a second or two, and several times as long on a machine that is busy: STATUS must not fail for that. The plugin ends
 /// after a minute.
 const RESTART_WAIT: Duration = Duration::from_secs(20);
+/// The operator's command ends after ten seconds.
+const OPERATOR_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 enum State {
@@ -48,12 +50,12 @@ impl Presence {
         self.0.send_replace(State::Failed(why));
     }
 
-    /// The agent that answers, or why there is none. Waits for one that starts.
-    pub async fn agent(&self) -> Result<Arc<Agent>, String> {
+    /// The agent that answers the request, or why there is none. Waits for one that starts.
+    pub async fn agent(&self, request: &Request) -> Result<Arc<Agent>, String> {
+        let limit = if matches!(request, Request::Cni(_)) { RESTART_WAIT } else { OPERATOR_WAIT };
         let mut state = self.0.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Starting(_)));
-        let settled =
-            tokio::time::timeout(RESTART_WAIT, settled).await.map(|settled| settled.map(|state| state.clone()));
+        let settled = tokio::time::timeout(limit, settled).await.map(|settled| settled.map(|state| state.clone()));
         match settled {
             Ok(Ok(State::Serving(agent))) => Ok(agent),
             Ok(Ok(State::Starting(why) | State::Failed(why))) => Err(why),

@@ -93,7 +93,7 @@ async fn converse(presence: &Presence, stream: UnixStream, calls: &TaskTracker) 
     let response = match serde_json::from_slice::<Request>(&frame?) {
         // The agent starts again: the plugin writes the request to the spool.
         Ok(request) if presence::is_for_the_spool(&request) && presence.absence().is_some() => return Ok(()),
-        Ok(request) => match presence.agent().await {
+        Ok(request) => match presence.agent(&request).await {
             Ok(agent) => serve_request(&agent, request).await,
             Err(why) => {
                 let config = if let Request::Cni(call) = &request { Some(&call.config) } else { None };

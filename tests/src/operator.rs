@@ -34,7 +34,16 @@ impl Vm {
     pub fn await_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + STATUS_LIMIT;
         loop {
-            let status = self.status()?;
+            // While the agent starts again, there is none to say.
+            let status = self.status();
+            if Instant::now() > deadline {
+                status.as_ref().map_err(|error| Error::Answer {
+                    command: "azure-cni-ctl status".into(),
+                    answer: error.to_string(),
+                    problem: format!("none within {STATUS_LIMIT:?}\n--- its log ---\n{}", self.agent_log()),
+                })?;
+            }
+            let status = status.unwrap_or_default();
             if wanted(&status) {
                 return Ok(status);
             }

@@ -240,7 +240,7 @@ fn nic_that_is_gone_is_a_problem_and_is_taken_when_it_is_back() -> Result<()> {
             probe::tcp(&pods[0], server.address())?;
         }
         if !keeps_index {
-            configure(vm.namespace(), &format!("link add filler index {index} type dummy"))?;
+            configure(vm.namespace(), &format!("link add filler index {index} type veth peer name filled"))?;
         }
         configure(&elsewhere, &format!("link set eth0 netns {}", vm.name()))?;
         for key in ["accept_dad", "accept_ra"] {

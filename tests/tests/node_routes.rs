@@ -24,10 +24,6 @@ fn router(version: IpVersion) -> IpAddr {
     }
 }
 
-fn flag(version: IpVersion) -> &'static str {
-    if version == V4 { "-4" } else { "-6" }
-}
-
 /// `ip -4` and `ip -6` are no lines of a batch: the default route is named by its prefix.
 fn default_of(version: IpVersion) -> &'static str {
     if version == V4 { "0.0.0.0/0" } else { "::/0" }
@@ -45,7 +41,7 @@ fn status_fails(vm: &Vm) -> Result<bool> {
 
 #[test]
 fn default_route_that_is_gone_is_a_problem_and_its_return_is_enough() -> Result<()> {
-    for builder in both_ways() {
+    for (builder, past_the_stack) in both_ways().into_iter().zip([false, true]) {
         let net = builder.start()?;
         let vm = net.vm(0);
         let pod = vm.add_pod("a")?;
@@ -59,7 +55,11 @@ fn default_route_that_is_gone_is_a_problem_and_its_return_is_enough() -> Result<
             };
             vm.await_status("named", named)?;
             assert!(status_fails(vm)?);
-            assert!(probe::udp(&pod, echo.address()).is_err(), "{}", flag(version));
+            // For a packet that has its interface already, the kernel takes an IPv4 destination without a route to be on the link
+            // (net/ipv4/route.c, ip_route_output_key_hash_rcu), and this router answers for every address.
+            if version == V6 || !past_the_stack {
+                assert!(probe::udp(&pod, echo.address()).is_err(), "{version:?}");
+            }
             configure(vm.namespace(), &format!("route add {} via {} dev eth0", default_of(version), router(version)))?;
             vm.await_status("well", |status| status["problems"] == json!([]))?;
             assert!(!status_fails(vm)?);
@@ -102,7 +102,7 @@ fn another_gateway_is_followed() -> Result<()> {
             vm.await_log("the new gateway", probe::PATIENCE, |log| log.contains(&said))?;
             probe::tcp(&pod, echo.address())?;
             probe::udp(&pod, echo.address())?;
-            assert!(!status_fails(vm)?, "{}", flag(version));
+            assert!(!status_fails(vm)?, "{gateway}");
         }
         pod.del()?;
         vm.expect_clean()?;
