@@ -77,6 +77,13 @@ fn shown(namespace: &Namespace, question: &str) -> Result<String> {
     query(namespace, question).map(|answer| json!(answer).to_string())
 }
 
+/// One `ip` command, which may name its family: a batch takes no options.
+fn ip(namespace: &Namespace, line: &str) -> Result<()> {
+    let status = namespace.command("ip")?.args(line.split_whitespace()).status();
+    assert!(status.as_ref().is_ok_and(|status| status.success()), "ip {line}: {status:?}");
+    Ok(())
+}
+
 /// Routes and rules of a pod.
 fn of_pod(pod: &Pod) -> Result<String> {
     let mut text = String::new();
@@ -170,14 +177,14 @@ fn check_of_a_further_interface_names_a_route_or_rule_that_is_gone() -> Result<(
     };
     for (family, bits, version) in [("-4", 32, IpVersion::V4), ("-6", 128, IpVersion::V6)] {
         let own = further.ip(version);
-        configure(pod.namespace(), &format!("{family} rule del from {own}/{bits}"))?;
+        ip(pod.namespace(), &format!("{family} rule del from {own}/{bits}"))?;
         complaint(&format!("the pod lacks the rule for packets from {own}"))?;
-        configure(pod.namespace(), &format!("{family} rule add from {own}/{bits} lookup {table} pref 30000"))?;
+        ip(pod.namespace(), &format!("{family} rule add from {own}/{bits} lookup {table} pref 30000"))?;
         further.succeed("CHECK")?;
-        configure(pod.namespace(), &format!("{family} route del default table {table}"))?;
+        ip(pod.namespace(), &format!("{family} route del default table {table}"))?;
         complaint("the pod lacks the route to")?;
         let gateway = if version == IpVersion::V4 { "169.254.1.1" } else { "fe80::1234:5678:9abc" };
-        configure(pod.namespace(), &format!("{family} route add default via {gateway} dev net1 table {table}"))?;
+        ip(pod.namespace(), &format!("{family} route add default via {gateway} dev net1 table {table}"))?;
         further.succeed("CHECK")?;
     }
     further.succeed("DEL")?;
@@ -203,12 +210,12 @@ fn default_route_of_another_plugin_is_left_alone() -> Result<()> {
             "-6 route add default nexthop via 2001:db8::1 dev other0 nexthop via 2001:db8::2 dev other0",
         ],
     ] {
-        configure(inside, "link add other0 type veth peer name other1")?;
+        ip(inside, "link add other0 type veth peer name other1")?;
         for up in ["link set other0 up", "link set other1 up", "addr add 192.0.2.9/24 dev other0"] {
-            configure(inside, up)?;
+            ip(inside, up)?;
         }
-        configure(inside, "-6 addr add 2001:db8::9/64 dev other0 nodad")?;
-        other.iter().try_for_each(|route| configure(inside, route))?;
+        ip(inside, "-6 addr add 2001:db8::9/64 dev other0 nodad")?;
+        other.iter().try_for_each(|route| ip(inside, route))?;
         let defaults =
             || Ok::<_, Error>(shown(inside, "-4 route show default")? + &shown(inside, "-6 route show default")?);
         let before = defaults()?;
@@ -218,7 +225,7 @@ fn default_route_of_another_plugin_is_left_alone() -> Result<()> {
         further.succeed("CHECK")?;
         further.succeed("DEL")?;
         assert_eq!(defaults()?, before);
-        configure(inside, "link del other0")?;
+        ip(inside, "link del other0")?;
     }
     vm.expect_clean()
 }
