@@ -11,7 +11,7 @@ use aya::{
 };
 use azure_cni_common::{
     ABI,
-    endpoint::{EndpointEntry, EndpointFlags, Slot, slot_of},
+    endpoint::{EndpointEntry, Slot, slot_of},
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
     nat::{NatHolder, NatKey},

@@ -12,7 +12,7 @@ use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
 use crate::scratch::{self, ScratchRef};
-use crate::tables::Tables;
+use crate::tables::{LinkSources, Tables};
 use crate::verdict::{self, Verdict, finish};
 use crate::{events, fragments, globals, nat};
 
