@@ -108,6 +108,12 @@ impl State {
         if self.has(shown) { self.with(Self::ASSURED) } else { self }
     }
 
+    /// Without what assures a flow. What datagrams have seen of a reply shows nothing, and stays.
+    pub fn without_proof(self, lifetime: Lifetime) -> Self {
+        let shown = if lifetime == Lifetime::TCP { Self::SEEN_REPLY } else { 0 };
+        self.without(Self::ASSURED | Self::ESTABLISHED | shown)
+    }
+
     fn with_fin_of(self, sender: Sender) -> Self {
         self.with(match sender {
             Sender::Initiator => Self::INITIATOR_FIN,

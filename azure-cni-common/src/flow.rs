@@ -200,6 +200,11 @@ impl Flow {
         self.state.is_assured()
     }
 
+    /// The flow before anything showed that its other end is there.
+    pub fn demoted(&self) -> Self {
+        Self { state: self.state.without_proof(self.lifetime), ..*self }
+    }
+
     pub fn is_live(&self, now_ns: u64) -> bool {
         now_ns < self.expires_ns
     }

@@ -10,6 +10,7 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, TCP};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
+use azure_cni_common::tcp::NodeNumbers;
 
 use crate::globals;
 use crate::packet::{Headers, Packet};
@@ -20,17 +21,35 @@ pub enum Tracking {
     New(NewFlow),
 }
 
-/// A live flow, after the packet was entered into it.
+/// A live flow, as it was found before the packet was entered into it. What a hook asks of it and no more: it is on the stack.
 #[derive(Clone, Copy)]
 pub struct KnownFlow {
-    /// As it was found; state and expiry are older by this packet.
-    pub flow: Flow,
+    pub now_ns: u64,
+    pub nat_port: Be16,
+    pub path: Path,
+    pub nat: Nat,
+    pub was_assured: bool,
     pub is_initiator: bool,
     /// The flow is assured by this packet and by none before.
     pub becomes_assured: bool,
     /// It is TCP's, and the connection table has no room for it.
     pub is_refused: bool,
-    pub now_ns: u64,
+}
+
+impl KnownFlow {
+    #[inline(always)]
+    fn found(flow: &Flow, side: Side, now_ns: u64) -> Self {
+        Self {
+            now_ns,
+            nat_port: flow.nat_port,
+            path: flow.path,
+            nat: flow.nat,
+            was_assured: flow.is_assured(),
+            is_initiator: flow.initiator == side,
+            becomes_assured: false,
+            is_refused: false,
+        }
+    }
 }
 
 /// A flow that has no live entry yet.
@@ -53,13 +72,7 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event, from: Origin
         // written whole, and each combination of old and new fields is a flow that could have been seen.
         let flow = unsafe { entry.read() };
         if flow.is_live(now_ns) {
-            let known = KnownFlow {
-                flow,
-                is_initiator: flow.initiator == side,
-                becomes_assured: false,
-                is_refused: false,
-                now_ns,
-            };
+            let known = KnownFlow::found(&flow, side, now_ns);
             match step(&flow, side, event, from, now_ns) {
                 Observed::Nothing => return Tracking::Known(known),
                 Observed::Continues(seen) => {
@@ -76,13 +89,7 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event, from: Origin
         // state that is not its own then, for a flow that is not assured.
         let flow = unsafe { entry.read() };
         if flow.is_live(now_ns) {
-            let mut known = KnownFlow {
-                flow,
-                is_initiator: flow.initiator == side,
-                becomes_assured: false,
-                is_refused: false,
-                now_ns,
-            };
+            let mut known = KnownFlow::found(&flow, side, now_ns);
             match step(&flow, side, event, from, now_ns) {
                 Observed::Nothing => return Tracking::Known(known),
                 Observed::Continues(seen) if !seen.state.is_assured() => {
@@ -104,6 +111,60 @@ pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event, from: Origin
         release_port::<F>(&key, &flow, side);
     }
     Tracking::New(NewFlow { now_ns, from, seen: begin(packet.tuple.protocol, event, from, now_ns) })
+}
+
+/// [`track`] with a stack of its own, for a hook that needs much of its own later.
+#[inline(always)]
+pub fn track_apart<F: Headers + Tables>(packet: &Packet<F>, from: Origin) -> Tracking {
+    let mut found = Found { now_ns: 0, numbers: [0; 2], words: [0; 2] };
+    if track_into(packet, u32::from(from.0), &mut found) {
+        let [nat_port, path_nat] = [found.words[0] as u16, found.words[1] as u16];
+        let flags = found.words[0] >> 16;
+        Tracking::Known(KnownFlow {
+            now_ns: found.now_ns,
+            nat_port: Be16(nat_port),
+            path: Path(path_nat as u8),
+            nat: Nat((path_nat >> 8) as u8),
+            was_assured: flags & 1 != 0,
+            is_initiator: flags & 2 != 0,
+            becomes_assured: flags & 4 != 0,
+            is_refused: flags & 8 != 0,
+        })
+    } else {
+        let numbers = NodeNumbers { sent_end: found.numbers[0], acked: found.numbers[1] };
+        let seen = Seen { state: State(found.words[0] as u8), numbers };
+        Tracking::New(NewFlow { now_ns: found.now_ns, from, seen })
+    }
+}
+
+/// A [`Tracking`] in words that are always set: what crosses a function that is not inlined has no others.
+struct Found {
+    now_ns: u64,
+    numbers: [u32; 2],
+    words: [u32; 2],
+}
+
+/// Whether the flow is known.
+#[inline(never)]
+fn track_into<F: Headers + Tables>(packet: &Packet<F>, from: u32, found: &mut Found) -> bool {
+    match track(packet, packet.event(), Origin(from as u8)) {
+        Tracking::Known(known) => {
+            let flags = u32::from(known.was_assured)
+                | u32::from(known.is_initiator) << 1
+                | u32::from(known.becomes_assured) << 2
+                | u32::from(known.is_refused) << 3;
+            found.now_ns = known.now_ns;
+            found.words[0] = flags << 16 | u32::from(known.nat_port.0);
+            found.words[1] = u32::from(known.nat.0) << 8 | u32::from(known.path.0);
+            true
+        }
+        Tracking::New(new) => {
+            found.now_ns = new.now_ns;
+            found.numbers = [new.seen.numbers.sent_end, new.seen.numbers.acked];
+            found.words[0] = u32::from(new.seen.state.0);
+            false
+        }
+    }
 }
 
 #[inline(always)]
@@ -149,11 +210,15 @@ fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, seen: Seen, now_ns
     Ok(())
 }
 
-/// The flow's translation has no room: the flow is as before.
+/// The flow's translation has no room: the flow is not assured after all.
 #[inline(never)]
-pub fn demote<F: Tables>(tuple: &Tuple<F::Address>, flow: &Flow) {
+pub fn demote<F: Tables>(tuple: &Tuple<F::Address>) {
     let (key, _) = FlowKey::of(tuple);
-    let _ = F::unassured(&key).insert(&key, flow, u64::from(BPF_ANY));
+    // SAFETY: as in `track`.
+    if let Some(flow) = unsafe { F::flows().get(&key) } {
+        let demoted = flow.demoted();
+        let _ = F::unassured(&key).insert(&key, &demoted, u64::from(BPF_ANY));
+    }
     let _ = F::flows().remove(&key);
 }
 

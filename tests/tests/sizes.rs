@@ -92,7 +92,7 @@ fn cache_that_others_zeroed_is_written_again_within_a_round() -> Result<()> {
     let vm = net.vm(0);
     let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
     let echo = EchoServer::start(&pods[1])?;
-    vm.zero_endpoint_cache(pods[0].address())?;
+    vm.zero_endpoint_cache(pods[0].address().into())?;
     assert!(probe::tcp(&pods[0], echo.address()).is_err(), "the pod is gone for the programs");
     vm.await_log("the repair", Duration::from_secs(20), |log| log.contains("endpoint-cache-repaired"))?;
     probe::tcp(&pods[0], echo.address())?;

@@ -64,9 +64,11 @@ impl<F: Net> Node<F> {
         is_there
     }
 
-    pub fn demote(&mut self, tuple: &Tuple<F::Address>, flow: Flow) {
+    pub fn demote(&mut self, tuple: &Tuple<F::Address>) {
         let (key, _) = FlowKey::of(tuple);
-        self.unassured(&key).insert(key, flow);
+        if let Some(flow) = self.flows.get(&key) {
+            self.unassured(&key).insert(key, flow.demoted());
+        }
         self.flows.remove(&key);
     }
 

@@ -21,7 +21,7 @@ impl<F: Net> Node<F> {
                 if flow.path != Path::LOCAL && flow.path != Path::WIRE {
                     let is_translated = is_initiator && flow.nat == Nat::TRANSLATED;
                     if becomes_assured && is_translated && !self.promote_outgoing(&tuple, flow.nat_port) {
-                        self.demote(&tuple, flow);
+                        self.demote(&tuple);
                     }
                     return self.stack_from_pod(tuple, event);
                 }
@@ -123,7 +123,7 @@ impl<F: Net> Node<F> {
     ) -> Result<Be16, DropReason> {
         let port = self.port_of(flow, tuple)?;
         if becomes_assured && !self.promote_outgoing(tuple, port) {
-            self.demote(tuple, *flow);
+            self.demote(tuple);
         }
         Ok(port)
     }
@@ -141,9 +141,9 @@ impl<F: Net> Node<F> {
                 Err(DropReason::HostPortTaken) => return Err(DropReason::HostPortTaken),
                 Err(_) => {}
             },
-            Tracking::Known { flow, becomes_assured: true, .. } => {
+            Tracking::Known { becomes_assured: true, .. } => {
                 if !self.promote_outgoing(&tuple, tuple.source_port) {
-                    self.demote(&tuple, flow);
+                    self.demote(&tuple);
                 }
             }
             _ => {}
@@ -191,7 +191,7 @@ impl<F: Net> Node<F> {
             }
             Tracking::Known { flow, becomes_assured, .. } => {
                 if becomes_assured && !self.promote_translation(&tuple, wire.destination_port, tuple.destination) {
-                    self.demote(&tuple, flow);
+                    self.demote(&tuple);
                     return Err(DropReason::NatTableFull);
                 }
                 flow.path

@@ -163,10 +163,10 @@ fn known_flow<F: Rewrite + Tables>(
     known: &KnownFlow,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    if known.flow.path != Path::LOCAL && known.flow.path != Path::WIRE {
+    if known.path != Path::LOCAL && known.path != Path::WIRE {
         // Once more at the wire, where it is assured already.
-        if known.becomes_assured && known.is_initiator && known.flow.nat == Nat::TRANSLATED {
-            promote_outgoing::<F>(known, &packet.tuple, known.flow.nat_port, scratch);
+        if known.becomes_assured && known.is_initiator && known.nat == Nat::TRANSLATED {
+            promote_outgoing::<F>(known, &packet.tuple, known.nat_port, scratch);
         }
         return Ok(Verdict::PASS);
     }
@@ -174,7 +174,7 @@ fn known_flow<F: Rewrite + Tables>(
         return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
     }
     // It went to the Internet or to the platform when it was opened: no pod has been there, nor is one met there now.
-    if known.is_initiator && known.flow.nat == Nat::TRANSLATED && known.flow.path == Path::WIRE {
+    if known.is_initiator && known.nat == Nat::TRANSLATED && known.path == Path::WIRE {
         let port = port_of::<F>(known, &packet.tuple, scratch)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
@@ -184,7 +184,7 @@ fn known_flow<F: Rewrite + Tables>(
         return to_pod(ctx, packet, pod);
     }
     // A pod that left takes its flows along, once they are scrubbed.
-    if known.flow.path == Path::LOCAL {
+    if known.path == Path::LOCAL {
         return check_pool(F::route(packet.tuple.destination)).map(|()| Verdict::PASS);
     }
     to_wire(ctx, packet)

@@ -143,14 +143,14 @@ fn reply<F: Rewrite + Tables>(
     let Some(pod) = F::endpoint(address) else { return Err(DropReason::EndpointGone) };
     let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
         Tracking::Known(known) => {
-            if known.is_refused && known.flow.path != Path::STACK {
+            if known.is_refused && known.path != Path::STACK {
                 return Err(events::refused_reply::<F>(&packet.tuple, DropReason::FlowTableFull));
             }
             if known.becomes_assured && !nat::promote::<F>(&packet.tuple, node_port, false, known.now_ns, scratch) {
-                conntrack::demote::<F>(&packet.tuple, &known.flow);
+                conntrack::demote::<F>(&packet.tuple);
                 return Err(events::refused_reply::<F>(&packet.tuple, DropReason::NatTableFull));
             }
-            known.flow.path
+            known.path
         }
         // The flow's entry was lost and its translation was not: the pod opened it, by which way is unknown.
         Tracking::New(new) => new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?,
@@ -172,14 +172,14 @@ fn inbound<F: Rewrite + Tables>(
 ) -> Result<Verdict, DropReason> {
     let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
         Tracking::Known(known) => {
-            if known.is_refused && known.flow.path != Path::STACK {
+            if known.is_refused && known.path != Path::STACK {
                 return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
             }
             // The peer knows the pod's address too: it is a reply all the same.
-            if known.becomes_assured && known.flow.nat == Nat::TRANSLATED {
-                let _ = nat::promote::<F>(&packet.tuple, known.flow.nat_port, false, known.now_ns, scratch);
+            if known.becomes_assured && known.nat == Nat::TRANSLATED {
+                let _ = nat::promote::<F>(&packet.tuple, known.nat_port, false, known.now_ns, scratch);
             }
-            known.flow.path
+            known.path
         }
         Tracking::New(new) if packet.event().opens() => new.open::<F>(&packet.tuple, Path::WIRE, Nat::KEEP)?,
         // It may be of a connection that began before this node knew of any, or forged: the pod's stack knows.

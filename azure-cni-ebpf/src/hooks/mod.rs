@@ -115,7 +115,7 @@ fn port_of<F: Tables>(
     tuple: &Tuple<F::Address>,
     mut scratch: ScratchRef<'_, F>,
 ) -> Result<Be16, DropReason> {
-    let port = nat::port_of::<F>(&known.flow, tuple, known.now_ns, scratch.lend())?;
+    let port = nat::port_of::<F>(tuple, known.nat_port, known.was_assured, known.now_ns, scratch.lend())?;
     if known.becomes_assured {
         promote_outgoing::<F>(known, tuple, port, scratch);
     }
@@ -126,7 +126,7 @@ fn port_of<F: Tables>(
 #[inline(always)]
 fn promote_outgoing<F: Tables>(known: &KnownFlow, tuple: &Tuple<F::Address>, port: Be16, scratch: ScratchRef<'_, F>) {
     if !nat::promote_outgoing::<F>(tuple, port, known.now_ns, scratch) {
-        conntrack::demote::<F>(tuple, &known.flow);
+        conntrack::demote::<F>(tuple);
     }
 }
 

@@ -105,17 +105,15 @@ fn pod_flow<F: Rewrite + Tables>(
     event: Event,
     mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let tracking = conntrack::track(packet, event, Origin::NODE);
+    let tracking = conntrack::track_apart(packet, Origin::NODE);
     let is_decided = match &tracking {
         Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
-        Tracking::Known(known) => known.flow.nat != Nat::UNDECIDED,
+        Tracking::Known(known) => known.nat != Nat::UNDECIDED,
         Tracking::New(_) => false,
     };
     let port = match &tracking {
-        Tracking::Known(known) if known.flow.nat == Nat::TRANSLATED => {
-            port_of::<F>(known, &packet.tuple, scratch.lend())
-                .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?
-        }
+        Tracking::Known(known) if known.nat == Nat::TRANSLATED => port_of::<F>(known, &packet.tuple, scratch.lend())
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?,
         _ if is_decided => return Ok(Verdict::PASS),
         Tracking::New(new) if !event.opens() && nat_of_new_flow(packet, snat, Event::Datagram)? == Nat::TRANSLATED => {
             // In mid-stream of a flow that is unknown, or was forgotten.
@@ -177,17 +175,18 @@ fn untranslatable<F: Headers + Tables>(
 /// Of a port that a pod's flow could hold, or without ports.
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(packet: &Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
-    let event = packet.event();
-    match conntrack::track(packet, event, Origin::NODE) {
-        Tracking::New(new) if event.opens() => match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
-            Ok(()) => {
-                let _ = new.open::<F>(&packet.tuple, Path::HOST, Nat::KEEP);
-                Ok(Verdict::PASS)
+    match conntrack::track_apart(packet, Origin::NODE) {
+        Tracking::New(new) if packet.event().opens() => {
+            match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
+                Ok(()) => {
+                    let _ = new.open::<F>(&packet.tuple, Path::HOST, Nat::KEEP);
+                    Ok(Verdict::PASS)
+                }
+                Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
+                // A full table is no reason to cut the host off.
+                Err(_) => Ok(Verdict::PASS),
             }
-            Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
-            // A full table is no reason to cut the host off.
-            Err(_) => Ok(Verdict::PASS),
-        },
+        }
         Tracking::Known(known) if known.becomes_assured => {
             promote_outgoing::<F>(&known, &packet.tuple, packet.tuple.source_port, scratch);
             Ok(Verdict::PASS)

@@ -7,7 +7,7 @@ mod search;
 
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{Flow, Nat, Tuple};
+use azure_cni_common::flow::{Nat, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::scratch::ScratchRef;
@@ -48,15 +48,22 @@ fn assure<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -
 /// The port of a translated flow whose initiator goes on; if its translation was lost, the flow gets one again.
 #[inline(always)]
 pub fn port_of<F: Tables>(
-    flow: &Flow,
     tuple: &Tuple<F::Address>,
+    port: Be16,
+    is_assured: bool,
     now_ns: u64,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Be16, DropReason> {
-    let port = flow.nat_port;
+    if is_held::<F>(tuple, port, is_assured) {
+        return Ok(port);
+    }
+    heal::<F>(tuple, port, is_assured, now_ns, scratch).into_result()
+}
+
+/// Whether the translation is where it is to be expected. A function of its own: its key is not on the stack of what heals.
+#[inline(never)]
+fn is_held<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, is_assured: bool) -> bool {
     let key = NatKey::for_outgoing(tuple, F::node_address(), port);
-    // Where it is to be expected.
-    let is_assured = flow.is_assured();
     let present = if is_assured {
         // SAFETY: as in `tables::holder_of`.
         unsafe { F::translations().get(&key) }
@@ -64,10 +71,7 @@ pub fn port_of<F: Tables>(
         // SAFETY: as above.
         unsafe { F::half_open_translations().get(&key) }
     };
-    match present {
-        Some(holder) if holder.address == tuple.source && holder.port == tuple.source_port => Ok(port),
-        _ => heal::<F>(tuple, port, is_assured, now_ns, scratch).into_result(),
-    }
+    present.is_some_and(|holder| holder.address == tuple.source && holder.port == tuple.source_port)
 }
 
 /// A flow's translation was lost: it gets the same port again, or another.

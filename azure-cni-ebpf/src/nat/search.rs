@@ -170,6 +170,8 @@ fn find_held_port_word<F: Tables>(tuple: &Tuple<F::Address>, mut scratch: Scratc
     Allocation::none(TAKEN)
 }
 
+/// A function of its own: what it needs of the stack must not add to the search, the deepest of all calls.
+#[inline(never)]
 fn candidates<F: Tables>(tuple: &Tuple<F::Address>) -> Candidates {
     let start = search_start(globals::NAT_SEED.load(), tuple);
     Candidates::new(globals::NAT_PORTS.load(), tuple.protocol, F::ICMP, tuple.source_port, start)
