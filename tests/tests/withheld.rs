@@ -134,11 +134,13 @@ fn address_that_the_host_took_a_moment_ago_is_not_leased() -> Result<()> {
         let net = Fabric::builder().dual_stack().pool(3).agent_toml("pool.cooldown_secs = 0").start()?;
         let vm = net.vm(0);
         // The agent observes the host's addresses every ten seconds; these are there for less.
+        let mut taken = Vec::new();
         for (v4, v6) in vm.pool().iter().zip(vm.pool6()).take(2) {
             // Before duplicate address detection has ended, the kernel does not take the address for its own.
             let address =
                 if family == "IPv4" { format!("{v4}/32 dev eth0") } else { format!("{v6}/128 dev eth0 nodad") };
             configure(vm.namespace(), &format!("addr add {address}"))?;
+            taken.push(address.replace(" nodad", ""));
         }
         let pod = vm.add_pod("a")?;
         match family {
@@ -146,6 +148,7 @@ fn address_that_the_host_took_a_moment_ago_is_not_leased() -> Result<()> {
             _ => assert_eq!(pod.address6(), Some(vm.pool6()[2])),
         }
         pod.del()?;
+        taken.iter().try_for_each(|address| configure(vm.namespace(), &format!("addr del {address}")))?;
         vm.expect_clean()?;
     }
     Ok(())
