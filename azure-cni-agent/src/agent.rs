@@ -14,7 +14,7 @@ use azure_cni_ipam::Pool;
 use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
 use crate::leases::AddressLeases;
-use crate::net::{HeldPort, Link, Netlink};
+use crate::net::{HeldPort, Link, NetError, Netlink};
 use crate::node_watch::NodeWatch;
 use crate::programs::ForeignFilters;
 use crate::refusals::Refusals;
@@ -71,6 +71,13 @@ impl Agent {
     /// The pool as the source last listed it. One call works with one pool from its beginning to its end.
     pub fn pool(&self) -> Arc<Pool> {
         self.leases.pool()
+    }
+
+    /// The uplink as it is now; `None`: it is gone. Another interface may have its index by now, so the MAC address counts too, by which
+    /// the source lists it.
+    pub async fn current_uplink(&self) -> Result<Option<Link>, NetError> {
+        let found = self.netlink.link_by_index(self.uplink.index).await?;
+        Ok(found.filter(|link| link.mac == self.uplink.mac))
     }
 
     /// What is in force of `[routing]`. Hold it briefly.

@@ -51,7 +51,7 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
 
 /// What the data path needs: the node's settings, its uplink, and the programs there.
 pub async fn of_node(agent: &Arc<Agent>) -> Vec<String> {
-    let uplink = match agent.netlink.link_by_index(agent.uplink.index).await {
+    let uplink = match agent.current_uplink().await {
         Ok(Some(link)) => link,
         Ok(None) => {
             return vec![Deviation::UplinkGone { name: agent.uplink.name.clone() }.to_string()];

@@ -150,7 +150,7 @@ fn report(agent: &Agent, before: &[Deviation], now: &[Deviation]) {
 }
 
 async fn observe(agent: &Agent) -> Result<Observed, NodeError> {
-    let uplink = agent.netlink.link_by_index(agent.uplink.index).await?;
+    let uplink = agent.current_uplink().await?;
     let successor = match &uplink {
         Some(_) => None,
         None => node::find_uplink(&agent.netlink, agent.config.uplink.as_ref().map(|name| name.as_str())).await.ok(),
