@@ -347,33 +347,64 @@ impl Timeouts {
         datagram_question_secs: 5,
     };
 
-    /// When a flow in this state expires if nothing more is seen, on the clock of `now_ns`.
-    pub fn expiry_ns(&self, now_ns: u64, lifetime: Lifetime, state: State) -> u64 {
-        let secs = if lifetime == Lifetime::TCP { self.tcp_secs(state) } else { self.datagram_secs(lifetime, state) };
-        now_ns.saturating_add(u64::from(secs) * NS_PER_SEC)
+    pub const fn secs(&self, timeout: Timeout) -> u32 {
+        match timeout {
+            Timeout::TcpHalfOpen => self.tcp_half_open_secs,
+            Timeout::TcpEstablished => self.tcp_established_secs,
+            Timeout::TcpHalfClosed => self.tcp_half_closed_secs,
+            Timeout::TcpClosed => self.tcp_closed_secs,
+            Timeout::DatagramOneWay => self.datagram_one_way_secs,
+            Timeout::DatagramExchange => self.datagram_exchange_secs,
+            Timeout::DatagramStream => self.datagram_stream_secs,
+            Timeout::DatagramQuestion => self.datagram_question_secs,
+        }
+    }
+}
+
+/// One of [`Timeouts`]; its number is its place there, in words.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    TcpHalfOpen,
+    TcpEstablished,
+    TcpHalfClosed,
+    TcpClosed,
+    DatagramOneWay,
+    DatagramExchange,
+    DatagramStream,
+    DatagramQuestion,
+}
+
+const _: () = assert!(size_of::<Timeouts>() == 4 * (Timeout::DatagramQuestion as usize + 1));
+
+impl Timeout {
+    /// What a flow in this state is given if nothing more is seen.
+    #[inline(always)]
+    pub fn of(lifetime: Lifetime, state: State) -> Self {
+        if lifetime == Lifetime::TCP { Self::of_tcp(state) } else { Self::of_datagrams(lifetime, state) }
     }
 
-    fn tcp_secs(&self, state: State) -> u32 {
+    fn of_tcp(state: State) -> Self {
         if state.is_closed() {
-            self.tcp_closed_secs
+            Self::TcpClosed
         } else if state.is_closing() {
-            self.tcp_half_closed_secs
+            Self::TcpHalfClosed
         } else if state.has(State::ESTABLISHED) {
-            self.tcp_established_secs
+            Self::TcpEstablished
         } else {
-            self.tcp_half_open_secs
+            Self::TcpHalfOpen
         }
     }
 
-    fn datagram_secs(&self, lifetime: Lifetime, state: State) -> u32 {
+    fn of_datagrams(lifetime: Lifetime, state: State) -> Self {
         if state.has(State::ESTABLISHED) {
-            self.datagram_stream_secs
+            Self::DatagramStream
         } else if lifetime == Lifetime::QUESTION {
-            self.datagram_question_secs
+            Self::DatagramQuestion
         } else if state.has(State::SEEN_REPLY) {
-            self.datagram_exchange_secs
+            Self::DatagramExchange
         } else {
-            self.datagram_one_way_secs
+            Self::DatagramOneWay
         }
     }
 }

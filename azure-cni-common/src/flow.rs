@@ -4,7 +4,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::{Lifetime, NS_PER_SEC, Origin, Seen, Sender, State, Timeouts};
+use crate::conntrack::{Lifetime, NS_PER_SEC, Origin, Seen, Sender, State, Timeout};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
 use crate::tcp::NodeNumbers;
 
@@ -64,17 +64,26 @@ pub struct FlowKey<A> {
 impl<A: Address> FlowKey<A> {
     /// The key of the packet's flow and the side that sent the packet.
     pub fn of(tuple: &Tuple<A>) -> (Self, Side) {
+        let mut key = Self { low: A::UNSPECIFIED, high: A::UNSPECIFIED, low_port: Be16(0), high_port: Be16(0), protocol: 0 };
+        let side = key.set(tuple);
+        (key, side)
+    }
+
+    /// [`Self::of`] in place, without a copy on the stack.
+    #[inline(always)]
+    pub fn set(&mut self, tuple: &Tuple<A>) -> Side {
         let source_is_low = tuple.source < tuple.destination
             || (tuple.source == tuple.destination && tuple.source_port <= tuple.destination_port);
-        let (sorted, side) = if source_is_low { (*tuple, Side::LOW) } else { (tuple.reversed(), Side::HIGH) };
-        let key = Self {
-            low: sorted.source,
-            high: sorted.destination,
-            low_port: sorted.source_port,
-            high_port: sorted.destination_port,
-            protocol: u32::from(sorted.protocol),
-        };
-        (key, side)
+        self.protocol = u32::from(tuple.protocol);
+        if source_is_low {
+            (self.low, self.low_port) = (tuple.source, tuple.source_port);
+            (self.high, self.high_port) = (tuple.destination, tuple.destination_port);
+            Side::LOW
+        } else {
+            (self.low, self.low_port) = (tuple.destination, tuple.destination_port);
+            (self.high, self.high_port) = (tuple.source, tuple.source_port);
+            Side::HIGH
+        }
     }
 
     pub fn protocol(&self) -> u8 {
@@ -164,12 +173,13 @@ impl Flow {
         Seen { state: self.state, numbers: self.numbers }
     }
 
-    /// When the flow expires once it has gone on to `seen`, and whether that is worth writing. Entries are written at most once a
+    /// When the flow expires once it has gone on to `seen`, and whether that is worth writing. `secs_of` is [`Timeouts::secs`]. Entries are written at most once a
     /// second unless the lifetime shrinks, the state changes or the numbers have moved far, so that a busy flow does not pull
     /// its cache line from CPU to CPU. Until a flow is assured, its numbers are right to the byte.
     #[inline(always)]
-    pub fn renewal(&self, seen: Seen, timeouts: Timeouts, now_ns: u64) -> (u64, bool) {
-        let mut expires_ns = timeouts.expiry_ns(now_ns, self.lifetime, seen.state);
+    pub fn renewal(&self, seen: Seen, secs_of: impl Fn(Timeout) -> u32, now_ns: u64) -> (u64, bool) {
+        let secs = secs_of(Timeout::of(self.lifetime, seen.state));
+        let mut expires_ns = now_ns.saturating_add(u64::from(secs) * NS_PER_SEC);
         if self.lifetime != Lifetime::TCP {
             expires_ns = expires_ns.max(self.expires_ns);
         }

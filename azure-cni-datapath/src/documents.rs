@@ -99,7 +99,7 @@ const PACKET: &str = "The packet's headers as values.";
 const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 25] = [
+const PINNED: [Meaning; 27] = [
     map("ENDPOINTS4", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map(

@@ -10,7 +10,6 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, TCP};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
-use azure_cni_common::tcp::NodeNumbers;
 
 use crate::globals;
 use crate::packet::{Headers, Packet};
@@ -64,107 +63,45 @@ pub struct NewFlow {
 
 /// Finds the packet's flow and enters the packet into it. `from`: whether the hook's packets have a checked source.
 #[inline(always)]
-pub fn track<F: Headers + Tables>(packet: &Packet<F>, event: Event, from: Origin) -> Tracking {
+pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin) -> Tracking {
+    let event = packet.event();
     let now_ns = now_ns();
-    let (key, side) = FlowKey::of(&packet.tuple);
-    if let Some(entry) = F::flows().get_ptr_mut(&key) {
+    let side = packet.flow_key.set(&packet.tuple);
+    let key = &packet.flow_key;
+    let assured = F::flows().get_ptr_mut(key);
+    let is_in_flows = assured.is_some();
+    // One way for both tables: two would need twice the stack.
+    if let Some(entry) = assured.or_else(|| F::unassured(key).get_ptr_mut(key)) {
         // SAFETY: map values live as long as the program runs. Other CPUs may write at the same time: every field is
-        // written whole, and each combination of old and new fields is a flow that could have been seen.
-        let flow = unsafe { entry.read() };
-        if flow.is_live(now_ns) {
-            let known = KnownFlow::found(&flow, side, now_ns);
-            match step(&flow, side, event, from, now_ns) {
-                Observed::Nothing => return Tracking::Known(known),
-                Observed::Continues(seen) => {
-                    renew(entry, &flow, seen, now_ns);
-                    return Tracking::Known(known);
-                }
-                Observed::Restarts => {}
-            }
-        }
-        let _ = F::flows().remove(&key);
-        release_port::<F>(&key, &flow, side);
-    } else if let Some(entry) = F::unassured(&key).get_ptr_mut(&key) {
-        // SAFETY: as above. The least recently used entry may become another flow's while it is read: an expiry or a
-        // state that is not its own then, for a flow that is not assured.
+        // written whole, and each combination of old and new fields is a flow that could have been seen. Where flows are not
+        // assured, the least recently used entry may become another flow's while it is read: an expiry or a state that is not
+        // its own then.
         let flow = unsafe { entry.read() };
         if flow.is_live(now_ns) {
             let mut known = KnownFlow::found(&flow, side, now_ns);
             match step(&flow, side, event, from, now_ns) {
                 Observed::Nothing => return Tracking::Known(known),
-                Observed::Continues(seen) if !seen.state.is_assured() => {
-                    renew(entry, &flow, seen, now_ns);
-                    return Tracking::Known(known);
-                }
-                Observed::Continues(seen) => {
-                    known.becomes_assured = promote::<F>(&key, &flow, seen, now_ns).is_ok();
-                    known.is_refused = !known.becomes_assured && key.protocol() == TCP;
-                    // Datagrams go on where they are: they lose nothing if they are turned over.
+                Observed::Continues(mut seen) => {
+                    if !is_in_flows && seen.state.is_assured() {
+                        known.becomes_assured = promote::<F>(key, &flow, seen, now_ns).is_ok();
+                        known.is_refused = !known.becomes_assured && key.protocol() == TCP;
+                        // Datagrams go on where they are: they lose nothing if they are turned over.
+                        seen = flow.seen();
+                    }
                     if !known.becomes_assured && !known.is_refused {
-                        renew(entry, &flow, flow.seen(), now_ns);
+                        renew(entry, &flow, seen, now_ns);
                     }
                     return Tracking::Known(known);
                 }
                 Observed::Restarts => {}
             }
         }
-        release_port::<F>(&key, &flow, side);
+        if is_in_flows {
+            let _ = F::flows().remove(key);
+        }
+        release_port::<F>(key, &flow, side);
     }
     Tracking::New(NewFlow { now_ns, from, seen: begin(packet.tuple.protocol, event, from, now_ns) })
-}
-
-/// [`track`] with a stack of its own, for a hook that needs much of its own later.
-#[inline(always)]
-pub fn track_apart<F: Headers + Tables>(packet: &Packet<F>, from: Origin) -> Tracking {
-    let mut found = Found { now_ns: 0, numbers: [0; 2], words: [0; 2] };
-    if track_into(packet, u32::from(from.0), &mut found) {
-        let [nat_port, path_nat] = [found.words[0] as u16, found.words[1] as u16];
-        let flags = found.words[0] >> 16;
-        Tracking::Known(KnownFlow {
-            now_ns: found.now_ns,
-            nat_port: Be16(nat_port),
-            path: Path(path_nat as u8),
-            nat: Nat((path_nat >> 8) as u8),
-            was_assured: flags & 1 != 0,
-            is_initiator: flags & 2 != 0,
-            becomes_assured: flags & 4 != 0,
-            is_refused: flags & 8 != 0,
-        })
-    } else {
-        let numbers = NodeNumbers { sent_end: found.numbers[0], acked: found.numbers[1] };
-        let seen = Seen { state: State(found.words[0] as u8), numbers };
-        Tracking::New(NewFlow { now_ns: found.now_ns, from, seen })
-    }
-}
-
-/// A [`Tracking`] in words that are always set: what crosses a function that is not inlined has no others.
-struct Found {
-    now_ns: u64,
-    numbers: [u32; 2],
-    words: [u32; 2],
-}
-
-/// Whether the flow is known.
-#[inline(never)]
-fn track_into<F: Headers + Tables>(packet: &Packet<F>, from: u32, found: &mut Found) -> bool {
-    match track(packet, packet.event(), Origin(from as u8)) {
-        Tracking::Known(known) => {
-            let flags = u32::from(known.was_assured)
-                | u32::from(known.is_initiator) << 1
-                | u32::from(known.becomes_assured) << 2
-                | u32::from(known.is_refused) << 3;
-            found.now_ns = known.now_ns;
-            found.words[0] = flags << 16 | u32::from(known.nat_port.0);
-            found.words[1] = u32::from(known.nat.0) << 8 | u32::from(known.path.0);
-            true
-        }
-        Tracking::New(new) => {
-            found.now_ns = new.now_ns;
-            found.numbers = [new.seen.numbers.sent_end, new.seen.numbers.acked];
-            found.words[0] = u32::from(new.seen.state.0);
-            false
-        }
-    }
 }
 
 #[inline(always)]
@@ -190,7 +127,7 @@ fn unseen(protocol: u8, datagram: State, now_ns: u64) -> Seen {
 
 #[inline(always)]
 fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, now_ns: u64) {
-    let (expires_ns, is_worth_writing) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    let (expires_ns, is_worth_writing) = flow.renewal(seen, globals::timeout_secs, now_ns);
     if is_worth_writing {
         // SAFETY: as in `track`.
         let entry = unsafe { &mut *entry };
@@ -203,7 +140,7 @@ fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, now_ns: u64) {
 /// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
 #[inline(never)]
 fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, seen: Seen, now_ns: u64) -> Result<(), i32> {
-    let (expires_ns, _) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    let (expires_ns, _) = flow.renewal(seen, globals::timeout_secs, now_ns);
     let assured = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..*flow };
     F::flows().insert(key, &assured, u64::from(BPF_ANY))?;
     let _ = F::unassured(key).remove(key);
@@ -323,6 +260,6 @@ fn insert<F: Tables>(
 ) -> bool {
     let Opening { path, nat, nat_port } = Opening::of_word(opening);
     let mut flow = Flow { nat_port, ..Flow::new(key, initiator, origin, path, nat, seen) };
-    (flow.expires_ns, _) = flow.renewal(seen, globals::TIMEOUTS.load(), now_ns);
+    (flow.expires_ns, _) = flow.renewal(seen, globals::timeout_secs, now_ns);
     F::unassured(key).insert(key, &flow, u64::from(BPF_ANY)).is_ok()
 }

@@ -3,7 +3,7 @@
 //! The agent sets them by name. What changes later is a map.
 
 use aya_ebpf::Global;
-use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::conntrack::{Timeout, Timeouts};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::{self, ServicePrefixes};
 use azure_cni_common::family::{Family, Ipv4, Ipv6, V4, V6};
@@ -39,7 +39,7 @@ pub static UPLINK_MTU: Global<u32> = Global::new(1500);
 pub static NAT_PORTS: Global<PortRange> = Global::new(PortRange::DEFAULT);
 
 #[unsafe(no_mangle)]
-pub static TIMEOUTS: Global<Timeouts> = Global::new(Timeouts::DEFAULT);
+static TIMEOUTS: Global<Timeouts> = Global::new(Timeouts::DEFAULT);
 
 /// 1 if all service prefixes are in the route table.
 #[unsafe(no_mangle)]
@@ -51,6 +51,14 @@ pub static NAT_SEED: Global<u32> = Global::new(0);
 
 pub fn has_ipv6() -> bool {
     HAS_IPV6.load() == 1
+}
+
+/// One word of [`TIMEOUTS`]: to load all of them would take as much of the stack.
+#[inline(always)]
+pub fn timeout_secs(timeout: Timeout) -> u32 {
+    let place = timeout as usize & (size_of::<Timeouts>() / 4 - 1);
+    // SAFETY: the place is inside of the global, which is words and no more; nothing writes to it after the load.
+    unsafe { (&raw const TIMEOUTS).cast::<u32>().add(place).read_volatile() }
 }
 
 pub fn service_prefixes() -> ServicePrefixes {

@@ -5,7 +5,7 @@
 use aya_ebpf::{bindings::BPF_ANY, programs::TcContext};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::Be16;
-use azure_cni_common::flow::{FlowKey, Nat, Path};
+use azure_cni_common::flow::{Nat, Path};
 use azure_cni_common::icmp_budget::IcmpBudget;
 use azure_cni_common::nat::NatKey;
 
@@ -76,7 +76,7 @@ fn reverse_snat_steps<F: Rewrite + Tables>(
         replace(ctx, message, End::Destination, &Replacement::new(address, Be16(0)))?;
         (quoted.tuple.source, quoted.tuple.source_port) = (address, port);
     }
-    *holding = FlowKey::of(&quoted.tuple).0;
+    let _ = holding.set(&quoted.tuple);
     match live_flow::<F>(holding, now_ns()) {
         Some(flow) => Ok(flow.path),
         None => Ok(Path::UNKNOWN),
@@ -157,8 +157,7 @@ fn apply_snat_steps<F: Rewrite + Tables>(
             return Err(DropReason::IcmpNotOwned);
         }
     }
-    let (key, side) = FlowKey::of(&quoted.tuple);
-    *holding = key;
+    let side = holding.set(&quoted.tuple);
     let Some(flow) = live_flow::<F>(holding, now_ns()) else { return Ok(Path::UNKNOWN) };
     let (path, port) = (flow.path, flow.nat_port);
     let is_done_later = sender == IcmpSender::Pod && path == Path::STACK;

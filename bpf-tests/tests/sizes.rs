@@ -99,7 +99,7 @@ fn key(port: u16) -> FlowKey<Ipv4> {
 fn what_earlier_programs_write_until_they_are_swapped_is_carried_over_too() {
     let mut rig = Rig::new();
     open_flows(&rig);
-    let [mut before, _] = rig.flows();
+    let [mut before, ..] = rig.flows();
     let (established, flow) = before.iter().next().unwrap().unwrap();
     for port in [1, 2, 3] {
         before.insert(key(port), flow, 0).unwrap();
@@ -117,7 +117,7 @@ fn what_earlier_programs_write_until_they_are_swapped_is_carried_over_too() {
     successor.insert(established, at(60), 0).unwrap();
     rig.datapath().settle().unwrap();
 
-    let [flows, _] = rig.flows();
+    let [flows, ..] = rig.flows();
     let expiry = |key: FlowKey<Ipv4>| flows.get(&key, 0).ok().map(|flow| flow.expires_ns);
     assert_eq!([1, 2, 3, 4].map(|port| expiry(key(port))), [Some(10), Some(20), None, Some(40)]);
     assert_eq!(expiry(established), Some(60), "what the new programs say counts");
@@ -128,7 +128,7 @@ fn what_earlier_programs_write_until_they_are_swapped_is_carried_over_too() {
 fn table_that_cannot_hold_its_flows_keeps_its_size_until_it_can_and_says_so() {
     let mut rig = Rig::new();
     open_flows(&rig);
-    let [mut flows, mut half_open] = rig.flows();
+    let [mut flows, mut half_open, _] = rig.flows();
     let (_, flow) = flows.iter().next().unwrap().unwrap();
     for port in 1..=60 {
         flows.insert(key(port), flow, 0).unwrap();
@@ -147,7 +147,7 @@ fn table_that_cannot_hold_its_flows_keeps_its_size_until_it_can_and_says_so() {
     all_flows_go_on(&rig, "kept");
     expect_settled(&rig);
 
-    let [mut flows, mut half_open] = rig.flows();
+    let [mut flows, mut half_open, _] = rig.flows();
     for port in 1..=60 {
         flows.remove(&key(port)).unwrap();
         half_open.remove(&key(port)).unwrap();
@@ -161,7 +161,7 @@ fn table_that_cannot_hold_its_flows_keeps_its_size_until_it_can_and_says_so() {
 fn killed_and_started_again(what: &str, stop: impl FnOnce(&Rig), finds: &[Why]) {
     let mut rig = Rig::new();
     open_flows(&rig);
-    let [mut earlier, _] = rig.flows();
+    let [mut earlier, ..] = rig.flows();
     let (_, flow) = earlier.iter().next().unwrap().unwrap();
     rig.reopen(sized(4096, 2048)).unwrap();
     stop(&rig);
@@ -247,7 +247,7 @@ fn map_of_another_kind_or_size_is_carried_over_and_one_of_another_layout_refused
         fs::remove_file(&path).unwrap();
         map.pin(&path).unwrap();
     };
-    let [_, half_open] = rig.flows();
+    let [_, half_open, _] = rig.flows();
     let entries: Vec<_> = half_open.iter().map(Result::unwrap).collect();
     // BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_LPM_TRIE (include/uapi/linux/bpf.h)
     pin(&rig, "HALF_OPEN4", 1, size_of::<Flow>() as u32, 1024);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::family::Ipv4;
-use crate::flow::{Flow, FlowKey, Nat, Path, Tuple};
+use crate::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 
 const SYN: u8 = TcpFlags::SYN;
 const ACK: u8 = TcpFlags::ACK;
@@ -50,7 +50,7 @@ impl Talk {
         let seen = if protocol == TCP { Seen::NEW } else { Seen::datagram(State::NEW, now_ns) };
         let (key, initiator) = FlowKey::of(&tuple);
         let mut flow = Flow::new(&key, initiator, origin, Path::WIRE, Nat::KEEP, seen);
-        flow.expires_ns = flow.renewal(seen, Timeouts::DEFAULT, now_ns).0;
+        flow.expires_ns = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns).0;
         Self { flow, now_ns, next: [0, 0], has_restarted: false }
     }
 
@@ -89,7 +89,7 @@ impl Talk {
             Observed::Nothing => {}
             Observed::Restarts => self.has_restarted = true,
             Observed::Continues(seen) => {
-                let (expires_ns, is_worth_writing) = self.flow.renewal(seen, Timeouts::DEFAULT, self.now_ns);
+                let (expires_ns, is_worth_writing) = self.flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
                 if is_worth_writing {
                     self.flow = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..self.flow };
                 }
@@ -315,7 +315,9 @@ fn datagrams_are_an_exchange_until_they_are_a_stream() {
 
 #[test]
 fn expiry_does_not_overflow() {
-    assert_eq!(Timeouts::DEFAULT.expiry_ns(u64::MAX, Lifetime::TCP, State::NEW), u64::MAX);
+    let key = FlowKey { low: Ipv4(1), high: Ipv4(2), low_port: Be16(1), high_port: Be16(2), protocol: u32::from(TCP) };
+    let flow = Flow::new(&key, Side::LOW, Origin::NODE, Path::WIRE, Nat::KEEP, Seen::NEW);
+    assert_eq!(flow.renewal(Seen::NEW, |timeout| Timeouts::DEFAULT.secs(timeout), u64::MAX).0, u64::MAX);
 }
 
 /// 100 MB, in segments as an interface cuts them or leaves them whole, are a write in 32 KiB at most, and both ends' close still counts.

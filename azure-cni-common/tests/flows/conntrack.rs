@@ -39,7 +39,7 @@ impl<F: Net> Node<F> {
                         is_refused = !becomes_assured && key.protocol() == TCP;
                         seen = flow.seen();
                     }
-                    let (expires_ns, is_worth_writing) = flow.renewal(seen, Timeouts::DEFAULT, now_ns);
+                    let (expires_ns, is_worth_writing) = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns);
                     if !becomes_assured && !is_refused && is_worth_writing {
                         let table = if is_in_flows { &mut self.flows } else { self.unassured(&key) };
                         let Seen { state, numbers } = seen;
@@ -55,7 +55,7 @@ impl<F: Net> Node<F> {
     }
 
     fn promote(&mut self, key: &Key<F>, flow: &Flow, seen: Seen) -> bool {
-        let (expires_ns, _) = flow.renewal(seen, Timeouts::DEFAULT, self.now_ns);
+        let (expires_ns, _) = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
         let Seen { state, numbers } = seen;
         let is_there = self.flows.insert(*key, Flow { state, numbers, expires_ns, ..*flow });
         if is_there {
@@ -98,7 +98,7 @@ impl<F: Net> Node<F> {
 
     fn remember(&mut self, tuple: &Tuple<F::Address>, flow: Flow) -> Result<Path, DropReason> {
         let (key, _) = FlowKey::of(tuple);
-        let (expires_ns, _) = flow.renewal(flow.seen(), Timeouts::DEFAULT, self.now_ns);
+        let (expires_ns, _) = flow.renewal(flow.seen(), |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
         let is_there = self.unassured(&key).insert(key, Flow { expires_ns, ..flow });
         if is_there { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
     }

@@ -37,7 +37,7 @@ impl Hook for FromEndpoint {
         match packet.kind {
             Kind::Flow => {
                 let event = packet.event();
-                match conntrack::track(packet, event, Origin::NODE) {
+                match conntrack::track(packet, Origin::NODE) {
                     Tracking::Known(known) => known_flow(ctx, packet, &known, scratch),
                     Tracking::New(new) => new_flow(ctx, packet, &new, snat, event, scratch),
                 }

@@ -120,8 +120,8 @@ fn for_node<F: Rewrite + Tables>(
 
 /// The host holds the port: note that its flow is alive. A full table is no reason to cut the host off.
 #[inline(always)]
-fn for_host<F: Rewrite + Tables>(packet: &Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
-    if let Tracking::Known(known) = conntrack::track(packet, packet.event(), Origin::OUTSIDE)
+fn for_host<F: Rewrite + Tables>(packet: &mut Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
+    if let Tracking::Known(known) = conntrack::track(packet, Origin::OUTSIDE)
         && known.becomes_assured
     {
         let _ = nat::promote::<F>(&packet.tuple, packet.tuple.destination_port, true, known.now_ns, scratch);
@@ -141,7 +141,7 @@ fn reply<F: Rewrite + Tables>(
     let node_port = packet.tuple.destination_port;
     packet::replace(ctx, packet, End::Destination, &Replacement::new(address, port))?;
     let Some(pod) = F::endpoint(address) else { return Err(DropReason::EndpointGone) };
-    let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
+    let path = match conntrack::track(packet, Origin::OUTSIDE) {
         Tracking::Known(known) => {
             if known.is_refused && known.path != Path::STACK {
                 return Err(events::refused_reply::<F>(&packet.tuple, DropReason::FlowTableFull));
@@ -170,7 +170,7 @@ fn inbound<F: Rewrite + Tables>(
     pod: EndpointEntry,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let path = match conntrack::track(packet, packet.event(), Origin::OUTSIDE) {
+    let path = match conntrack::track(packet, Origin::OUTSIDE) {
         Tracking::Known(known) => {
             if known.is_refused && known.path != Path::STACK {
                 return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));

@@ -43,7 +43,7 @@ impl Hook for ToEndpoint {
             return Ok(Verdict::PASS);
         }
         let event = packet.event();
-        if let Tracking::New(new) = conntrack::track(packet, event, Origin::OUTSIDE)
+        if let Tracking::New(new) = conntrack::track(packet, Origin::OUTSIDE)
             && event.opens()
         {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.

@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_loop;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Family, V4, V6};
-use azure_cni_common::flow::{FlowKey, Tuple};
+use azure_cni_common::flow::Tuple;
 use azure_cni_common::nat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, search_start};
 
 use crate::globals;
@@ -272,8 +272,7 @@ fn is_in_use<F: Tables>(scratch: &mut Scratch<F>, half_open: bool) -> bool {
         return true;
     }
     scratch.tuple = holder.initiator_tuple(&scratch.key);
-    let (holding, initiator) = FlowKey::of(&scratch.tuple);
-    scratch.holding = holding;
+    let initiator = scratch.holding.set(&scratch.tuple);
     match live_flow::<F>(&scratch.holding, now_ns) {
         Some(flow) => flow.initiator == initiator && flow.holds_port(scratch.key.node_port),
         None => false,

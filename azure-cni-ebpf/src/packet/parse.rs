@@ -7,7 +7,7 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use azure_cni_common::conntrack::Event;
 use azure_cni_common::endpoint::{HOST_MAC, Mac};
 use azure_cni_common::family::{Be16, Family, TCP, UDP, UDP_LITE};
-use azure_cni_common::flow::Tuple;
+use azure_cni_common::flow::{FlowKey, Tuple};
 use azure_cni_common::tcp::{Segment, TcpFlags};
 
 /// Length of an Ethernet header without tags.
@@ -98,6 +98,8 @@ pub struct Packet<F: Family> {
     pub ifindex: u32,
     /// Checksum of the IP header, raw; 0 where the family has none.
     pub header_checksum: u16,
+    /// Of the packet's flow, once it is tracked.
+    pub flow_key: FlowKey<F::Address>,
     pub(super) head: Head,
 }
 

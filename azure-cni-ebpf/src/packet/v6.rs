@@ -76,6 +76,7 @@ impl Headers for V6 {
             length,
             ifindex: skb(ctx).ifindex,
             header_checksum: 0,
+            flow_key: packet.flow_key,
             head: Head::of::<V6>([0; 3]),
         };
         Ok(())
