@@ -64,7 +64,8 @@ pub struct FlowKey<A> {
 impl<A: Address> FlowKey<A> {
     /// The key of the packet's flow and the side that sent the packet.
     pub fn of(tuple: &Tuple<A>) -> (Self, Side) {
-        let mut key = Self { low: A::UNSPECIFIED, high: A::UNSPECIFIED, low_port: Be16(0), high_port: Be16(0), protocol: 0 };
+        let mut key =
+            Self { low: A::UNSPECIFIED, high: A::UNSPECIFIED, low_port: Be16(0), high_port: Be16(0), protocol: 0 };
         let side = key.set(tuple);
         (key, side)
     }

@@ -14,24 +14,37 @@ use crate::packet::{End, Packet, Replacement, Rewrite, replace, replace_quoted};
 use crate::scratch::{Scratch, ScratchRef};
 use crate::tables::{Tables, holder_of, live_flow, now_ns};
 
-/// The way of a message's flow, or that it could not be rewritten, as one word: functions that are not inlined return none
-/// that is set in parts.
+/// What a message's flow asks for.
+struct Quoting {
+    path: Path,
+    /// The message has another address than the packet that it quotes now; its own is the caller's to replace, whose stack
+    /// [`replace`] does not add to that of reading the quoted packet.
+    is_translated: bool,
+}
+
+impl Quoting {
+    const UNKNOWN: Self = Self { path: Path::UNKNOWN, is_translated: false };
+}
+
+/// A [`Quoting`], or why there is none, as one word: functions that are not inlined return none that is set in parts.
 const FAILED: u32 = 0xff;
 const NOT_OWNED: u32 = 0xfe;
+const IS_TRANSLATED: u32 = 0x100;
 
-fn word_of(result: Result<Path, DropReason>) -> u32 {
+fn word_of(result: Result<Quoting, DropReason>) -> u32 {
     match result {
-        Ok(path) => u32::from(path.0),
+        Ok(Quoting { path, is_translated: true }) => u32::from(path.0) | IS_TRANSLATED,
+        Ok(Quoting { path, .. }) => u32::from(path.0),
         Err(DropReason::IcmpNotOwned) => NOT_OWNED,
         Err(_) => FAILED,
     }
 }
 
-fn path_of(word: u32) -> Result<Path, DropReason> {
+fn quoting_of(word: u32) -> Result<Quoting, DropReason> {
     match word {
         FAILED => Err(DropReason::RewriteFailed),
         NOT_OWNED => Err(DropReason::IcmpNotOwned),
-        path => Ok(Path(path as u8)),
+        word => Ok(Quoting { path: Path(word as u8), is_translated: word & IS_TRANSLATED != 0 }),
     }
 }
 
@@ -41,9 +54,16 @@ fn path_of(word: u32) -> Result<Path, DropReason> {
 pub fn reverse_snat<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
-    scratch: ScratchRef<'_, F>,
+    mut scratch: ScratchRef<'_, F>,
 ) -> Result<Path, DropReason> {
-    path_of(reverse_snat_apart(ctx, message, scratch))
+    let quoting = quoting_of(reverse_snat_apart(ctx, message, scratch.lend()))?;
+    if quoting.is_translated
+        && let Some(scratch) = scratch.get()
+    {
+        let pod = Replacement::new(scratch.quoted.tuple.source, Be16(0));
+        replace(ctx, message, End::Destination, &pod)?;
+    }
+    Ok(quoting.path)
 }
 
 #[inline(never)]
@@ -60,27 +80,25 @@ fn reverse_snat_steps<F: Rewrite + Tables>(
     ctx: &TcContext,
     message: &mut Packet<F>,
     mut scratch: ScratchRef<'_, F>,
-) -> Result<Path, DropReason> {
-    let Some(Scratch { key, holding, quoted, .. }) = scratch.get() else { return Ok(Path::UNKNOWN) };
+) -> Result<Quoting, DropReason> {
+    let Some(Scratch { key, holding, quoted, .. }) = scratch.get() else { return Ok(Quoting::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
-        return Ok(Path::UNKNOWN);
+        return Ok(Quoting::UNKNOWN);
     }
-    if message.tuple.destination == F::node_address() && quoted.tuple.source == F::node_address() {
+    let is_translated = message.tuple.destination == F::node_address() && quoted.tuple.source == F::node_address();
+    if is_translated {
         *key = NatKey::for_outgoing(&quoted.tuple, quoted.tuple.source, quoted.tuple.source_port);
-        let Some(holder) = holder_of::<F>(key) else { return Ok(Path::UNKNOWN) };
+        let Some(holder) = holder_of::<F>(key) else { return Ok(Quoting::UNKNOWN) };
         if holder.address == F::node_address() {
-            return Ok(Path::UNKNOWN);
+            return Ok(Quoting::UNKNOWN);
         }
         let (address, port) = (holder.address, holder.port);
         replace_quoted(ctx, message, quoted, End::Source, address, port)?;
-        replace(ctx, message, End::Destination, &Replacement::new(address, Be16(0)))?;
         (quoted.tuple.source, quoted.tuple.source_port) = (address, port);
     }
     let _ = holding.set(&quoted.tuple);
-    match live_flow::<F>(holding, now_ns()) {
-        Some(flow) => Ok(flow.path),
-        None => Ok(Path::UNKNOWN),
-    }
+    let path = live_flow::<F>(holding, now_ns()).map_or(Path::UNKNOWN, |flow| flow.path);
+    Ok(Quoting { path, is_translated })
 }
 
 /// A pod's message is paid for, whatever way it will take.
@@ -122,7 +140,11 @@ pub fn apply_snat<F: Rewrite + Tables>(
     sender: IcmpSender,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Path, DropReason> {
-    path_of(apply_snat_apart(ctx, message, sender, scratch))
+    let quoting = quoting_of(apply_snat_apart(ctx, message, sender, scratch))?;
+    if quoting.is_translated && sender != IcmpSender::Host {
+        replace(ctx, message, End::Source, &Replacement::new(F::node_address(), Be16(0)))?;
+    }
+    Ok(quoting.path)
 }
 
 #[inline(never)]
@@ -141,15 +163,15 @@ fn apply_snat_steps<F: Rewrite + Tables>(
     message: &mut Packet<F>,
     sender: IcmpSender,
     mut scratch: ScratchRef<'_, F>,
-) -> Result<Path, DropReason> {
-    let Some(Scratch { holding, quoted, .. }) = scratch.get() else { return Ok(Path::UNKNOWN) };
+) -> Result<Quoting, DropReason> {
+    let Some(Scratch { holding, quoted, .. }) = scratch.get() else { return Ok(Quoting::UNKNOWN) };
     if quoted.parse(ctx, message).is_none() {
-        return Ok(Path::UNKNOWN);
+        return Ok(Quoting::UNKNOWN);
     }
     if sender != IcmpSender::Host {
         // A host's message is never so long that it comes in parts (RFC 1812 section 4.3.2.3).
         if message.is_fragment() {
-            return Ok(Path::UNKNOWN);
+            return Ok(Quoting::UNKNOWN);
         }
         // A pod speaks of what it received, to the one that sent it.
         let (about, of) = (&quoted.tuple, &message.tuple);
@@ -158,14 +180,12 @@ fn apply_snat_steps<F: Rewrite + Tables>(
         }
     }
     let side = holding.set(&quoted.tuple);
-    let Some(flow) = live_flow::<F>(holding, now_ns()) else { return Ok(Path::UNKNOWN) };
+    let Some(flow) = live_flow::<F>(holding, now_ns()) else { return Ok(Quoting::UNKNOWN) };
     let (path, port) = (flow.path, flow.nat_port);
     let is_done_later = sender == IcmpSender::Pod && path == Path::STACK;
-    if flow.nat == Nat::TRANSLATED && flow.initiator != side && !is_done_later {
+    let is_translated = flow.nat == Nat::TRANSLATED && flow.initiator != side && !is_done_later;
+    if is_translated {
         replace_quoted(ctx, message, quoted, End::Destination, F::node_address(), port)?;
-        if sender != IcmpSender::Host {
-            replace(ctx, message, End::Source, &Replacement::new(F::node_address(), Be16(0)))?;
-        }
     }
-    Ok(path)
+    Ok(Quoting { path, is_translated })
 }

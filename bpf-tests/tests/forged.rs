@@ -75,8 +75,8 @@ const WRONG: [(u32, u32); 3] = [(0x4000_0000, 0x9000_0000), (1000, 0x9000_0000),
 
 #[test]
 fn forged_handshake_is_not_assured_and_an_honest_one_is() {
-    let rig = Rig::new();
     for (net, (way, arrive)) in cases() {
+        let rig = Rig::new();
         let (client, server) = ((net.peer, 45_000), (net.pod, 80));
         arrives(way, &arrive(&rig, &Frame::tcp(client, server, "S")));
         for (sequence, acknowledgement) in WRONG {

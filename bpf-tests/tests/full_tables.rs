@@ -147,7 +147,7 @@ fn what_went_up_the_stack_with_the_tables_full_is_refused_at_its_reply_if_it_is_
     let internet = (Ipv4Addr::new(203, 0, 113, 5), 80);
     let question = Passes(Frame::tcp(node(21_000), internet, "S"));
     rig.to_wire(&Frame::tcp(a(21_000), internet, "S")).keeps("to the Internet", &question);
-    rig.from_wire(&Frame::tcp(internet, node(21_000), "SA")).keeps("its reply", &Dropped(NatTableFull));
+    rig.from_wire(&Frame::tcp(internet, node(21_000), "SA")).keeps("its reply", &Dropped(FlowTableFull));
 
     rig.to_wire(&Frame::tcp(a(21_000), (Rig::PEER, 80), "S")).keeps("to the VNet", &Untouched);
     rig.from_wire(&Frame::tcp((Rig::PEER, 80), a(21_000), "SA")).keeps("its reply", &Untouched);

@@ -16,7 +16,12 @@ const NODE: End = (Rig::NODE6, 20_000);
 const PEER: End = (Rig::PEER6, 80);
 const INTERNET: End = (Rig::INTERNET6, 443);
 const UNSPECIFIED: End = (Ipv6Addr::UNSPECIFIED, 0);
-const LINK_LOCAL: End = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xa), 9);
+/// What the MAC of pod A makes (RFC 4291, appendix A).
+const LINK_LOCAL: End = {
+    let [a, b, c, d] = Rig::POD_A.octets();
+    let words = [(a as u16) << 8 | 0xff, 0xfe00 | b as u16, (c as u16) << 8 | d as u16];
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, words[0], words[1], words[2]), 9)
+};
 const ROUTER: End = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x1234, 0x5678, 0x9abc), 9);
 const ALL_NODES: End = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 5353);
 const PADDING: &[u8] = &[0, 0, 1, 4, 0, 0, 0, 0];
@@ -33,6 +38,7 @@ fn rig(has_ipv6: bool) -> Rig {
     for address in [Rig::POD_A6, Rig::POD_B6] {
         rig.tables().remove_endpoint(address.into()).unwrap();
     }
+    rig.add_pod(Rig::POD_A, "azva");
     rig
 }
 
@@ -70,8 +76,9 @@ fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for from in [A, B, NODE, PEER, INTERNET, UNSPECIFIED, LINK_LOCAL, ROUTER] {
         for to in [A, B, NODE, PEER, INTERNET, LINK_LOCAL, ROUTER, ALL_NODES] {
+            // The router's is not the address that the pod's MAC makes.
             let is_of_the_link =
-                [UNSPECIFIED, LINK_LOCAL, ROUTER].contains(&from) && [LINK_LOCAL, ROUTER, ALL_NODES].contains(&to);
+                [UNSPECIFIED, LINK_LOCAL].contains(&from) && [LINK_LOCAL, ROUTER, ALL_NODES].contains(&to);
             let reason = (!is_of_the_link).then_some(SourceNotOwned);
             let mut add =
                 |what: &str, frame, reason| cases.push((format!("{what}, {} to {}", from.0, to.0), frame, reason));

@@ -66,8 +66,7 @@ async fn apply(agent: &Arc<Agent>, listed: Pool) -> PollOutcome {
     let (current, now) = (agent.pool(), unix_secs());
     // The programs were loaded with the primary addresses, and the node was checked for them and for pods with IPv6.
     let has_ipv6 = current.is_dual_stack() && agent.datapath.has_ipv6();
-    let takes_a_start =
-        listed.primaries() != current.primaries() || (listed.is_dual_stack() && !has_ipv6);
+    let takes_a_start = listed.primaries() != current.primaries() || (listed.is_dual_stack() && !has_ipv6);
     agent.node_watch.set_listed(takes_a_start.then(|| listed.clone()));
     if takes_a_start {
         let why = format!(

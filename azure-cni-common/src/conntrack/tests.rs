@@ -89,7 +89,8 @@ impl Talk {
             Observed::Nothing => {}
             Observed::Restarts => self.has_restarted = true,
             Observed::Continues(seen) => {
-                let (expires_ns, is_worth_writing) = self.flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
+                let (expires_ns, is_worth_writing) =
+                    self.flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
                 if is_worth_writing {
                     self.flow = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..self.flow };
                 }

@@ -39,7 +39,8 @@ impl<F: Net> Node<F> {
                         is_refused = !becomes_assured && key.protocol() == TCP;
                         seen = flow.seen();
                     }
-                    let (expires_ns, is_worth_writing) = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns);
+                    let (expires_ns, is_worth_writing) =
+                        flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns);
                     if !becomes_assured && !is_refused && is_worth_writing {
                         let table = if is_in_flows { &mut self.flows } else { self.unassured(&key) };
                         let Seen { state, numbers } = seen;

@@ -11,9 +11,9 @@ use super::{Hook, open_translated, port_of, promote_outgoing, run, to_pod};
 use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
-use crate::scratch::{self, ScratchRef};
+use crate::scratch::ScratchRef;
 use crate::tables::{LinkSources, Tables};
-use crate::verdict::{self, Verdict, finish};
+use crate::verdict::{self, Verdict};
 use crate::{events, fragments, globals, nat};
 
 #[classifier]
@@ -68,14 +68,9 @@ impl Hook for FromEndpoint {
         }
     }
 
-    #[inline(never)]
-    fn without_ipv6(ctx: &TcContext) -> i32 {
-        // SAFETY: once a run: this one does not reach `run_packet`.
-        let result = match unsafe { scratch::begin::<V6>() } {
-            Some((packet, _)) => on_link_only(packet.parse(ctx), packet),
-            None => Ok(Verdict::PASS),
-        };
-        finish::<V4>(ctx, result)
+    #[inline(always)]
+    fn steps_without_ipv6(ctx: &TcContext, packet: &mut Packet<V6>) -> Result<Verdict, DropReason> {
+        on_link_only(packet.parse_apart(ctx), packet)
     }
 }
 

@@ -143,7 +143,7 @@ fn reply<F: Rewrite + Tables>(
     let Some(pod) = F::endpoint(address) else { return Err(DropReason::EndpointGone) };
     let path = match conntrack::track(packet, Origin::OUTSIDE) {
         Tracking::Known(known) => {
-            if known.is_refused && known.path != Path::STACK {
+            if known.is_refused {
                 return Err(events::refused_reply::<F>(&packet.tuple, DropReason::FlowTableFull));
             }
             if known.becomes_assured && !nat::promote::<F>(&packet.tuple, node_port, false, known.now_ns, scratch) {

@@ -46,8 +46,8 @@ trait Hook {
 
     /// A packet of IPv6, which no pod has: it is not ours.
     #[inline(always)]
-    fn without_ipv6(ctx: &TcContext) -> i32 {
-        finish::<V4>(ctx, Ok(Verdict::PASS))
+    fn steps_without_ipv6(_: &TcContext, _: &mut Packet<V6>) -> Result<Verdict, DropReason> {
+        Ok(Verdict::PASS)
     }
 }
 
@@ -55,9 +55,20 @@ trait Hook {
 fn run<H: Hook>(ctx: &TcContext) -> i32 {
     match packet::is_of::<V6>(ctx) {
         true if globals::has_ipv6() => run_family::<H, V6>(ctx),
-        true => H::without_ipv6(ctx),
+        true => run_without_ipv6::<H>(ctx),
         false => run_family::<H, V4>(ctx),
     }
+}
+
+/// Inlined: as a function of its own it would be dead code where there is IPv6, which the verifier takes out.
+#[inline(always)]
+fn run_without_ipv6<H: Hook>(ctx: &TcContext) -> i32 {
+    // SAFETY: as in `run_packet`.
+    let result = match unsafe { scratch::begin::<V6>() } {
+        Some((packet, _)) => H::steps_without_ipv6(ctx, packet),
+        None => Ok(Verdict::PASS),
+    };
+    finish::<V4>(ctx, result)
 }
 
 #[inline(always)]
