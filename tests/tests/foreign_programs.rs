@@ -162,15 +162,15 @@ fn filter_of_another_kind_at_our_priority_is_named_and_stays_until_it_is_removed
     for (words, hook) in [("ingress", "from_endpoint"), ("egress", "to_endpoint")] {
         let interface = pod.host_interface();
         tc(vm, &format!("filter del dev {interface} {words}"))?;
-        tc(vm, &format!("filter add dev {interface} {words} pref 1 protocol ip matchall action ok"))?;
-        let names_it = |text: &str| text.contains("kind matchall") && text.contains(interface) && text.contains(hook);
+        tc(vm, &format!("filter add dev {interface} {words} pref 1 protocol ip u32 match u32 0 0 flowid 1:1"))?;
+        let names_it = |text: &str| text.contains("kind u32") && text.contains(interface) && text.contains(hook);
         let error = vm.cni(&pod.call("CHECK")?)?.error()?;
         assert!(error.code == CHECK_FAILED && names_it(&error.msg), "{error}");
         let found = |status: &serde_json::Value| status["problems"][0].as_str().is_some_and(names_it);
         vm.await_status("a problem that names the filter", found)?;
         vm.restart_agent()?;
         vm.await_status("still a problem", found)?;
-        assert!(tc(vm, &format!("filter show dev {interface} {words}"))?.contains("matchall"), "it stays");
+        assert!(tc(vm, &format!("filter show dev {interface} {words}"))?.contains("u32"), "it stays");
         tc(vm, &format!("filter del dev {interface} {words} pref 1"))?;
         vm.await_status("repaired", |status| status["problems"] == serde_json::json!([]))?;
         pod.check()?;

@@ -131,10 +131,11 @@ fn change_in_the_directory_of_the_ip_masq_agent_is_picked_up() -> Result<()> {
     let problems = vm.status()?["problems"].to_string();
     assert!(problems.contains("ip-masq-agent"), "{problems}");
     assert_eq!(source_of(&pod, &echo)?, pod.address());
-    assert!(vm.refused_start(&["--socket", "/run/other.sock"])?.contains("ip-masq-agent"));
+    vm.stop_agent()?;
+    assert!(vm.refused_start(&[])?.contains("ip-masq-agent"));
 
     fs::remove_file(dir.join("ip-masq-agent")).expect("it was just written");
-    vm.reload_agent()?;
+    vm.start_agent()?;
     assert_eq!(source_of(&pod, &echo)?, vm.address());
     pod.del()?;
     vm.expect_clean()

@@ -33,7 +33,6 @@ mod parallel;
 mod cns;
 mod pool;
 mod sources;
-mod unused_addresses;
 mod withheld;
 
 mod agent_away;

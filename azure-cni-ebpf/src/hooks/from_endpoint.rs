@@ -238,7 +238,9 @@ fn stray_fragment<F: Rewrite + Tables>(
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     let class = F::route(destination);
-    check_pool(class)?;
+    if F::pod_ifindex(destination).is_none() {
+        check_pool(class)?;
+    }
     if destination.stays_on_link() || egress::at_the_wire(class, snat, Event::Datagram) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }

@@ -138,7 +138,8 @@ fn finished_udp<F: Rewrite>(ctx: &TcContext, packet: &Packet<F>) -> Option<[u16;
     let start = packet.transport_offset();
     let header: [u16; 4] = read(ctx, start)?;
     let length = packet.length - (start - ETH_LEN);
-    let to_complete = checksum::pseudo_header(packet.tuple.source, packet.tuple.destination, UDP, length);
+    let (source, destination) = (packet.tuple.source.to_words(), packet.tuple.destination.to_words());
+    let to_complete = checksum::pseudo_header(source, destination, UDP, length);
     if header[3] == to_complete { None } else { Some(header) }
 }
 
