@@ -181,7 +181,8 @@ mod tests {
         let (_, said) = problems[0].split_once("it says \"").unwrap();
         let names: Vec<_> = said.split([' ', '"']).filter(|name| !name.is_empty()).collect();
         assert_eq!(names[..4], ["CNI_COMMAND", "CNI_IFNAME", "CNI_NETNS", "CNI_PATH"]);
-        let of_shells = ["PWD", "OLDPWD", "SHLVL", "_"];
+        // And the end of the line.
+        let of_shells = ["PWD", "OLDPWD", "SHLVL", "_", "\\n"];
         assert!(names[4..].iter().all(|name| of_shells.contains(name)), "{problems:?}");
     }
 }
