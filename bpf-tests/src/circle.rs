@@ -60,7 +60,7 @@ impl Rig {
 }
 
 fn send(interface: &str, bytes: &[u8]) {
-    let sent = nix::unistd::write(&packet_socket(interface), bytes).expect("the veth is up");
+    let sent = nix::unistd::write(packet_socket(interface), bytes).expect("the veth is up");
     assert_eq!(sent, bytes.len());
 }
 

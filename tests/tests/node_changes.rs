@@ -284,14 +284,15 @@ fn tc(vm: &Vm, arguments: &str) -> Result<()> {
 
 type Damage = fn(&Vm) -> Result<()>;
 
-fn unpin(vm: &Vm, hook: &str) {
+fn unpin(vm: &Vm, hook: &str) -> Result<()> {
     fs::remove_file(vm.pins("links").join(format!("eth0-{hook}"))).expect("the agent pinned it");
+    Ok(())
 }
 
 const DAMAGES: &[(&str, Damage, u64)] = &[
-    ("tcx", |vm| Ok(unpin(vm, "from_wire")), 1),
-    ("tcx", |vm| Ok(unpin(vm, "to_wire")), 1),
-    ("tcx", |vm| Ok(["from_wire", "to_wire"].iter().for_each(|hook| unpin(vm, hook))), 2),
+    ("tcx", |vm| unpin(vm, "from_wire"), 1),
+    ("tcx", |vm| unpin(vm, "to_wire"), 1),
+    ("tcx", |vm| ["from_wire", "to_wire"].iter().try_for_each(|hook| unpin(vm, hook)), 2),
     ("clsact", |vm| tc(vm, "filter del dev eth0 ingress"), 1),
     ("clsact", |vm| tc(vm, "filter del dev eth0 egress"), 1),
     ("clsact", |vm| tc(vm, "qdisc del dev eth0 clsact"), 2),

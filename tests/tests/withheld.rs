@@ -201,7 +201,7 @@ fn oddities_of_another_interface_leave_the_first_start_served() -> Result<()> {
     let xml = |attributes: &str| format!("<Interface {attributes}/>");
     let in_subnet =
         |prefix: &str| format!("<Interface MacAddress=\"020000000077\"><IPSubnet Prefix=\"{prefix}\"/></Interface>");
-    let xml_oddities = vec![
+    let xml_oddities = [
         xml(""),
         xml("MacAddress=\"\""),
         xml(&format!("MacAddress=\"{long}\"")),

@@ -1,8 +1,8 @@
 //! Asks the plugins of a chain which versions of CNI they speak, as the protocol has a runtime ask: by executing them.
 //!
-//! The rule: this is the one place where the product executes a program (docs/adr/0012): a CNI plugin, with the command VERSION. No
+//! The rule: this is the one place where the product executes a program (docs/adr/0014): a CNI plugin, with the command VERSION. No
 //! shell, no environment but CNI's, a time limit, and no more output than an answer has.
-#![expect(clippy::disallowed_types, reason = "CNI's VERSION is asked by executing the plugin: docs/adr/0012")]
+#![expect(clippy::disallowed_types, reason = "CNI's VERSION is asked by executing the plugin: docs/adr/0014")]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

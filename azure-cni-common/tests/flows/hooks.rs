@@ -141,10 +141,8 @@ impl<F: Net> Node<F> {
                 Err(DropReason::HostPortTaken) => return Err(DropReason::HostPortTaken),
                 Err(_) => {}
             },
-            Tracking::Known { becomes_assured: true, .. } => {
-                if !self.promote_outgoing(&tuple, tuple.source_port) {
-                    self.demote(&tuple);
-                }
+            Tracking::Known { becomes_assured: true, .. } if !self.promote_outgoing(&tuple, tuple.source_port) => {
+                self.demote(&tuple);
             }
             _ => {}
         }

@@ -81,6 +81,7 @@ fn on_link_only(parsed: Result<(), Unparsed>, packet: &Packet<V6>) -> Result<Ver
         Err(Unparsed::NotOurs) => Ok(Verdict::PASS),
         Err(Unparsed::Tagged) => Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => Err(DropReason::Malformed),
+        Ok(()) if matches!(packet.kind, Kind::Malformed) => Err(DropReason::Malformed),
         Ok(())
             if V6::is_link_source_of(packet.ifindex, packet.tuple.source)
                 && packet.tuple.destination.stays_on_link() =>
