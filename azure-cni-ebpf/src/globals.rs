@@ -58,7 +58,7 @@ pub fn has_ipv6() -> bool {
 pub fn timeout_secs(timeout: Timeout) -> u32 {
     let place = timeout as usize & (size_of::<Timeouts>() / 4 - 1);
     // SAFETY: the place is inside of the global, which is words and no more; nothing writes to it after the load.
-    unsafe { (&raw const TIMEOUTS).cast::<u32>().add(place).read_volatile() }
+    unsafe { (&raw const TIMEOUTS).cast::<u32>().wrapping_add(place).read_volatile() }
 }
 
 pub fn service_prefixes() -> ServicePrefixes {

@@ -271,7 +271,7 @@ pub(super) fn store_head(ctx: &TcContext, head: &Head, length: u32) -> Result<()
     debug_assert!(length as usize + HEAD_PAD <= size_of::<Head>());
     // SAFETY: the bytes are within `head`; the kernel reads them, and writes the packet behind bounds of its own.
     let result = unsafe {
-        let bytes = (&raw const *head).byte_add(HEAD_PAD);
+        let bytes = (&raw const *head).wrapping_byte_add(HEAD_PAD);
         bpf_skb_store_bytes(ctx.skb.skb.cast(), 0, bytes.cast(), length, 0)
     };
     if result == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
