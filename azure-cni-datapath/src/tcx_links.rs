@@ -70,8 +70,8 @@ pub(crate) fn running(hook: Hook, interface: &str, direction: TcAttachType) -> R
 
 /// Pins one link of these programs; false if there is none.
 pub(crate) fn adopt(hook: Hook, interface: &str, programs: &BTreeSet<u32>, pin: &Path) -> io::Result<bool> {
-    let Some(link) = links(hook, interface, programs)?.first().copied() else { return Ok(false) };
-    let link = open(link)?;
+    let Some(link) = links(hook, interface, programs)?.into_iter().next() else { return Ok(false) };
+    let Some(link) = open(link)? else { return Ok(false) };
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = PinAttr { pathname: path.as_ptr() as u64, bpf_fd: link.as_raw_fd() as u32, file_flags: 0 };
     // SAFETY: the path and the descriptor live longer than the call.
@@ -82,7 +82,7 @@ pub(crate) fn adopt(hook: Hook, interface: &str, programs: &BTreeSet<u32>, pin: 
 /// Detaches the links of these programs, whoever has pinned them.
 pub(crate) fn detach(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> io::Result<()> {
     for id in links(hook, interface, programs)? {
-        let link = open(id)?;
+        let Some(link) = open(id)? else { continue };
         let mut attr = LinkAttr { link: link.as_raw_fd() as u32, ..LinkAttr::default() };
         // SAFETY: the descriptor lives longer than the call, which reads no address.
         unsafe { bpf(BPF_LINK_DETACH, &mut attr) }?;
@@ -114,12 +114,17 @@ fn links(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> io::Result<Ve
     Ok(found.filter(|(program, link)| programs.contains(program) && *link != 0).map(|(_, link)| link).collect())
 }
 
-fn open(link: u32) -> io::Result<OwnedFd> {
+/// `None` if nobody holds the link any more. The kernel detaches such a link a moment later (kernel/bpf/syscall.c,
+/// bpf_link_put), and lists it until then.
+fn open(link: u32) -> io::Result<Option<OwnedFd>> {
     let mut attr = LinkAttr { link, ..LinkAttr::default() };
     // SAFETY: the call reads no address.
-    let descriptor = unsafe { bpf(BPF_LINK_GET_FD_BY_ID, &mut attr) }?;
+    let descriptor = match unsafe { bpf(BPF_LINK_GET_FD_BY_ID, &mut attr) } {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        made => made?,
+    };
     // SAFETY: the kernel has just made this descriptor, and nothing else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
 /// # Safety
