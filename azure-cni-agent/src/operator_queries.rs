@@ -87,12 +87,14 @@ fn pool_status(counts: Counts) -> PoolStatus {
 }
 
 pub async fn endpoints(agent: &Arc<Agent>) -> anyhow::Result<Value> {
+    let flows = agent.datapath.tables().pod_flows()?;
     let mut endpoints = Vec::new();
     for record in agent.records() {
         let Some(address) = record.addresses.first().copied() else { continue };
         endpoints.push(EndpointInfo {
             attachment: record.id,
             address,
+            flows: record.addresses.iter().filter_map(|address| flows.get(address)).sum(),
             addresses: record.addresses,
             host_interface: record.host_interface,
             ifindex: record.host_ifindex,

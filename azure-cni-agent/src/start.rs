@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, bail};
 use azure_cni_api::boot_time;
 use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::nat::share::blocks_of;
 use azure_cni_datapath::{AttachModes, Constants, Datapath, Hook, Settings};
 use azure_cni_ipam::Pool;
 use sha2::{Digest, Sha256};
@@ -179,6 +180,8 @@ fn settings(
             uplink_ifindex: uplink.index,
             uplink_mtu: uplink.mtu,
             nat_ports: azure_cni_common::nat::PortRange { first: ports.first(), last: ports.last() },
+            nat_pod_blocks: blocks_of(config.snat.pod_port_share.into()),
+            pod_flow_share: sizes.pod_flow_share,
             nat_seed: seed_of(boot_id),
             timeouts: Timeouts::from(&config.timeouts),
             block_imds: config.routing.block_imds,

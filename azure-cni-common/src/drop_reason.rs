@@ -44,7 +44,7 @@ drop_reasons! {
     1 Malformed "malformed" "A pod sent a packet whose headers are cut short or contradict each other.";
     2 SourceNotOwned "source_not_owned" "A pod sent a packet from an address that is not its own.";
     3 PlatformBlocked "platform_blocked" "A pod tried to reach the platform's host agent (168.63.129.16, TCP 80 or 32526), which only the VM may.";
-    4 NatPortsExhausted "nat_ports_exhausted" "No port of the NAT range was found free for this destination within the bounded search.";
+    4 NatPortsExhausted "nat_ports_exhausted" "No port of this pod's share of the NAT range was found free for this destination within the bounded search.";
     5 FlowTableFull "flow_table_full" "The connection table is full; live flows are not evicted, so the new one was refused.";
     6 NatTableFull "nat_table_full" "The table of translations is full; the new flow was refused.";
     7 FragmentNotTranslated "fragment_not_translated" "A later fragment was on its way to a destination that asks for source NAT, and its packet's first fragment did not come before it or soon after.";
@@ -59,6 +59,8 @@ drop_reasons! {
     16 IcmpRateLimited "icmp_rate_limited" "A pod sent more ICMP errors than its share: 100 a second, 50 at once.";
     17 ArpNotOwned "arp_not_owned" "A pod sent an ARP packet that names an address as its sender's that is not the pod's own, or another MAC than its frame.";
     18 NoSuchPod "no_such_pod" "A packet was for an address of the pool that no pod has; the platform's router would have sent it back again and again.";
+    19 PodFlowShare "pod_flow_share" "This pod holds its share of the connection table, which no pod may hold alone; its new flow was refused.";
+    20 NatAddressTaken "nat_address_taken" "Another pod, or the host, talks to this address by the same protocol without ports, and there are no ports to tell two apart.";
 }
 
 #[cfg(test)]

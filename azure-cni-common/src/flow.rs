@@ -91,6 +91,10 @@ impl<A: Address> FlowKey<A> {
         self.protocol as u8
     }
 
+    pub fn address_of(&self, side: Side) -> &A {
+        if side == Side::LOW { &self.low } else { &self.high }
+    }
+
     /// The tuple of a packet that `side` sends.
     pub fn tuple_from(&self, side: Side) -> Tuple<A> {
         let low = Tuple {
@@ -195,6 +199,14 @@ impl Flow {
 
     pub fn sender(&self, side: Side) -> Sender {
         if side == self.initiator { Sender::Initiator } else { Sender::Responder }
+    }
+
+    /// The side whose flow it is: the node's, where a pod or the host is. Between two pods, the one that opened it.
+    pub fn node_side(&self) -> Side {
+        match self.origin.node_side() {
+            Sender::Initiator => self.initiator,
+            Sender::Responder => self.initiator.other(),
+        }
     }
 
     /// Whether the flow holds this port of the node towards its peer.

@@ -21,6 +21,8 @@ pub mod icmp_budget;
 pub mod nat;
 #[cfg(feature = "user")]
 mod pod;
+pub mod pod_flows;
+pub mod recent_refusal;
 pub mod refused_flow;
 pub mod tcp;
 

@@ -1,10 +1,11 @@
 //! Translations: who holds which port of the node towards whom, and which port a new flow gets.
 //!
 //! Ports are per destination (address, port, protocol): the table of translations is keyed by the whole wire tuple, so
-//! two destinations never compete. The flow's own port is tried first, then the range from a start that is random to
-//! all who do not know the node's seed (RFC 6056 section 3.3.3), and the same for the same flow: a flow whose
-//! memory was lost finds the port it had.
+//! two destinations never compete. A pod has a share of the ports, see [`share`]. The flow's own port is tried first, if it is
+//! in there, then the share from a start that is random to all who do not know the node's seed (RFC 6056 section 3.3.3), and
+//! the same for the same flow: a flow whose memory was lost finds the port it had.
 
+pub mod share;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP, UDP_LITE};
 use crate::flow::Tuple;
+
+use share::PortShare;
 
 /// The wire side of a translation: what a reply looks like when it arrives. Maps `NAT4` and `NAT6`, and
 /// `NAT_HALF_OPEN4` and `NAT_HALF_OPEN6` until the other side has replied.
@@ -134,55 +137,77 @@ impl PortRange {
 /// 80 % once in 10^6.
 pub const MAX_TRIES: u32 = 64;
 
+/// How many are tried for a flow of a pod that was refused a port towards the same destination a moment ago. At 90 % fill, one
+/// refusal brings one more with it by this.
+pub const TRIES_AFTER_REFUSAL: u32 = 8;
+
 /// How many of the same ports are then looked at for a holder whose flow is over.
 pub const MAX_TAKE_OVERS: u32 = 8;
 
-/// Where the search for a flow's port begins: all of the tuple and the node's seed, mixed.
-pub fn search_start<A: Address>(seed: u32, tuple: &Tuple<A>) -> u32 {
-    let ports = u32::from(tuple.source_port.0) << 16 | u32::from(tuple.destination_port.0);
-    let mut mixed = u64::from(seed) ^ u64::from(tuple.protocol) << 32;
-    for word in [tuple.source.fold(), tuple.destination.fold(), ports] {
-        mixed = (mixed ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^= mixed >> 29;
+/// What tells one search for a port from another: the node's seed and the tuple, mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchKeys {
+    /// The same for all flows of a pod: chooses its share.
+    pub pod: u32,
+    /// Where the search begins.
+    pub start: u32,
+}
+
+impl SearchKeys {
+    pub fn of<A: Address>(seed: u32, tuple: &Tuple<A>) -> Self {
+        let ports = u32::from(tuple.source_port.0) << 16 | u32::from(tuple.destination_port.0);
+        let of_pod = mix(u64::from(seed), tuple.source.fold());
+        let of_flow = mix(mix(of_pod ^ u64::from(tuple.protocol), tuple.destination.fold()), ports);
+        Self { pod: (of_pod >> 32) as u32, start: (of_flow >> 32) as u32 }
     }
-    (mixed >> 32) as u32
+}
+
+/// One more word, mixed with those before.
+pub(crate) const fn mix(mixed: u64, word: u32) -> u64 {
+    let mixed = (mixed ^ word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
 }
 
 /// The candidates for one flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates {
-    range: PortRange,
+    share: PortShare,
     preferred: Be16,
     start: u32,
     has_ports: bool,
 }
 
 impl Candidates {
-    /// `start` is any 32 bits, see [`search_start`].
-    pub fn new(range: PortRange, protocol: u8, icmp: u8, preferred: Be16, start: u32) -> Self {
+    /// `blocks`: how much of the range a pod may hold, see [`share`].
+    pub fn new(range: PortRange, blocks: u32, protocol: u8, icmp: u8, preferred: Be16, keys: SearchKeys) -> Self {
         let has_ports = matches!(protocol, TCP | UDP | UDP_LITE) || protocol == icmp;
-        Self { range, preferred, start: start % range.size(), has_ports }
+        let share = PortShare::new(range, blocks, keys.pod);
+        Self { share, preferred, start: keys.start % share.size().max(1), has_ports }
+    }
+
+    /// Whether the flow's protocol has ports to tell two flows to one destination apart.
+    pub fn has_ports(&self) -> bool {
+        self.has_ports
     }
 
     /// The `try_number`th port to try, counted from 0; none when there is nothing more to try.
     ///
-    /// Try 0 is the flow's own port if it lies in the range. The following ones walk the range in steps that share no
-    /// divisor with its size: every port comes once in `size` steps, and a run of ports in use costs no more than as
+    /// Try 0 is the flow's own port if the pod may hold it. The following ones walk the pod's share in steps that have no
+    /// divisor in common with its size: every port comes once in `size` steps, and a run of ports in use costs no more than as
     /// many scattered ones. A protocol without ports has one candidate, 0: one holder per destination.
     pub fn port(&self, try_number: u32) -> Option<Be16> {
         if !self.has_ports {
             return if try_number == 0 { Some(Be16(0)) } else { None };
         }
-        let size = self.range.size();
+        let size = self.share.size();
         if try_number > size {
             return None;
         }
-        if try_number == 0 && self.range.contains(self.preferred.to_host()) {
+        if try_number == 0 && self.share.contains(self.preferred) {
             return Some(self.preferred);
         }
         // At most 2^16 * 7919: no overflow.
-        let offset = (self.start + try_number * stride(size)) % size;
-        Some(Be16::from_host(self.range.first + offset as u16))
+        Some(self.share.port((self.start + try_number * stride(size)) % size.max(1)))
     }
 }
 

@@ -14,6 +14,8 @@ use crate::flow::{Flow, FlowKey};
 use crate::fragments::{FragmentKey, FragmentPorts};
 use crate::icmp_budget::IcmpBudget;
 use crate::nat::{NatHolder, NatKey, PortRange};
+use crate::pod_flows::PodFlows;
+use crate::recent_refusal::RecentRefusal;
 use crate::refused_flow::RefusedFlow;
 
 macro_rules! pod {
@@ -43,7 +45,7 @@ macro_rules! pod_of_both_families {
     };
 }
 
-pod!(EndpointEntry, Flow, FragmentPorts, IcmpBudget, Ipv4, Ipv6, PortRange, RefusedFlow, RouteClass, Timeouts);
+pod!(EndpointEntry, Flow, FragmentPorts, IcmpBudget, Ipv4, Ipv6, PodFlows, PortRange, RecentRefusal, RefusedFlow, RouteClass, Timeouts);
 
 pod_of_both_families! {
     FlowKey { low, high, low_port, high_port, protocol }

@@ -18,6 +18,8 @@ pub struct RefusedFlow {
     pub protocol: u8,
     /// 4 or 6.
     pub family: u8,
+    /// How often such a flow was refused since the last report of one.
+    pub count: u32,
 }
 
-const _: () = assert!(size_of::<RefusedFlow>() == 40);
+const _: () = assert!(size_of::<RefusedFlow>() == 44);

@@ -46,10 +46,11 @@ fn joined(addresses: impl IntoIterator<Item = IpAddr>) -> String {
 }
 
 pub fn endpoints(endpoints: Vec<EndpointInfo>) -> String {
-    let mut table = table(["ADDRESSES", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
+    let mut table = table(["ADDRESSES", "FLOWS", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
     for endpoint in endpoints {
         table.add_row([
             joined(endpoint.addresses),
+            endpoint.flows.to_string(),
             endpoint.host_interface,
             endpoint.ifindex.to_string(),
             endpoint.pod_mac,

@@ -90,6 +90,9 @@ const FLOWS: &str = "Assured flows: both ends are known to exist.";
 const HALF_OPEN: &str = "TCP flows that are half-open: a flood of segments pushes out nothing else.";
 const DATAGRAMS: &str =
     "Flows of UDP, ICMP echo and all others that are not assured: a flood of datagrams pushes out nothing else.";
+const POD_FLOWS: &str =
+    "How many flows of each pod the programs have put into the connection table, and taken out. The agent makes and removes entries.";
+const PODS_SWEPT: &str = "How many of them the agent has taken out.";
 const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
 const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not assured; ports are claimed here.";
 const FRAGMENTS: &str =
@@ -99,7 +102,7 @@ const PACKET: &str = "The packet's headers as values.";
 const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 27] = [
+const PINNED: [Meaning; 32] = [
     map("ENDPOINTS4", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map(
@@ -121,6 +124,10 @@ const PINNED: [Meaning; 27] = [
     map("HALF_OPEN6", FLOW_KEY, "`Flow`", BOTH, HALF_OPEN),
     map("DATAGRAMS4", FLOW_KEY, "`Flow`", BOTH, DATAGRAMS),
     map("DATAGRAMS6", FLOW_KEY, "`Flow`", BOTH, DATAGRAMS),
+    map("POD_FLOWS4", ADDRESS, "`PodFlows`", BOTH, POD_FLOWS),
+    map("POD_FLOWS6", ADDRESS, "`PodFlows`", BOTH, POD_FLOWS),
+    map("PODS_SWEPT4", ADDRESS, "count", "agent", PODS_SWEPT),
+    map("PODS_SWEPT6", ADDRESS, "count", "agent", PODS_SWEPT),
     map("NAT4", NAT_KEY, HOLDER, BOTH, NAT),
     map("NAT6", NAT_KEY, HOLDER, BOTH, NAT),
     map("NAT_HALF_OPEN4", NAT_KEY, HOLDER, BOTH, NAT_HALF_OPEN),
@@ -137,6 +144,13 @@ const PINNED: [Meaning; 27] = [
         "`RefusedFlow`",
         PROGRAMS,
         "Flows that were refused, for the agent to report. Entries are bytes.",
+    ),
+    map(
+        "REFUSALS",
+        "place",
+        "`RecentRefusal`",
+        PROGRAMS,
+        "What was refused a moment ago: it is searched for less, and reported together.",
     ),
     map(
         "DROPS",
@@ -227,7 +241,9 @@ fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
             uplink_ifindex: 0,
             uplink_mtu: 1500,
             nat_ports: PortRange::DEFAULT,
+            nat_pod_blocks: 0,
             nat_seed: 0,
+            pod_flow_share: FLOWS,
             timeouts: Timeouts::DEFAULT,
             services_known: false,
             block_imds: false,

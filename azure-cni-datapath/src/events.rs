@@ -25,6 +25,8 @@ pub struct Event {
     pub destination: IpAddr,
     pub destination_port: u16,
     pub protocol: u8,
+    /// How often such a flow was refused since the last event of one.
+    pub count: u32,
 }
 
 /// Reads the ring. There may be one reader at a time.
@@ -77,6 +79,7 @@ fn parse(record: &[u8]) -> Option<Event> {
         destination: address(flow.destination)?,
         destination_port: flow.destination_port.to_host(),
         protocol: flow.protocol,
+        count: flow.count,
     })
 }
 
@@ -102,6 +105,7 @@ mod tests {
             reason: DropReason::NatPortsExhausted.number() as u16,
             protocol: 6,
             family: 4,
+            count: 3,
         };
         let event = Event {
             reason: DropReason::NatPortsExhausted,
@@ -110,6 +114,7 @@ mod tests {
             destination: "198.51.100.10".parse().unwrap(),
             destination_port: 443,
             protocol: 6,
+            count: 3,
         };
         assert_eq!(parse(&bytes(&flow)), Some(event.clone()));
         let v6 = |text: &str| Ipv6::from(text.parse::<std::net::Ipv6Addr>().unwrap()).to_words();

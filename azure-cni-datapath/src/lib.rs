@@ -27,6 +27,7 @@ mod family;
 mod gateway;
 mod map;
 mod names;
+mod pod_flows;
 mod routes;
 mod table;
 mod tables;

@@ -31,7 +31,9 @@ pub struct Globals {
     uplink_ifindex: u32,
     uplink_mtu: u32,
     nat_ports: PortRange,
+    nat_pod_blocks: u32,
     nat_seed: u32,
+    pod_flow_share: u32,
     timeouts: Timeouts,
     services_known: u32,
     block_imds: u32,
@@ -49,7 +51,9 @@ impl From<&Constants> for Globals {
             uplink_ifindex: constants.uplink_ifindex,
             uplink_mtu: constants.uplink_mtu,
             nat_ports: constants.nat_ports,
+            nat_pod_blocks: constants.nat_pod_blocks,
             nat_seed: constants.nat_seed,
+            pod_flow_share: constants.pod_flow_share,
             timeouts: constants.timeouts,
             services_known: u32::from(constants.services_known),
             block_imds: u32::from(constants.block_imds),
@@ -70,6 +74,8 @@ impl Globals {
             .override_global("UPLINK_IFINDEX", &self.uplink_ifindex, true)
             .override_global("UPLINK_MTU", &self.uplink_mtu, true)
             .override_global("NAT_PORTS", &self.nat_ports, true)
+            .override_global("NAT_POD_BLOCKS", &self.nat_pod_blocks, true)
+            .override_global("POD_FLOW_SHARE", &self.pod_flow_share, true)
             .override_global("NAT_SEED", &self.nat_seed, true)
             .override_global("TIMEOUTS", &self.timeouts, true)
             .override_global("SERVICES_KNOWN", &self.services_known, true)

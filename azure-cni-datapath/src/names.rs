@@ -10,6 +10,8 @@ pub(crate) struct Names {
     pub flows: &'static str,
     pub half_open: &'static str,
     pub datagrams: &'static str,
+    pub pod_flows: &'static str,
+    pub pods_swept: &'static str,
     pub translations: &'static str,
     pub half_open_translations: &'static str,
 }
@@ -23,6 +25,8 @@ impl Names {
         flows: "FLOWS4",
         half_open: "HALF_OPEN4",
         datagrams: "DATAGRAMS4",
+        pod_flows: "POD_FLOWS4",
+        pods_swept: "PODS_SWEPT4",
         translations: "NAT4",
         half_open_translations: "NAT_HALF_OPEN4",
     };
@@ -34,6 +38,8 @@ impl Names {
         flows: "FLOWS6",
         half_open: "HALF_OPEN6",
         datagrams: "DATAGRAMS6",
+        pod_flows: "POD_FLOWS6",
+        pods_swept: "PODS_SWEPT6",
         translations: "NAT6",
         half_open_translations: "NAT_HALF_OPEN6",
     };

@@ -40,9 +40,13 @@ pub struct Constants {
     /// Bytes, IP header included.
     pub uplink_mtu: u32,
     pub nat_ports: PortRange,
+    /// How many blocks of them a pod may hold, see [`azure_cni_common::nat::share`].
+    pub nat_pod_blocks: u32,
     /// Where searches for ports begin. All agents of a boot have the same, so that flows that were lost find their ports.
     pub nat_seed: u32,
     pub timeouts: Timeouts,
+    /// How many flows of a pod the table of assured flows takes.
+    pub pod_flow_share: u32,
     /// Whether all cluster service prefixes are in the route table.
     pub services_known: bool,
     /// Whether pods are kept from the platform's metadata service.

@@ -18,11 +18,15 @@ use crate::batch::Cursor;
 use crate::error::DatapathError;
 use crate::family::FamilyTables;
 use crate::map::MapAddress;
+use crate::pod_flows::PodCensus;
 use crate::table::{NatTable, Table};
 use crate::tables::Tables;
 
 /// An entry is swept this long after it expired, so that a packet that renews it at this moment does not lose it.
 const GRACE_NS: u64 = 5 * NS_PER_SEC;
+
+/// Which of the tables of flows is the connection table, whose flows are counted by pod.
+const ASSURED: usize = 0;
 
 /// Steps that a pass over a large table takes.
 const STEPS: u64 = 16;
@@ -61,6 +65,8 @@ pub struct Sweeper {
 #[derive(Debug)]
 struct FamilyProgress<A> {
     flows: [Progress; 3],
+    /// Of the connection table, in the pass that is going on.
+    census: PodCensus<A>,
     translations: [Progress; 2],
     /// Translations that had no flow at the last step. A translation is made a moment before its flow, so it is removed only
     /// if it has none at two steps.
@@ -69,7 +75,7 @@ struct FamilyProgress<A> {
 
 impl<A> Default for FamilyProgress<A> {
     fn default() -> Self {
-        Self { flows: Default::default(), translations: Default::default(), suspects: Default::default() }
+        Self { flows: Default::default(), census: PodCensus::default(), translations: Default::default(), suspects: Default::default() }
     }
 }
 
@@ -93,6 +99,10 @@ impl Progress {
             None => *self = Self { cursor: Cursor::default(), read: 0, used: self.read },
         }
         Ok(piece.entries)
+    }
+
+    fn is_at_beginning(&self) -> bool {
+        self.read == 0
     }
 
     fn fill<K, V>(&self, table: &Table<K, V>) -> f64 {
@@ -124,14 +134,28 @@ where
         report: &mut SweepReport,
     ) -> Result<(), DatapathError> {
         let expired = |flow: &Flow| flow.expires_ns.saturating_add(GRACE_NS) < now_ns;
-        for (flows, place) in self.flows.iter().zip(&mut progress.flows) {
+        for (index, (flows, place)) in self.flows.iter().zip(&mut progress.flows).enumerate() {
+            let are_counted = index == ASSURED;
+            if are_counted && place.is_at_beginning() {
+                progress.census = PodCensus::begin(&self.pod_flows)?;
+            }
             for (key, flow) in place.advance(flows)? {
+                if are_counted {
+                    progress.census.add(*key.address_of(flow.node_side()));
+                }
                 // Read again: the piece may be some milliseconds old.
                 if expired(&flow) && flows.get(&key)?.is_some_and(|flow| expired(&flow)) {
-                    flows.remove(&key)?;
+                    if are_counted {
+                        self.remove_assured(&key, &flow)?;
+                    } else {
+                        flows.remove(&key)?;
+                    }
                     report.removed_flows += 1;
                     report.removed_translations += self.remove_translation_of(&key, &flow)?;
                 }
+            }
+            if are_counted && place.is_at_beginning() {
+                std::mem::take(&mut progress.census).finish(&self.pod_flows)?;
             }
             report.fill = report.fill.max(place.fill(flows));
         }

@@ -41,8 +41,9 @@ impl<K: Pod, V: Pod> Table<K, V> {
         absent_is_none(lock(&self.map).get(key, 0)).map_err(in_map(self.name))
     }
 
-    pub fn remove(&self, key: &K) -> Result<(), DatapathError> {
-        absent_is_none(lock(&self.map).remove(key)).map(drop).map_err(in_map(self.name))
+    /// Whether it was there.
+    pub fn remove(&self, key: &K) -> Result<bool, DatapathError> {
+        absent_is_none(lock(&self.map).remove(key)).map(|removed| removed.is_some()).map_err(in_map(self.name))
     }
 
     /// Reads about `wanted` entries from the cursor on.

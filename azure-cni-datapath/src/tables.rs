@@ -60,14 +60,16 @@ impl Tables {
             has_ipv6: constants.has_ipv6,
         };
         tables.endpoints()?.into_values().try_for_each(|endpoint| tables.set_link_local(endpoint))?;
+        tables.v4.begin_pods()?;
+        tables.v6.begin_pods()?;
         Ok(tables)
     }
 
     pub fn set_endpoint(&self, address: IpAddr, endpoint: EndpointEntry) -> Result<(), DatapathError> {
         self.set_link_local(endpoint)?;
         match address {
-            IpAddr::V4(address) => self.v4.endpoints().set(address.into(), endpoint),
-            IpAddr::V6(address) => self.v6.endpoints().set(address.into(), endpoint),
+            IpAddr::V4(address) => self.v4.set_endpoint(address.into(), endpoint),
+            IpAddr::V6(address) => self.v6.set_endpoint(address.into(), endpoint),
         }
     }
 
@@ -83,8 +85,8 @@ impl Tables {
     pub fn remove_endpoint(&self, address: IpAddr) -> Result<(), DatapathError> {
         let removed = self.endpoint(address)?;
         match address {
-            IpAddr::V4(address) => self.v4.endpoints().remove(address.into())?,
-            IpAddr::V6(address) => self.v6.endpoints().remove(address.into())?,
+            IpAddr::V4(address) => self.v4.remove_endpoint(address.into())?,
+            IpAddr::V6(address) => self.v6.remove_endpoint(address.into())?,
         }
         let Some(EndpointEntry { ifindex, .. }) = removed else { return Ok(()) };
         if self.v4.endpoints().has(ifindex) || self.v6.endpoints().has(ifindex) {
@@ -149,6 +151,13 @@ impl Tables {
         let v4 = self.v4.gateway().set(gateways.v4.map(Ipv4::from).unwrap_or_default())?;
         let v6 = self.v6.gateway().set(gateways.v6.map(Ipv6::from).unwrap_or_default())?;
         Ok(GatewaySync { changed: v4.changed || v6.changed, repaired: v4.repaired || v6.repaired })
+    }
+
+    /// How many assured flows each pod has, of both families.
+    pub fn pod_flows(&self) -> Result<BTreeMap<IpAddr, u64>, DatapathError> {
+        let v4 = self.v4.pod_flows.live()?.into_iter().map(|(pod, flows)| (IpAddr::V4(pod.into()), flows));
+        let v6 = self.v6.pod_flows.live()?.into_iter().map(|(pod, flows)| (IpAddr::V6(pod.into()), flows));
+        Ok(v4.chain(v6).collect())
     }
 
     pub fn drops(&self) -> Result<Vec<DropCounter>, DatapathError> {

@@ -4,16 +4,19 @@
 //! connection table once its flow is assured. An expired entry counts as absent, so the data path is right without anyone
 //! sweeping the tables.
 
-use aya_ebpf::bindings::BPF_ANY;
+use core::arch::asm;
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, observe};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Be16, TCP};
+use azure_cni_common::family::{Be16, Family, TCP, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::globals;
 use crate::packet::{Headers, Packet};
-use crate::tables::{Tables, now_ns};
+use crate::scratch::ScratchRef;
+use crate::tables::{EEXIST, Tables, now_ns};
 
 pub enum Tracking {
     Known(KnownFlow),
@@ -31,8 +34,8 @@ pub struct KnownFlow {
     pub is_initiator: bool,
     /// The flow is assured by this packet and by none before.
     pub becomes_assured: bool,
-    /// It is TCP's, and the connection table has no room for it.
-    pub is_refused: bool,
+    /// It is TCP's, and the connection table has no room for it, or the pod has its share.
+    pub refusal: Option<DropReason>,
 }
 
 impl KnownFlow {
@@ -46,7 +49,7 @@ impl KnownFlow {
             was_assured: flow.is_assured(),
             is_initiator: flow.initiator == side,
             becomes_assured: false,
-            is_refused: false,
+            refusal: None,
         }
     }
 }
@@ -63,7 +66,7 @@ pub struct NewFlow {
 
 /// Finds the packet's flow and enters the packet into it. `from`: whether the hook's packets have a checked source.
 #[inline(always)]
-pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin) -> Tracking {
+pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin, mut scratch: ScratchRef<'_, F>) -> Tracking {
     let event = packet.event();
     let now_ns = now_ns();
     let side = packet.flow_key.set(&packet.tuple);
@@ -83,12 +86,17 @@ pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin) -> Track
                 Observed::Nothing => return Tracking::Known(known),
                 Observed::Continues(mut seen) => {
                     if !is_in_flows && seen.state.is_assured() {
-                        known.becomes_assured = promote::<F>(key, &flow, seen, now_ns).is_ok();
-                        known.is_refused = !known.becomes_assured && key.protocol() == TCP;
+                        let (expires_ns, _) = flow.renewal(seen, globals::timeout_secs, now_ns);
+                        let assured = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..flow };
+                        let promotion = promote::<F>(key, assured, scratch.lend());
+                        known.becomes_assured = promotion == DONE;
                         // Datagrams go on where they are: they lose nothing if they are turned over.
+                        if key.protocol() == TCP {
+                            known.refusal = refusal(promotion);
+                        }
                         seen = flow.seen();
                     }
-                    if !known.becomes_assured && !known.is_refused {
+                    if !known.becomes_assured && known.refusal.is_none() {
                         renew(entry, &flow, seen, now_ns);
                     }
                     return Tracking::Known(known);
@@ -96,10 +104,7 @@ pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin) -> Track
                 Observed::Restarts => {}
             }
         }
-        if is_in_flows {
-            let _ = F::flows().remove(key);
-        }
-        release_port::<F>(key, &flow, side);
+        forget::<F>(key, &flow, is_in_flows, flow.initiator == side, scratch);
     }
     Tracking::New(NewFlow { now_ns, from, seen: begin(packet.tuple.protocol, event, from, now_ns) })
 }
@@ -137,14 +142,94 @@ fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, now_ns: u64) {
     }
 }
 
-/// Moves a flow to the connection table. If that is full, the flow stays where it is, to be lost to a flood.
+/// What becomes of a promotion.
+const DONE: u64 = 0;
+const NO_ROOM: u64 = 1;
+const SHARE_IS_HELD: u64 = 2;
+
+#[inline(always)]
+fn refusal(promotion: u64) -> Option<DropReason> {
+    match promotion {
+        DONE => None,
+        SHARE_IS_HELD => Some(DropReason::PodFlowShare),
+        _ => Some(DropReason::FlowTableFull),
+    }
+}
+
+/// Moves a flow to the connection table. If that is full, or the pod has its share of it, the flow stays where it is, to be lost
+/// to a flood.
+#[inline(always)]
+fn promote<F: Tables>(key: &FlowKey<F::Address>, assured: Flow, mut right: ScratchRef<'_, F>) -> u64 {
+    let Some(scratch) = right.get() else { return NO_ROOM };
+    (scratch.flow_key, scratch.flow) = (*key, assured);
+    // Global functions: the verifier walks them once, however many ways lead to them, and what follows once as well.
+    if F::VERSION == V4::VERSION { flow_promote4() } else { flow_promote6() }
+}
+
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn promote<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, seen: Seen, now_ns: u64) -> Result<(), i32> {
-    let (expires_ns, _) = flow.renewal(seen, globals::timeout_secs, now_ns);
-    let assured = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..*flow };
-    F::flows().insert(key, &assured, u64::from(BPF_ANY))?;
+extern "C" fn flow_promote4() -> u64 {
+    // SAFETY: `promote` alone calls it, which has the right and no reference while it waits.
+    promote_in_scratch(unsafe { ScratchRef::<V4>::assume() })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_promote6() -> u64 {
+    // Before 6.8, the kernel verifies a global function also if nothing leads to it.
+    if !globals::has_ipv6() {
+        return NO_ROOM;
+    }
+    // SAFETY: as above.
+    promote_in_scratch(unsafe { ScratchRef::<V6>::assume() })
+}
+
+#[inline(always)]
+fn promote_in_scratch<F: Tables>(mut right: ScratchRef<'_, F>) -> u64 {
+    let Some(scratch) = right.get() else { return NO_ROOM };
+    let (key, flow) = (&scratch.flow_key, &scratch.flow);
+    let pod = key.address_of(flow.node_side());
+    if !has_room_in_its_share::<F>(pod) {
+        return SHARE_IS_HELD;
+    }
+    match F::flows().insert(key, flow, u64::from(BPF_NOEXIST)) {
+        Ok(()) => count::<F>(pod, true),
+        // Another CPU has promoted it, and counted.
+        Err(error) if error == -EEXIST => {}
+        Err(_) => return NO_ROOM,
+    }
     let _ = F::unassured(key).remove(key);
-    Ok(())
+    DONE
+}
+
+/// CPUs that look at the same time may together exceed the share, by one each.
+#[inline(always)]
+fn has_room_in_its_share<F: Tables>(pod: &F::Address) -> bool {
+    // SAFETY: two words, each read whole; what other CPUs count meanwhile is seen by the next promotion.
+    let Some(flows) = (unsafe { F::pod_flows().get(pod) }) else { return true };
+    // SAFETY: one word.
+    let swept = unsafe { F::pods_swept().get(pod) }.copied().unwrap_or(0);
+    flows.live(swept) < u64::from(globals::POD_FLOW_SHARE.load())
+}
+
+/// One more flow of the pod was promoted, or removed. Not counted: the host's, and those of addresses that have no entry.
+#[inline(always)]
+fn count<F: Tables>(pod: &F::Address, is_promoted: bool) {
+    let Some(flows) = F::pod_flows().get_ptr_mut(pod) else { return };
+    // SAFETY: map values live as long as the program runs.
+    let number = unsafe { if is_promoted { &raw mut (*flows).promoted } else { &raw mut (*flows).removed } };
+    // In assembly, as `fetch_add` is not there: the target has no compare-and-swap before `-mcpu=v3`.
+    // SAFETY: adds to one word of a map's value, which all programs change so.
+    unsafe { asm!("lock *(u64 *)({number} + 0) += {one}", number = in(reg) number, one = in(reg) 1u64) };
+}
+
+/// Removes a flow from the connection table.
+#[inline(always)]
+fn remove_assured<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow) {
+    // Of CPUs that remove it at the same time, one does.
+    if F::flows().remove(key).is_ok() {
+        count::<F>(key.address_of(flow.node_side()), false);
+    }
 }
 
 /// The flow's translation has no room: the flow is not assured after all.
@@ -155,28 +240,66 @@ pub fn demote<F: Tables>(tuple: &Tuple<F::Address>) {
     if let Some(flow) = unsafe { F::flows().get(&key) } {
         let demoted = flow.demoted();
         let _ = F::unassured(&key).insert(&key, &demoted, u64::from(BPF_ANY));
+        remove_assured::<F>(&key, &demoted);
     }
-    let _ = F::flows().remove(&key);
 }
 
-/// A dead flow gives its port back when its initiator begins again, unless another flow has taken the port over. For the
-/// other side it stays: a late reply finds the translation as it was, and revives the flow with it.
+/// A flow that is over leaves the connection table, and gives its port back if it is its initiator that begins again, unless
+/// another flow has taken the port over. For the other side the port stays: a late reply finds the translation as it was, and
+/// revives the flow with it.
+#[inline(always)]
+fn forget<F: Tables>(
+    key: &FlowKey<F::Address>,
+    flow: &Flow,
+    is_assured: bool,
+    begins_again: bool,
+    mut right: ScratchRef<'_, F>,
+) {
+    let Some(scratch) = right.get() else { return };
+    (scratch.flow_key, scratch.flow) = (*key, *flow);
+    let how = u64::from(is_assured) | u64::from(begins_again) << 1;
+    // As for a promotion.
+    if F::VERSION == V4::VERSION { flow_forget4(how) } else { flow_forget6(how) };
+}
+
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn release_port<F: Tables>(key: &FlowKey<F::Address>, flow: &Flow, side: Side) {
-    if flow.nat != Nat::TRANSLATED || flow.initiator != side {
-        return;
-    }
-    let sent = key.tuple_from(flow.initiator);
-    let held = NatKey::for_outgoing(&sent, F::node_address(), flow.nat_port);
-    let ours = NatHolder::new(sent.source, sent.source_port, 0);
-    // SAFETY: the value is read at once.
-    if unsafe { F::translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
-        let _ = F::translations().remove(&held);
+extern "C" fn flow_forget4(how: u64) -> u64 {
+    // SAFETY: `forget` alone calls it, which has the right and no reference while it waits.
+    forget_in_scratch(unsafe { ScratchRef::<V4>::assume() }, how)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_forget6(how: u64) -> u64 {
+    if !globals::has_ipv6() {
+        return 0;
     }
     // SAFETY: as above.
-    if unsafe { F::half_open_translations().get(&held) }.is_some_and(|holder| holder.is_same(&ours)) {
-        let _ = F::half_open_translations().remove(&held);
+    forget_in_scratch(unsafe { ScratchRef::<V6>::assume() }, how)
+}
+
+#[inline(always)]
+fn forget_in_scratch<F: Tables>(mut right: ScratchRef<'_, F>, how: u64) -> u64 {
+    let Some(scratch) = right.get() else { return 0 };
+    if how & 1 != 0 {
+        remove_assured::<F>(&scratch.flow_key, &scratch.flow);
     }
+    if how & 2 == 0 || scratch.flow.nat != Nat::TRANSLATED {
+        return 0;
+    }
+    scratch.tuple = scratch.flow_key.tuple_from(scratch.flow.initiator);
+    scratch.key = NatKey::for_outgoing(&scratch.tuple, F::node_address(), scratch.flow.nat_port);
+    scratch.holder = NatHolder::new(scratch.tuple.source, scratch.tuple.source_port, 0);
+    // SAFETY: the value is read at once.
+    if unsafe { F::translations().get(&scratch.key) }.is_some_and(|holder| holder.is_same(&scratch.holder)) {
+        let _ = F::translations().remove(&scratch.key);
+    }
+    // SAFETY: as above.
+    if unsafe { F::half_open_translations().get(&scratch.key) }.is_some_and(|holder| holder.is_same(&scratch.holder)) {
+        let _ = F::half_open_translations().remove(&scratch.key);
+    }
+    0
 }
 
 impl NewFlow {

@@ -1,16 +1,21 @@
 //! Reports flows that were refused to the agent, so that an operator learns whose they were.
 
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::family::{Address, Family};
+use azure_cni_common::family::Address;
 use azure_cni_common::flow::Tuple;
 use azure_cni_common::refused_flow::RefusedFlow;
 
 use crate::maps::EVENTS;
+use crate::tables::{Tables, now_ns, recent_refusal};
 
-/// Reports a new flow that is refused; `tuple` is of its initiator's packet. When the agent does not read, the ring fills up
-/// and only the counter shows it.
+/// Reports a new flow that is refused; `tuple` is of its initiator's packet. The refusals that follow within a moment are
+/// reported with the first one after it. When the agent does not read, the ring fills up and only the counter shows it.
 #[inline(never)]
-pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+pub fn refused<F: Tables>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+    let count = recent_refusal::<F>(tuple, reason).map_or(1, |(place, key)| place.add(key, now_ns()));
+    if count == 0 {
+        return reason;
+    }
     let event = RefusedFlow {
         source: tuple.source.to_words(),
         destination: tuple.destination.to_words(),
@@ -19,6 +24,7 @@ pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> Drop
         reason: reason.number() as u16,
         protocol: tuple.protocol,
         family: F::VERSION,
+        count,
     };
     let _ = EVENTS.output::<RefusedFlow>(&event, 0);
     reason
@@ -26,6 +32,6 @@ pub fn refused<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> Drop
 
 /// The same; `tuple` is of a reply.
 #[inline(never)]
-pub fn refused_reply<F: Family>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
+pub fn refused_reply<F: Tables>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
     refused::<F>(&tuple.reversed(), reason)
 }

@@ -9,6 +9,7 @@ use azure_cni_common::egress::{self, ServicePrefixes};
 use azure_cni_common::family::{Family, Ipv4, Ipv6, V4, V6};
 use azure_cni_common::flow::Tuple;
 use azure_cni_common::nat::PortRange;
+use azure_cni_common::nat::share::BLOCKS;
 
 #[unsafe(no_mangle)]
 static NODE_ADDRESS4: Global<u32> = Global::new(0);
@@ -38,6 +39,14 @@ pub static UPLINK_MTU: Global<u32> = Global::new(1500);
 #[unsafe(no_mangle)]
 pub static NAT_PORTS: Global<PortRange> = Global::new(PortRange::DEFAULT);
 
+/// How much of [`NAT_PORTS`] a pod may hold, see [`azure_cni_common::nat::share`].
+#[unsafe(no_mangle)]
+pub static NAT_POD_BLOCKS: Global<u32> = Global::new(BLOCKS);
+
+/// How many assured flows a pod may have.
+#[unsafe(no_mangle)]
+pub static POD_FLOW_SHARE: Global<u32> = Global::new(u32::MAX);
+
 #[unsafe(no_mangle)]
 static TIMEOUTS: Global<Timeouts> = Global::new(Timeouts::DEFAULT);
 
@@ -45,7 +54,7 @@ static TIMEOUTS: Global<Timeouts> = Global::new(Timeouts::DEFAULT);
 #[unsafe(no_mangle)]
 static SERVICES_KNOWN: Global<u32> = Global::new(0);
 
-/// Of the search for ports, see [`azure_cni_common::nat::search_start`].
+/// Of the search for ports, see [`azure_cni_common::nat::SearchKeys`].
 #[unsafe(no_mangle)]
 pub static NAT_SEED: Global<u32> = Global::new(0);
 

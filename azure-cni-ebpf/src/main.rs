@@ -4,6 +4,8 @@
 //! (`fragments`, `conntrack`, `nat`, `icmp`), which do not call each other, then what the steps stand on: `packet` and `tables`.
 #![no_std]
 #![no_main]
+// For the target's assembly.
+#![feature(asm_experimental_arch)]
 #![allow(
     clippy::needless_borrows_for_generic_args,
     reason = "map keys and values go by reference: by value they are copied once more, on a stack of 512 bytes"

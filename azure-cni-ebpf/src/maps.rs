@@ -16,6 +16,8 @@ use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::host_ports::HOST_PORT_WORDS;
 use azure_cni_common::icmp_budget::IcmpBudget;
 use azure_cni_common::nat::{NatHolder, NatKey};
+use azure_cni_common::pod_flows::PodFlows;
+use azure_cni_common::recent_refusal::{PLACES, RecentRefusal};
 
 /// The pods of this node.
 #[map]
@@ -64,6 +66,16 @@ pub static DATAGRAMS4: LruHashMap<FlowKey<Ipv4>, Flow> = LruHashMap::pinned(65_5
 #[map]
 pub static DATAGRAMS6: LruHashMap<FlowKey<Ipv6>, Flow> = LruHashMap::pinned(65_536, 0);
 
+/// How many flows of each pod are in the connection table: what the programs have counted, and what the agent has removed.
+#[map]
+pub static POD_FLOWS4: HashMap<Ipv4, PodFlows> = HashMap::pinned(1024, 0);
+#[map]
+pub static POD_FLOWS6: HashMap<Ipv6, PodFlows> = HashMap::pinned(1024, 0);
+#[map]
+pub static PODS_SWEPT4: HashMap<Ipv4, u64> = HashMap::pinned(1024, 0);
+#[map]
+pub static PODS_SWEPT6: HashMap<Ipv6, u64> = HashMap::pinned(1024, 0);
+
 /// The wire side of every translated flow that is assured, and the host's flows inside the NAT range.
 #[map]
 pub static NAT4: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = HashMap::pinned(262_144, 0);
@@ -99,6 +111,10 @@ pub static HOST_PORTS: Array<u64> = Array::pinned(HOST_PORT_WORDS, 0);
 /// Flows that were refused, for the agent to report.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
+
+/// What was refused a moment ago.
+#[map]
+pub static REFUSALS: PerCpuArray<RecentRefusal> = PerCpuArray::pinned(PLACES, 0);
 
 /// Packets dropped, by [`DropReason::number`].
 #[map]

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use azure_cni_common::family::{Family, V4, V6};
-use azure_cni_common::flow::{FlowKey, Tuple};
+use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::nat::{Candidates, NatHolder, NatKey};
 
 use crate::packet::{Packet, Quoted};
@@ -33,6 +33,9 @@ pub struct Scratch<F: Family> {
     pub holder: NatHolder<F::Address>,
     /// Of the flow that holds a port.
     pub holding: FlowKey<F::Address>,
+    /// Of a flow that is promoted or over, with `flow`.
+    pub flow_key: FlowKey<F::Address>,
+    pub flow: Flow,
     pub quoted: Quoted<F>,
 }
 

@@ -7,6 +7,7 @@ use aya_ebpf::{
     helpers::generated::bpf_ktime_get_coarse_ns,
     maps::{HashMap, LruHashMap, lpm_trie::Key},
 };
+use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, slot_of};
 use azure_cni_common::family::{Address, Be16, Family, Ipv4, Ipv6, TCP, V4, V6};
@@ -14,11 +15,16 @@ use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::host_ports::host_port_bit;
 use azure_cni_common::nat::{NatHolder, NatKey};
+use azure_cni_common::pod_flows::PodFlows;
+use azure_cni_common::recent_refusal::{RecentRefusal, RefusalKey};
 
 use crate::globals::{self, Globals};
 use crate::maps::*;
 use crate::scratch::Memory;
 use crate::uses::{self, Table};
+
+/// A key is there already. include/uapi/asm-generic/errno-base.h
+pub const EEXIST: i32 = 17;
 
 /// The addresses that a pod may send from besides those it was given.
 pub trait LinkSources: Family {
@@ -78,6 +84,8 @@ pub trait Tables: Globals + Memory + LinkSources {
     fn unassured(key: &FlowKey<Self::Address>) -> &'static LruHashMap<FlowKey<Self::Address>, Flow> {
         if key.protocol() == TCP { Self::half_open() } else { Self::datagrams() }
     }
+    fn pod_flows() -> &'static HashMap<Self::Address, PodFlows>;
+    fn pods_swept() -> &'static HashMap<Self::Address, u64>;
     fn translations() -> &'static HashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn half_open_translations() -> &'static LruHashMap<NatKey<Self::Address>, NatHolder<Self::Address>>;
     fn take_overs() -> &'static HashMap<NatKey<Self::Address>, u32>;
@@ -127,6 +135,8 @@ tables_of! {
     flows: HashMap<FlowKey<Ipv4>, Flow> = FLOWS4;
     half_open: LruHashMap<FlowKey<Ipv4>, Flow> = HALF_OPEN4;
     datagrams: LruHashMap<FlowKey<Ipv4>, Flow> = DATAGRAMS4;
+    pod_flows: HashMap<Ipv4, PodFlows> = POD_FLOWS4;
+    pods_swept: HashMap<Ipv4, u64> = PODS_SWEPT4;
     translations: HashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT4;
     half_open_translations: LruHashMap<NatKey<Ipv4>, NatHolder<Ipv4>> = NAT_HALF_OPEN4;
     take_overs: HashMap<NatKey<Ipv4>, u32> = TAKEOVERS4;
@@ -138,6 +148,8 @@ tables_of! {
     flows: HashMap<FlowKey<Ipv6>, Flow> = FLOWS6;
     half_open: LruHashMap<FlowKey<Ipv6>, Flow> = HALF_OPEN6;
     datagrams: LruHashMap<FlowKey<Ipv6>, Flow> = DATAGRAMS6;
+    pod_flows: HashMap<Ipv6, PodFlows> = POD_FLOWS6;
+    pods_swept: HashMap<Ipv6, u64> = PODS_SWEPT6;
     translations: HashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT6;
     half_open_translations: LruHashMap<NatKey<Ipv6>, NatHolder<Ipv6>> = NAT_HALF_OPEN6;
     take_overs: HashMap<NatKey<Ipv6>, u32> = TAKEOVERS6;
@@ -190,6 +202,18 @@ pub fn holder_of<F: Tables>(key: &NatKey<F::Address>) -> Option<&'static NatHold
     let assured = unsafe { F::translations().get(key) };
     // SAFETY: as above.
     assured.or_else(|| unsafe { F::half_open_translations().get(key) })
+}
+
+/// Where refusals of this kind are remembered, and their key.
+#[inline(always)]
+pub fn recent_refusal<F: Tables>(
+    tuple: &Tuple<F::Address>,
+    reason: DropReason,
+) -> Option<(&'static mut RecentRefusal, RefusalKey)> {
+    let key = RefusalKey::of(globals::NAT_SEED.load(), tuple, reason);
+    // SAFETY: this CPU's own place, and while a TC program runs, no other one runs on its CPU. No caller keeps it while it calls
+    // another.
+    REFUSALS.get_ptr_mut(key.place()).map(|place| (unsafe { &mut *place }, key))
 }
 
 /// Whether a socket of the host holds the port, towards all destinations.

@@ -13,6 +13,7 @@ use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::nat::{ClaimTime, NatHolder, NatKey};
+use azure_cni_common::recent_refusal::RecentRefusal;
 use azure_cni_datapath::HostPorts;
 use nix::time::{ClockId, clock_gettime};
 
@@ -137,6 +138,7 @@ impl Rig {
         }
         assert!(expired > 0, "there is no flow to expire");
         self.age_claims();
+        self.forget_refusals();
     }
 
     /// All flows of datagrams began ten seconds ago.
@@ -166,6 +168,12 @@ impl Rig {
                 translations.insert(key, NatHolder { claimed, ..holder }, 0).unwrap();
             }
         }
+    }
+
+    /// The moment is over for which a refusal is remembered.
+    pub fn forget_refusals(&self) {
+        let places = PerCpuArray::<MapData, RecentRefusal>::try_from(Map::PerCpuArray(self.map_data("REFUSALS")));
+        set_all(places.expect("an array of this type"), RecentRefusal::default());
     }
 
     /// All flows are forgotten; translations stay.
@@ -204,11 +212,8 @@ impl Rig {
         }
         self.tables().set_routes(&BTreeMap::new()).unwrap();
 
-        let mut drops = PerCpuArray::<MapData, u64>::try_from(Map::PerCpuArray(self.map_data("DROPS"))).unwrap();
-        for slot in 0..drops.len() {
-            let zeros = vec![0; nr_cpus().expect("the kernel says how many")];
-            drops.set(slot, PerCpuValues::try_from(zeros).expect("one for each CPU"), 0).unwrap();
-        }
+        self.forget_refusals();
+        set_all(PerCpuArray::<MapData, u64>::try_from(Map::PerCpuArray(self.map_data("DROPS"))).unwrap(), 0);
     }
 
     pub fn map_data(&self, name: &str) -> MapData {
@@ -223,6 +228,13 @@ pub fn locked_bytes(map: &MapData) -> u64 {
     let info = std::fs::read_to_string(info).expect("the map is open");
     let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")).expect("the kernel says so for maps");
     bytes.trim().parse().expect("a number")
+}
+
+fn set_all<V: Pod>(mut array: PerCpuArray<MapData, V>, value: V) {
+    for index in 0..array.len() {
+        let values = vec![value; nr_cpus().expect("the kernel says how many")];
+        array.set(index, PerCpuValues::try_from(values).expect("one for each CPU"), 0).unwrap();
+    }
 }
 
 fn empty<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) {

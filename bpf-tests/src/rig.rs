@@ -10,6 +10,7 @@ use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::nat::PortRange;
+use azure_cni_common::nat::share::BLOCKS;
 use azure_cni_datapath::{Constants, Datapath, DatapathError, EarlierLayout, OBJECT, Settings, Tables};
 use ipnet::IpNet;
 
@@ -52,7 +53,9 @@ impl Rig {
             uplink_ifindex: 0,
             uplink_mtu: 1500,
             nat_ports: PortRange::DEFAULT,
+            nat_pod_blocks: BLOCKS,
             nat_seed: 7,
+            pod_flow_share: u32::MAX,
             timeouts: Timeouts::DEFAULT,
             services_known: true,
             block_imds: false,

@@ -36,6 +36,7 @@ mod delivery;
 mod drop_reasons;
 mod layers;
 mod repairs;
+mod shares;
 mod sizes;
 mod tables;
 mod verifier;

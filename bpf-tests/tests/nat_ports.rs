@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use azure_cni_common::drop_reason::DropReason::{HostPortTaken, NatPortsExhausted};
+use azure_cni_common::drop_reason::DropReason::{HostPortTaken, NatAddressTaken, NatPortsExhausted};
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict};
 
@@ -124,7 +124,7 @@ fn protocol_without_ports_has_one_holder_per_destination() {
     let translated = |to| ToWire(Frame::portless(Rig::NODE, to, ESP).one_hop_on());
     let from_b = |to| rig.from_pod_b(&Frame::portless(Rig::POD_B, to, ESP));
     rig.from_pod_a(&Frame::portless(Rig::POD_A, INTERNET.0, ESP)).keeps("the holder", &translated(INTERNET.0));
-    from_b(INTERNET.0).keeps("a second pod", &Dropped(NatPortsExhausted));
+    from_b(INTERNET.0).keeps("a second pod", &Dropped(NatAddressTaken));
     from_b(ELSEWHERE.0).keeps("to another destination", &translated(ELSEWHERE.0));
     let gre = ToWire(Frame::portless(Rig::NODE, INTERNET.0, 47).one_hop_on());
     rig.from_pod_b(&Frame::portless(Rig::POD_B, INTERNET.0, 47)).keeps("of another protocol", &gre);
@@ -180,7 +180,7 @@ fn protocol_without_ports_that_the_host_speaks_is_not_a_pods_to_take() {
     let of_host = Frame::portless(Rig::NODE, INTERNET.0, ESP);
     rig.to_wire(&of_host).keeps("the host's", &Untouched);
     let of_pod = Frame::portless(Rig::POD_A, INTERNET.0, ESP);
-    rig.from_pod_a(&of_pod).keeps("the pod's", &Dropped(NatPortsExhausted));
+    rig.from_pod_a(&of_pod).keeps("the pod's", &Dropped(NatAddressTaken));
     rig.from_wire(&Frame::portless(INTERNET.0, Rig::NODE, ESP)).keeps("the host's reply", &Untouched);
     rig.to_wire(&of_host).keeps("the host's next", &Untouched);
 }

@@ -30,7 +30,7 @@ const REMEMBERED: Duration = Duration::from_secs(40);
 fn pod_has_65_000_flows_to_each_of_two_destinations_then_one_is_refused_then_there_is_room_again() -> Result<()> {
     let net = Fabric::builder()
         .without_agents()
-        .agent_toml("snat.port_range = '536-65535'\nsnat.node_ports = '300-399'\nrouting.service_prefixes = []")
+        .agent_toml("snat.port_range = '536-65535'\nsnat.node_ports = '300-399'\nsnat.pod_port_share = 100\nrouting.service_prefixes = []")
         .agent_toml(&format!(
             "datapath.max_half_open = 262144\ntimeouts.datagram_one_way_secs = {0}\ntimeouts.datagram_exchange_secs = {0}\n\
              timeouts.datagram_question_secs = {0}",
@@ -78,6 +78,23 @@ fn pod_has_65_000_flows_to_each_of_two_destinations_then_one_is_refused_then_the
         }
     }
     [pod, other].iter().try_for_each(Pod::del)?;
+    vm.expect_clean()
+}
+
+#[test]
+fn process_that_asks_from_30_000_ports_leaves_other_pods_their_names() -> Result<()> {
+    let net = Fabric::builder().agent_toml("timeouts.datagram_question_secs = 60").start()?;
+    let vm = net.vm(0);
+    let (greedy, other) = (vm.add_pod("a")?, vm.add_pod("b")?);
+    let dns = EchoServer::start_on(net.platform(), (net.platform().address(), 53))?;
+    probe::udp_send_from_each(&greedy, 32_768..=62_767, dns.address())?;
+
+    probe::udp_from_each(&other, 40_000..40_200, dns.address())?;
+    let refused = probe::udp(&greedy, dns.address()).expect_err("it holds all its ports");
+    assert!(refused.is_silence(), "{refused}");
+    assert_eq!(vm.dropped()?.into_keys().collect::<Vec<_>>(), ["nat_ports_exhausted"]);
+    assert_event_names(vm, &greedy, dns.address())?;
+    [greedy, other].iter().try_for_each(Pod::del)?;
     vm.expect_clean()
 }
 

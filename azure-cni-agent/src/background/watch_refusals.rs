@@ -25,8 +25,9 @@ pub(super) async fn watch_refusals(agent: Arc<Agent>) {
     loop {
         let event = source.next().await;
         let pod = names.of(&agent, event.source);
+        let count = event.count.into();
         let mut refusals = agent.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.add(refusal(event, pod), agent.now(), unix_ms());
+        refusals.add(refusal(event, pod), count, agent.now(), unix_ms());
     }
 }
 

@@ -122,6 +122,7 @@ mod tests {
             block_imds = true
             [snat]
             port_range = "2000-2999"
+            pod_port_share = 10
             node_ports = "3000-3999"
             ipv6 = true
             [timeouts]
@@ -137,6 +138,7 @@ mod tests {
             attach = "clsact"
             max_flows = 65536
             max_half_open = 32768
+            pod_flow_share = 50
             mtu = 1400
             log = true
             "#,

@@ -138,6 +138,10 @@ pub struct SnatConfig {
     /// Ports of NodePort services; in Kubernetes the API server's `--service-node-port-range`.
     #[cfg_attr(test, schemars(with = "String"))]
     pub node_ports: PortRange,
+    /// What part of `port_range` one pod may use towards the same destination, in percent, 1 to 100: no pod takes all ports from
+    /// the others. Which ports these are depends on the pod's address. 100, or a range of fewer than 256 ports: each pod may use
+    /// the whole range.
+    pub pod_port_share: u8,
     /// `true`: destinations outside of the VNet prefixes see the NIC's primary IPv6 address instead of the pod's. The
     /// platform routes pods' own IPv6 addresses inside the VNet only.
     pub ipv6: bool,
@@ -162,6 +166,9 @@ pub struct DatapathConfig {
     /// fill them with itself. 1024 to 16777216. Absent: a quarter of `max_flows`, at least 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_half_open: Option<u32>,
+    /// What part of the connection table the flows of one pod may take, in percent, 1 to 100: no pod takes it from the others.
+    /// 100: each may take all of it. Traffic that passes the host's stack is never refused for this.
+    pub pod_flow_share: u8,
     /// MTU of pod interfaces, 68 to 65535. Absent: the uplink's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -211,12 +218,17 @@ impl Default for ReconcileConfig {
 impl Default for SnatConfig {
     fn default() -> Self {
         // Below Linux's default ephemeral range (32768-60999) and below Kubernetes' default NodePort range.
-        Self { port_range: PortRange::literal(1024, 29999), node_ports: PortRange::literal(30000, 32767), ipv6: false }
+        Self {
+            port_range: PortRange::literal(1024, 29999),
+            node_ports: PortRange::literal(30000, 32767),
+            pod_port_share: 25,
+            ipv6: false,
+        }
     }
 }
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        Self { attach: AttachMode::Auto, max_flows: None, max_half_open: None, mtu: None, log: false }
+        Self { attach: AttachMode::Auto, max_flows: None, max_half_open: None, pod_flow_share: 25, mtu: None, log: false }
     }
 }

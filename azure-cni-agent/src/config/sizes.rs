@@ -17,6 +17,8 @@ pub struct TableSizes {
     pub max_flows: u32,
     /// Each of the two tables of flows that are not assured: TCP and datagrams.
     pub max_half_open: u32,
+    /// Flows of the connection table that one pod may have.
+    pub pod_flow_share: u32,
 }
 
 impl DatapathConfig {
@@ -24,7 +26,8 @@ impl DatapathConfig {
     pub fn table_sizes(&self, memory_bytes: u64) -> TableSizes {
         let max_flows = self.max_flows.unwrap_or_else(|| flows_for(memory_bytes));
         let max_half_open = self.max_half_open.unwrap_or((max_flows / HALF_OPEN_SHARE).max(DERIVED_HALF_OPEN_MIN));
-        TableSizes { max_flows, max_half_open }
+        let pod_flow_share = (u64::from(max_flows) * u64::from(self.pod_flow_share)).div_ceil(100) as u32;
+        TableSizes { max_flows, max_half_open, pod_flow_share }
     }
 }
 
@@ -41,7 +44,7 @@ mod tests {
 
     fn sizes(max_flows: Option<u32>, max_half_open: Option<u32>, memory_bytes: u64) -> (u32, u32) {
         let config = DatapathConfig { max_flows, max_half_open, ..DatapathConfig::default() };
-        let TableSizes { max_flows, max_half_open } = config.table_sizes(memory_bytes);
+        let TableSizes { max_flows, max_half_open, .. } = config.table_sizes(memory_bytes);
         (max_flows, max_half_open)
     }
 
@@ -59,6 +62,17 @@ mod tests {
         ] {
             assert_eq!(sizes(None, None, memory), (max_flows, max_half_open), "{memory} bytes");
         }
+    }
+
+    #[test]
+    fn pods_share_of_the_connection_table_is_a_part_of_it() {
+        let share = |pod_flow_share, max_flows| {
+            DatapathConfig { pod_flow_share, max_flows: Some(max_flows), ..DatapathConfig::default() }
+                .table_sizes(0)
+                .pod_flow_share
+        };
+        assert_eq!(DatapathConfig::default().table_sizes(0).pod_flow_share, 16_384);
+        assert_eq!((share(25, 1024), share(1, 1024), share(100, 16_777_216)), (256, 11, 16_777_216));
     }
 
     #[test]

@@ -29,16 +29,17 @@ struct Logged {
 }
 
 impl RateLimit {
-    /// `Some` if the caller should log the refusal, with the number of those left out since the last line for this key.
-    pub(super) fn admit(&mut self, refusal: &Refusal, now: Duration) -> Option<u64> {
+    /// `count` refusals of a kind. `Some` if the caller should log one, with the number of those left out since the last line
+    /// for this key.
+    pub(super) fn admit(&mut self, refusal: &Refusal, count: u64, now: Duration) -> Option<u64> {
         let key = (refusal.source, refusal.destination, refusal.reason);
         if let Some(logged) = self.logged.get_mut(&key) {
             if now.saturating_sub(logged.at) < INTERVAL {
-                logged.suppressed += 1;
+                logged.suppressed += count;
                 return None;
             }
             logged.at = now;
-            return Some(std::mem::take(&mut logged.suppressed));
+            return Some(std::mem::take(&mut logged.suppressed) + count.saturating_sub(1));
         }
         if self.logged.len() >= MAX_KEYS {
             let suppressed = &mut self.suppressed_elsewhere;
@@ -48,12 +49,12 @@ impl RateLimit {
                 is_young
             });
             if self.logged.len() >= MAX_KEYS {
-                self.suppressed_elsewhere += 1;
+                self.suppressed_elsewhere += count;
                 return None;
             }
         }
         self.logged.insert(key, Logged { at: now, suppressed: 0 });
-        Some(std::mem::take(&mut self.suppressed_elsewhere))
+        Some(std::mem::take(&mut self.suppressed_elsewhere) + count.saturating_sub(1))
     }
 }
 
@@ -83,7 +84,7 @@ mod tests {
     fn one_line_in_ten_seconds_per_pod_destination_and_reason_says_how_many_were_left_out() {
         let mut limit = RateLimit::default();
         let mut at = |ms, source, destination, reason| {
-            limit.admit(&refusal(source, destination, reason), Duration::from_millis(ms))
+            limit.admit(&refusal(source, destination, reason), 1, Duration::from_millis(ms))
         };
         assert_eq!(at(0, 5, 1, FULL), Some(0));
         assert_eq!(at(1, 5, 1, FULL), None);
@@ -100,27 +101,28 @@ mod tests {
     #[test]
     fn a_scan_of_many_destinations_takes_bounded_memory_and_every_refusal_is_counted() {
         let mut limit = RateLimit::default();
-        let logged = (0..5000).filter(|n| limit.admit(&refusal(5, *n, FULL), Duration::ZERO).is_some()).count();
+        let logged = (0..5000).filter(|n| limit.admit(&refusal(5, *n, FULL), 1, Duration::ZERO).is_some()).count();
         assert_eq!((logged, limit.logged.len()), (MAX_KEYS, MAX_KEYS));
-        assert_eq!(limit.admit(&refusal(5, 9999, FULL), INTERVAL), Some(5000 - MAX_KEYS as u64));
+        assert_eq!(limit.admit(&refusal(5, 9999, FULL), 1, INTERVAL), Some(5000 - MAX_KEYS as u64));
         assert_eq!(limit.logged.len(), 1);
     }
 
     proptest! {
         #[test]
         fn every_refusal_is_logged_or_counted_as_suppressed(
-            steps in proptest::collection::vec((0u8..3, 0u32..4, 0u64..6_000), 1..200)
+            steps in proptest::collection::vec((0u8..3, 0u32..4, 1u64..4, 0u64..6_000), 1..200)
         ) {
             let mut limit = RateLimit::default();
             let (mut now, mut reported) = (0, 0);
-            for (source, destination, pause) in &steps {
+            for (source, destination, count, pause) in &steps {
                 now += pause;
-                if let Some(suppressed) = limit.admit(&refusal(*source, *destination, FULL), Duration::from_millis(now)) {
+                let refusal = refusal(*source, *destination, FULL);
+                if let Some(suppressed) = limit.admit(&refusal, *count, Duration::from_millis(now)) {
                     reported += 1 + suppressed;
                 }
             }
             let waiting: u64 = limit.logged.values().map(|logged| logged.suppressed).sum();
-            prop_assert_eq!(reported + waiting, steps.len() as u64);
+            prop_assert_eq!(reported + waiting, steps.iter().map(|(_, _, count, _)| count).sum::<u64>());
         }
     }
 }

@@ -19,10 +19,10 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Remembers a refusal, and logs it unless the rate limit forbids it. `now` is the time since any fixed point, `unix_ms`
+    /// Remembers as many refusals of a kind, and logs one unless the rate limit forbids it. `now` is the time since any fixed point, `unix_ms`
     /// the time of day.
-    pub fn add(&mut self, refusal: Refusal, now: Duration, unix_ms: u64) {
-        if let Some(suppressed) = self.limit.admit(&refusal, now) {
+    pub fn add(&mut self, refusal: Refusal, count: u64, now: Duration, unix_ms: u64) {
+        if let Some(suppressed) = self.limit.admit(&refusal, count, now) {
             tracing::warn!(
                 pod = refusal.pod.as_ref().map(tracing::field::display),
                 source = %refusal.source,
@@ -34,7 +34,7 @@ impl Refusals {
                 "refused a flow"
             );
         }
-        self.recent.add(refusal, unix_ms);
+        self.recent.add(refusal, count, unix_ms);
     }
 
     /// The oldest first.

@@ -24,11 +24,11 @@ pub struct Recent {
 }
 
 impl Recent {
-    pub(super) fn add(&mut self, refusal: Refusal, unix_ms: u64) {
+    pub(super) fn add(&mut self, refusal: Refusal, count: u64, unix_ms: u64) {
         self.sequence += 1;
         let sequence = self.sequence;
         if let Some(entry) = self.entries.get_mut(&refusal) {
-            *entry = Occurrences { last_unix_ms: unix_ms, count: entry.count + 1, sequence, ..*entry };
+            *entry = Occurrences { last_unix_ms: unix_ms, count: entry.count + count, sequence, ..*entry };
             return;
         }
         if self.entries.len() >= MAX_ENTRIES {
@@ -36,7 +36,7 @@ impl Recent {
                 self.entries.iter().min_by_key(|(_, entry)| entry.sequence).map(|(refusal, _)| refusal.clone());
             oldest.map(|oldest| self.entries.remove(&oldest));
         }
-        self.entries.insert(refusal, Occurrences { first_unix_ms: unix_ms, last_unix_ms: unix_ms, count: 1, sequence });
+        self.entries.insert(refusal, Occurrences { first_unix_ms: unix_ms, last_unix_ms: unix_ms, count, sequence });
     }
 
     /// The oldest first.
@@ -70,7 +70,7 @@ mod tests {
     fn equal_refusals_are_one_with_its_count_and_times_and_the_latest_is_last() {
         let mut recent = Recent::default();
         for (destination, unix_ms) in [(1, 100), (2, 200), (1, 300), (3, 400), (1, 500)] {
-            recent.add(refusal(destination), unix_ms);
+            recent.add(refusal(destination), destination.into(), unix_ms);
         }
         let list: Vec<_> = recent
             .list()
@@ -78,15 +78,15 @@ mod tests {
             .map(|(refusal, seen)| (refusal.destination, seen.first_unix_ms, seen.last_unix_ms, seen.count))
             .collect();
         let address = |bits| Ipv4Addr::from_bits(bits).into();
-        assert_eq!(list, [(address(2), 200, 200, 1), (address(3), 400, 400, 1), (address(1), 100, 500, 3)]);
+        assert_eq!(list, [(address(2), 200, 200, 2), (address(3), 400, 400, 3), (address(1), 100, 500, 3)]);
     }
 
     #[test]
     fn the_refusal_that_has_not_recurred_for_longest_makes_room() {
         let mut recent = Recent::default();
-        (0..MAX_ENTRIES as u32).for_each(|n| recent.add(refusal(n), 0));
-        recent.add(refusal(0), 0);
-        recent.add(refusal(u32::MAX), 0);
+        (0..MAX_ENTRIES as u32).for_each(|n| recent.add(refusal(n), 1, 0));
+        recent.add(refusal(0), 1, 0);
+        recent.add(refusal(u32::MAX), 1, 0);
         let list = recent.list();
         assert_eq!(list.len(), MAX_ENTRIES);
         let has = |n| list.iter().any(|(seen, _)| *seen == refusal(n));

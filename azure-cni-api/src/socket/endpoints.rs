@@ -19,4 +19,6 @@ pub struct EndpointInfo {
     pub ifindex: u32,
     pub netns: String,
     pub pod_mac: String,
+    /// Its flows in the connection table, of all its addresses.
+    pub flows: u64,
 }

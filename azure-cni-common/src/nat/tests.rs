@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::share::{BLOCKS, blocks_of};
 use super::*;
 use crate::family::{Ipv4, Ipv6};
 
@@ -9,20 +10,30 @@ fn ranges() -> impl Strategy<Value = PortRange> {
     (1u16..=u16::MAX, 1u16..=u16::MAX).prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) })
 }
 
+fn keys() -> impl Strategy<Value = SearchKeys> {
+    any::<(u32, u32)>().prop_map(|(pod, start)| SearchKeys { pod, start })
+}
+
 proptest! {
     #[test]
-    fn candidates_cover_the_range_and_nothing_else(range in ranges(), preferred: u16, random: u32) {
-        let candidates = Candidates::new(range, TCP, 1, Be16::from_host(preferred), random);
+    fn candidates_cover_the_pods_share_and_nothing_else(
+        range in ranges(), percent in 1u32..=100, preferred: u16, keys in keys()
+    ) {
+        let share = PortShare::new(range, blocks_of(percent), keys.pod);
+        let candidates = Candidates::new(range, blocks_of(percent), TCP, 1, Be16::from_host(preferred), keys);
         let ports: BTreeSet<u16> = (0..).map_while(|n| candidates.port(n)).map(Be16::to_host).collect();
-        prop_assert_eq!(ports.len() as u32, range.size());
-        prop_assert!(ports.iter().all(|port| range.contains(*port)));
+        prop_assert_eq!(ports.len() as u32, share.size());
+        prop_assert!(ports.iter().all(|port| share.contains(Be16::from_host(*port))));
     }
 
     #[test]
-    fn own_port_comes_first_if_it_lies_in_the_range(range in ranges(), preferred: u16, random: u32) {
-        let candidates = Candidates::new(range, UDP, 1, Be16::from_host(preferred), random);
-        if range.contains(preferred) {
-            prop_assert_eq!(candidates.port(0).unwrap().to_host(), preferred);
+    fn own_port_comes_first_if_the_pod_may_hold_it(
+        range in ranges(), percent in 1u32..=100, preferred: u16, keys in keys()
+    ) {
+        let preferred = Be16::from_host(preferred);
+        let candidates = Candidates::new(range, blocks_of(percent), UDP, 1, preferred, keys);
+        if PortShare::new(range, blocks_of(percent), keys.pod).contains(preferred) {
+            prop_assert_eq!(candidates.port(0), Some(preferred));
         }
     }
 
@@ -37,8 +48,9 @@ proptest! {
             destination_port: Be16(destination_port),
             protocol: UDP,
         };
-        let start = search_start(seed, &flow(address, address, port, port));
-        prop_assert_eq!(start, search_start(seed, &flow(address, address, port, port)), "the same for the same flow");
+        let start_of = |tuple: &Tuple<Ipv6>| SearchKeys::of(seed, tuple).start;
+        let start = start_of(&flow(address, address, port, port));
+        prop_assert_eq!(start, start_of(&flow(address, address, port, port)), "the same for the same flow");
         let flipped = port ^ 1 << (bit % 16);
         let moved = [
             flow(other, address, port, port),
@@ -47,7 +59,7 @@ proptest! {
             flow(address, address, port, flipped),
         ];
         // Chance may let one of them begin at the same place, not most.
-        prop_assert!(moved.iter().filter(|tuple| search_start(seed, tuple) != start).count() >= 3);
+        prop_assert!(moved.iter().filter(|tuple| start_of(tuple) != start).count() >= 3);
     }
 }
 
@@ -61,7 +73,7 @@ fn flows_begin_their_search_all_over_the_range() {
             destination_port: Be16::from_host(443),
             protocol: TCP,
         };
-        search_start(seed, &tuple)
+        SearchKeys::of(seed, &tuple).start
     };
     assert_eq!(start(40_000, 7), start(40_000, 7), "the same for the same flow");
     assert_ne!(start(40_000, 7), start(40_000, 8), "another for another node");
@@ -76,7 +88,7 @@ fn flows_begin_their_search_all_over_the_range() {
 #[test]
 fn range_whose_size_is_a_multiple_of_the_stride_is_covered() {
     let range = PortRange { first: 1, last: 7919 };
-    let candidates = Candidates::new(range, TCP, 1, Be16(0), 5);
+    let candidates = Candidates::new(range, BLOCKS, TCP, 1, Be16(0), SearchKeys { pod: 3, start: 5 });
     let ports: BTreeSet<_> = (0..).map_while(|n| candidates.port(n)).map(Be16::to_host).collect();
     assert_eq!(ports.len(), 7919);
 }
@@ -84,7 +96,7 @@ fn range_whose_size_is_a_multiple_of_the_stride_is_covered() {
 #[test]
 fn protocol_without_ports_has_one_holder_per_destination() {
     const ESP: u8 = 50;
-    let candidates = Candidates::new(PortRange::DEFAULT, ESP, 1, Be16(0), 7);
+    let candidates = Candidates::new(PortRange::DEFAULT, 64, ESP, 1, Be16(0), SearchKeys { pod: 3, start: 7 });
     assert_eq!(candidates.port(0), Some(Be16(0)));
     assert_eq!(candidates.port(1), None);
 }

@@ -5,11 +5,11 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, TCP};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Tuple};
 
-use crate::node::{Key, Net, Node};
+use crate::node::{Key, Net, Node, POD_FLOW_SHARE};
 use crate::table::Table;
 
 pub enum Tracking {
-    Known { flow: Flow, is_initiator: bool, becomes_assured: bool, is_refused: bool },
+    Known { flow: Flow, is_initiator: bool, becomes_assured: bool, refusal: Option<DropReason> },
     New(NewFlow),
 }
 
@@ -28,25 +28,26 @@ impl<F: Net> Node<F> {
             let is_initiator = flow.initiator == side;
             let arrival = Arrival { sender: flow.sender(side), from, now_ns };
             let observed = observe(flow.seen(), flow.origin, &arrival, event);
-            let (mut becomes_assured, mut is_refused) = (false, false);
+            let (mut becomes_assured, mut refusal) = (false, None);
             match observed {
                 _ if !flow.is_live(now_ns) => {}
                 Observed::Restarts => {}
-                Observed::Nothing => return Tracking::Known { flow, is_initiator, becomes_assured, is_refused },
+                Observed::Nothing => return Tracking::Known { flow, is_initiator, becomes_assured, refusal },
                 Observed::Continues(mut seen) => {
                     if !is_in_flows && seen.state.is_assured() {
-                        becomes_assured = self.promote(&key, &flow, seen);
-                        is_refused = !becomes_assured && key.protocol() == TCP;
+                        let promoted = self.promote(&key, &flow, seen);
+                        becomes_assured = promoted.is_ok();
+                        refusal = promoted.err().filter(|_| key.protocol() == TCP);
                         seen = flow.seen();
                     }
                     let (expires_ns, is_worth_writing) =
                         flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns);
-                    if !becomes_assured && !is_refused && is_worth_writing {
+                    if !becomes_assured && refusal.is_none() && is_worth_writing {
                         let table = if is_in_flows { &mut self.flows } else { self.unassured(&key) };
                         let Seen { state, numbers } = seen;
                         *table.get_mut(&key).unwrap() = Flow { state, numbers, expires_ns, ..flow };
                     }
-                    return Tracking::Known { flow, is_initiator, becomes_assured, is_refused };
+                    return Tracking::Known { flow, is_initiator, becomes_assured, refusal };
                 }
             }
             self.flows.remove(&key);
@@ -55,14 +56,24 @@ impl<F: Net> Node<F> {
         Tracking::New(NewFlow { from, seen: begin(tuple.protocol, event, from, now_ns) })
     }
 
-    fn promote(&mut self, key: &Key<F>, flow: &Flow, seen: Seen) -> bool {
+    /// How many assured flows a pod, or the host, has.
+    pub fn flows_of(&self, owner: F::Address) -> usize {
+        self.flows.iter().filter(|(key, flow)| *key.address_of(flow.node_side()) == owner).count()
+    }
+
+    fn promote(&mut self, key: &Key<F>, flow: &Flow, seen: Seen) -> Result<(), DropReason> {
+        let owner = *key.address_of(flow.node_side());
+        if self.is_pod(owner) && self.flows_of(owner) >= POD_FLOW_SHARE {
+            return Err(DropReason::PodFlowShare);
+        }
         let (expires_ns, _) = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
         let Seen { state, numbers } = seen;
         let is_there = self.flows.insert(*key, Flow { state, numbers, expires_ns, ..*flow });
-        if is_there {
-            self.unassured(key).remove(key);
+        if !is_there {
+            return Err(DropReason::FlowTableFull);
         }
-        is_there
+        self.unassured(key).remove(key);
+        Ok(())
     }
 
     pub fn demote(&mut self, tuple: &Tuple<F::Address>) {

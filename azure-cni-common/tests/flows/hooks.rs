@@ -17,7 +17,7 @@ impl<F: Net> Node<F> {
     /// `from_endpoint`, then what the stack and `to_wire` do.
     pub fn from_pod(&mut self, tuple: Tuple<F::Address>, event: Event) -> Outcome<F::Address> {
         match self.track(&tuple, event, Origin::NODE) {
-            Tracking::Known { flow, is_initiator, becomes_assured, is_refused } => {
+            Tracking::Known { flow, is_initiator, becomes_assured, refusal } => {
                 if flow.path != Path::LOCAL && flow.path != Path::WIRE {
                     let is_translated = is_initiator && flow.nat == Nat::TRANSLATED;
                     if becomes_assured && is_translated && !self.promote_outgoing(&tuple, flow.nat_port) {
@@ -25,8 +25,8 @@ impl<F: Net> Node<F> {
                     }
                     return self.stack_from_pod(tuple, event);
                 }
-                if is_refused {
-                    return Err(DropReason::FlowTableFull);
+                if let Some(reason) = refusal {
+                    return Err(reason);
                 }
                 if is_initiator && flow.nat == Nat::TRANSLATED {
                     let port = self.known_port_of(&flow, &tuple, becomes_assured)?;
@@ -163,9 +163,7 @@ impl<F: Net> Node<F> {
             };
         }
         let path = match self.track(&tuple, event, Origin::OUTSIDE) {
-            Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
-                return Err(DropReason::FlowTableFull);
-            }
+            Tracking::Known { flow, refusal: Some(reason), .. } if flow.path != Path::STACK => return Err(reason),
             Tracking::Known { flow, becomes_assured, .. } => {
                 if becomes_assured
                     && flow.nat == Nat::TRANSLATED
@@ -184,9 +182,7 @@ impl<F: Net> Node<F> {
     fn reply(&mut self, wire: Tuple<F::Address>, event: Event, holder: NatHolder<F::Address>) -> Outcome<F::Address> {
         let tuple = Tuple { destination: holder.address, destination_port: holder.port, ..wire };
         let path = match self.track(&tuple, event, Origin::OUTSIDE) {
-            Tracking::Known { flow, is_refused: true, .. } if flow.path != Path::STACK => {
-                return Err(DropReason::FlowTableFull);
-            }
+            Tracking::Known { flow, refusal: Some(reason), .. } if flow.path != Path::STACK => return Err(reason),
             Tracking::Known { flow, becomes_assured, .. } => {
                 if becomes_assured && !self.promote_translation(&tuple, wire.destination_port, tuple.destination) {
                     self.demote(&tuple);

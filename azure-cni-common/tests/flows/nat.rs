@@ -3,7 +3,7 @@
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Family};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
-use azure_cni_common::nat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, search_start};
+use azure_cni_common::nat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, SearchKeys, share::BLOCKS};
 
 use crate::conntrack::NewFlow;
 use crate::node::{Key, NODE, Net, Node, PORTS};
@@ -115,7 +115,7 @@ impl<F: Net> Node<F> {
                 return Ok(port);
             }
         }
-        Err(DropReason::NatPortsExhausted)
+        Err(if candidates.has_ports() { DropReason::NatPortsExhausted } else { DropReason::NatAddressTaken })
     }
 
     pub fn find_held_port(&self, tuple: &Tuple<F::Address>) -> Option<Be16> {
@@ -153,5 +153,5 @@ impl<F: Net> Node<F> {
 }
 
 fn candidates<F: Net>(tuple: &Tuple<F::Address>) -> Candidates {
-    Candidates::new(PORTS, tuple.protocol, F::ICMP, tuple.source_port, search_start(7, tuple))
+    Candidates::new(PORTS, BLOCKS, tuple.protocol, F::ICMP, tuple.source_port, SearchKeys::of(7, tuple))
 }

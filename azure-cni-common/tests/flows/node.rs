@@ -19,6 +19,9 @@ pub const PODS: [u8; 2] = [2, 3];
 pub const REMOTES: [u8; 5] = [10, 11, 12, 20, 21];
 pub const PORTS: PortRange = PortRange { first: 1024, last: 1027 };
 
+/// Of six assured flows.
+pub const POD_FLOW_SHARE: usize = 4;
+
 pub type Key<F> = FlowKey<<F as Family>::Address>;
 pub type NatTable<F> = Table<NatKey<<F as Family>::Address>, NatHolder<<F as Family>::Address>>;
 

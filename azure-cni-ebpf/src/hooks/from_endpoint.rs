@@ -30,14 +30,14 @@ impl Hook for FromEndpoint {
     fn steps<F: Rewrite + Tables>(
         ctx: &TcContext,
         packet: &mut Packet<F>,
-        scratch: ScratchRef<'_, F>,
+        mut scratch: ScratchRef<'_, F>,
     ) -> Result<Verdict, DropReason> {
         let parsed = packet.parse(ctx);
         let Some(snat) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
         match packet.kind {
             Kind::Flow => {
                 let event = packet.event();
-                match conntrack::track(packet, Origin::NODE) {
+                match conntrack::track(packet, Origin::NODE, scratch.lend()) {
                     Tracking::Known(known) => known_flow(ctx, packet, &known, scratch),
                     Tracking::New(new) => new_flow(ctx, packet, &new, snat, event, scratch),
                 }
@@ -166,8 +166,8 @@ fn known_flow<F: Rewrite + Tables>(
         }
         return Ok(Verdict::PASS);
     }
-    if known.is_refused {
-        return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
+    if let Some(reason) = known.refusal {
+        return Err(events::refused::<F>(&packet.tuple, reason));
     }
     // It went to the Internet or to the platform when it was opened: no pod has been there, nor is one met there now.
     if known.is_initiator && known.nat == Nat::TRANSLATED && known.path == Path::WIRE {

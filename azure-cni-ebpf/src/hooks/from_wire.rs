@@ -120,8 +120,8 @@ fn for_node<F: Rewrite + Tables>(
 
 /// The host holds the port: note that its flow is alive. A full table is no reason to cut the host off.
 #[inline(always)]
-fn for_host<F: Rewrite + Tables>(packet: &mut Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
-    if let Tracking::Known(known) = conntrack::track(packet, Origin::OUTSIDE)
+fn for_host<F: Rewrite + Tables>(packet: &mut Packet<F>, mut scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
+    if let Tracking::Known(known) = conntrack::track(packet, Origin::OUTSIDE, scratch.lend())
         && known.becomes_assured
     {
         let _ = nat::promote::<F>(&packet.tuple, packet.tuple.destination_port, true, known.now_ns, scratch);
@@ -136,15 +136,15 @@ fn reply<F: Rewrite + Tables>(
     packet: &mut Packet<F>,
     address: F::Address,
     port: Be16,
-    scratch: ScratchRef<'_, F>,
+    mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     let node_port = packet.tuple.destination_port;
     packet::replace(ctx, packet, End::Destination, &Replacement::new(address, port))?;
     let Some(pod) = F::endpoint(address) else { return Err(DropReason::EndpointGone) };
-    let path = match conntrack::track(packet, Origin::OUTSIDE) {
+    let path = match conntrack::track(packet, Origin::OUTSIDE, scratch.lend()) {
         Tracking::Known(known) => {
-            if known.is_refused {
-                return Err(events::refused_reply::<F>(&packet.tuple, DropReason::FlowTableFull));
+            if let Some(reason) = known.refusal {
+                return Err(events::refused_reply::<F>(&packet.tuple, reason));
             }
             if known.becomes_assured && !nat::promote::<F>(&packet.tuple, node_port, false, known.now_ns, scratch) {
                 conntrack::demote::<F>(&packet.tuple);
@@ -168,12 +168,14 @@ fn inbound<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     pod: EndpointEntry,
-    scratch: ScratchRef<'_, F>,
+    mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let path = match conntrack::track(packet, Origin::OUTSIDE) {
+    let path = match conntrack::track(packet, Origin::OUTSIDE, scratch.lend()) {
         Tracking::Known(known) => {
-            if known.is_refused && known.path != Path::STACK {
-                return Err(events::refused::<F>(&packet.tuple, DropReason::FlowTableFull));
+            if let Some(reason) = known.refusal
+                && known.path != Path::STACK
+            {
+                return Err(events::refused::<F>(&packet.tuple, reason));
             }
             // The peer knows the pod's address too: it is a reply all the same.
             if known.becomes_assured && known.nat == Nat::TRANSLATED {

@@ -30,7 +30,7 @@ impl Hook for ToEndpoint {
     fn steps<F: Rewrite + Tables>(
         ctx: &TcContext,
         packet: &mut Packet<F>,
-        _: ScratchRef<'_, F>,
+        mut scratch: ScratchRef<'_, F>,
     ) -> Result<Verdict, DropReason> {
         if packet.parse(ctx).is_err() || F::pod_ifindex(packet.tuple.destination) != Some(packet.ifindex) {
             return Ok(Verdict::PASS);
@@ -43,7 +43,7 @@ impl Hook for ToEndpoint {
             return Ok(Verdict::PASS);
         }
         let event = packet.event();
-        if let Tracking::New(new) = conntrack::track(packet, Origin::OUTSIDE)
+        if let Tracking::New(new) = conntrack::track(packet, Origin::OUTSIDE, scratch.lend())
             && event.opens()
         {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.

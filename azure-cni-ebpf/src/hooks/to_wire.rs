@@ -105,7 +105,7 @@ fn pod_flow<F: Rewrite + Tables>(
     event: Event,
     mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let tracking = conntrack::track(packet, Origin::NODE);
+    let tracking = conntrack::track(packet, Origin::NODE, scratch.lend());
     let is_decided = match &tracking {
         Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
         Tracking::Known(known) => known.nat != Nat::UNDECIDED,
@@ -174,8 +174,8 @@ fn untranslatable<F: Headers + Tables>(
 
 /// Of a port that a pod's flow could hold, or without ports.
 #[inline(always)]
-fn host_flow<F: Headers + Tables>(packet: &mut Packet<F>, scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
-    match conntrack::track(packet, Origin::NODE) {
+fn host_flow<F: Headers + Tables>(packet: &mut Packet<F>, mut scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
+    match conntrack::track(packet, Origin::NODE, scratch.lend()) {
         Tracking::New(new) if packet.event().opens() => {
             match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
                 Ok(()) => {

@@ -11,9 +11,9 @@ use azure_cni_common::flow::{Nat, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::scratch::ScratchRef;
-use crate::tables::{Tables, set_nat};
+use crate::tables::{EEXIST, Tables, set_nat};
 
-use search::{Allocation, Attempt, EEXIST, HELD, NOEXIST, TABLE_FULL, TAKEN, claim_word, hold, take_over};
+use search::{Allocation, Attempt, HELD, NOEXIST, TABLE_FULL, TAKEN, claim_word, hold, take_over};
 pub use search::{claim, find_held_port, release};
 
 /// The other side has replied: the translation is not to be lost to a flood any more. `tuple` is the reply's as the holder

@@ -12,11 +12,13 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Family, V4, V6};
 use azure_cni_common::flow::Tuple;
-use azure_cni_common::nat::{Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, search_start};
+use azure_cni_common::nat::{
+    Candidates, MAX_TAKE_OVERS, MAX_TRIES, NatHolder, NatKey, SearchKeys, TRIES_AFTER_REFUSAL,
+};
 
 use crate::globals;
 use crate::scratch::{Scratch, ScratchRef};
-use crate::tables::{Tables, is_host_port, live_flow};
+use crate::tables::{EEXIST, Tables, is_host_port, live_flow, recent_refusal};
 
 /// Holds a port for a flow: the one it held before, a free one, or one whose holder's flow is over.
 #[inline(always)]
@@ -68,11 +70,12 @@ fn search<F: Tables>(mut right: ScratchRef<'_, F>, now_ns: u64) -> Allocation {
     scratch.holder = NatHolder::new(scratch.tuple.source, scratch.tuple.source_port, now_ns);
     scratch.key = NatKey::for_outgoing(&scratch.tuple, F::node_address(), Be16(0));
     let mut found = Allocation::none(TAKEN);
+    let has_ports = scratch.candidates.has_ports();
     repeat::<F, Hold>(MAX_TRIES, &mut right, &mut found);
     if found.attempt() == TAKEN {
         repeat::<F, TakeOver>(MAX_TAKE_OVERS, &mut right, &mut found);
     }
-    found
+    if found.attempt() == TAKEN && !has_ports { Allocation::none(ADDRESS_TAKEN) } else { found }
 }
 
 /// Tries one candidate after the other to hold a port that is free.
@@ -82,6 +85,10 @@ impl<F: Tables> Round<F> for Hold {
     #[inline(always)]
     fn run(round: u32, scratch: &mut Scratch<F>, found: &mut Allocation) -> Go {
         let Some(port) = scratch.candidates.port(round) else { return Go::End };
+        if round == TRIES_AFTER_REFUSAL && was_refused_a_moment_ago(scratch) {
+            *found = Allocation::none(GIVEN_UP);
+            return Go::End;
+        }
         if is_host_port(scratch.key.protocol(), port) {
             return Go::On;
         }
@@ -92,7 +99,28 @@ impl<F: Tables> Round<F> for Hold {
             attempt = HELD;
         }
         *found = if attempt == HELD { Allocation::port(port) } else { Allocation::none(attempt) };
-        if attempt == TAKEN { Go::On } else { Go::End }
+        if attempt == TAKEN {
+            return Go::On;
+        }
+        if attempt == HELD && round > 0 {
+            forget_refusal(scratch);
+        }
+        Go::End
+    }
+}
+
+/// Whether a search of the same pod towards the same destination has failed a moment ago: this one will, most likely.
+#[inline(never)]
+fn was_refused_a_moment_ago<F: Tables>(scratch: &Scratch<F>) -> bool {
+    recent_refusal::<F>(&scratch.tuple, DropReason::NatPortsExhausted)
+        .is_some_and(|(place, key)| place.is_of(key, scratch.now_ns))
+}
+
+/// There are ports again.
+#[inline(never)]
+fn forget_refusal<F: Tables>(scratch: &Scratch<F>) {
+    if let Some((place, key)) = recent_refusal::<F>(&scratch.tuple, DropReason::NatPortsExhausted) {
+        place.forget(key);
     }
 }
 
@@ -173,8 +201,9 @@ fn find_held_port_word<F: Tables>(tuple: &Tuple<F::Address>, mut scratch: Scratc
 /// A function of its own: what it needs of the stack must not add to the search, the deepest of all calls.
 #[inline(never)]
 fn candidates<F: Tables>(tuple: &Tuple<F::Address>) -> Candidates {
-    let start = search_start(globals::NAT_SEED.load(), tuple);
-    Candidates::new(globals::NAT_PORTS.load(), tuple.protocol, F::ICMP, tuple.source_port, start)
+    let keys = SearchKeys::of(globals::NAT_SEED.load(), tuple);
+    let (range, blocks) = (globals::NAT_PORTS.load(), globals::NAT_POD_BLOCKS.load());
+    Candidates::new(range, blocks, tuple.protocol, F::ICMP, tuple.source_port, keys)
 }
 
 /// A port, or why there is none, as one word: what functions that are not inlined return has no part that is not set.
@@ -203,7 +232,8 @@ impl Allocation {
     pub fn into_result(self) -> Result<Be16, DropReason> {
         match self.attempt() {
             HELD => Ok(self.get()),
-            TAKEN => Err(DropReason::NatPortsExhausted),
+            TAKEN | GIVEN_UP => Err(DropReason::NatPortsExhausted),
+            ADDRESS_TAKEN => Err(DropReason::NatAddressTaken),
             _ => Err(DropReason::NatTableFull),
         }
     }
@@ -214,11 +244,12 @@ pub(super) type Attempt = u32;
 pub(super) const HELD: Attempt = 0;
 pub(super) const TAKEN: Attempt = 1;
 pub(super) const TABLE_FULL: Attempt = 2;
+/// Not all candidates were tried.
+const GIVEN_UP: Attempt = 3;
+/// The protocol has no ports.
+const ADDRESS_TAKEN: Attempt = 4;
 
 pub(super) const NOEXIST: u64 = BPF_NOEXIST as u64;
-
-/// include/uapi/asm-generic/errno-base.h
-pub(super) const EEXIST: i32 = 17;
 
 /// Holds a port that is free, or that this very flow holds already. A function of its own, so that the verifier
 /// walks it once a try and not once for each way through the tries before.

@@ -68,6 +68,21 @@ pub fn udp_from_each(
     from.namespace().run(ask_all).map_err(|error| failed(from, to, "udp", error))
 }
 
+/// One datagram from each of many ports, whether it is answered or not.
+pub fn udp_send_from_each(
+    from: &dyn Station,
+    ports: impl IntoIterator<Item = u16> + Send,
+    to: impl Into<SocketAddr>,
+) -> Result<()> {
+    let to = to.into();
+    let send_all = || {
+        ports.into_iter().try_for_each(|port| {
+            UdpSocket::bind(SocketAddr::new(any_of(to).ip(), port))?.send_to(b"who am I?", to).map(drop)
+        })
+    };
+    from.namespace().run(send_all).map_err(|error| failed(from, to, "udp", error))
+}
+
 fn ask(source: SocketAddr, to: SocketAddr) -> io::Result<Reached> {
     let socket = UdpSocket::bind(source)?;
     socket.set_read_timeout(Some(PATIENCE))?;
