@@ -9,7 +9,7 @@ use std::{
 
 use azure_cni_tests::{
     Fabric, GATEWAY6,
-    IpVersion::V6,
+    IpVersion::{V4, V6},
     Namespace, Result, Station, configure,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, PATIENCE},
     query,
@@ -19,6 +19,29 @@ use azure_cni_tests::{
 const SETTLED: Duration = Duration::from_millis(100);
 /// The gateway of the Internet's host.
 const INTERNET_GATEWAY: &str = "198.51.100.1";
+
+#[test]
+fn packet_for_an_address_of_the_pool_that_no_pod_has_is_dropped_where_it_comes_first() -> Result<()> {
+    let net = Fabric::builder().vms(2).dual_stack().start()?;
+    let (vm, peer) = (net.vm(0), net.vm(1));
+    let pod = vm.add_pod("a")?;
+    let has_pod = |address: &IpAddr| [pod.ip(V4), pod.ip(V6)].contains(address);
+    let pool = vm.pool().iter().copied().map(IpAddr::V4).chain(vm.pool6().iter().copied().map(IpAddr::V6));
+    let unused: Vec<IpAddr> = pool.filter(|address| !has_pod(address)).collect();
+    let back_at_the_router = Arrivals::watch(peer)?;
+    for address in &unused {
+        probe::udp_send_from_each(peer, [5000], (*address, 7000))?;
+        probe::udp_send_from_each(&pod, [5000], (*address, 7000))?;
+    }
+    thread::sleep(SETTLED);
+    // Once for each packet: one that goes round would be counted for every round.
+    let dropped = vm.dropped()?;
+    assert_eq!(dropped, [("no_such_pod".to_owned(), 2 * unused.len() as u64)].into());
+    let answers = back_at_the_router.finish();
+    assert!(!answers.iter().any(|arrival| unused.contains(&arrival.source)), "{answers:?}");
+    pod.del()?;
+    vm.expect_clean()
+}
 
 #[test]
 fn reply_to_an_inbound_connection_keeps_the_pods_source_while_its_own_connections_are_translated() -> Result<()> {
