@@ -59,6 +59,7 @@ drop_reasons! {
     16 IcmpRateLimited "icmp_rate_limited" "A pod sent more ICMP errors than its share: 100 a second, 50 at once.";
     17 ArpNotOwned "arp_not_owned" "A pod sent an ARP packet that names an address as its sender's that is not the pod's own, or another MAC than its frame.";
     18 NoSuchPod "no_such_pod" "A packet was for an address of the pool that no pod has; the platform's router would have sent it back again and again.";
+    19 BandwidthLimit "bandwidth_limit" "A pod with a bandwidth limit sent or was sent more than that.";
 }
 
 #[cfg(test)]
