@@ -8,11 +8,12 @@ use std::time::Duration;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Datapath, EndpointEntry};
+use azure_cni_datapath::{Datapath, DatapathError, EndpointEntry};
 use azure_cni_ipam::Pool;
 
 use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
+use crate::endpoint::PodOptions;
 use crate::leases::AddressLeases;
 use crate::net::{HeldPort, Link, NetError, Netlink};
 use crate::node_watch::NodeWatch;
@@ -85,12 +86,26 @@ impl Agent {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The data path's entry for an address of a pod, whose interface has this MAC. `keep_source`: its network opts out of
-    /// source NAT.
-    pub fn endpoint_entry(&self, address: IpAddr, ifindex: u32, mac: [u8; 6], keep_source: bool) -> EndpointEntry {
+    /// The data path's entry for an address of a pod, whose interface has this MAC.
+    pub fn endpoint_entry(&self, address: IpAddr, ifindex: u32, mac: [u8; 6], options: PodOptions) -> EndpointEntry {
         let public = self.routing().has_public_address(address) || self.pool().public.contains(&address);
-        let keeps = keep_source || public;
-        EndpointEntry { ifindex, flags: if keeps { EndpointFlags::KEEP_SOURCE } else { EndpointFlags::NONE }, mac }
+        let flags = EndpointFlags::NONE
+            .with_if(EndpointFlags::KEEP_SOURCE, options.keep_source || public)
+            .with_if(EndpointFlags::LIMITED, options.bandwidth.is_limited());
+        EndpointEntry { ifindex, flags, mac }
+    }
+
+    /// Tells the data path of an address of a pod. The limits first: the entry's flag has the programs look for them.
+    pub fn set_endpoint(
+        &self,
+        address: IpAddr,
+        ifindex: u32,
+        mac: [u8; 6],
+        options: PodOptions,
+    ) -> Result<(), DatapathError> {
+        let tables = self.datapath.tables();
+        tables.set_limits(ifindex, options.limits())?;
+        tables.set_endpoint(address, self.endpoint_entry(address, ifindex, mac, options))
     }
 
     /// Tells the leases which public addresses the configuration in force names.

@@ -8,6 +8,7 @@ mod chain;
 
 use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use azure_cni_api::cni::CniVersion;
@@ -35,9 +36,7 @@ pub enum Absent {
 
 /// Asks the chain, and brings the file that `conflist` names in line. What is wrong becomes a finding.
 pub async fn sync(agent: &Arc<Agent>, absent: Absent) {
-    if agent.config.conflist.is_none() {
-        return;
-    }
+    let Some(path) = &agent.config.conflist else { return };
     let Chain { versions, mut problems } = ask_chain(&others(), &agent.config.cni_bin_dirs).await;
     match publish(&agent.config, &versions, absent) {
         Ok(true) => tracing::info!(versions = joined(&versions), "the runtime's network configuration is written"),
@@ -46,11 +45,26 @@ pub async fn sync(agent: &Arc<Agent>, absent: Absent) {
             problems.push(format!("the runtime's network configuration cannot be written (conflist): {error}"))
         }
     }
+    problems.extend(chained_bandwidth(path));
     let mut known = agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner);
     for problem in problems.iter().filter(|problem| !known.contains(problem)) {
         tracing::error!(problem, "the runtime's network configuration");
     }
     *known = problems;
+}
+
+/// What the plugin `bandwidth` does behind ours: packets that are redirected pass no queue of the host veth, and the place of the one
+/// that it would add is taken.
+fn chained_bandwidth(path: &Path) -> Option<String> {
+    let conflist: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let is_chained = conflist["plugins"].as_array()?.iter().any(|plugin| plugin["type"] == "bandwidth");
+    is_chained.then(|| {
+        format!(
+            "{} chains the plugin bandwidth, with which pods that have limits fail or are not limited: take it out, and give \
+             azure-cni \"capabilities\": {{\"bandwidth\": true}}, which serves them itself",
+            path.display()
+        )
+    })
 }
 
 /// The plugins of the chain that are not ours.
@@ -114,8 +128,6 @@ fn joined(versions: &BTreeSet<CniVersion>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use azure_cni_api::cni::{CAPABILITIES, Invocation};
 
     use super::*;
@@ -196,6 +208,25 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         assert!(!publish(&AgentConfig::default(), &newer, Absent::Write).unwrap());
+    }
+
+    #[test]
+    fn the_bandwidth_plugin_behind_ours_is_a_problem_that_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("10-azure.conflist");
+        assert_eq!(chained_bandwidth(&path), None);
+        for (text, is_problem) in [
+            (SHIPPED.to_owned(), false),
+            ("not JSON".to_owned(), false),
+            (SHIPPED.replace("\"portmap\"", "\"bandwidth\""), true),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let problem = chained_bandwidth(&path);
+            assert_eq!(problem.is_some(), is_problem, "{text}");
+            if let Some(problem) = problem {
+                assert!(problem.contains("take it out") && problem.contains("10-azure.conflist"), "{problem}");
+            }
+        }
     }
 
     #[test]

@@ -13,10 +13,12 @@ pub mod labels;
 pub mod names;
 
 mod address_request;
+mod bandwidth;
 pub mod boot_time;
 pub mod durable;
 pub mod excerpt;
 pub mod mac;
 
 pub use address_request::AddressRequest;
+pub use bandwidth::{Bandwidth, RateLimit};
 pub use mac::MacAddress;

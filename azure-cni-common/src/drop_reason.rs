@@ -61,6 +61,7 @@ drop_reasons! {
     18 NoSuchPod "no_such_pod" "A packet was for an address of the pool that no pod has; the platform's router would have sent it back again and again.";
     19 PodFlowShare "pod_flow_share" "This pod holds its share of the connection table, which no pod may hold alone; its new flow was refused.";
     20 NatAddressTaken "nat_address_taken" "Another pod, or the host, talks to this address by the same protocol without ports, and there are no ports to tell two apart.";
+    21 BandwidthLimit "bandwidth_limit" "A pod with a bandwidth limit sent or was sent more than that.";
 }
 
 #[cfg(test)]

@@ -46,6 +46,12 @@ impl EndpointFlags {
     pub const NONE: Self = Self(0);
     /// Also the Internet sees the pod's own address: it has a public one, or its network opts out of source NAT.
     pub const KEEP_SOURCE: Self = Self(1);
+    /// The map `BANDWIDTH` has limits for the pod's host veth. Others are not looked up there.
+    pub const LIMITED: Self = Self(2);
+
+    pub const fn with_if(self, other: Self, condition: bool) -> Self {
+        if condition { Self(self.0 | other.0) } else { self }
+    }
 
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

@@ -8,6 +8,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bandwidth;
 pub mod checksum;
 pub mod conntrack;
 pub mod drop_reason;

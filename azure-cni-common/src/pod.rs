@@ -6,6 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::bandwidth::Limits;
 use crate::conntrack::Timeouts;
 use crate::egress::RouteClass;
 use crate::endpoint::{EndpointEntry, Slot};
@@ -45,7 +46,7 @@ macro_rules! pod_of_both_families {
     };
 }
 
-pod!(EndpointEntry, Flow, FragmentPorts, IcmpBudget, Ipv4, Ipv6, PodFlows, PortRange, RecentRefusal, RefusedFlow, RouteClass, Timeouts);
+pod!(EndpointEntry, Flow, FragmentPorts, IcmpBudget, Ipv4, Ipv6, Limits, PodFlows, PortRange, RecentRefusal, RefusedFlow, RouteClass, Timeouts);
 
 pod_of_both_families! {
     FlowKey { low, high, low_port, high_port, protocol }

@@ -25,7 +25,7 @@ entry. *Hash* and *LRU hash* tables are allocated when they are made. A full has
 entries that were not used for longest.
 
 The layouts of keys and values are in `azure-cni-common`, in the file of each subject (`endpoint.rs`, `egress.rs`, `flow.rs`,
-`nat.rs`, `fragments.rs`, `icmp_budget.rs`). They belong to one `ABI` number, see [ARCHITECTURE.md](ARCHITECTURE.md).
+`nat.rs`, `fragments.rs`, `icmp_budget.rs`, `bandwidth.rs`). They belong to one `ABI` number, see [ARCHITECTURE.md](ARCHITECTURE.md).
 
 Generated from the compiled programs and `azure-cni-datapath/src/documents.rs`. To generate it again:
 `UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`.
@@ -80,7 +80,7 @@ const HOLDER: &str = "`NatHolder`";
 const PROGRAMS: &str = "programs";
 const BOTH: &str = "programs; the agent removes expired ones";
 
-const ENDPOINTS: &str = "The pods of this node: host veth, MAC, and whether the Internet sees the pod's own address.";
+const ENDPOINTS: &str = "The pods of this node: host veth, MAC, whether the Internet sees the pod's own address, and whether it has bandwidth limits.";
 const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right, or says that the table has to be read \
     ([adr/0010](adr/0010-endpoint-cache.md)).";
 const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform, addresses of the pool.";
@@ -97,12 +97,14 @@ const NAT: &str = "The wire side of translated flows that are assured, and of th
 const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not assured; ports are claimed here.";
 const FRAGMENTS: &str =
     "The ports of fragmented packets, kept for two seconds; how often later fragments were put back until they come.";
+const LIMITS: &str = "How fast pods may send and receive: of those pods only that have a limit \
+    ([adr/0016](adr/0016-bandwidth-is-policed.md)).";
 const TAKEOVERS: &str = "Locks: ports that are taken at this moment from a holder whose flow has expired.";
 const PACKET: &str = "The packet's headers as values.";
 const SCRATCH: &str = "Keys and values of a search for a port, or of a quoted packet.";
 
 /// In the order of the document.
-const PINNED: [Meaning; 32] = [
+const PINNED: [Meaning; 33] = [
     map("ENDPOINTS4", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map("ENDPOINTS6", ADDRESS, "`EndpointEntry`", "agent", ENDPOINTS),
     map(
@@ -135,6 +137,7 @@ const PINNED: [Meaning; 32] = [
     map("FRAGMENTS4", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
     map("FRAGMENTS6", "`FragmentKey`", "`FragmentPorts`", PROGRAMS, FRAGMENTS),
     map("ICMP_BUDGETS", "host veth", "`IcmpBudget`", PROGRAMS, "How many ICMP errors each pod has sent of its share."),
+    map("BANDWIDTH", "host veth", "`Limits`", "agent; programs: how full buckets are", LIMITS),
     map("TAKEOVERS4", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
     map("TAKEOVERS6", NAT_KEY, "unused", PROGRAMS, TAKEOVERS),
     map("HOST_PORTS", "word", "64 ports", "agent", "A bit for each TCP and UDP port that a socket of the host holds."),

@@ -21,6 +21,7 @@ mod attach;
 mod filter;
 mod tcx_links;
 
+mod bandwidth;
 mod batch;
 mod endpoints;
 mod family;

@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use azure_cni_common::bandwidth::Limits;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, link_local};
 use azure_cni_common::family::{Ipv4, Ipv6};
 use ipnet::IpNet;
 
+use crate::bandwidth::Bandwidth;
 use crate::error::DatapathError;
 use crate::family::FamilyTables;
 use crate::gateway::GatewaySync;
@@ -43,6 +45,7 @@ pub struct Tables {
     pub(crate) v4: FamilyTables<Ipv4>,
     pub(crate) v6: FamilyTables<Ipv6>,
     link_local: Mutex<HashMap<MapData, u32, Ipv6>>,
+    bandwidth: Mutex<Bandwidth>,
     pub(crate) host_ports: Mutex<Array<MapData, u64>>,
     drops: Mutex<PerCpuArray<MapData, u64>>,
     has_ipv6: bool,
@@ -55,6 +58,7 @@ impl Tables {
             v4: FamilyTables::open(pins, Names::V4, constants.node_address.into())?,
             v6: FamilyTables::open(pins, Names::V6, node6.into())?,
             link_local: Mutex::new(open(pins, LINK_LOCAL, Map::HashMap)?),
+            bandwidth: Mutex::new(Bandwidth::open(pins)?),
             host_ports: Mutex::new(open(pins, "HOST_PORTS", Map::Array)?),
             drops: Mutex::new(open(pins, "DROPS", Map::PerCpuArray)?),
             has_ipv6: constants.has_ipv6,
@@ -62,6 +66,7 @@ impl Tables {
         tables.endpoints()?.into_values().try_for_each(|endpoint| tables.set_link_local(endpoint))?;
         tables.v4.begin_pods()?;
         tables.v6.begin_pods()?;
+        lock(&tables.bandwidth).retain(|ifindex| tables.has_endpoint(ifindex))?;
         Ok(tables)
     }
 
@@ -89,10 +94,32 @@ impl Tables {
             IpAddr::V6(address) => self.v6.remove_endpoint(address.into())?,
         }
         let Some(EndpointEntry { ifindex, .. }) = removed else { return Ok(()) };
-        if self.v4.endpoints().has(ifindex) || self.v6.endpoints().has(ifindex) {
+        if self.has_endpoint(ifindex) {
             return Ok(());
         }
+        lock(&self.bandwidth).remove(ifindex)?;
         absent_is_none(lock(&self.link_local).remove(&ifindex)).map(drop).map_err(in_map(LINK_LOCAL))
+    }
+
+    /// Whether a pod behind this host veth has an address.
+    fn has_endpoint(&self, ifindex: u32) -> bool {
+        self.v4.endpoints().has(ifindex) || self.v6.endpoints().has(ifindex)
+    }
+
+    /// How fast the pod behind this host veth may send and receive. To be set before its endpoints are, which say by a flag that
+    /// there are limits; they go with its last endpoint. The same limits once more change nothing.
+    pub fn set_limits(&self, ifindex: u32, limits: Limits) -> Result<(), DatapathError> {
+        lock(&self.bandwidth).set(ifindex, limits)
+    }
+
+    /// `None`: the pod has no limits.
+    pub fn limits(&self, ifindex: u32) -> Result<Option<Limits>, DatapathError> {
+        lock(&self.bandwidth).get(ifindex)
+    }
+
+    /// Of all pods that have any, by host veth.
+    pub fn all_limits(&self) -> Result<BTreeMap<u32, Limits>, DatapathError> {
+        lock(&self.bandwidth).all()
     }
 
     /// Of the pod that an endpoint belongs to, by whatever address.

@@ -4,8 +4,6 @@
 //! connection table once its flow is assured. An expired entry counts as absent, so the data path is right without anyone
 //! sweeping the tables.
 
-use core::arch::asm;
-
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, observe};
 use azure_cni_common::drop_reason::DropReason;
@@ -13,6 +11,7 @@ use azure_cni_common::family::{Be16, Family, TCP, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
+use crate::atomic;
 use crate::globals;
 use crate::packet::{Headers, Packet};
 use crate::scratch::ScratchRef;
@@ -218,9 +217,8 @@ fn count<F: Tables>(pod: &F::Address, is_promoted: bool) {
     let Some(flows) = F::pod_flows().get_ptr_mut(pod) else { return };
     // SAFETY: map values live as long as the program runs.
     let number = unsafe { if is_promoted { &raw mut (*flows).promoted } else { &raw mut (*flows).removed } };
-    // In assembly, as `fetch_add` is not there: the target has no compare-and-swap before `-mcpu=v3`.
-    // SAFETY: adds to one word of a map's value, which all programs change so.
-    unsafe { asm!("lock *(u64 *)({number} + 0) += {one}", number = in(reg) number, one = in(reg) 1u64) };
+    // SAFETY: a word of a map's value, which all programs change so.
+    unsafe { atomic::add(number, 1) };
 }
 
 /// Removes a flow from the connection table.

@@ -1,10 +1,10 @@
 //! The TC programs: routing between pods, wire and host, and source NAT.
 //!
 //! Read in this order: `hooks/` (one file per program, the steps of a packet's way in one screen each), then the steps
-//! (`fragments`, `conntrack`, `nat`, `icmp`), which do not call each other, then what the steps stand on: `packet` and `tables`.
+//! (`bandwidth`, `fragments`, `conntrack`, `nat`, `icmp`), which do not call each other, then what the steps stand on: `packet` and `tables`.
 #![no_std]
 #![no_main]
-// For the target's assembly.
+// For instructions that the target has and the compiler does not know of.
 #![feature(asm_experimental_arch)]
 #![allow(
     clippy::needless_borrows_for_generic_args,
@@ -13,6 +13,7 @@
 
 mod hooks;
 
+mod bandwidth;
 mod conntrack;
 mod fragments;
 mod icmp;
@@ -25,6 +26,7 @@ mod packet;
 mod scratch;
 mod tables;
 
+mod atomic;
 mod globals;
 mod maps;
 mod uses;

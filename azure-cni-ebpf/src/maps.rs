@@ -7,6 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
+use azure_cni_common::bandwidth::Limits;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, SLOTS, Slot};
@@ -97,6 +98,10 @@ pub static FRAGMENTS6: LruHashMap<FragmentKey<Ipv6>, FragmentPorts> = LruHashMap
 /// The ICMP errors that pods have sent, by host veth.
 #[map]
 pub static ICMP_BUDGETS: LruHashMap<u32, IcmpBudget> = LruHashMap::pinned(1024, 0);
+
+/// How fast pods may send and receive, by host veth: of those pods only that have a limit.
+#[map]
+pub static BANDWIDTH: HashMap<u32, Limits> = HashMap::pinned(1024, 0);
 
 /// Locks: ports that are just being taken from a holder whose flow is over: one CPU at a time.
 #[map]

@@ -141,7 +141,7 @@ pub fn take_handled_mark(ctx: &TcContext) -> bool {
 /// Whether a fragment may wait once more for its packet's first; notes that it does. If not, the note is gone.
 pub fn may_wait(ctx: &TcContext) -> bool {
     let mark = skb(ctx).mark;
-    let waits = if mark & !WAITS == WAITING_MARK { mark & WAITS } else { 0 };
+    let waits = if has_waited(ctx) { mark & WAITS } else { 0 };
     let may = waits < MOST_WAITS && (mark == 0 || waits > 0);
     if may {
         ctx.set_mark(WAITING_MARK | (waits + 1));
@@ -151,9 +151,14 @@ pub fn may_wait(ctx: &TcContext) -> bool {
     may
 }
 
+/// Whether the packet is a fragment that was put back into its queue.
+pub fn has_waited(ctx: &TcContext) -> bool {
+    skb(ctx).mark & !WAITS == WAITING_MARK
+}
+
 /// What others see of a packet that has waited is the packet as it came.
 pub fn end_wait(ctx: &TcContext) {
-    if skb(ctx).mark & !WAITS == WAITING_MARK {
+    if has_waited(ctx) {
         ctx.set_mark(0);
     }
 }

@@ -165,7 +165,7 @@ fn an_unsupported_configuration_fails_before_the_agent_is_called() {
     for (extra, code) in [
         (json!({"multiTenancy": true}), 7),
         (json!({"mode": "transparent-vlan"}), 7),
-        (json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}), 2),
+        (json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}), 7),
         (json!({"cniVersion": "0.2.0"}), 1),
     ] {
         let mut config: Value = serde_json::from_str(&config(CniVersion::NEWEST)).unwrap();

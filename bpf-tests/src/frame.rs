@@ -40,6 +40,12 @@ impl Frame {
         Self::tcp_with_numbers(source, destination, flags, 1000, 77)
     }
 
+    /// A segment in mid-stream.
+    pub fn tcp_with_payload<A: Into<IpAddr>>(source: (A, u16), destination: (A, u16), payload: &[u8]) -> Self {
+        let builder = between(source.0, destination.0).tcp(source.1, destination.1, 1000, 64_000).ack(77);
+        written(|bytes| builder.write(bytes, payload))
+    }
+
     /// The same with these sequence and acknowledgement numbers.
     pub fn tcp_with_numbers<A: Into<IpAddr>>(
         source: (A, u16),

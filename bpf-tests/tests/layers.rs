@@ -3,14 +3,17 @@
 use std::fs::read_to_string;
 use std::path::Path;
 
-const STEPS: [(&str, &[&str]); 4] = [
+const STEPS: [(&str, &[&str]); 5] = [
+    ("bandwidth", &["bandwidth.rs"]),
     ("fragments", &["fragments.rs"]),
     ("conntrack", &["conntrack.rs"]),
     ("nat", &["nat/mod.rs", "nat/search.rs"]),
     ("icmp", &["icmp.rs"]),
 ];
 
-const ALL: [&str; 22] = [
+const ALL: [&str; 24] = [
+    "atomic.rs",
+    "bandwidth.rs",
     "conntrack.rs",
     "events.rs",
     "fragments.rs",

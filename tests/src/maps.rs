@@ -1,6 +1,7 @@
 //! The maps of a VM's data path, read from their pins and not through the agent, so that tests can check the agent.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
@@ -11,6 +12,7 @@ use aya::{
 };
 use azure_cni_common::{
     ABI,
+    bandwidth::Limits,
     endpoint::{EndpointEntry, Slot, slot_of},
     family::{Address, Ipv4, Ipv6},
     flow::{Flow, FlowKey},
@@ -41,6 +43,8 @@ const V6: Names = Names {
     translations: [("NAT6", Map::HashMap), ("NAT_HALF_OPEN6", Map::LruHashMap)],
 };
 
+const BANDWIDTH: &str = "BANDWIDTH";
+
 type Kind = fn(MapData) -> Map;
 
 impl Vm {
@@ -62,6 +66,17 @@ impl Vm {
         endpoints.insert(Ipv4::from(pod), endpoint, 0).map_err(in_map(self, V4.endpoints))
     }
 
+    /// The limits of pods, by the index of the host veth.
+    pub fn limits(&self) -> Result<BTreeMap<u32, Limits>> {
+        Ok(entries::<u32, Limits>(self, BANDWIDTH, Map::HashMap)?.into_iter().collect())
+    }
+
+    /// Removes the limits of all pods from the data path.
+    pub fn forget_limits(&self) -> Result<()> {
+        let mut limits = open::<u32, Limits>(self, BANDWIDTH, Map::HashMap)?;
+        self.limits()?.into_keys().try_for_each(|index| limits.remove(&index)).map_err(in_map(self, BANDWIDTH))
+    }
+
     /// Writes zeros over what the programs read of a pod.
     pub fn zero_endpoint_cache(&self, pod: IpAddr) -> Result<()> {
         const CACHE: &str = "ENDPOINT_CACHE4";
@@ -80,7 +95,8 @@ impl Vm {
         }
         let of_v4 = |address: Ipv4| Ipv4Addr::from(address).into();
         let of_v6 = |address: Ipv6| Ipv6Addr::from(address).into();
-        Ok([self.pool_in_maps_of(&V4, of_v4)?, self.pool_in_maps_of(&V6, of_v6)?].concat())
+        let limits = self.limits()?.into_keys().map(|index| format!("{BANDWIDTH} interface {index}")).collect();
+        Ok([self.pool_in_maps_of(&V4, of_v4)?, self.pool_in_maps_of(&V6, of_v6)?, limits].concat())
     }
 
     fn pool_in_maps_of<A>(&self, names: &Names, address_of: impl Fn(A) -> IpAddr) -> Result<Vec<String>>

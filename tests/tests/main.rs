@@ -1,5 +1,6 @@
 //! Tests of the whole system, one file per topic: the real agent and plugin, real sockets, and a VNet of namespaces.
 
+mod bandwidth;
 mod dual_stack;
 mod encapsulation;
 mod fabric;

@@ -1,12 +1,14 @@
-//! Gives existing endpoints the flags and the MAC that follow from their records and the configuration, and puts the cache right
+//! Gives existing endpoints the flags, the limits and the MAC that follow from their records and the configuration, and puts the cache right
 //! that the programs read them from. Entries that are missing are the reconciler's.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use azure_cni_common::bandwidth::Limits;
 use azure_cni_datapath::{DatapathError, EndpointEntry};
 
 use crate::agent::Agent;
+use crate::endpoint::PodOptions;
 use crate::state::AttachmentRecord;
 
 /// The name of the repair.
@@ -27,8 +29,8 @@ pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
         // The pod may have ended meanwhile.
         let Some(record) = agent.record(&record.id) else { continue };
         for (address, entry) in outdated(agent, &record)? {
-            agent.datapath.tables().set_endpoint(address, entry)?;
-            tracing::info!(attachment = %record.id, %address, flags = entry.flags.0, "the endpoint has new egress flags or a new MAC");
+            agent.set_endpoint(address, entry.ifindex, record.pod_mac, PodOptions::of_record(&record))?;
+            tracing::info!(attachment = %record.id, %address, flags = entry.flags.0, "the endpoint has new flags, limits or a new MAC");
         }
     }
     Ok(())
@@ -36,11 +38,13 @@ pub(crate) async fn sync_endpoints(agent: &Arc<Agent>) -> anyhow::Result<()> {
 
 /// Endpoints that are outdated in the data path, as they should be.
 fn outdated(agent: &Agent, record: &AttachmentRecord) -> Result<Vec<(IpAddr, EndpointEntry)>, DatapathError> {
+    let options = PodOptions::of_record(record);
     let mut outdated = Vec::new();
     for address in &record.addresses {
         let Some(current) = agent.datapath.tables().endpoint(*address)? else { continue };
-        let wanted = agent.endpoint_entry(*address, current.ifindex, record.pod_mac, record.keep_source);
-        if wanted != current {
+        let wanted = agent.endpoint_entry(*address, current.ifindex, record.pod_mac, options);
+        let limits = agent.datapath.tables().limits(current.ifindex)?.unwrap_or(Limits::NONE);
+        if wanted != current || !limits.limits_like(&options.limits()) {
             outdated.push((*address, wanted));
         }
     }

@@ -11,7 +11,7 @@ use azure_cni_datapath::Hook;
 
 use super::plan::{Action, Repair};
 use crate::agent::Agent;
-use crate::endpoint::{self, Endpoint, EndpointError};
+use crate::endpoint::{self, Endpoint, EndpointError, PodOptions};
 use crate::net::{Netlink, Netns, sysctl};
 use crate::programs::{self, Interface};
 use crate::state::AttachmentRecord;
@@ -168,8 +168,7 @@ async fn add_missing(
             programs::take_over(&agent.netlink, &agent.datapath, hook, interface).await?;
         }
         Repair::MapEntry(address) => {
-            let entry = agent.endpoint_entry(address, index, record.pod_mac, record.keep_source);
-            agent.datapath.tables().set_endpoint(address, entry)?;
+            agent.set_endpoint(address, index, record.pod_mac, PodOptions::of_record(record))?;
         }
     }
     Ok(())

@@ -6,16 +6,18 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use azure_cni_api::Bandwidth;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::labels;
 use azure_cni_api::names;
+use azure_cni_common::bandwidth::Limits;
 use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::EndpointEntry;
 use azure_cni_ipam::Addresses;
 
 use crate::agent::Agent;
-use crate::endpoint;
+use crate::endpoint::{self, PodOptions};
 use crate::net::{Link, NeighbourEntry, Netlink, Netns, NetnsId, RouteEntry};
 use crate::state::AttachmentRecord;
 
@@ -30,6 +32,7 @@ pub async fn recover_if_lost(agent: &Arc<Agent>) -> anyhow::Result<()> {
         routes: agent.netlink.routes().await?,
         neighbours: agent.netlink.permanent_neighbours().await?,
         map_entries: agent.datapath.tables().endpoints()?,
+        limits: agent.datapath.tables().all_limits()?,
         via_host: via_host(agent)?,
         public: agent.routing().config.public_addresses.iter().copied().collect(),
     };
@@ -75,6 +78,8 @@ pub struct Kernel {
     pub routes: Vec<RouteEntry>,
     pub neighbours: Vec<NeighbourEntry>,
     pub map_entries: BTreeMap<IpAddr, EndpointEntry>,
+    /// By host veth.
+    pub limits: BTreeMap<u32, Limits>,
     pub via_host: Vec<IpAddr>,
     pub public: BTreeSet<IpAddr>,
 }
@@ -115,6 +120,7 @@ impl Kernel {
             // What is inside the pod tells; see `own_table`.
             own_table: false,
             keep_source: kept && !self.public.contains(&first),
+            bandwidth: self.limits.get(&link.index).map_or(Bandwidth::UNLIMITED, PodOptions::bandwidth_of),
             id,
         })
     }

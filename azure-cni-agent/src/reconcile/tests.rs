@@ -8,6 +8,8 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::labels;
 use azure_cni_api::names;
+use azure_cni_api::{Bandwidth, RateLimit};
+use azure_cni_common::bandwidth::Limits;
 use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{EndpointEntry, Hook};
 use azure_cni_ipam::Addresses;
@@ -16,7 +18,7 @@ use super::grace::Grace;
 use super::node_state::{Life, NodeState};
 use super::plan::{Action, Repair, plan};
 use super::recover_records::Kernel;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, PodOptions};
 use crate::net::{Link, NeighbourEntry, NetnsId};
 use crate::state::AttachmentRecord;
 
@@ -74,6 +76,7 @@ fn record() -> AttachmentRecord {
         via_host: vec![],
         own_table: false,
         keep_source: false,
+        bandwidth: Bandwidth::UNLIMITED,
         requested_at: BootTime::BOOT,
         recorded_at: BootTime::BOOT,
     }
@@ -288,6 +291,14 @@ fn a_recovered_record_keeps_what_the_data_path_knows_of_its_egress() {
     assert!(records[0].keep_source && records[0].via_host == opted_out.via_host);
     // With a public address it is the address that keeps the source, not its network.
     assert!(!recovered(&Kernel { public: [ip()].into(), ..opted_out })[0].keep_source);
+}
+
+#[test]
+fn a_recovered_record_keeps_the_limits_that_the_data_path_knows() {
+    let ingress = Some(RateLimit { rate: 10_000_000, burst: Some(80_000) });
+    let limited = AttachmentRecord { bandwidth: Bandwidth { ingress, egress: None }, ..record() };
+    let limits = [(INDEX, PodOptions::of_record(&limited).limits()), (INDEX + 1, Limits::NONE)].into();
+    assert_eq!(recovered(&Kernel { limits, ..kernel() }), [limited]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use azure_cni_api::Bandwidth;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ pub struct AttachmentRecord {
     pub own_table: bool,
     /// The network opted out of source NAT.
     pub keep_source: bool,
+    pub bandwidth: Bandwidth,
     /// When the runtime made the ADD that it was answered last.
     pub requested_at: BootTime,
     /// When that ADD was recorded.
@@ -52,6 +54,7 @@ mod tests {
             "hostInterface": "azv0123456789a", "hostIfindex": 17, "podMac": [2, 0, 0, 0, 0, 1],
             "netns": "/run/netns/p", "netnsId": {"device": 4, "inode": 4_026_532_000_u64}, "bootId": "b", "mtu": 1500,
             "viaHost": ["fd00::10"], "ownTable": true, "keepSource": true, "requestedAt": 5, "recordedAt": 7,
+            "bandwidth": {"ingress": {"rate": 10_000_000, "burst": 80_000}, "egress": {"rate": 5_000, "burst": null}},
         });
         let record: AttachmentRecord = serde_json::from_value(written.clone()).unwrap();
         assert!(record.addresses[0].is_ipv4() && record.addresses[1].is_ipv6() && record.via_host[0].is_ipv6());

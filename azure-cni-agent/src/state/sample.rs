@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use azure_cni_api::Bandwidth;
 use azure_cni_api::boot_time::BootTime;
 
 use super::AttachmentRecord;
@@ -22,6 +23,7 @@ pub(crate) fn record(container: &str) -> AttachmentRecord {
         via_host: vec![IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10))],
         own_table: false,
         keep_source: true,
+        bandwidth: Bandwidth::UNLIMITED,
         requested_at: BootTime::BOOT,
         recorded_at: BootTime::BOOT,
     }

@@ -24,7 +24,7 @@ use super::step_runner::StepRunner;
 use super::undo::Undo;
 use super::{del, spool};
 use crate::agent::Agent;
-use crate::endpoint::{Endpoint, addresses_of, gateway_for};
+use crate::endpoint::{Endpoint, PodOptions, addresses_of, gateway_for};
 use crate::findings;
 use crate::net::{Netns, RouteEntry};
 use crate::state::AttachmentRecord;
@@ -138,9 +138,9 @@ async fn attach(
         mtu: pod_mtu(agent, call.config.mtu),
         table: None,
     };
-    let keep_source = call.config.keep_source;
+    let options = PodOptions { keep_source: call.config.keep_source, bandwidth: call.config.bandwidth };
     let alias = labels::alias(id, &call.netns);
-    let ifindex = build_endpoint(agent, &mut endpoint, &alias, netns, keep_source, steps, undo).await?;
+    let ifindex = build_endpoint(agent, &mut endpoint, &alias, netns, options, steps, undo).await?;
 
     let record = AttachmentRecord {
         id: id.clone(),
@@ -154,7 +154,8 @@ async fn attach(
         mtu: endpoint.mtu,
         via_host: call.config.ips_to_route_via_host.clone(),
         own_table: endpoint.table.is_some(),
-        keep_source,
+        keep_source: options.keep_source,
+        bandwidth: options.bandwidth,
         requested_at,
         recorded_at: BootTime::now(),
     };

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::step_runner::StepRunner;
 use super::undo::Undo;
 use crate::agent::Agent;
-use crate::endpoint::{self, Endpoint, EndpointError};
+use crate::endpoint::{self, Endpoint, EndpointError, PodOptions};
 use crate::net::{Netlink, Netns, VethSpec};
 use crate::programs::{self, Interface};
 use crate::steps::Step;
@@ -29,7 +29,7 @@ pub async fn build_endpoint(
     endpoint: &mut Endpoint,
     alias: &str,
     netns: &Netns,
-    keep_source: bool,
+    options: PodOptions,
     steps: &mut StepRunner,
     undo: &mut Undo,
 ) -> Result<u32, Failure> {
@@ -92,10 +92,7 @@ pub async fn build_endpoint(
         let agent = agent.clone();
         async move { addresses.iter().try_for_each(|address| agent.datapath.tables().remove_endpoint(address)) }
     });
-    let set = |address| {
-        let entry = agent.endpoint_entry(address, ifindex, endpoint.pod_mac, keep_source);
-        agent.datapath.tables().set_endpoint(address, entry)
-    };
+    let set = |address| agent.set_endpoint(address, ifindex, endpoint.pod_mac, options);
     // This takes microseconds: waking a thread that may block would take longer.
     steps.run(Step::Maps, async { Ok(addresses.iter().try_for_each(set)?) }).await?;
     Ok(ifindex)

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use azure_cni_api::cni::{CheckCall, CniError};
 use azure_cni_api::mac::HOST_MAC;
+use azure_cni_common::bandwidth::Limits;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Attachment, Hook};
 use azure_cni_ipam::Addresses;
 
@@ -14,7 +16,7 @@ use super::lock::lock;
 use super::pod_netns::open_pod_netns;
 use super::step_runner::StepRunner;
 use crate::agent::Agent;
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoint::{Endpoint, EndpointError, PodOptions};
 use crate::net::{Netlink, Netns};
 use crate::programs::{self, ForeignFilter, Interface};
 use crate::state::AttachmentRecord;
@@ -32,7 +34,7 @@ pub async fn check(agent: &Arc<Agent>, call: CheckCall, steps: &mut StepRunner) 
     let mut findings = Vec::new();
     against_records(agent, &call, &record, endpoint.addresses, &netns, &mut findings);
     pod_side(&endpoint, &netns, &mut findings).await?;
-    host_side(agent, &endpoint, &mut findings).await?;
+    host_side(agent, &endpoint, PodOptions::of_record(&record), &mut findings).await?;
     if findings.is_empty() {
         return Ok(());
     }
@@ -101,7 +103,12 @@ async fn pod_side(endpoint: &Endpoint, netns: &Netns, findings: &mut Vec<String>
     Ok(())
 }
 
-async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String>) -> Result<(), Failure> {
+async fn host_side(
+    agent: &Agent,
+    endpoint: &Endpoint,
+    options: PodOptions,
+    findings: &mut Vec<String>,
+) -> Result<(), Failure> {
     let name = &endpoint.host_interface;
     let Some(link) = agent.netlink.link(name).await? else {
         findings.push(format!("interface {name} is missing on the host"));
@@ -133,10 +140,17 @@ async fn host_side(agent: &Agent, endpoint: &Endpoint, findings: &mut Vec<String
             }
         }
     }
+    let mut is_flagged = true;
     for address in endpoint.addresses.iter() {
-        if agent.datapath.tables().endpoint(address)?.is_none_or(|found| found.ifindex != link.index) {
-            findings.push(format!("the data path does not send {address} to {name}"));
+        match agent.datapath.tables().endpoint(address)?.filter(|found| found.ifindex == link.index) {
+            Some(found) => is_flagged &= found.flags.has(EndpointFlags::LIMITED),
+            None => findings.push(format!("the data path does not send {address} to {name}")),
         }
+    }
+    let limits = agent.datapath.tables().limits(link.index)?.unwrap_or(Limits::NONE);
+    let is_limited = options.bandwidth.is_limited();
+    if !limits.limits_like(&options.limits()) || (is_limited && !is_flagged) {
+        findings.push("the data path does not hold the pod's bandwidth to its limits".to_owned());
     }
     Ok(())
 }

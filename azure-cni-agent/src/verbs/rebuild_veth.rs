@@ -10,7 +10,7 @@ use super::failure::{Failure, no_ipv4};
 use super::step_runner::StepRunner;
 use super::undo::Undo;
 use crate::agent::Agent;
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoint::{Endpoint, EndpointError, PodOptions};
 use crate::net::Netns;
 use crate::state::AttachmentRecord;
 use crate::steps::Step;
@@ -27,7 +27,8 @@ pub async fn rebuild_veth(agent: &Arc<Agent>, record: AttachmentRecord) -> Resul
     let (mut steps, mut undo) = (StepRunner::default(), Undo::default());
     let done = async {
         let host_ifindex =
-            build_endpoint(agent, &mut endpoint, &alias, &netns, record.keep_source, &mut steps, &mut undo).await?;
+            build_endpoint(agent, &mut endpoint, &alias, &netns, PodOptions::of_record(&record), &mut steps, &mut undo)
+                .await?;
         let (store, written) =
             (agent.store.clone(), AttachmentRecord { host_ifindex, own_table: endpoint.table.is_some(), ..record });
         steps.run_blocking(Step::Record, move || Ok(store.put(&written)?)).await

@@ -7,6 +7,7 @@ mod invocation;
 pub mod attachment;
 
 mod args;
+mod bandwidth;
 mod error;
 mod fields;
 mod netconf;

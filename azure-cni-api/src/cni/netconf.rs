@@ -10,12 +10,14 @@ use serde_json::Value;
 
 use super::args::CniArgs;
 use super::attachment::NetworkName;
+use super::bandwidth;
 use super::error::{CniError, excerpt};
 use super::fields::Fields;
 use super::result::{AddResult, Dns};
 use super::runtime_requests::{self, RuntimeRequests};
 use super::version::CniVersion;
 use crate::address_request::AddressRequest;
+use crate::bandwidth::Bandwidth;
 
 /// What every command needs of the configuration. DEL and GC need nothing else: a configuration that ADD would refuse
 /// must not keep a pod from being removed.
@@ -42,6 +44,7 @@ pub struct NetConf {
     pub address_request: AddressRequest,
     /// The MAC of the pod's interface; absent: one that follows from the attachment's identity.
     pub mac: Option<[u8; 6]>,
+    pub bandwidth: Bandwidth,
     /// The NIC of the network; absent: the agent's uplink.
     pub master: Option<String>,
     /// The result of earlier plugins of the chain; for CHECK, the result of ADD.
@@ -78,9 +81,7 @@ const IGNORED_IPAM_FIELDS: [&str; 5] = ["addressSpace", "environment", "mode", "
 const IPAM_TYPES: [&str; 3] = ["azure-cni", "azure-cns", "azure-vnet-ipam"];
 
 /// The supported capabilities: what a configuration may declare.
-pub const CAPABILITIES: [&str; 4] = ["dns", "ips", "mac", runtime_requests::ANNOTATIONS];
-/// A runtime passes these only if the configuration declares them.
-const UNSUPPORTED_CAPABILITIES: [&str; 1] = ["bandwidth"];
+pub const CAPABILITIES: [&str; 5] = [bandwidth::CAPABILITY, "dns", "ips", "mac", runtime_requests::ANNOTATIONS];
 
 /// RFC 791 section 3.2: every IPv4 link carries 68 bytes. No packet is longer than 65535.
 const MTU_MIN: u32 = 68;
@@ -149,6 +150,7 @@ impl NetConf {
             dns,
             address_request,
             mac,
+            bandwidth: bandwidth::read(fields.object("runtimeConfig")?.as_ref())?,
             ignored,
         };
         Ok((netconf, args))
@@ -194,11 +196,6 @@ fn mtu(fields: &Fields) -> Result<Option<u32>, CniError> {
 fn dns(fields: &Fields) -> Result<Dns, CniError> {
     let mut dns = fields.object("dns")?.map(|dns| Dns::read(&dns)).transpose()?.unwrap_or_default();
     let Some(runtime) = fields.object("runtimeConfig")? else { return Ok(dns) };
-    for capability in UNSUPPORTED_CAPABILITIES {
-        if let Some(value) = runtime.value(capability).filter(|value| !is_empty(value)) {
-            return Err(CniError::unsupported_field(&runtime.path(capability), value));
-        }
-    }
     if let Some(wanted) = runtime.object("dns")? {
         for (list, key) in
             [(&mut dns.nameservers, "servers"), (&mut dns.search, "searches"), (&mut dns.options, "options")]

@@ -4,10 +4,12 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::{Event, Origin};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_common::family::{Address, Be16, Ipv4, V4, V6};
 use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, open_translated, port_of, promote_outgoing, run, to_pod};
+use crate::bandwidth::{self, Direction};
 use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Kind, Packet, Replacement, Rewrite, Unparsed};
@@ -110,7 +112,7 @@ fn admit<F: Rewrite + Tables>(
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
     }
-    let Some(snat) = check_source(packet)? else { return Ok(None) };
+    let Some(snat) = check_source(ctx, packet)? else { return Ok(None) };
     if packet.is_fragment() {
         fragments::find_ports(packet);
     }
@@ -140,9 +142,15 @@ fn is_own_arp(ctx: &TcContext) -> bool {
 /// that a pod sends in the affairs of its link (neighbour discovery, router solicitation), from the address that its MAC makes or
 /// from none yet.
 #[inline(always)]
-fn check_source<F: Rewrite + Tables>(packet: &Packet<F>) -> Result<Option<SnatPolicy>, DropReason> {
+fn check_source<F: Rewrite + Tables>(ctx: &TcContext, packet: &Packet<F>) -> Result<Option<SnatPolicy>, DropReason> {
     match F::endpoint(packet.tuple.source) {
-        Some(pod) if pod.ifindex == packet.ifindex => Ok(Some(SnatPolicy::of(&pod, F::is_translated()))),
+        Some(pod) if pod.ifindex == packet.ifindex => {
+            // A fragment that was put back into its queue was paid for when it came.
+            if pod.flags.has(EndpointFlags::LIMITED) && !verdict::has_waited(ctx) {
+                bandwidth::charge(ctx, packet, pod.ifindex, Direction::Egress)?;
+            }
+            Ok(Some(SnatPolicy::of(&pod, F::is_translated())))
+        }
         None if F::is_link_source_of(packet.ifindex, packet.tuple.source)
             && packet.tuple.destination.stays_on_link() =>
         {

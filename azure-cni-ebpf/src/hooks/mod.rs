@@ -10,10 +10,11 @@ mod to_wire;
 
 use aya_ebpf::programs::TcContext;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::endpoint::EndpointEntry;
+use azure_cni_common::endpoint::{EndpointEntry, EndpointFlags};
 use azure_cni_common::family::{Be16, V4, V6};
 use azure_cni_common::flow::{Path, Tuple};
 
+use crate::bandwidth::{self, Direction};
 use crate::conntrack::{self, KnownFlow, NewFlow};
 use crate::globals;
 use crate::nat;
@@ -144,6 +145,9 @@ fn promote_outgoing<F: Tables>(known: &KnownFlow, tuple: &Tuple<F::Address>, por
 /// Straight into the pod's namespace.
 #[inline(always)]
 fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: EndpointEntry) -> Result<Verdict, DropReason> {
+    if pod.flags.has(EndpointFlags::LIMITED) {
+        bandwidth::charge(ctx, packet, pod.ifindex, Direction::Ingress)?;
+    }
     packet::deliver(ctx, packet, pod.mac)?;
     Ok(Verdict::to_pod(pod.ifindex))
 }

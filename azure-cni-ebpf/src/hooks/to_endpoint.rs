@@ -1,14 +1,16 @@
 //! Ingress of a pod through the host's stack: TC egress of its host veth.
 //!
-//! What this hook adds is memory: replies to a flow that came through the stack go through it too. It holds nothing back but what came
-//! in from the wire, by a way that `from_wire` does not look at, with the source of a pod of this node.
+//! What this hook adds is memory: replies to a flow that came through the stack go through it too. It holds back what is more than
+//! the pod's limit, and what came in from the wire, by a way that `from_wire` does not look at, with the source of a pod of this node.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use azure_cni_common::conntrack::Origin;
 use azure_cni_common::drop_reason::DropReason;
+use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, run};
+use crate::bandwidth::{self, Direction};
 use crate::conntrack::{self, Tracking};
 use crate::globals;
 use crate::packet::{self, Kind, Packet, Rewrite};
@@ -32,12 +34,18 @@ impl Hook for ToEndpoint {
         packet: &mut Packet<F>,
         mut scratch: ScratchRef<'_, F>,
     ) -> Result<Verdict, DropReason> {
-        if packet.parse(ctx).is_err() || F::pod_ifindex(packet.tuple.destination) != Some(packet.ifindex) {
+        if packet.parse(ctx).is_err() {
             return Ok(Verdict::PASS);
         }
+        let Some(pod) = F::endpoint(packet.tuple.destination).filter(|pod| pod.ifindex == packet.ifindex) else {
+            return Ok(Verdict::PASS);
+        };
         // The stack refuses other martians; to it the address of a pod is one out there, if its interface is not asked for.
         if packet::came_by(ctx) == globals::UPLINK_IFINDEX.load() && F::endpoint(packet.tuple.source).is_some() {
             return Err(DropReason::MartianSource);
+        }
+        if pod.flags.has(EndpointFlags::LIMITED) {
+            bandwidth::charge(ctx, packet, pod.ifindex, Direction::Ingress)?;
         }
         if !matches!(packet.kind, Kind::Flow) {
             return Ok(Verdict::PASS);

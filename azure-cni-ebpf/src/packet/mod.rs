@@ -12,6 +12,6 @@ mod quoted;
 mod rewrite;
 
 pub use arp::{arp_sender, is_arp};
-pub use parse::{Headers, Kind, Packet, Part, Unparsed, came_by, is_icmp_error, is_of, skb};
+pub use parse::{Headers, Kind, Packet, Part, Unparsed, came_by, ip_length, is_icmp_error, is_of, skb};
 pub use quoted::Quoted;
 pub use rewrite::{End, Replacement, Rewrite, decrement_hop_limit, deliver, replace, replace_quoted};

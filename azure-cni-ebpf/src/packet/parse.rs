@@ -235,6 +235,16 @@ impl<F: Headers> Packet<F> {
         u32::from(self.transport_offset) & DEEPEST
     }
 
+    /// Bytes of the headers that each segment gets which the device will cut from the packet.
+    #[inline(always)]
+    pub fn segment_headers(&self) -> u32 {
+        if self.tuple.protocol == TCP {
+            self.length.saturating_sub(self.tcp.length)
+        } else {
+            self.transport_offset() - ETH_LEN + 8
+        }
+    }
+
     /// Whether the packet, or a segment that the device will cut from it, is longer than `mtu`.
     pub fn exceeds(&self, ctx: &TcContext, mtu: u32) -> bool {
         if self.length <= mtu {
@@ -245,6 +255,11 @@ impl<F: Headers> Packet<F> {
         let headers = self.transport_offset() - ETH_LEN + if self.tuple.protocol == TCP { 20 } else { 8 };
         skb.gso_size == 0 || headers + skb.gso_size > mtu
     }
+}
+
+/// Bytes of the IP packet with what a sender may have put behind it.
+pub fn ip_length(ctx: &TcContext) -> u32 {
+    skb(ctx).len.saturating_sub(ETH_LEN)
 }
 
 /// The interface that the packet came in by; 0 for one that this machine made.

@@ -27,5 +27,5 @@ pub use limits::PATIENCE;
 pub use packets::{LinkSender, RawSender, fragments, syn};
 pub use ping::{IcmpAnswer, ping, ping_of_size, ping_with_ttl};
 pub use reach::{Connection, Reached, tcp, udp, udp_from, udp_from_each, udp_send_from_each};
-pub use throughput::{throughput, two_cores};
+pub use throughput::{Bulk, DATAGRAM, throughput, two_cores};
 pub use traceroute::traceroute;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::IpAddr,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
     thread,
@@ -29,24 +29,66 @@ const OVERHEAD: Duration = Duration::from_secs(8);
 
 /// Bits per second that `from` gets through to an address of `server`, sending for `secs` seconds over so many connections.
 pub fn throughput(from: &dyn Station, server: &dyn Station, secs: u8, streams: u8) -> Result<f64> {
-    let (near, far) = two_cores()?;
-    let port = PORT.to_string();
-    let address = server.address().to_string();
-
-    let mut serve = server.namespace().command("iperf3")?;
-    serve.args(["--server", "--one-off", "--bind", &address, "--port", &port]);
-    serve.stdout(Stdio::null()).stderr(Stdio::null());
-    pin(&mut serve, far)?;
-    let daemon = Daemon::start(serve)?;
-    wait_for_listener(server.namespace(), server.address(), &daemon)?;
-
-    let mut send = from.namespace().command("iperf3")?;
-    send.args(["--client", &address, "--port", &port, "--connect-timeout", "1500", "--json"]);
-    send.args(["--time", &secs.to_string(), "--parallel", &streams.to_string()]);
-    pin(&mut send, near)?;
-    let report = process::run_ok(send, b"", Duration::from_secs(secs.into()) + OVERHEAD)?;
-    received_bits_per_second(&report)
+    Bulk { secs, streams, ..Bulk::new(from, server) }.run()
 }
+
+/// A transfer of as much as goes through.
+#[derive(Clone, Copy)]
+pub struct Bulk<'net> {
+    pub client: &'net dyn Station,
+    pub server: &'net dyn Station,
+    pub address: IpAddr,
+    pub secs: u8,
+    /// The first of them do not count.
+    pub warm_up_secs: u8,
+    /// Connections, or flows of datagrams.
+    pub streams: u8,
+    /// The server sends.
+    pub reverse: bool,
+    /// Bits per second of datagrams; `None`: TCP.
+    pub datagrams: Option<u64>,
+}
+
+impl<'net> Bulk<'net> {
+    /// One second of TCP over IPv4.
+    pub fn new(client: &'net dyn Station, server: &'net dyn Station) -> Self {
+        let address = server.address().into();
+        Self { client, server, address, secs: 1, warm_up_secs: 0, streams: 1, reverse: false, datagrams: None }
+    }
+
+    /// Bits of payload per second that the receiver got.
+    pub fn run(&self) -> Result<f64> {
+        let (near, far) = two_cores()?;
+        let port = PORT.to_string();
+        let address = self.address.to_string();
+
+        let mut serve = self.server.namespace().command("iperf3")?;
+        serve.args(["--server", "--one-off", "--bind", &address, "--port", &port]);
+        serve.stdout(Stdio::null()).stderr(Stdio::null());
+        pin(&mut serve, far)?;
+        let daemon = Daemon::start(serve)?;
+        wait_for_listener(self.server.namespace(), self.address, &daemon)?;
+
+        let mut send = self.client.namespace().command("iperf3")?;
+        send.args(["--client", &address, "--port", &port, "--connect-timeout", "1500", "--json"]);
+        send.args(["--time", &self.secs.to_string(), "--parallel", &self.streams.to_string()]);
+        send.args(["--omit", &self.warm_up_secs.to_string()]);
+        if self.reverse {
+            send.arg("--reverse");
+        }
+        if let Some(rate) = self.datagrams {
+            let rate = (rate / u64::from(self.streams)).to_string();
+            send.args(["--udp", "--length", &DATAGRAM.to_string(), "--bitrate", &rate]);
+        }
+        pin(&mut send, near)?;
+        let limit = Duration::from_secs(u64::from(self.secs) + u64::from(self.warm_up_secs)) + OVERHEAD;
+        let report = process::run_ok(send, b"", limit)?;
+        received_bits_per_second(&report)
+    }
+}
+
+/// Bytes of payload: a packet of 1500 bytes in IPv6, with which no path needs fragments.
+pub const DATAGRAM: u16 = 1500 - 48;
 
 fn received_bits_per_second(report: &str) -> Result<f64> {
     let wrong = |problem: String| Error::Answer { command: "iperf3 --client".into(), answer: report.into(), problem };
@@ -75,10 +117,18 @@ fn pin(command: &mut Command, core: usize) -> Result<()> {
 }
 
 /// Waits until iperf3 listens, without connecting: it would take that for its one client.
-fn wait_for_listener(namespace: &Namespace, address: Ipv4Addr, daemon: &Daemon) -> Result<()> {
-    // Kernel Documentation/networking/proc_net_tcp: the address as the machine's own word in hex, then the port; state
+fn wait_for_listener(namespace: &Namespace, address: IpAddr, daemon: &Daemon) -> Result<()> {
+    // Kernel Documentation/networking/proc_net_tcp: the address as the machine's own words in hex, then the port; state
     // 0A is listening.
-    let local = format!("{:08X}:{PORT:04X}", u32::from_ne_bytes(address.octets()));
+    let hex = |octets: &[u8]| {
+        let words = octets.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes")));
+        words.map(|word| format!("{word:08X}")).collect::<String>()
+    };
+    let (file, address) = match address {
+        IpAddr::V4(address) => ("/proc/thread-self/net/tcp", hex(&address.octets())),
+        IpAddr::V6(address) => ("/proc/thread-self/net/tcp6", hex(&address.octets())),
+    };
+    let local = format!("{address}:{PORT:04X}");
     let listens = |table: &str| {
         table.lines().any(|line| {
             let mut fields = line.split_whitespace().skip(1);
@@ -87,7 +137,7 @@ fn wait_for_listener(namespace: &Namespace, address: Ipv4Addr, daemon: &Daemon) 
     };
     let deadline = Instant::now() + OVERHEAD;
     loop {
-        let table = namespace.run(|| fs::read_to_string("/proc/thread-self/net/tcp"));
+        let table = namespace.run(|| fs::read_to_string(file));
         if listens(&table.attempt(|| "read the sockets".into())?) {
             return Ok(());
         }

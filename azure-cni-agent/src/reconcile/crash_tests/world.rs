@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use azure_cni_api::AddressRequest;
+use azure_cni_api::Bandwidth;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
@@ -210,6 +211,7 @@ impl World {
             via_host: vec![],
             own_table: false,
             keep_source: false,
+            bandwidth: Bandwidth::UNLIMITED,
             requested_at: BootTime::BOOT,
             recorded_at: BootTime::BOOT,
             id,

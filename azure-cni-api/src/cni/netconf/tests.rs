@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::bandwidth::RateLimit;
 
 /// A configuration with `extra` laid over it.
 fn with(extra: Value) -> Value {
@@ -32,6 +33,7 @@ fn the_configuration_that_users_have_works_unchanged() {
         keep_source: false,
         address_request: AddressRequest::default(),
         mac: None,
+        bandwidth: Bandwidth::UNLIMITED,
         master: None,
         prev_result: None,
         dns: Dns::default(),
@@ -102,7 +104,7 @@ fn what_cannot_be_served_is_refused_by_name() {
         (json!({"ipv6Mode": "ipv6nat"}), 2, "ipv6Mode"),
         (json!({"ipam": {"type": "host-local"}}), 7, "ipam.type \"host-local\""),
         (json!({"ipam": {"type": "azure-vnet-ipamv6"}}), 7, "azure-vnet-ipamv6"),
-        (json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}), 2, "runtimeConfig.bandwidth"),
+        (json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}), 7, "runtimeConfig.bandwidth.ingressRate is 1"),
         (json!({"mtu": 67}), 7, "mtu is 67"),
         (json!({"mtu": 65536}), 7, "mtu is 65536"),
         (json!({"mtu": -1}), 7, "mtu is -1"),
@@ -134,9 +136,10 @@ fn what_cannot_be_served_is_refused_by_name() {
 }
 
 #[test]
-fn a_capability_that_asks_for_nothing_is_not_refused() {
-    let nothing = json!({"runtimeConfig": {"bandwidth": {}}});
-    assert_eq!(parse(nothing).map(|_| ()), Ok(()));
+fn bandwidth_is_read_from_what_the_runtime_passes() {
+    let given = json!({"runtimeConfig": {"bandwidth": {"egressRate": 10_000_000}}});
+    let egress = Some(RateLimit { rate: 10_000_000, burst: None });
+    assert_eq!(parse(given).unwrap().bandwidth, Bandwidth { ingress: None, egress });
 }
 
 #[test]
