@@ -9,6 +9,8 @@ mod inbound;
 mod neighbours;
 mod paths;
 mod probes;
+mod rule_reader;
+mod service_addresses;
 mod services;
 mod uplink_routes;
 
@@ -43,6 +45,7 @@ mod live;
 mod node_changes;
 mod node_routes;
 mod node_settings;
+mod own_networks;
 mod reconcile;
 mod restart;
 mod sizes;
