@@ -117,7 +117,7 @@ fn what_the_node_refuses_is_refused_and_a_default_route_elsewhere_says_nothing()
     let pods = [vm.add_pod("a")?];
     configure(
         vm.namespace(),
-        "link add other0 type dummy\nlink set other0 up\nroute add default dev other0 metric 5000\n\
+        "link add other0 type veth peer name unused\nlink set unused up\nlink set other0 up\nroute add default dev other0 metric 5000\n\
          route add unreachable 10.240.88.0/24\nroute add unreachable fd00:10:240:88::/64\n",
     )?;
     await_elsewhere(vm, 2)?;

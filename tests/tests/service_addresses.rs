@@ -163,7 +163,9 @@ fn while_rules_cannot_be_read_every_service_is_served_and_status_says_why() -> R
         nft(
             vm.namespace(),
             &format!(
-                "table ip many {{ chain pre {{ type nat hook prerouting priority dstnat; ip daddr {{ {} }} redirect; }} }}\n",
+                "table ip many {{\n\
+                   chain pre {{\n type nat hook prerouting priority dstnat;\n ip daddr {{ {} }} redirect\n }}\n\
+                 }}\n",
                 many.join(", ")
             ),
         )?;
@@ -198,7 +200,7 @@ fn addresses_of_an_interface_that_comes_with_services_are_the_hosts() -> Result<
     let net = known().start()?;
     let vm = net.vm(0);
     let pods = [vm.add_pod("a")?];
-    configure(vm.namespace(), "link add kube-ipvs0 type dummy\n")?;
+    configure(vm.namespace(), "link add kube-ipvs0 type veth peer name unused\nlink set kube-ipvs0 up\n")?;
     for version in [V4, V6] {
         let address = balancer(version);
         let length = if version == V4 { 32 } else { 128 };
@@ -210,5 +212,6 @@ fn addresses_of_an_interface_that_comes_with_services_are_the_hosts() -> Result<
         }
         assert_reached(&pods[0], server.address(), pods[0].ip(version))?;
     }
+    configure(vm.namespace(), "link del kube-ipvs0\n")?;
     end(vm, &pods)
 }
