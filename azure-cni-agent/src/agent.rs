@@ -10,6 +10,7 @@ use azure_cni_api::cni::AttachmentId;
 use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{Datapath, DatapathError, EndpointEntry};
 use azure_cni_ipam::Pool;
+use ipnet::IpNet;
 
 use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
@@ -19,7 +20,7 @@ use crate::net::{HeldPort, Link, NetError, Netlink};
 use crate::node_watch::NodeWatch;
 use crate::programs::ForeignFilters;
 use crate::refusals::Refusals;
-use crate::routing::Routing;
+use crate::routing::{Routing, Services};
 use crate::source::WatchedSource;
 use crate::state::{AttachmentRecord, Store, StoreError};
 use crate::steps::{Faults, LatencyHistograms};
@@ -45,6 +46,10 @@ pub struct Agent {
     /// The node's own addresses, as last observed.
     pub(crate) node_addresses: Mutex<BTreeSet<IpAddr>>,
     pub(crate) routing: Mutex<Routing>,
+    /// The addresses of services, as last read out of the node's rules.
+    pub(crate) services: Mutex<Services>,
+    /// Prefixes that the node's routes lead elsewhere than to the uplink, as last published.
+    pub(crate) elsewhere: Mutex<BTreeSet<IpNet>>,
     /// The addresses that attachments reach through the host, as last published.
     pub(crate) via_host: Mutex<BTreeSet<IpAddr>>,
     /// Held from reading what routes depend on until the routes are published, so that the newest are published last.
@@ -84,6 +89,16 @@ impl Agent {
     /// What is in force of `[routing]`. Hold it briefly.
     pub fn routing(&self) -> MutexGuard<'_, Routing> {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the addresses of services. Hold it briefly.
+    pub(crate) fn services(&self) -> MutexGuard<'_, Services> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node's own addresses. Hold it briefly.
+    pub(crate) fn node_addresses(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.node_addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The data path's entry for an address of a pod, whose interface has this MAC.

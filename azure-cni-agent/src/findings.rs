@@ -14,7 +14,7 @@ use azure_cni_ipam::{Counts, Reserved, Withheld};
 
 use crate::agent::Agent;
 use crate::deviations::{Deviation, Remedy};
-use crate::net::{ForwardPolicies, Link};
+use crate::net::{ForwardPolicies, Link, hosts_taken_for_pods};
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
 
@@ -38,7 +38,9 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     let needs_operator = |deviation: &&Deviation| deviation.remedy() == Remedy::Operator && !deviation.cuts_off();
     findings.extend(agent.node_watch.deviations().iter().filter(needs_operator).map(ToString::to_string));
     findings.extend(agent.refused_network.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    findings.extend(agent.services().problem());
     findings.extend(of_forwarding(agent.pool().is_dual_stack()).await);
+    findings.extend(of_traffic_policy(agent).await);
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
     findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     findings.extend(taken_by_host(&agent.leases.taken_by_host()));
@@ -107,6 +109,26 @@ async fn of_forwarding(dual_stack: bool) -> Vec<String> {
     match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
         Ok(policies) => policies.problems(dual_stack),
         Err(error) => vec![format!("netfilter's FORWARD policies cannot be read: {error}")],
+    }
+}
+
+/// kube-proxy's rules lead hosts astray that they take for pods of this node.
+async fn of_traffic_policy(agent: &Agent) -> Option<String> {
+    let own: Vec<_> = agent.pool().primaries().iter().collect();
+    let read = tokio::task::spawn_blocking(move || hosts_taken_for_pods(&own)).await;
+    match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+        Ok(taken) => taken.map(|prefix| {
+            format!(
+                "kube-proxy takes all of {prefix} for pods of this node (clusterCIDR): hosts there fail to reach services with \
+                 externalTrafficPolicy: Local. Configure it with detectLocalMode: InterfaceNamePrefix and \
+                 detectLocal.interfaceNamePrefix: azv"
+            )
+        }),
+        // Changing just now, or a finding of its own.
+        Err(error) => {
+            tracing::debug!(%error, "looking for kube-proxy's rules");
+            None
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
-use azure_cni_api::socket::{DropCount, EndpointInfo, PoolStatus, RefusalInfo, SourceStatus, Status, TableStatus};
+use azure_cni_api::socket::{
+    DropCount, EndpointInfo, PoolStatus, RefusalInfo, ServicesStatus, SourceStatus, Status, TableStatus,
+};
 use azure_cni_datapath::TableFill;
 use azure_cni_ipam::Counts;
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::routing::Services;
 use crate::{findings, wall_clock};
 
 pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
@@ -41,9 +44,20 @@ pub async fn status(agent: &Arc<Agent>) -> anyhow::Result<Value> {
             .map(|TableFill { name, used, max }| TableStatus { name: name.to_owned(), used, max })
             .collect(),
         reserved_ports: host_ports,
+        services: services(agent),
+        routes_elsewhere: agent.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).len(),
         repairs: repairs(agent),
         problems,
     })?)
+}
+
+fn services(agent: &Agent) -> Option<ServicesStatus> {
+    match &*agent.services() {
+        Services::Known(rules) => {
+            Some(ServicesStatus { nftables: rules.nftables.len(), iptables: rules.iptables.len() })
+        }
+        Services::Unknown(_) => None,
+    }
 }
 
 fn repairs(agent: &Agent) -> BTreeMap<String, u64> {

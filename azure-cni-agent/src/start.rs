@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::attachment_locks::AttachmentLocks;
-use crate::background::{drain_spool, sync_endpoints, sync_host_ports};
+use crate::background::{drain_spool, read_services, sync_endpoints, sync_host_ports};
 use crate::config::sizes::TableSizes;
 use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
 use crate::leases::AddressLeases;
@@ -43,6 +43,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let routing = Routing::at_start(config.routing.clone()).context("routing.masq_dir")?;
     let node_addresses: BTreeSet<_> = node::own_addresses(&netlink).await?.into_iter().collect();
 
+    let services = read_services().await;
     let store = Store::open(&config.state_dir, &boot_id)?;
     let store_problem = report_set_aside(store.set_aside());
     let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
@@ -64,6 +65,8 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         store: Arc::new(store),
         node_addresses: Mutex::new(node_addresses),
         routing: Mutex::new(routing),
+        services: Mutex::new(services),
+        elsewhere: Mutex::default(),
         via_host: Mutex::default(),
         publishing: tokio::sync::Mutex::default(),
         host_ports: Mutex::default(),

@@ -29,6 +29,17 @@ impl RouteClass {
     pub const PLATFORM: Self = Self(3);
     /// An address of this node's pool: while a pod has it, the pod is found before the route is.
     pub const POOL: Self = Self(4);
+    /// Of the VNet, and rules or routes of the node do something with it: the host's stack decides, as for
+    /// [`RouteClass::HOST`]. What it leaves alone is the VNet's.
+    pub const VNET_BY_HOST: Self = Self(5);
+    /// The same outside of the VNet: what the host's stack leaves alone is the Internet's.
+    pub const INTERNET_BY_HOST: Self = Self(6);
+
+    /// Reached through the host's stack with the pod's own address, so that any packet of the pod may make the flow again.
+    #[inline(always)]
+    pub fn is_hosts(self) -> bool {
+        self == Self::HOST || self == Self::VNET_BY_HOST
+    }
 }
 
 /// What the agent knows of the cluster's service addresses.
@@ -70,7 +81,9 @@ impl SnatPolicy {
 pub fn from_pod(class: RouteClass, services: ServicePrefixes, snat: SnatPolicy, event: Event) -> Egress {
     match class {
         RouteClass::VNET => Egress { path: Path::WIRE, nat: Nat::KEEP },
-        RouteClass::HOST => Egress { path: Path::STACK, nat: Nat::UNDECIDED },
+        RouteClass::HOST | RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST => {
+            Egress { path: Path::STACK, nat: Nat::UNDECIDED }
+        }
         RouteClass::INTERNET if services == ServicePrefixes::Unknown => {
             Egress { path: Path::STACK, nat: Nat::UNDECIDED }
         }
@@ -84,7 +97,7 @@ pub fn from_pod(class: RouteClass, services: ServicePrefixes, snat: SnatPolicy, 
 pub fn at_the_wire(class: RouteClass, snat: SnatPolicy, event: Event) -> Nat {
     let is_translated = match class {
         RouteClass::PLATFORM => snat.is_on,
-        RouteClass::INTERNET => snat.is_on && !snat.pod_keeps_source,
+        RouteClass::INTERNET | RouteClass::INTERNET_BY_HOST => snat.is_on && !snat.pod_keeps_source,
         _ => false,
     };
     if is_translated && event.opens() { Nat::TRANSLATED } else { Nat::KEEP }
@@ -142,6 +155,8 @@ mod tests {
             ("VNet", vnet, Unknown, ON, Path::WIRE, Nat::KEEP),
             ("VNet, services known", vnet, Known, ON, Path::WIRE, Nat::KEEP),
             ("the host", host, Known, ON, Path::STACK, Nat::UNDECIDED),
+            ("VNet, by rules of the node", RouteClass::VNET_BY_HOST, Known, ON, Path::STACK, Nat::UNDECIDED),
+            ("Internet, by rules of the node", RouteClass::INTERNET_BY_HOST, Known, ON, Path::STACK, Nat::UNDECIDED),
             ("platform", platform, Unknown, ON, Path::WIRE, Nat::TRANSLATED),
             ("platform, from a pod with a public address", platform, Known, OWN, Path::WIRE, Nat::TRANSLATED),
             ("Internet or a service", internet, Unknown, ON, Path::STACK, Nat::UNDECIDED),
@@ -166,6 +181,9 @@ mod tests {
         for (class, snat, nat) in [
             (RouteClass::VNET, ON, Nat::KEEP),
             (RouteClass::HOST, ON, Nat::KEEP),
+            (RouteClass::VNET_BY_HOST, ON, Nat::KEEP),
+            (RouteClass::INTERNET_BY_HOST, ON, Nat::TRANSLATED),
+            (RouteClass::INTERNET_BY_HOST, OWN, Nat::KEEP),
             (RouteClass::PLATFORM, OWN, Nat::TRANSLATED),
             (RouteClass::INTERNET, ON, Nat::TRANSLATED),
             (RouteClass::INTERNET, OWN, Nat::KEEP),

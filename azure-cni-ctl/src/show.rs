@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use azure_cni_api::socket::{DropCount, EndpointInfo, RefusalInfo, SourceStatus, Status, StepLatency};
+use azure_cni_api::socket::{DropCount, EndpointInfo, RefusalInfo, ServicesStatus, SourceStatus, Status, StepLatency};
 use comfy_table::{Table, presets};
 
 pub fn status(status: &Status) -> String {
@@ -23,12 +23,18 @@ pub fn status(status: &Status) -> String {
     }
     lines.push(format!("endpoints  {}", status.endpoints));
     lines.push(format!("host       holds {} ports of the source NAT range", status.reserved_ports));
+    lines.push(format!("services   {}", status.services.map_or_else(|| "not known".to_owned(), services)));
+    lines.push(format!("routes     {} prefixes lead elsewhere than to the uplink", status.routes_elsewhere));
     lines.extend(
         status.tables.iter().map(|table| format!("table      {}: {} of {}", table.name, table.used, table.max)),
     );
     lines.extend(status.repairs.iter().map(|(kind, count)| format!("repaired   {kind}: {count}")));
     lines.extend(status.problems.iter().map(|problem| format!("problem    {problem}")));
     lines.join("\n")
+}
+
+fn services(ServicesStatus { nftables, iptables }: ServicesStatus) -> String {
+    format!("{nftables} destinations in rules of nftables, {iptables} in legacy ones of iptables")
 }
 
 /// The source, and how current the pool is.

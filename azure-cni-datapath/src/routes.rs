@@ -110,7 +110,7 @@ fn rank(class: RouteClass) -> u8 {
     match class {
         RouteClass::PLATFORM => 0,
         RouteClass::HOST => 1,
-        RouteClass::VNET => 2,
+        RouteClass::VNET | RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST => 2,
         _ => 3,
     }
 }

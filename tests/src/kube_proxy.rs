@@ -1,12 +1,18 @@
-//! The rules of kube-proxy (mode iptables), in the chains and the order in which it writes them, by the iptables that a
-//! node has: kubernetes/pkg/proxy/iptables/proxier.go.
+//! The rules of kube-proxy, in the chains and the order in which it writes them, by the programs that a node has:
+//! kubernetes/pkg/proxy/iptables/proxier.go and kubernetes/pkg/proxy/nftables/proxier.go.
 //!
 //! They have what matters to a data path: DNAT before routing, the mark for masquerading, and the FORWARD rule that drops
 //! packets in state INVALID, such as those of connections of which the stack sees one direction only.
 
-use std::{fmt::Write, net::SocketAddr, time::Duration};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use crate::{error::Result, namespace::Namespace, process, station::IpVersion};
+use crate::{error::Result, namespace::Namespace, nft::nft, process, station::IpVersion};
+
+mod nftables;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -17,19 +23,52 @@ pub struct Service {
     pub name: &'static str,
     /// The cluster IP and port.
     pub address: SocketAddr,
+    /// Addresses of load balancers and `externalIPs`, with the same port (`externalTrafficPolicy: Cluster`).
+    pub external: Vec<IpAddr>,
     /// Its backends.
     pub backends: Vec<SocketAddr>,
     /// The port of every node that leads there too, for any client (`externalTrafficPolicy: Cluster`).
     pub node_port: Option<u16>,
 }
 
-/// Writes the rules of all services of one version of IP. Clients outside of the prefix `cluster` are masqueraded.
+/// By what kube-proxy writes its rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// iptables, with nftables behind it.
+    Iptables,
+    /// iptables as it was before nftables.
+    LegacyIptables,
+    /// nftables itself.
+    Nftables,
+}
+
+/// Writes the rules of all services of one version of IP, in place of those that were there. Clients outside of the prefix `cluster`
+/// are masqueraded.
 pub fn kube_proxy(node: &Namespace, version: IpVersion, cluster: &str, services: &[Service]) -> Result<()> {
-    let program = match version {
-        IpVersion::V4 => "iptables-nft-restore",
-        IpVersion::V6 => "ip6tables-nft-restore",
+    kube_proxy_by(ProxyMode::Iptables, node, version, cluster, services)
+}
+
+/// The same in another mode.
+pub fn kube_proxy_by(
+    mode: ProxyMode,
+    node: &Namespace,
+    version: IpVersion,
+    cluster: &str,
+    services: &[Service],
+) -> Result<()> {
+    let program = match (mode, version) {
+        (ProxyMode::Nftables, version) => return nft(node, &nftables::rules(version, cluster, services)).map(drop),
+        (ProxyMode::Iptables, IpVersion::V4) => "iptables-nft-restore",
+        (ProxyMode::Iptables, IpVersion::V6) => "ip6tables-nft-restore",
+        (ProxyMode::LegacyIptables, IpVersion::V4) => "iptables-legacy-restore",
+        (ProxyMode::LegacyIptables, IpVersion::V6) => "ip6tables-legacy-restore",
     };
-    process::run_ok(node.command(program)?, rules(cluster, services).as_bytes(), LIMIT).map(drop)
+    restore_rules(node, program, &rules(cluster, services))
+}
+
+/// Has one of the programs of iptables that restore rules put these in the place of those of the same tables.
+pub fn restore_rules(node: &Namespace, program: &str, rules: &str) -> Result<()> {
+    process::run_ok(node.command(program)?, rules.as_bytes(), LIMIT).map(drop)
 }
 
 /// The filter table lets established connections and marked packets through, and drops invalid ones.
@@ -73,7 +112,7 @@ fn rules(cluster: &str, services: &[Service]) -> String {
 }
 
 fn write_service(rules: &mut String, cluster: &str, service: &Service, protocol: &str) -> std::fmt::Result {
-    let Service { name, address, backends, node_port } = service;
+    let Service { name, address, external, backends, node_port } = service;
     let id = format!("{}-{}", name.to_uppercase(), protocol.to_uppercase());
     let (to, port) = (address.ip(), address.port());
     let comment = format!("-m comment --comment \"default/{name}\"");
@@ -85,6 +124,12 @@ fn write_service(rules: &mut String, cluster: &str, service: &Service, protocol:
          -A KUBE-EXT-{id} {comment} -j KUBE-MARK-MASQ\n\
          -A KUBE-EXT-{id} -j KUBE-SVC-{id}"
     )?;
+    for to in external {
+        writeln!(
+            rules,
+            "-A KUBE-SERVICES -d {to} -p {protocol} {comment} -m {protocol} --dport {port} -j KUBE-EXT-{id}"
+        )?;
+    }
     if let Some(port) = node_port {
         writeln!(rules, "-A KUBE-NODEPORTS -p {protocol} {comment} -m {protocol} --dport {port} -j KUBE-EXT-{id}")?;
     }

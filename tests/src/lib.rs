@@ -65,7 +65,7 @@ pub use error::{Error, Result};
 pub use fabric::Fabric;
 pub use foreign_program::FOREIGN_PROGRAM;
 pub use ip::{configure, query, traffic_control};
-pub use kube_proxy::{Service, kube_proxy};
+pub use kube_proxy::{ProxyMode, Service, kube_proxy, kube_proxy_by, restore_rules};
 pub use leftovers::Leftovers;
 pub use namespace::Namespace;
 pub use nft::{Forwarded, nft};

@@ -201,6 +201,7 @@ fn services_of_kube_proxy_lead_to_backends_everywhere() -> Result<()> {
             .map(|(number, (name, backend))| Service {
                 name,
                 address: service(number),
+                external: vec![],
                 backends: vec![(backend.ip(V6), ECHO_PORT).into()],
                 node_port: None,
             })

@@ -10,6 +10,8 @@ mod inbound;
 mod neighbours;
 mod paths;
 mod probes;
+mod rule_reader;
+mod service_addresses;
 mod services;
 mod uplink_routes;
 
@@ -44,6 +46,7 @@ mod live;
 mod node_changes;
 mod node_routes;
 mod node_settings;
+mod own_networks;
 mod reconcile;
 mod restart;
 mod sizes;

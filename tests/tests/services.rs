@@ -127,7 +127,7 @@ fn node_port_reaches_a_pod_of_this_vm_and_of_another() -> Result<()> {
 /// A service of the cluster with backends on their echo ports.
 fn cluster_service(name: &'static str, number: u8, backends: &[&dyn Station], node_port: Option<u16>) -> Service {
     let backends = backends.iter().map(|backend| SocketAddr::from((backend.address(), ECHO_PORT))).collect();
-    Service { name, address: service(number).into(), backends, node_port }
+    Service { name, address: service(number).into(), external: vec![], backends, node_port }
 }
 
 #[test]

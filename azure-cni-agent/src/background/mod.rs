@@ -14,10 +14,13 @@ mod sync_host_ports;
 mod sync_masq_dir;
 mod sync_node_addresses;
 mod sync_pool;
+mod sync_services;
+mod watch_elsewhere;
 mod watch_next_hops;
 mod watch_node;
 mod watch_refusals;
 mod watch_removed_veths;
+mod watch_services;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,7 @@ pub(crate) use drain_spool::drain_spool;
 pub use reload::reload;
 pub(crate) use sync_endpoints::sync_endpoints;
 pub(crate) use sync_host_ports::sync_host_ports;
+pub(crate) use sync_services::read_services;
 
 use crate::agent::Agent;
 use crate::verbs::publish_routes;
@@ -38,7 +42,9 @@ pub async fn run(agent: Arc<Agent>) {
         sweep_tables::sweep_tables(agent.clone()),
         watch_refusals::watch_refusals(agent.clone()),
         watch_next_hops::watch_next_hops(agent.clone()),
+        watch_elsewhere::watch_elsewhere(agent.clone()),
         watch_node::watch_node(agent.clone()),
+        watch_services::watch_services(agent.clone()),
         reconcile_at_intervals::reconcile_at_intervals(agent.clone()),
         watch_removed_veths::watch_removed_veths(agent.clone()),
         sync_conflist::sync_conflist(agent.clone()),

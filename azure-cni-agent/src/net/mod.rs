@@ -3,25 +3,24 @@
 //! The rule: a socket belongs to the namespace it was made in. So only short-lived threads enter a namespace, to make a
 //! socket there. All waiting happens on the runtime's own threads, which never change their namespace.
 
-mod dropping;
+mod elsewhere;
 mod error;
 mod filters;
-mod forward_policy;
-mod iptables;
 mod link;
+mod netfilter;
 mod netlink;
 mod netns;
 mod next_hops;
-mod nftables;
 mod removals;
 mod route;
 mod rule;
 mod sockets;
 pub mod sysctl;
 
+pub use elsewhere::ElsewhereChange;
 pub use error::NetError;
-pub use forward_policy::ForwardPolicies;
 pub use link::{Link, Peer, VethSpec};
+pub use netfilter::{ForwardPolicies, RuleChanges, RuleMarks, RulesError, ServiceRules, hosts_taken_for_pods};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};

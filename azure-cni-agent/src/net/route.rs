@@ -83,7 +83,7 @@ impl RouteEntry {
 }
 
 /// Numbers above 255 have room in an attribute only.
-fn table_of(message: &RouteMessage) -> u32 {
+pub(super) fn table_of(message: &RouteMessage) -> u32 {
     let named = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),
         _ => None,

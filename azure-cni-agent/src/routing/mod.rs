@@ -5,6 +5,8 @@
 
 mod gateway;
 mod masq;
+mod services;
+mod table;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,6 +15,8 @@ use std::path::Path;
 pub use gateway::gateways;
 use ipnet::IpNet;
 pub use masq::{MasqError, Snapshot};
+pub use services::Services;
+pub use table::{Surroundings, apart, platform_routes, routes};
 
 use crate::config::RoutingConfig;
 

@@ -24,7 +24,7 @@ pub use del::del;
 pub(crate) use del::detach;
 pub use failure::Failure;
 pub use gc::collect;
-pub(crate) use publish_routes::{publish_routes, set_platform_gateway};
+pub(crate) use publish_routes::{elsewhere, publish_routes, set_platform_gateway};
 pub(crate) use rebuild_veth::rebuild_veth;
 pub use status::status;
 pub use step_runner::StepRunner;

@@ -20,7 +20,7 @@ pub use events::RefusalInfo;
 pub use frame::{FRAME_HEADER, MAX_FRAME};
 pub use latency::StepLatency;
 pub use request::{CniRequest, Request, Response};
-pub use status::{PoolStatus, SourceStatus, Status, TableStatus};
+pub use status::{PoolStatus, ServicesStatus, SourceStatus, Status, TableStatus};
 
 /// The default path of the agent's socket.
 pub const DEFAULT_SOCKET: &str = "/run/azure-cni/agent.sock";

@@ -32,6 +32,12 @@ pub struct Status {
     pub tables: Vec<TableStatus>,
     /// Ports of the source NAT range that pods do not get, because sockets of the host hold them.
     pub reserved_ports: usize,
+    /// Destinations that rules of the node do something with; `None`: the rules cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<ServicesStatus>,
+    /// Prefixes that the node's routes lead elsewhere than to the uplink.
+    #[serde(default)]
+    pub routes_elsewhere: usize,
     /// How often the reconciler has repaired something since the agent started, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub repairs: BTreeMap<String, u64>,
@@ -44,6 +50,15 @@ pub struct PoolStatus {
     pub total: usize,
     pub free: usize,
     pub leased: usize,
+}
+
+/// How many destinations there are, by what holds the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicesStatus {
+    /// With those of iptables-nft.
+    pub nftables: usize,
+    /// Of the legacy iptables.
+    pub iptables: usize,
 }
 
 /// Where the pool comes from, and how current it is.
@@ -89,7 +104,8 @@ mod tests {
             "source": {"kind": "imds", "location": "http://169.254.169.254/", "confirmedSecsAgo": 5, "stale": false,
                 "lastError": null, "attempts": 2, "failures": 1, "changes": 0},
             "pool": {"total": 3, "free": 2, "leased": 1}, "endpoints": 1,
-            "tables": [{"name": "FLOWS4", "used": 0, "max": 9}], "reservedPorts": 0, "problems": [],
+            "tables": [{"name": "FLOWS4", "used": 0, "max": 9}], "reservedPorts": 0, "routesElsewhere": 0,
+            "problems": [],
         });
         let status: Status = serde_json::from_value(without.clone()).unwrap();
         assert_eq!(serde_json::to_value(&status).unwrap(), without);

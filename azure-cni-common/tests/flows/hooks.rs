@@ -49,7 +49,7 @@ impl<F: Net> Node<F> {
         let class = self.route(tuple.destination);
         let egress = egress::from_pod(class, self.services, self.snat, event);
         if egress.path == Path::STACK {
-            if event.opens() || class == RouteClass::HOST {
+            if event.opens() || class.is_hosts() {
                 let _ = self.open(&tuple, &new, egress.path, egress.nat);
             }
             return self.stack_from_pod(tuple, event);

@@ -15,8 +15,8 @@ pub trait Net: Family<Address: core::fmt::Debug> {
 
 pub const NODE: u8 = 1;
 pub const PODS: [u8; 2] = [2, 3];
-/// The VNet, the host, the platform, and twice the Internet.
-pub const REMOTES: [u8; 5] = [10, 11, 12, 20, 21];
+/// The VNet, the host, the platform, VNet and Internet by rules of the host, and twice the Internet.
+pub const REMOTES: [u8; 7] = [10, 11, 12, 13, 14, 20, 21];
 pub const PORTS: PortRange = PortRange { first: 1024, last: 1027 };
 
 /// Of six assured flows.
@@ -61,7 +61,13 @@ impl<F: Net> Node<F> {
     }
 
     pub fn route(&self, destination: F::Address) -> RouteClass {
-        let classes = [(10, RouteClass::VNET), (11, RouteClass::HOST), (12, RouteClass::PLATFORM)];
+        let classes = [
+            (10, RouteClass::VNET),
+            (11, RouteClass::HOST),
+            (12, RouteClass::PLATFORM),
+            (13, RouteClass::VNET_BY_HOST),
+            (14, RouteClass::INTERNET_BY_HOST),
+        ];
         let found = classes.into_iter().find(|(number, _)| F::address(*number) == destination);
         found.map_or(RouteClass::INTERNET, |(_, class)| class)
     }

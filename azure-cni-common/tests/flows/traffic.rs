@@ -125,7 +125,7 @@ fn ends(near: Vec<u8>, remotes: Vec<u8>) -> impl Strategy<Value = Ends> {
 fn steps() -> impl Strategy<Value = Step> {
     let remotes = REMOTES.to_vec();
     // The Internet more often than all others.
-    let from_pods = [&REMOTES[..], &PODS, &REMOTES[3..], &REMOTES[3..]].concat();
+    let from_pods = [&REMOTES[..], &PODS, &REMOTES[5..], &REMOTES[5..]].concat();
     let lost = vec![Lost::Flow, Lost::HalfOpen, Lost::Datagram, Lost::Translation, Lost::HalfOpenTranslation];
     let times = vec![100, 400, 1_000, 2_500, 6_000, 11_000, 31_000, 61_000, 181_000, 86_401_000];
     prop_oneof![

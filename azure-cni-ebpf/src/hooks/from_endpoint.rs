@@ -218,7 +218,7 @@ fn new_flow<F: Rewrite + Tables>(
     if egress.path == Path::STACK {
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
-        if event.opens() || class == RouteClass::HOST {
+        if event.opens() || class.is_hosts() {
             let _ = new.open::<F>(&packet.tuple, egress.path, egress.nat);
         }
         return Ok(Verdict::PASS);

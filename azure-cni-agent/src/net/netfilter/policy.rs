@@ -2,7 +2,7 @@
 
 /// A chain whose policy is to drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Dropping {
+pub struct Dropping {
     /// As an operator names it.
     pub chain: String,
     pub ipv4: bool,
@@ -12,4 +12,4 @@ pub(super) struct Dropping {
 }
 
 /// How rules name pods' interfaces: their common prefix.
-pub(super) const POD_INTERFACES: &[u8] = b"azv";
+pub const POD_INTERFACES: &[u8] = b"azv";

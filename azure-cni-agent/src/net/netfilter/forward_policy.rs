@@ -1,12 +1,9 @@
 //! Whether netfilter drops what the host's stack forwards, unless a rule accepts it: base chains of nftables, where iptables-nft has its
 //! own too, and the tables of the legacy iptables.
-//!
-//! The rule: reading changes nothing. The kernel makes a legacy table when it is asked for it, so only those are asked for that
-//! are there.
 
 use std::io;
 
-use super::dropping::Dropping;
+use super::policy::Dropping;
 use super::{iptables, nftables};
 
 /// The chains and tables that drop what no rule accepts, and whether a rule names pods' interfaces.

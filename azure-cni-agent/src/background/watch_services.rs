@@ -1,0 +1,68 @@
+//! Keeps what is known of services true: reads the node's rules whenever they may have changed.
+//!
+//! The rule: the work is bounded. Changes that come together cost one reading, and readings take a small part of the time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::sync_services::sync_services;
+use crate::agent::Agent;
+use crate::net::{RuleChanges, RuleMarks};
+
+/// kube-proxy writes in pieces.
+const SETTLE: Duration = Duration::from_millis(100);
+/// After a reading, the next one waits so many times as long as it took.
+const REST: u32 = 20;
+/// How often it is asked whether rules have changed: legacy iptables sends no messages.
+const POLL: Duration = Duration::from_secs(2);
+/// Legacy rules that change without changing their size are found so many polls later.
+const POLLS_PER_READING: u32 = 5;
+
+/// Runs until the agent ends.
+pub(super) async fn watch_services(agent: Arc<Agent>) {
+    let mut changes = RuleChanges::subscribe()
+        .inspect_err(
+            |error| tracing::info!(%error, "no messages about nftables: changes of rules are found by a timer"),
+        )
+        .ok();
+    // Whatever has changed since the start.
+    let mut last = None;
+    let mut polls = 0_u32;
+    loop {
+        let marks = tokio::task::spawn_blocking(RuleMarks::read).await;
+        let marks = marks.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        // A reading says better what is wrong.
+        let marks = marks.ok();
+        let is_certain = marks.as_ref().is_some_and(RuleMarks::are_certain);
+        polls += 1;
+        if marks.is_none() || marks != last || (!is_certain && polls >= POLLS_PER_READING) {
+            polls = 0;
+            let started = Instant::now();
+            last = match sync_services(&agent).await {
+                Ok(()) => marks,
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "syncing the addresses of services");
+                    None
+                }
+            };
+            tokio::time::sleep(started.elapsed() * REST).await;
+        }
+        if tokio::time::timeout(POLL, changed(&mut changes)).await.is_ok() {
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+}
+
+/// Never returns if there are no messages.
+async fn changed(changes: &mut Option<RuleChanges>) {
+    if let Some(messages) = changes {
+        match messages.changed().await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(%error, "no more messages about nftables: changes of rules are found by a timer");
+                *changes = None;
+            }
+        }
+    }
+    std::future::pending().await
+}

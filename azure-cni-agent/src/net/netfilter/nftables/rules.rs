@@ -1,0 +1,172 @@
+//! The destinations that nftables' rules translate: nat chains before routing, and what they lead to.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::rc::Rc;
+
+use ipnet::IpNet;
+
+use super::super::destinations::{Destination, Rule, RulesError, Ruleset, destinations};
+use super::super::nfnetlink::{
+    NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, Nfnetlink, find, name, name_attribute, number,
+};
+use super::super::prefixes;
+use super::elements::{self, Element};
+use super::expressions::{self, Lookup, Reading};
+use super::verdict::Verdict;
+
+const NFT_MSG_GETCHAIN: u16 = 4;
+const NFT_MSG_GETRULE: u16 = 7;
+const NFT_MSG_GETSETELEM: u16 = 13;
+
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+
+/// include/uapi/linux/netfilter.h.
+const NF_INET_PRE_ROUTING: u32 = 0;
+
+/// How often a reading is tried that a change of the rules has torn.
+const ATTEMPTS: u32 = 5;
+
+/// A number that changes with every change of the rules; `None` on a kernel without nftables.
+pub fn generation() -> io::Result<Option<u32>> {
+    Nfnetlink::open()?.map_or(Ok(None), |mut kernel| kernel.generation())
+}
+
+/// Empty on a kernel without nftables. An error of the kind [`io::ErrorKind::Interrupted`]: the rules keep changing.
+pub fn translated() -> Result<BTreeSet<IpNet>, RulesError> {
+    let Some(mut kernel) = Nfnetlink::open()? else { return Ok(BTreeSet::new()) };
+    for _ in 0..ATTEMPTS {
+        let Some(before) = kernel.generation()? else { return Ok(BTreeSet::new()) };
+        let read = read(&mut kernel);
+        if matches!(&read, Err(RulesError::Unreadable(error)) if error.kind() == io::ErrorKind::Interrupted) {
+            // What is half read of a dump would be taken for the next.
+            kernel = Nfnetlink::open()?.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        } else if kernel.generation()? == Some(before) {
+            return read;
+        }
+    }
+    Err(RulesError::Unreadable(io::Error::new(io::ErrorKind::Interrupted, "the rules keep changing")))
+}
+
+fn read(kernel: &mut Nfnetlink) -> Result<BTreeSet<IpNet>, RulesError> {
+    let mut roots = Vec::new();
+    for family in [NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_INET] {
+        kernel.dump(NFT_MSG_GETCHAIN, family, &[], |chain| roots.extend(root(chain, family)))?;
+    }
+    destinations(&mut Kernel { kernel, elements: HashMap::new() }, roots)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Chain {
+    family: u8,
+    table: Rc<[u8]>,
+    name: Rc<[u8]>,
+}
+
+/// The chain, if it is a base chain that translates destinations.
+fn root(chain: &[u8], family: u8) -> Option<Chain> {
+    let hook = find(find(chain, NFTA_CHAIN_HOOK)?, NFTA_HOOK_HOOKNUM).and_then(number)?;
+    let is_root = hook == NF_INET_PRE_ROUTING && name(find(chain, NFTA_CHAIN_TYPE)?) == b"nat";
+    let named = |kind| Some(Rc::from(name(find(chain, kind)?)));
+    is_root.then_some(Chain { family, table: named(NFTA_CHAIN_TABLE)?, name: named(NFTA_CHAIN_NAME)? })
+}
+
+/// The rules as they are asked for, chain by chain: most of a cluster's are behind a map, and never read.
+struct Kernel<'a> {
+    kernel: &'a mut Nfnetlink,
+    elements: HashMap<(u8, Rc<[u8]>, Vec<u8>), Rc<Vec<Element>>>,
+}
+
+impl Ruleset for Kernel<'_> {
+    type Chain = Chain;
+
+    fn rules(&mut self, chain: &Chain) -> Result<Vec<Rule<Chain>>, RulesError> {
+        let of_chain =
+            [name_attribute(NFTA_RULE_TABLE, &chain.table), name_attribute(NFTA_RULE_CHAIN, &chain.name)].concat();
+        let mut readings = Vec::new();
+        self.kernel.dump(NFT_MSG_GETRULE, chain.family, &of_chain, |rule| {
+            // Older kernels do not narrow a dump.
+            let is_of = |kind, wanted: &[u8]| find(rule, kind).is_some_and(|found| name(found) == wanted);
+            if is_of(NFTA_RULE_TABLE, &chain.table) && is_of(NFTA_RULE_CHAIN, &chain.name) {
+                let expressions = find(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+                readings.push(expressions::read(expressions, chain.family));
+            }
+        })?;
+        readings.into_iter().map(|reading| self.rule(chain, reading)).collect()
+    }
+}
+
+impl Kernel<'_> {
+    fn rule(&mut self, chain: &Chain, reading: Reading) -> Result<Rule<Chain>, RulesError> {
+        let mut verdicts = reading.verdicts.clone();
+        let mut listed: Option<Vec<IpNet>> = None;
+        for lookup in &reading.lookups {
+            let elements = self.elements(chain, &lookup.set)?;
+            if !lookup.bytes.is_empty() {
+                let found = elements::destinations(elements.to_vec(), lookup);
+                listed = Some(listed.map_or(found.clone(), |other| narrower(other, found)));
+            }
+            // Those of a key with the destination are told by the destinations.
+            let is_told = !lookup.has_verdicts || !lookup.bytes.is_empty();
+            verdicts.extend(elements.iter().filter(|_| !is_told).filter_map(|element| element.verdict.clone()));
+        }
+        let of_map =
+            reading.lookups.iter().any(|Lookup { has_verdicts, bytes, .. }| *has_verdicts && !bytes.is_empty());
+        let chains = verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Chain(name) => Some(Chain { name: name.as_slice().into(), ..chain.clone() }),
+            _ => None,
+        });
+        Ok(Rule {
+            chains: chains.collect(),
+            // The elements that do nothing are left out already.
+            acts: reading.acts || of_map || verdicts.contains(&Verdict::Acts),
+            destination: destination(&reading, listed),
+        })
+    }
+
+    fn elements(&mut self, chain: &Chain, set: &[u8]) -> Result<Rc<Vec<Element>>, RulesError> {
+        let key = (chain.family, chain.table.clone(), set.to_vec());
+        if let Some(known) = self.elements.get(&key) {
+            return Ok(known.clone());
+        }
+        let mut read = Vec::new();
+        let of_set = elements::of_set(&chain.table, set);
+        self.kernel.dump(NFT_MSG_GETSETELEM, chain.family, &of_set, |message| read.extend(elements::read(message)))?;
+        let read = Rc::new(read);
+        self.elements.insert(key, read.clone());
+        Ok(read)
+    }
+}
+
+/// Of what a rule asks, all of which a packet must meet, the narrowest; one would do.
+fn destination(reading: &Reading, listed: Option<Vec<IpNet>>) -> Destination {
+    let bits = reading.destination.map(|bits| vec![prefixes::with_bits(bits.is_v6, &bits.value, &bits.mask)]);
+    let range = match reading.bounds {
+        [None, None] => None,
+        [least, greatest] => {
+            let is_v6 = least.or(greatest).is_some_and(|(is_v6, _)| is_v6);
+            let (least, greatest) =
+                (least.map_or([0; 16], |least| least.1), greatest.map_or([u8::MAX; 16], |most| most.1));
+            Some(prefixes::of_range(is_v6, &least, &greatest))
+        }
+    };
+    let known = [bits, range, listed].into_iter().flatten().reduce(narrower);
+    match (known, &reading.not_understood) {
+        (Some(prefixes), _) => Destination::OneOf(prefixes),
+        (None, Some(by)) => Destination::NotUnderstood(by.clone()),
+        (None, None) => Destination::Any,
+    }
+}
+
+/// The list whose widest prefix is the narrower one.
+fn narrower(one: Vec<IpNet>, other: Vec<IpNet>) -> Vec<IpNet> {
+    let widest = |prefixes: &[IpNet]| prefixes.iter().map(IpNet::prefix_len).min().unwrap_or(u8::MAX);
+    if widest(&one) < widest(&other) { other } else { one }
+}

@@ -1,0 +1,130 @@
+//! The route table: the class of every destination that is not just the Internet. Pure.
+//!
+//! The rule: what is more specific decides, as in the kernel. Of one prefix, the host's comes before a pod's, and a pod's before
+//! the VNet's: going up the host's stack is right for every packet, only slower. The platform's addresses are the platform's,
+//! whatever else names them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use azure_cni_common::egress::{METADATA_SERVICE, RouteClass, WIRE_SERVER};
+use azure_cni_ipam::Pool;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::Routing;
+use super::services::Services;
+
+/// What the table is made of.
+pub struct Surroundings<'a> {
+    pub pool: &'a Pool,
+    pub routing: &'a Routing,
+    /// Of the node, and those that attachments reach through the host.
+    pub host_addresses: BTreeSet<IpAddr>,
+    pub services: &'a Services,
+    /// Prefixes that the node's routes lead elsewhere than to the uplink.
+    pub elsewhere: &'a BTreeSet<IpNet>,
+}
+
+/// Without the platform's routes, see [`platform_routes`].
+pub fn routes(of: &Surroundings<'_>) -> BTreeMap<IpNet, RouteClass> {
+    let (pool, config) = (of.pool, &of.routing.config);
+    let vnet: BTreeSet<_> = pool.subnets.iter().map(|subnet| subnet.prefix).chain(of.routing.vnet_prefixes()).collect();
+    let vnet: BTreeSet<_> = vnet.into_iter().map(|prefix| prefix.trunc()).collect();
+    let is_own = |address: &IpAddr| pool.primaries().iter().any(|own| own == *address);
+    let for_pods = pool.addresses().filter(|address| !is_own(address));
+    let for_pods = for_pods.map(|address| (IpNet::from(address), RouteClass::POOL));
+    let services: BTreeSet<_> = config.service_prefixes.iter().flatten().map(|prefix| prefix.trunc()).collect();
+    let addresses = config.host_addresses.iter().chain(&of.host_addresses).map(|address| IpNet::from(*address));
+    let of_host = services.iter().copied().chain(addresses).map(|prefix| (prefix, RouteClass::HOST));
+    let table = vnet.iter().map(|prefix| (*prefix, RouteClass::VNET)).chain(for_pods).chain(of_host).collect();
+    let mut table = Table {
+        table,
+        is_internet_by_host: config.service_prefixes.is_none(),
+        vnet: Prefixes::of(&vnet),
+        services: Prefixes::of(&services),
+    };
+    of.elsewhere.iter().for_each(|prefix| table.lead_to_host(*prefix));
+    match of.services {
+        Services::Known(rules) => {
+            for prefix in rules.destinations() {
+                table.lead_to_host(*prefix);
+                table.lead_vnet_within_to_host(prefix, &vnet);
+            }
+        }
+        // Any destination may be a service.
+        Services::Unknown(_) => {
+            for everything in [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())] {
+                table.lead_to_host(everything);
+                table.lead_vnet_within_to_host(&everything, &vnet);
+            }
+        }
+    }
+    table.table
+}
+
+struct Table {
+    table: BTreeMap<IpNet, RouteClass>,
+    /// What is of the Internet goes up the host's stack anyway.
+    is_internet_by_host: bool,
+    vnet: Prefixes,
+    services: Prefixes,
+}
+
+impl Table {
+    /// The host's stack does something with packets to the prefix.
+    fn lead_to_host(&mut self, prefix: IpNet) {
+        let is_covered = self.services.cover(prefix);
+        let has_other =
+            self.table.get(&prefix).is_some_and(|class| [RouteClass::HOST, RouteClass::POOL].contains(class));
+        if is_covered || has_other {
+            return;
+        }
+        if self.vnet.cover(prefix) {
+            self.table.insert(prefix, RouteClass::VNET_BY_HOST);
+        } else if !self.is_internet_by_host {
+            self.table.insert(prefix, RouteClass::INTERNET_BY_HOST);
+        }
+    }
+
+    /// Prefixes of the VNet within the given one are more specific than it.
+    fn lead_vnet_within_to_host(&mut self, prefix: &IpNet, vnet: &BTreeSet<IpNet>) {
+        if prefix.prefix_len() == prefix.max_prefix_len() {
+            return;
+        }
+        for within in vnet.iter().filter(|within| prefix.contains(*within)) {
+            self.lead_to_host(*within);
+        }
+    }
+}
+
+/// Prefixes that can be asked whether one of them holds another.
+struct Prefixes {
+    all: BTreeSet<IpNet>,
+    lengths: BTreeSet<u8>,
+}
+
+impl Prefixes {
+    fn of(all: &BTreeSet<IpNet>) -> Self {
+        Self { all: all.clone(), lengths: all.iter().map(IpNet::prefix_len).collect() }
+    }
+
+    fn cover(&self, prefix: IpNet) -> bool {
+        let wider = self.lengths.range(..=prefix.prefix_len());
+        wider.filter_map(|length| IpNet::new(prefix.addr(), *length).ok()).any(|net| self.all.contains(&net.trunc()))
+    }
+}
+
+/// These replace other routes.
+pub fn platform_routes() -> impl Iterator<Item = (IpNet, RouteClass)> {
+    let prefix = |address| IpNet::from(IpAddr::from(Ipv4Addr::from(address)));
+    [WIRE_SERVER, METADATA_SERVICE].into_iter().map(move |address| (prefix(address), RouteClass::PLATFORM))
+}
+
+/// The prefixes that are not of the Internet.
+pub fn apart(routes: &BTreeMap<IpNet, RouteClass>) -> Vec<IpNet> {
+    let apart = routes.iter().filter(|(_, class)| **class != RouteClass::INTERNET_BY_HOST);
+    apart.map(|(prefix, _)| *prefix).collect()
+}
+
+#[cfg(test)]
+mod tests;
