@@ -72,10 +72,12 @@ impl Tables {
 
     pub fn set_endpoint(&self, address: IpAddr, endpoint: EndpointEntry) -> Result<(), DatapathError> {
         self.set_link_local(endpoint)?;
+        let replaced = self.endpoint(address)?;
         match address {
-            IpAddr::V4(address) => self.v4.set_endpoint(address.into(), endpoint),
-            IpAddr::V6(address) => self.v6.set_endpoint(address.into(), endpoint),
+            IpAddr::V4(address) => self.v4.set_endpoint(address.into(), endpoint)?,
+            IpAddr::V6(address) => self.v6.set_endpoint(address.into(), endpoint)?,
         }
+        self.forget_host_veth(replaced)
     }
 
     /// The pod that has this address in the data path.
@@ -93,10 +95,14 @@ impl Tables {
             IpAddr::V4(address) => self.v4.remove_endpoint(address.into())?,
             IpAddr::V6(address) => self.v6.remove_endpoint(address.into())?,
         }
-        let Some(EndpointEntry { ifindex, .. }) = removed else { return Ok(()) };
-        if self.has_endpoint(ifindex) {
+        self.forget_host_veth(removed)
+    }
+
+    /// Forgets what is known of a host veth, unless an endpoint is left behind it.
+    fn forget_host_veth(&self, of: Option<EndpointEntry>) -> Result<(), DatapathError> {
+        let Some(EndpointEntry { ifindex, .. }) = of.filter(|gone| !self.has_endpoint(gone.ifindex)) else {
             return Ok(());
-        }
+        };
         lock(&self.bandwidth).remove(ifindex)?;
         absent_is_none(lock(&self.link_local).remove(&ifindex)).map(drop).map_err(in_map(LINK_LOCAL))
     }
