@@ -29,14 +29,15 @@ pub fn charge<F: Headers>(
 #[inline(never)]
 fn is_paid(ctx: &TcContext, headers: u32, ifindex: u32, direction: Direction) -> bool {
     let Some(limits) = BANDWIDTH.get_ptr_mut(&ifindex) else { return true };
-    // SAFETY: a map's value lives as long as the program runs. What the agent may write at the same time is read once.
-    let limit = unsafe {
-        match direction {
-            Direction::Ingress => &raw mut (*limits).ingress,
-            Direction::Egress => &raw mut (*limits).egress,
-        }
+    let limit = match direction {
+        // SAFETY: a map's value lives as long as the program runs.
+        Direction::Ingress => unsafe { &raw mut (*limits).ingress },
+        // SAFETY: as above.
+        Direction::Egress => unsafe { &raw mut (*limits).egress },
     };
     // SAFETY: as above.
+    let bucket = unsafe { &raw mut (*limit).paid_until_ns };
+    // SAFETY: as above. What the agent may write at the same time is read once.
     let Limit { byte_cost, burst_ns, mut paid_until_ns, .. } = unsafe { limit.read() };
     if byte_cost == 0 {
         return true;
@@ -48,7 +49,7 @@ fn is_paid(ctx: &TcContext, headers: u32, ifindex: u32, direction: Direction) ->
     for _ in 0..ATTEMPTS {
         let Some(after) = spend(paid_until_ns, burst_ns, cost_ns, now_ns) else { return false };
         // SAFETY: as above.
-        let found = unsafe { compare_exchange(&raw mut (*limit).paid_until_ns, paid_until_ns, after) };
+        let found = unsafe { compare_exchange(bucket, paid_until_ns, after) };
         if found == paid_until_ns {
             return true;
         }
