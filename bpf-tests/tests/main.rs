@@ -19,6 +19,7 @@ mod nat;
 mod nat_ports;
 mod transports;
 
+mod by_host;
 mod circling;
 mod fragments;
 mod icmp_errors;
