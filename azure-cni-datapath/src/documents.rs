@@ -83,7 +83,7 @@ const BOTH: &str = "programs; the agent removes expired ones";
 const ENDPOINTS: &str = "The pods of this node: host veth, MAC, whether the Internet sees the pod's own address, and whether it has bandwidth limits.";
 const ENDPOINT_CACHE: &str = "The same as an array, for the programs: a slot is right, or says that the table has to be read \
     ([adr/0010](adr/0010-endpoint-cache.md)).";
-const ROUTES: &str = "Destinations that are not the Internet: VNet, host, platform, addresses of the pool.";
+const ROUTES: &str = "Destinations that are not just the Internet: VNet, host, platform, addresses of the pool, and what rules or routes of the node are about.";
 const GATEWAY: &str =
     "The router that all of the Internet is behind; zero: the programs look up the kernel's routes for every packet.";
 const FLOWS: &str = "Assured flows: both ends are known to exist.";

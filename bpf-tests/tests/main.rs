@@ -20,6 +20,7 @@ mod nat_ports;
 mod transports;
 
 mod bandwidth;
+mod by_host;
 mod circling;
 mod fragments;
 mod icmp_errors;

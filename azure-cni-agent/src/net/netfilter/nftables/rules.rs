@@ -78,10 +78,13 @@ fn root(chain: &[u8], family: u8) -> Option<Chain> {
     is_root.then_some(Chain { family, table: named(NFTA_CHAIN_TABLE)?, name: named(NFTA_CHAIN_NAME)? })
 }
 
+/// Family, table and name.
+type SetName = (u8, Rc<[u8]>, Vec<u8>);
+
 /// The rules as they are asked for, chain by chain: most of a cluster's are behind a map, and never read.
 struct Kernel<'a> {
     kernel: &'a mut Nfnetlink,
-    elements: HashMap<(u8, Rc<[u8]>, Vec<u8>), Rc<Vec<Element>>>,
+    elements: HashMap<SetName, Rc<Vec<Element>>>,
 }
 
 impl Ruleset for Kernel<'_> {
