@@ -3,7 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use azure_cni_tests::{
@@ -11,6 +11,7 @@ use azure_cni_tests::{
     IpVersion::{self, V4, V6},
     Pod, ProxyMode, Result, Service, Station, VNET_PREFIX, VNET_PREFIX6, Vm, configure, kube_proxy_by, nft,
     probe::{self, Connection, ECHO_PORT, EchoServer},
+    restore_rules,
 };
 use serde_json::{Value, json};
 
@@ -194,6 +195,45 @@ fn while_rules_cannot_be_read_every_service_is_served_and_status_says_why() -> R
     Ok(())
 }
 
+/// Legacy rules send no messages, and one address in the place of another changes no size.
+#[test]
+fn legacy_rules_that_change_in_place_are_found_too() -> Result<()> {
+    let net = builder().start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let [pod, neighbour] = &pods;
+    let server = EchoServer::start_on(neighbour, (neighbour.ip(V4), ECHO_PORT))?;
+    let write = |last: u8| {
+        let balancer = IpAddr::from([10, 240, 9, last]);
+        let rules = service(V4, &[balancer], &[neighbour]);
+        kube_proxy_by(ProxyMode::LegacyIptables, vm.namespace(), V4, prefix(V4), &[rules])?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while probe::udp(pod, (balancer, PORT)).is_err() {
+            assert!(Instant::now() < deadline, "{balancer} is not known");
+        }
+        assert_reached(pod, (balancer, PORT), vm.ip(V4))
+    };
+    write(9)?;
+    write(8)?;
+    drop(server);
+    end(vm, &pods)
+}
+
+#[test]
+fn status_says_how_to_configure_a_kube_proxy_that_takes_the_vnet_for_pods() -> Result<()> {
+    let net = builder().start()?;
+    let vm = net.vm(0);
+    let rules =
+        |local: &str| format!("*nat\n:KUBE-SVC-A -\n:KUBE-EXT-A -\n-A KUBE-EXT-A {local} -j KUBE-SVC-A\nCOMMIT\n");
+    restore_rules(vm.namespace(), "iptables-nft-restore", &rules(&format!("-s {VNET_PREFIX}")))?;
+    vm.await_status("one with the advice", |status| {
+        let problems = status["problems"].to_string();
+        problems.contains("detectLocalMode: InterfaceNamePrefix") && problems.contains(VNET_PREFIX)
+    })?;
+    restore_rules(vm.namespace(), "iptables-nft-restore", &rules("-i azv+"))?;
+    vm.await_status("well", |status| status["problems"] == json!([])).map(drop)
+}
+
 /// kube-proxy in mode IPVS gives the addresses of services to an interface of the node.
 #[test]
 fn addresses_of_an_interface_that_comes_with_services_are_the_hosts() -> Result<()> {
@@ -206,9 +246,9 @@ fn addresses_of_an_interface_that_comes_with_services_are_the_hosts() -> Result<
         let length = if version == V4 { 32 } else { 128 };
         configure(vm.namespace(), &format!("addr add {address}/{length} dev kube-ipvs0 nodad\n"))?;
         let server = EchoServer::start_on(vm, (address, ECHO_PORT))?;
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5);
         while probe::udp(&pods[0], server.address()).is_err() {
-            assert!(std::time::Instant::now() < deadline, "{address} is not the host's");
+            assert!(Instant::now() < deadline, "{address} is not the host's");
         }
         assert_reached(&pods[0], server.address(), pods[0].ip(version))?;
     }

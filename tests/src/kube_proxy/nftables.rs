@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Service;
+use super::service::Service;
 use crate::station::IpVersion;
 
 pub(super) fn rules(version: IpVersion, cluster: &str, services: &[Service]) -> String {
