@@ -4,7 +4,7 @@ use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::TcContext};
 use azure_cni_common::bandwidth::{ATTEMPTS, Limit, cost_ns, spend, wire_bytes};
 use azure_cni_common::drop_reason::DropReason;
 
-use crate::atomic::compare_exchange;
+use crate::atomic::{add, compare_exchange};
 use crate::maps::BANDWIDTH;
 use crate::packet::{Headers, Packet, ip_length, skb};
 
@@ -55,6 +55,8 @@ fn is_paid(ctx: &TcContext, headers: u32, ifindex: u32, direction: Direction) ->
         }
         paid_until_ns = found;
     }
-    // Others were faster each time: what they have let through is paid for.
-    false
+    // Others were faster each time, so the bucket is of this moment, and was not empty.
+    // SAFETY: as above.
+    unsafe { add(bucket, cost_ns) };
+    true
 }

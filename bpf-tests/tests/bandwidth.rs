@@ -264,14 +264,18 @@ fn fragment_that_is_put_back_counts_once() {
 
 #[test]
 fn two_cpus_lose_no_byte_of_each_other() {
-    const PACKETS: u32 = 20_000;
+    const PACKETS: u32 = 1_000_000;
     let rig = Rig::new();
     limit(&rig, "azva", Limits { ingress: generous(now_ns()), egress: Limit::NONE });
     let frame = Frame::udp(V4.node, V4.a);
+    let together = std::sync::Barrier::new(2);
     let both = || {
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| rig.cost(Hook::ToEndpoint, "azva", &frame, PACKETS));
+                scope.spawn(|| {
+                    together.wait();
+                    rig.cost(Hook::ToEndpoint, "azva", &frame, PACKETS)
+                });
             }
         });
     };
