@@ -43,21 +43,3 @@ pub unsafe fn compare_exchange(place: *mut u64, old: u64, new: u64) -> u64 {
     }
     found
 }
-
-/// Adds to the word.
-///
-/// # Safety
-///
-/// As for [`compare_exchange`].
-#[inline(always)]
-pub unsafe fn add(place: *mut u64, more: u64) {
-    // SAFETY: the instruction reads and writes the word.
-    unsafe {
-        asm!(
-            "lock *(u64 *)({place} + 0) += {more}",
-            place = in(reg) place,
-            more = in(reg) more,
-            options(nostack),
-        );
-    }
-}
