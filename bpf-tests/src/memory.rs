@@ -12,6 +12,7 @@ use azure_cni_common::endpoint::Slot;
 use azure_cni_common::family::{Be16, Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
+use azure_cni_common::icmp_budget::IcmpBudget;
 use azure_cni_common::nat::{ClaimTime, NatHolder, NatKey};
 use azure_cni_common::recent_refusal::RecentRefusal;
 use azure_cni_datapath::HostPorts;
@@ -206,6 +207,8 @@ impl Rig {
         self.translations6().into_iter().for_each(empty);
         empty(self.fragments());
         empty(self.fragments6());
+        let budgets = HashMap::<MapData, u32, IcmpBudget>::try_from(Map::LruHashMap(self.map_data("ICMP_BUDGETS")));
+        empty(budgets.expect("a hash map of these types"));
         self.tables().set_host_ports(&HostPorts::default()).unwrap();
         for address in self.tables().endpoints().unwrap().into_keys() {
             self.tables().remove_endpoint(address).unwrap();
