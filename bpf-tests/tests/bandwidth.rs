@@ -11,6 +11,8 @@ use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{EndpointEntry, Hook};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict, ifindex, now_ns};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 type End = (IpAddr, u16);
 
@@ -271,10 +273,15 @@ fn two_cpus_lose_no_byte_of_each_other() {
     let together = std::sync::Barrier::new(2);
     let both = || {
         std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
+            for cpu in 0..2 {
+                let (rig, frame, together) = (&rig, &frame, &together);
+                scope.spawn(move || {
+                    // Where another program keeps one of them busy, they would take turns.
+                    let mut only = CpuSet::new();
+                    only.set(cpu).unwrap();
+                    sched_setaffinity(Pid::from_raw(0), &only).expect("a machine with two CPUs");
                     together.wait();
-                    rig.cost(Hook::ToEndpoint, "azva", &frame, PACKETS)
+                    rig.cost(Hook::ToEndpoint, "azva", frame, PACKETS)
                 });
             }
         });
