@@ -156,7 +156,7 @@ fn overhead(version: IpVersion, is_tcp: bool) -> f64 {
     if is_tcp { 1500.0 / (1500.0 - header - 32.0) } else { (f64::from(DATAGRAM) + header + 8.0) / f64::from(DATAGRAM) }
 }
 
-/// Prints which part of its rate a limited pod gets on the wire, in per cent.
+/// Prints which part of its rate a limited pod gets on the wire, in per cent, once the first burst is spent.
 #[test]
 #[ignore = "a measurement of many minutes"]
 fn rate_is_measured() -> Result<()> {
@@ -181,7 +181,7 @@ fn rate_is_measured() -> Result<()> {
                 continue;
             }
             for to_pod in [false, true] {
-                let base = Bulk { secs, ..transfer(&pod, other, version, to_pod) };
+                let base = Bulk { secs, warm_up_secs: 2, ..transfer(&pod, other, version, to_pod) };
                 let cells = [(1, None), (8, None), (1, Some(rate + rate / 2))].map(|(streams, datagrams)| {
                     let bulk = Bulk { streams, datagrams, ..base };
                     match bulk.run() {

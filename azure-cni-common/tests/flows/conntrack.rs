@@ -1,4 +1,4 @@
-//! The model's flows: `azure-cni-ebpf/src/conntrack.rs` over small tables.
+//! The model's flows: `azure-cni-ebpf/src/conntrack` over small tables.
 
 use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, Timeouts, observe};
 use azure_cni_common::drop_reason::DropReason;
