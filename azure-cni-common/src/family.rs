@@ -104,6 +104,7 @@ impl Address for Ipv4 {
         first == 0 || first == 127 || first >= 224
     }
 
+    #[inline(always)]
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
         checksum::update32(checksum, old.0, new.0)
     }
@@ -211,6 +212,7 @@ impl Address for Ipv6 {
         u32::from_be(a) >> 24 == 0xff || (a | b == 0 && (c == 0 || c == 0xffff_u32.to_be()))
     }
 
+    #[inline(always)]
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
         let [a, b, c, d] = old.0;
         let [e, f, g, h] = new.0;
