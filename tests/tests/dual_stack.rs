@@ -153,7 +153,8 @@ fn sources_of_replies(from: &dyn Station, to: &dyn Station) -> Result<BTreeSet<I
 #[test]
 fn same_port_of_two_pods_leaves_from_two_ports_of_the_primary_address() -> Result<()> {
     const PORT: u16 = 5000;
-    let net = Fabric::builder().dual_stack().agent_toml("snat.ipv6 = true\nrouting.service_prefixes = []").start()?;
+    let whole_range = "snat.ipv6 = true\nsnat.pod_port_share = 100\nrouting.service_prefixes = []";
+    let net = Fabric::builder().dual_stack().agent_toml(whole_range).start()?;
     let vm = net.vm(0);
     let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
     let echo = EchoServer::start_on(net.internet(), (net.internet().ip(V6), ECHO_PORT))?;

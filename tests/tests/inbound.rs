@@ -147,7 +147,7 @@ fn next_pod_with_an_address_receives_nothing_of_the_last_ones_flows() -> Result<
     let near = first.namespace().run(|| UdpSocket::bind("0.0.0.0:7000")).expect("the port is free");
     near.send_to(b"hello", far.local_addr().expect("bound")).expect("a pod may send");
     let (_, translated) = far.recv_from(&mut [0; 16]).expect("it arrives");
-    assert_eq!(translated, SocketAddrV4::new(vm.address(), 7000).into());
+    assert_eq!(translated.ip(), IpAddr::V4(vm.address()));
     first.del()?;
     vm.expect_clean()?;
 

@@ -28,7 +28,7 @@ fn from_port(port: u16) -> SocketAddrV4 {
 fn source_port_is_kept_if_free_and_else_taken_from_the_range() -> Result<()> {
     const PORT: u16 = 5000;
     for builder in both_ways() {
-        let net = builder.start()?;
+        let net = builder.agent_toml("snat.pod_port_share = 100").start()?;
         let vm = net.vm(0);
         let (a, b) = (vm.add_pod("a")?, vm.add_pod("b")?);
         let echo = EchoServer::start(net.internet())?;
