@@ -2,7 +2,7 @@
 //! fit are refused and reported, and space becomes free again by itself.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -90,7 +90,8 @@ fn process_that_asks_from_30_000_ports_leaves_other_pods_their_names() -> Result
     probe::udp_send_from_each(&greedy, 32_768..=62_767, dns.address())?;
 
     probe::udp_from_each(&other, 40_000..40_200, dns.address())?;
-    let refused = probe::udp(&greedy, dns.address()).expect_err("it holds all its ports");
+    let one_more = (Ipv4Addr::UNSPECIFIED, 63_000);
+    let refused = probe::udp_from(&greedy, one_more, dns.address()).expect_err("it holds all its ports");
     assert!(refused.is_silence(), "{refused}");
     assert_eq!(vm.dropped()?.into_keys().collect::<Vec<_>>(), ["nat_ports_exhausted"]);
     assert_event_names(vm, &greedy, dns.address())?;
