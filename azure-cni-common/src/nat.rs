@@ -5,6 +5,7 @@
 //! in there, then the share from a start that is random to all who do not know the node's seed (RFC 6056 section 3.3.3), and
 //! the same for the same flow: a flow whose memory was lost finds the port it had.
 
+mod port_range;
 pub mod share;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::family::{Address, Be16, Ipv4, Ipv6, TCP, UDP, UDP_LITE};
 use crate::flow::Tuple;
 
+pub use port_range::PortRange;
 use share::PortShare;
 
 /// The wire side of a translation: what a reply looks like when it arrives. Maps `NAT4` and `NAT6`, and
@@ -107,29 +109,6 @@ impl<A: Address> NatHolder<A> {
             destination_port: key.remote_port,
             protocol: key.protocol(),
         }
-    }
-}
-
-/// Ports that translated flows may use, both ends included. Host byte order.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-pub struct PortRange {
-    pub first: u16,
-    pub last: u16,
-}
-
-impl PortRange {
-    /// Below the NodePorts of Kubernetes (30000–32767) and the kernel's ephemeral ports (32768–60999,
-    /// net.ipv4.ip_local_port_range), above the privileged ones: a flow of the host and one of a pod never meet.
-    pub const DEFAULT: Self = Self { first: 1024, last: 29_999 };
-
-    pub const fn contains(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-
-    /// At least 1.
-    pub const fn size(self) -> u32 {
-        self.last.saturating_sub(self.first) as u32 + 1
     }
 }
 

@@ -46,7 +46,21 @@ macro_rules! pod_of_both_families {
     };
 }
 
-pod!(EndpointEntry, Flow, FragmentPorts, IcmpBudget, Ipv4, Ipv6, Limits, PodFlows, PortRange, RecentRefusal, RefusedFlow, RouteClass, Timeouts);
+pod!(
+    EndpointEntry,
+    Flow,
+    FragmentPorts,
+    IcmpBudget,
+    Ipv4,
+    Ipv6,
+    Limits,
+    PodFlows,
+    PortRange,
+    RecentRefusal,
+    RefusedFlow,
+    RouteClass,
+    Timeouts
+);
 
 pod_of_both_families! {
     FlowKey { low, high, low_port, high_port, protocol }

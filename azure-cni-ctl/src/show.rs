@@ -52,7 +52,8 @@ fn joined(addresses: impl IntoIterator<Item = IpAddr>) -> String {
 }
 
 pub fn endpoints(endpoints: Vec<EndpointInfo>) -> String {
-    let mut table = table(["ADDRESSES", "FLOWS", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
+    let mut table =
+        table(["ADDRESSES", "FLOWS", "HOST INTERFACE", "INDEX", "POD MAC", "CONTAINER", "INTERFACE", "NETWORK"]);
     for endpoint in endpoints {
         table.add_row([
             joined(endpoint.addresses),

@@ -90,8 +90,7 @@ const FLOWS: &str = "Assured flows: both ends are known to exist.";
 const HALF_OPEN: &str = "TCP flows that are half-open: a flood of segments pushes out nothing else.";
 const DATAGRAMS: &str =
     "Flows of UDP, ICMP echo and all others that are not assured: a flood of datagrams pushes out nothing else.";
-const POD_FLOWS: &str =
-    "How many flows of each pod the programs have put into the connection table, and taken out. The agent makes and removes entries.";
+const POD_FLOWS: &str = "How many flows of each pod the programs have put into the connection table, and taken out. The agent makes and removes entries.";
 const PODS_SWEPT: &str = "How many of them the agent has taken out.";
 const NAT: &str = "The wire side of translated flows that are assured, and of the host's flows inside the NAT range.";
 const NAT_HALF_OPEN: &str = "The wire side of translated flows that are not assured; ports are claimed here.";

@@ -75,7 +75,12 @@ struct FamilyProgress<A> {
 
 impl<A> Default for FamilyProgress<A> {
     fn default() -> Self {
-        Self { flows: Default::default(), census: PodCensus::default(), translations: Default::default(), suspects: Default::default() }
+        Self {
+            flows: Default::default(),
+            census: PodCensus::default(),
+            translations: Default::default(),
+            suspects: Default::default(),
+        }
     }
 }
 

@@ -189,9 +189,7 @@ fn address_with_a_public_one_is_not_translated_once_the_source_lists_it() -> Res
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(vm.address()), IpAddr::from(vm.address())));
     net.lister().change(vm, |listing| listing.publish(a.address(), [198, 51, 100, 99]));
     vm.await_status("changed", |status| status["source"]["changes"] == 1)?;
-    vm.await_log("the endpoint's egress", Duration::from_secs(5), |log| {
-        log.contains("the endpoint has new flags")
-    })?;
+    vm.await_log("the endpoint's egress", Duration::from_secs(5), |log| log.contains("the endpoint has new flags"))?;
     assert_eq!((seen(&a)?, seen(&b)?), (IpAddr::from(a.address()), IpAddr::from(vm.address())));
     // The same holds for an agent that starts while the source does not answer.
     net.lister().down();

@@ -229,6 +229,13 @@ impl Default for SnatConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        Self { attach: AttachMode::Auto, max_flows: None, max_half_open: None, pod_flow_share: 25, mtu: None, log: false }
+        Self {
+            attach: AttachMode::Auto,
+            max_flows: None,
+            max_half_open: None,
+            pod_flow_share: 25,
+            mtu: None,
+            log: false,
+        }
     }
 }

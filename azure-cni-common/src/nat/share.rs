@@ -6,7 +6,7 @@
 
 use crate::family::Be16;
 
-use super::PortRange;
+use super::port_range::PortRange;
 
 /// How many blocks the range is cut into.
 pub const BLOCKS: u32 = 256;

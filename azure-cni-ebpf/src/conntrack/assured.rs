@@ -127,7 +127,11 @@ pub(super) fn forget<F: Tables>(
     (scratch.flow_key, scratch.flow) = (*key, *flow);
     let how = u64::from(is_assured) | u64::from(begins_again) << 1;
     // As for a promotion.
-    if F::VERSION == V4::VERSION { flow_forget4(how) } else { flow_forget6(how) };
+    if F::VERSION == V4::VERSION {
+        flow_forget4(how)
+    } else {
+        flow_forget6(how)
+    };
 }
 
 #[unsafe(no_mangle)]

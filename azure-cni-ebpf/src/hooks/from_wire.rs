@@ -120,7 +120,10 @@ fn for_node<F: Rewrite + Tables>(
 
 /// The host holds the port: note that its flow is alive. A full table is no reason to cut the host off.
 #[inline(always)]
-fn for_host<F: Rewrite + Tables>(packet: &mut Packet<F>, mut scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
+fn for_host<F: Rewrite + Tables>(
+    packet: &mut Packet<F>,
+    mut scratch: ScratchRef<'_, F>,
+) -> Result<Verdict, DropReason> {
     if let Tracking::Known(known) = conntrack::track(packet, Origin::OUTSIDE, scratch.lend())
         && known.becomes_assured
     {

@@ -174,7 +174,10 @@ fn untranslatable<F: Headers + Tables>(
 
 /// Of a port that a pod's flow could hold, or without ports.
 #[inline(always)]
-fn host_flow<F: Headers + Tables>(packet: &mut Packet<F>, mut scratch: ScratchRef<'_, F>) -> Result<Verdict, DropReason> {
+fn host_flow<F: Headers + Tables>(
+    packet: &mut Packet<F>,
+    mut scratch: ScratchRef<'_, F>,
+) -> Result<Verdict, DropReason> {
     match conntrack::track(packet, Origin::NODE, scratch.lend()) {
         Tracking::New(new) if packet.event().opens() => {
             match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
