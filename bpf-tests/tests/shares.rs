@@ -188,6 +188,29 @@ fn flows_that_were_counted_wrongly_are_counted_again() {
 }
 
 #[test]
+fn refusals_of_one_pod_are_not_remembered_of_another() {
+    let range = PortRange { first: 2000, last: 2127 };
+    let mut rig = Rig::with_tables(Constants { nat_ports: range, ..Rig::constants() }, 1024, 8192);
+    let counter = rig.count_instructions();
+    for [a, b, to] in [
+        [Rig::POD_A.into(), Rig::POD_B.into(), Rig::INTERNET.into()],
+        [Rig::POD_A6.into(), Rig::POD_B6.into(), Rig::INTERNET6.into()],
+    ] {
+        // All ports are the other pod's, and it is refused one more.
+        let (taken, refused) = ports_given(&rig, false, b, (to, 53), 3000);
+        assert!(taken.len() == 128 && refused > 0);
+        let cost = |port| {
+            let before = counter.total();
+            rig.from_pod_a(&Frame::udp((a, port), (to, 53))).keeps("no port", &Dropped(NatPortsExhausted));
+            counter.total() - before
+        };
+        let first = cost(40_000);
+        let next = cost(40_001);
+        assert!(next * 4 < first, "{next} instructions after {first}");
+    }
+}
+
+#[test]
 fn refusals_of_a_moment_cost_a_fraction_of_the_first_and_end_with_the_first_port() {
     let range = PortRange { first: 2000, last: 2127 };
     let mut rig = Rig::with_tables(Constants { nat_ports: range, ..Rig::constants() }, 1024, 8192);

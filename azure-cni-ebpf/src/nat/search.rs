@@ -111,14 +111,22 @@ impl<F: Tables> Round<F> for Hold {
 
 /// Whether a search of the same pod towards the same destination has failed a moment ago: this one will, most likely.
 #[inline(never)]
-fn was_refused_a_moment_ago<F: Tables>(scratch: &Scratch<F>) -> bool {
+fn was_refused_a_moment_ago<F: Tables>(scratch: &mut Scratch<F>) -> bool {
+    find_own_tuple(scratch);
     recent_refusal::<F>(&scratch.tuple, DropReason::NatPortsExhausted)
         .is_some_and(|(place, key)| place.is_of(key, scratch.now_ns))
 }
 
+/// Whoever holds a candidate has left its tuple in scratch.
+#[inline(always)]
+fn find_own_tuple<F: Tables>(scratch: &mut Scratch<F>) {
+    scratch.tuple = scratch.holder.initiator_tuple(&scratch.key);
+}
+
 /// There are ports again.
 #[inline(never)]
-fn forget_refusal<F: Tables>(scratch: &Scratch<F>) {
+fn forget_refusal<F: Tables>(scratch: &mut Scratch<F>) {
+    find_own_tuple(scratch);
     if let Some((place, key)) = recent_refusal::<F>(&scratch.tuple, DropReason::NatPortsExhausted) {
         place.forget(key);
     }
