@@ -51,10 +51,12 @@ impl<'net> Runner<'_, 'net> {
         wanted.zip(vms).map(|((place, variant), vm)| build(variant, place, vm)).collect()
     }
 
-    /// A VM at the edge, whose flows stand until the run ends, however long it takes.
+    /// A VM at the edge, whose flows stand until the run ends, however long it takes. One pod may have all of them: MASQUERADE
+    /// knows no shares either.
     pub(super) fn edge(&self, variant: Variant, vm: &'net Vm) -> Result<EdgeVm<'net>> {
         vm.overlay_agent_toml(&format!(
-            "timeouts.datagram_exchange_secs = {STANDING_SECS}\ntimeouts.datagram_stream_secs = {STANDING_SECS}"
+            "timeouts.datagram_exchange_secs = {STANDING_SECS}\ntimeouts.datagram_stream_secs = {STANDING_SECS}\n\
+             snat.pod_port_share = 100\ndatapath.pod_flow_share = 100"
         ))?;
         for timeout in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
             vm.namespace().sysctl(&format!("net/netfilter/{timeout}"), &STANDING_SECS.to_string())?;
