@@ -100,8 +100,10 @@ macro_rules! tables_of {
         impl Tables for $family {
             #[inline(always)]
             fn endpoint_slot(index: u32) -> Option<Slot<$address>> {
+                let words = $endpoint_cache.get_ptr(index)?.cast::<[u32; size_of::<Slot<$address>>() / 4]>();
                 // SAFETY: the agent may write at the same time; every word is read once, and what they are together is checked.
-                $endpoint_cache.get_ptr(index).map(|slot| unsafe { slot.read_volatile() })
+                let words = unsafe { words.read_volatile() };
+                Some(zerocopy::transmute!(words))
             }
 
             fn endpoint_in_table(address: $address) -> Option<EndpointEntry> {

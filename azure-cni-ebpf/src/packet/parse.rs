@@ -54,11 +54,12 @@ pub(super) struct TcpHeader {
     acknowledgement: u32,
     /// Bytes of payload.
     length: u32,
-    flags: TcpFlags,
+    /// [`TcpFlags`], as a word: behind a byte there would be padding, which is copied too.
+    flags: u32,
 }
 
 impl TcpHeader {
-    pub(super) const NONE: Self = Self { sequence: 0, acknowledgement: 0, length: 0, flags: TcpFlags(0) };
+    pub(super) const NONE: Self = Self { sequence: 0, acknowledgement: 0, length: 0, flags: 0 };
 }
 
 /// How much of the packet that was sent is in this one.
@@ -108,18 +109,19 @@ pub struct Packet<F: Family> {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Head {
-    /// Puts the IP header at a multiple of four.
-    pub(super) pad: u16,
-    pub(super) destination: Mac,
-    pub(super) source: Mac,
-    pub(super) ethertype: Be16,
+    /// The Ethernet header, behind two bytes that put the IP header at a multiple of four. Words: a store each.
+    pub(super) ethernet: [u32; 4],
     pub(super) ip: [u32; 3],
 }
 
 impl Head {
-    /// With these words of the IP header, and MACs that [`super::deliver`] fills in.
-    pub(super) const fn of<F: Family>(ip: [u32; 3]) -> Self {
-        Self { pad: 0, destination: [0; 6], source: HOST_MAC, ethertype: F::ETHERTYPE, ip }
+    /// To the pod's interface that has this MAC.
+    #[inline(always)]
+    pub(super) fn address<F: Family>(&mut self, [a, b, c, d, e, f]: Mac) {
+        let [g, h, i, j, k, l] = HOST_MAC;
+        let [m, n] = F::ETHERTYPE.0.to_ne_bytes();
+        let ethernet = [[0, 0, a, b], [c, d, e, f], [g, h, i, j], [k, l, m, n]];
+        self.ethernet = ethernet.map(u32::from_ne_bytes);
     }
 }
 
@@ -204,7 +206,7 @@ impl<F: Headers> Packet<F> {
     pub fn event(&self) -> Event {
         match self.event_kind {
             EventKind::Segment => Event::Segment(Segment {
-                flags: self.tcp.flags,
+                flags: TcpFlags(self.tcp.flags as u8),
                 sequence: u32::from_be(self.tcp.sequence),
                 acknowledgement: u32::from_be(self.tcp.acknowledgement),
                 length: self.tcp.length,
@@ -327,7 +329,7 @@ pub(super) fn transport<F: Headers>(
             Some([ports, sequence, acknowledgement, word]) => {
                 let [offset, flags, _, _] = word.to_ne_bytes();
                 let length = length.saturating_sub(u32::from(offset >> 4) * 4);
-                let tcp = TcpHeader { sequence, acknowledgement, length, flags: TcpFlags(flags) };
+                let tcp = TcpHeader { sequence, acknowledgement, length, flags: u32::from(flags) };
                 TransportHeader::with_ports(ports, EventKind::Segment, tcp)
             }
             None => TransportHeader::none(Kind::Malformed),

@@ -86,7 +86,7 @@ pub fn decrement_hop_limit<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) 
 /// be more than 1. A guest behind the interface takes in no other frame.
 #[inline(always)]
 pub fn deliver<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, mac: Mac) -> Result<(), DropReason> {
-    packet.head.destination = mac;
+    packet.head.address::<F>(mac);
     F::write_head(ctx, packet)
 }
 

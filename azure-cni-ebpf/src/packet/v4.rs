@@ -71,7 +71,7 @@ impl Headers for V4 {
             ifindex: skb(ctx).ifindex,
             header_checksum: u16::from_ne_bytes([sum_first, sum_second]),
             flow_key: packet.flow_key,
-            head: Head::of::<V4>([words[0], words[1], 0]),
+            head: Head { ip: [words[0], words[1], 0], ..packet.head },
         };
         Ok(())
     }

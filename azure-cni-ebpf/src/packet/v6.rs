@@ -9,7 +9,7 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv6, V6};
 
 use super::parse::{
-    ETH_LEN, Head, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb, transport,
+    ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb, transport,
 };
 use super::rewrite::{Rewrite, store, store_head, store_with, update_checksum};
 
@@ -77,7 +77,7 @@ impl Headers for V6 {
             ifindex: skb(ctx).ifindex,
             header_checksum: 0,
             flow_key: packet.flow_key,
-            head: Head::of::<V6>([0; 3]),
+            head: packet.head,
         };
         Ok(())
     }
