@@ -16,6 +16,9 @@ use crate::pins::Pins;
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
 const NOEXIST: u64 = 1;
 
+/// What the programs have counted, and how many flows the agent has removed.
+type Counts = (PodFlows, u64);
+
 /// The two maps of one family.
 pub(crate) struct PodFlowCounts<A> {
     names: Names,
@@ -67,7 +70,7 @@ impl<A: MapAddress + Hash> PodFlowCounts<A> {
         Ok(self.all()?.into_iter().map(|(pod, (flows, swept))| (pod, flows.live(swept))).collect())
     }
 
-    fn all(&self) -> Result<Vec<(A, (PodFlows, u64))>, DatapathError> {
+    fn all(&self) -> Result<Vec<(A, Counts)>, DatapathError> {
         let flows = lock(&self.flows).iter().collect::<Result<Vec<_>, _>>().map_err(in_map(self.names.pod_flows))?;
         let swept = lock(&self.swept);
         flows
@@ -88,7 +91,7 @@ impl<A: MapAddress + Hash> PodFlowCounts<A> {
 /// The pods' flows, counted while the table is read a piece at a time.
 #[derive(Debug)]
 pub(crate) struct PodCensus<A> {
-    pods: HashMap<A, ((PodFlows, u64), Census)>,
+    pods: HashMap<A, (Counts, Census)>,
 }
 
 impl<A> Default for PodCensus<A> {

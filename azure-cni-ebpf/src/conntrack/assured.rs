@@ -85,8 +85,13 @@ fn has_room_in_its_share<F: Tables>(pod: &F::Address) -> bool {
 #[inline(always)]
 fn count<F: Tables>(pod: &F::Address, is_promoted: bool) {
     let Some(flows) = F::pod_flows().get_ptr_mut(pod) else { return };
-    // SAFETY: map values live as long as the program runs.
-    let number = unsafe { if is_promoted { &raw mut (*flows).promoted } else { &raw mut (*flows).removed } };
+    let number = if is_promoted {
+        // SAFETY: map values live as long as the program runs.
+        unsafe { &raw mut (*flows).promoted }
+    } else {
+        // SAFETY: as above.
+        unsafe { &raw mut (*flows).removed }
+    };
     // SAFETY: a word of a map's value, which all programs change so.
     unsafe { atomic::add(number, 1) };
 }
