@@ -47,7 +47,7 @@ pub(super) enum EventKind {
     Fragment,
 }
 
-/// What a TCP header says besides its ports; zeros where the packet has none. Numbers as they stand in the packet.
+/// What a TCP header says besides its ports. Numbers as they stand in the packet.
 #[derive(Clone, Copy)]
 pub(super) struct TcpHeader {
     sequence: u32,
@@ -56,10 +56,6 @@ pub(super) struct TcpHeader {
     length: u32,
     /// [`TcpFlags`], as a word: behind a byte there would be padding, which is copied too.
     flags: u32,
-}
-
-impl TcpHeader {
-    pub(super) const NONE: Self = Self { sequence: 0, acknowledgement: 0, length: 0, flags: 0 };
 }
 
 /// How much of the packet that was sent is in this one.
@@ -86,6 +82,7 @@ pub struct Packet<F: Family> {
     pub tuple: Tuple<F::Address>,
     pub kind: Kind,
     pub(super) event_kind: EventKind,
+    /// Of a segment; of anything else, what an earlier packet had.
     pub(super) tcp: TcpHeader,
     pub part: Part,
     pub hop_limit: u8,
@@ -240,7 +237,7 @@ impl<F: Headers> Packet<F> {
     /// Bytes of the headers that each segment gets which the device will cut from the packet.
     #[inline(always)]
     pub fn segment_headers(&self) -> u32 {
-        if self.tuple.protocol == TCP {
+        if matches!(self.event_kind, EventKind::Segment) {
             self.length.saturating_sub(self.tcp.length)
         } else {
             self.transport_offset() - ETH_LEN + 8
@@ -278,29 +275,21 @@ pub fn skb(ctx: &TcContext) -> &__sk_buff {
 pub(super) struct TransportHeader {
     pub(super) kind: Kind,
     pub(super) event_kind: EventKind,
-    pub(super) tcp: TcpHeader,
     source_port: Be16,
     destination_port: Be16,
 }
 
 impl TransportHeader {
     pub(super) const fn none(kind: Kind) -> Self {
-        Self {
-            kind,
-            event_kind: EventKind::Datagram,
-            tcp: TcpHeader::NONE,
-            source_port: Be16(0),
-            destination_port: Be16(0),
-        }
+        Self { kind, event_kind: EventKind::Datagram, source_port: Be16(0), destination_port: Be16(0) }
     }
 
     /// The two ports as one word of the packet.
-    pub(super) const fn with_ports(word: u32, event_kind: EventKind, tcp: TcpHeader) -> Self {
+    pub(super) const fn with_ports(word: u32, event_kind: EventKind) -> Self {
         let [source_first, source_second, destination_first, destination_second] = word.to_ne_bytes();
         Self {
             kind: Kind::Flow,
             event_kind,
-            tcp,
             source_port: Be16(u16::from_ne_bytes([source_first, source_second])),
             destination_port: Be16(u16::from_ne_bytes([destination_first, destination_second])),
         }
@@ -312,42 +301,46 @@ impl TransportHeader {
     }
 }
 
-#[inline(always)]
-pub(super) fn transport<F: Headers>(
-    ctx: &TcContext,
-    offset: u32,
-    protocol: u8,
-    length: u32,
-    part: Part,
-) -> TransportHeader {
-    if part == Part::Later {
-        return TransportHeader::none(Kind::StrayFragment);
+impl<F: Headers> Packet<F> {
+    /// Reads what lies `offset` bytes behind the start of the frame and is `length` bytes long. Each way writes what it has read:
+    /// values that all ways have in common would be kept on the stack until they meet.
+    #[inline(always)]
+    pub(super) fn parse_transport(&mut self, ctx: &TcContext, offset: u32, protocol: u8, length: u32, part: Part) {
+        if part == Part::Later {
+            return self.enter(TransportHeader::none(Kind::StrayFragment));
+        }
+        match protocol {
+            TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
+                // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
+                Some([ports, sequence, acknowledgement, word]) => {
+                    let [offset, flags, _, _] = word.to_ne_bytes();
+                    let length = length.saturating_sub(u32::from(offset >> 4) * 4);
+                    self.tcp = TcpHeader { sequence, acknowledgement, length, flags: u32::from(flags) };
+                    self.enter(TransportHeader::with_ports(ports, EventKind::Segment));
+                }
+                None => self.enter(TransportHeader::none(Kind::Malformed)),
+            },
+            UDP | UDP_LITE if length >= 8 => match read::<u32>(ctx, offset) {
+                Some(ports) => self.enter(TransportHeader::with_ports(ports, EventKind::Datagram)),
+                None => self.enter(TransportHeader::none(Kind::Malformed)),
+            },
+            protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {
+                Some([first, second]) => {
+                    let [icmp_type, _, _, _] = first.to_ne_bytes();
+                    self.enter(icmp::<F>(icmp_type, second));
+                }
+                None => self.enter(TransportHeader::none(Kind::Malformed)),
+            },
+            TCP | UDP | UDP_LITE => self.enter(TransportHeader::none(Kind::Malformed)),
+            protocol if protocol == F::ICMP => self.enter(TransportHeader::none(Kind::Malformed)),
+            _ => self.enter(TransportHeader::none(Kind::Flow)),
+        }
     }
-    match protocol {
-        TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
-            // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
-            Some([ports, sequence, acknowledgement, word]) => {
-                let [offset, flags, _, _] = word.to_ne_bytes();
-                let length = length.saturating_sub(u32::from(offset >> 4) * 4);
-                let tcp = TcpHeader { sequence, acknowledgement, length, flags: u32::from(flags) };
-                TransportHeader::with_ports(ports, EventKind::Segment, tcp)
-            }
-            None => TransportHeader::none(Kind::Malformed),
-        },
-        UDP | UDP_LITE if length >= 8 => match read::<u32>(ctx, offset) {
-            Some(ports) => TransportHeader::with_ports(ports, EventKind::Datagram, TcpHeader::NONE),
-            None => TransportHeader::none(Kind::Malformed),
-        },
-        protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {
-            Some([first, second]) => {
-                let [icmp_type, _, _, _] = first.to_ne_bytes();
-                icmp::<F>(icmp_type, second)
-            }
-            None => TransportHeader::none(Kind::Malformed),
-        },
-        TCP | UDP | UDP_LITE => TransportHeader::none(Kind::Malformed),
-        protocol if protocol == F::ICMP => TransportHeader::none(Kind::Malformed),
-        _ => TransportHeader::none(Kind::Flow),
+
+    #[inline(always)]
+    pub(super) fn enter(&mut self, transport: TransportHeader) {
+        (self.kind, self.event_kind) = (transport.kind, transport.event_kind);
+        (self.tuple.source_port, self.tuple.destination_port) = (transport.source_port, transport.destination_port);
     }
 }
 

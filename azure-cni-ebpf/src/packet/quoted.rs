@@ -4,7 +4,7 @@ use aya_ebpf::programs::TcContext;
 use azure_cni_common::family::{Family, TCP, UDP, UDP_LITE};
 use azure_cni_common::flow::Tuple;
 
-use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TcpHeader, TransportHeader, icmp, read};
+use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TransportHeader, icmp, read};
 
 /// The packet that an ICMP error speaks of, as far as it is quoted: eight bytes behind its IP header are certain (RFC 792,
 /// RFC 4443 section 2.4 has more). Offsets are from the start of the frame.
@@ -38,19 +38,11 @@ impl<F: Headers> Quoted<F> {
                     Some(sum) => (start + 16, sum),
                     None => (0, 0),
                 };
-                (
-                    TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE),
-                    [start, start + 2],
-                    checksum,
-                )
+                (TransportHeader::with_ports(words[0], EventKind::Fragment), [start, start + 2], checksum)
             }
             UDP | UDP_LITE => {
                 let checksum = if udp_sum != 0 { (start + 6, udp_sum) } else { (0, 0) };
-                (
-                    TransportHeader::with_ports(words[0], EventKind::Fragment, TcpHeader::NONE),
-                    [start, start + 2],
-                    checksum,
-                )
+                (TransportHeader::with_ports(words[0], EventKind::Fragment), [start, start + 2], checksum)
             }
             icmp_protocol if icmp_protocol == F::ICMP => {
                 let offsets = match icmp_type {

@@ -5,7 +5,7 @@ use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv4, V4};
 
-use super::parse::{ETH_LEN, Head, Headers, Packet, Part, QuotedHeader, Unparsed, read, skb, transport};
+use super::parse::{ETH_LEN, Headers, Packet, Part, QuotedHeader, Unparsed, read, skb};
 use super::rewrite::{Rewrite, store, store_head, update_checksum};
 
 impl Headers for V4 {
@@ -57,22 +57,17 @@ impl Headers for V4 {
         let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
         let part = Part::of(fragment & 0x1fff != 0, fragment & 0x2000 != 0);
         let transport_offset = ETH_LEN + header_length;
-        let transport = transport::<V4>(ctx, transport_offset, protocol, length - header_length, part);
-        *packet = Packet {
-            tuple: transport.between(Ipv4(words[3]), Ipv4(words[4]), protocol),
-            kind: transport.kind,
-            event_kind: transport.event_kind,
-            tcp: transport.tcp,
-            part,
-            hop_limit,
-            identification: u32::from(u16::from_ne_bytes([id_high, id_low])),
-            transport_offset: transport_offset as u16,
-            length,
-            ifindex: skb(ctx).ifindex,
-            header_checksum: u16::from_ne_bytes([sum_first, sum_second]),
-            flow_key: packet.flow_key,
-            head: Head { ip: [words[0], words[1], 0], ..packet.head },
-        };
+        (packet.tuple.source, packet.tuple.destination) = (Ipv4(words[3]), Ipv4(words[4]));
+        packet.tuple.protocol = protocol;
+        packet.part = part;
+        packet.hop_limit = hop_limit;
+        packet.identification = u32::from(u16::from_ne_bytes([id_high, id_low]));
+        packet.transport_offset = transport_offset as u16;
+        packet.length = length;
+        packet.ifindex = skb(ctx).ifindex;
+        packet.header_checksum = u16::from_ne_bytes([sum_first, sum_second]);
+        (packet.head.ip[0], packet.head.ip[1]) = (words[0], words[1]);
+        packet.parse_transport(ctx, transport_offset, protocol, length - header_length, part);
         Ok(())
     }
 

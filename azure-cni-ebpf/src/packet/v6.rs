@@ -8,9 +8,7 @@ use aya_ebpf::{
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv6, V6};
 
-use super::parse::{
-    ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb, transport,
-};
+use super::parse::{ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb};
 use super::rewrite::{Rewrite, store, store_head, store_with, update_checksum};
 
 impl Headers for V6 {
@@ -53,32 +51,25 @@ impl Headers for V6 {
         if version >> 4 != 6 || length > on_the_frame {
             return Err(Unparsed::Malformed);
         }
-        let source = Ipv6([words[2], words[3], words[4], words[5]]);
-        let destination = Ipv6([words[6], words[7], words[8], words[9]]);
+        packet.tuple.source = Ipv6([words[2], words[3], words[4], words[5]]);
+        packet.tuple.destination = Ipv6([words[6], words[7], words[8], words[9]]);
         let inner = behind_extensions(ctx, ETH_LEN + V6_HEADER, next_header).ok_or(Unparsed::Malformed)?;
+        packet.tuple.protocol = inner.protocol;
+        packet.part = inner.part;
+        packet.hop_limit = hop_limit;
+        packet.identification = inner.identification;
+        packet.transport_offset = inner.offset as u16;
+        packet.length = length;
+        packet.ifindex = skb(ctx).ifindex;
+        packet.header_checksum = 0;
         let headers = inner.offset - ETH_LEN;
-        let transport = if inner.is_hidden {
-            TransportHeader::none(Kind::Opaque)
+        if inner.is_hidden {
+            packet.enter(TransportHeader::none(Kind::Opaque));
         } else if headers > length {
-            TransportHeader::none(Kind::Malformed)
+            packet.enter(TransportHeader::none(Kind::Malformed));
         } else {
-            transport::<V6>(ctx, inner.offset, inner.protocol, length - headers, inner.part)
-        };
-        *packet = Packet {
-            tuple: transport.between(source, destination, inner.protocol),
-            kind: transport.kind,
-            event_kind: transport.event_kind,
-            tcp: transport.tcp,
-            part: inner.part,
-            hop_limit,
-            identification: inner.identification,
-            transport_offset: inner.offset as u16,
-            length,
-            ifindex: skb(ctx).ifindex,
-            header_checksum: 0,
-            flow_key: packet.flow_key,
-            head: packet.head,
-        };
+            packet.parse_transport(ctx, inner.offset, inner.protocol, length - headers, inner.part);
+        }
         Ok(())
     }
 
