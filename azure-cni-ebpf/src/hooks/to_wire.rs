@@ -34,30 +34,25 @@ impl Hook for ToWire {
     fn steps<F: Rewrite + Tables>(
         ctx: &TcContext,
         packet: &mut Packet<F>,
-        scratch: ScratchRef<'_, F>,
+        mut scratch: ScratchRef<'_, F>,
     ) -> Result<Verdict, DropReason> {
         if packet.parse(ctx).is_err() {
             return Ok(Verdict::PASS);
         }
-        if packet.tuple.source == F::node_address() {
-            check_masqueraded(ctx, packet)?;
-            return match packet.kind {
-                Kind::Flow if can_be_held(packet.tuple.source_port) => host_flow(packet, scratch),
-                _ => Ok(Verdict::PASS),
+        let Some(sender) = sender_of(ctx, packet)? else { return Ok(Verdict::PASS) };
+        if matches!(packet.kind, Kind::Flow) {
+            // Once for both: to inline it twice is to have the verifier walk it twice as often.
+            let tracking = conntrack::track(packet, Origin::NODE, scratch.lend());
+            return match sender {
+                Sender::Host => host_flow(packet, &tracking, scratch),
+                Sender::Pod(snat) => pod_flow(ctx, packet, snat, &tracking, scratch),
             };
         }
-        let Some(pod) = F::endpoint(packet.tuple.source) else { return Ok(Verdict::PASS) };
-        let snat = SnatPolicy::of(&pod, F::is_translated());
-        if packet.is_fragment() {
-            fragments::find_ports(packet);
-        }
-        // Once more: the stack may have led the packet here from a service's address.
-        F::check_platform(&packet.tuple)?;
+        let Sender::Pod(snat) = sender else { return Ok(Verdict::PASS) };
         match packet.kind {
-            Kind::Flow => pod_flow(ctx, packet, snat, packet.event(), scratch),
             Kind::StrayFragment => untranslatable(packet, snat, DropReason::FragmentNotTranslated),
             Kind::IcmpError | Kind::Opaque => untranslatable(packet, snat, DropReason::IcmpNotTranslated),
-            Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
+            Kind::Flow | Kind::Malformed | Kind::LinkBroadcast => Ok(Verdict::PASS),
         }
     }
 
@@ -84,6 +79,31 @@ impl Hook for ToWire {
     }
 }
 
+/// Whose packet it is.
+#[derive(Clone, Copy)]
+enum Sender {
+    /// A flow of a port that a pod's flow could hold, or without ports.
+    Host,
+    Pod(SnatPolicy),
+}
+
+/// `None`: nobody's that we look after. Fails for what neither may reach.
+#[inline(always)]
+fn sender_of<F: Headers + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<Option<Sender>, DropReason> {
+    if packet.tuple.source == F::node_address() {
+        check_masqueraded(ctx, packet)?;
+        let is_noted = matches!(packet.kind, Kind::Flow) && can_be_held(packet.tuple.source_port);
+        return Ok(if is_noted { Some(Sender::Host) } else { None });
+    }
+    let Some(pod) = F::endpoint(packet.tuple.source) else { return Ok(None) };
+    if packet.is_fragment() {
+        fragments::find_ports(packet);
+    }
+    // Once more: the stack may have led the packet here from a service's address.
+    F::check_platform(&packet.tuple)?;
+    Ok(Some(Sender::Pod(SnatPolicy::of(&pod, F::is_translated()))))
+}
+
 /// The host may reach what pods may not. What the stack forwards with the host's address, because a service led to the platform and
 /// its rules ask for the node's source, is not the host's.
 #[inline(always)]
@@ -102,16 +122,16 @@ fn pod_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     snat: SnatPolicy,
-    event: Event,
+    tracking: &Tracking,
     mut scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let tracking = conntrack::track(packet, Origin::NODE, scratch.lend());
-    let is_decided = match &tracking {
+    let event = packet.event();
+    let is_decided = match tracking {
         Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
         Tracking::Known(known) => known.nat != Nat::UNDECIDED,
         Tracking::New(_) => false,
     };
-    let port = match &tracking {
+    let port = match tracking {
         Tracking::Known(known) if known.nat == Nat::TRANSLATED => port_of::<F>(known, &packet.tuple, scratch.lend())
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?,
         _ if is_decided => return Ok(Verdict::PASS),
@@ -121,8 +141,8 @@ fn pod_flow<F: Rewrite + Tables>(
             new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
             port
         }
-        _ if nat_of_new_flow(packet, snat, event)? != Nat::TRANSLATED => return keep_source(packet, &tracking, event),
-        _ => match &tracking {
+        _ if nat_of_new_flow(packet, snat, event)? != Nat::TRANSLATED => return keep_source(packet, tracking, event),
+        _ => match tracking {
             Tracking::Known(known) => nat::claim::<F>(&packet.tuple, known.now_ns, scratch)
                 .inspect(|port| set_nat::<F>(&packet.tuple, Nat::TRANSLATED, *port)),
             Tracking::New(new) => open_translated::<F>(new, &packet.tuple, Path::STACK, scratch),
@@ -172,13 +192,13 @@ fn untranslatable<F: Headers + Tables>(
     }
 }
 
-/// Of a port that a pod's flow could hold, or without ports.
 #[inline(always)]
 fn host_flow<F: Headers + Tables>(
-    packet: &mut Packet<F>,
-    mut scratch: ScratchRef<'_, F>,
+    packet: &Packet<F>,
+    tracking: &Tracking,
+    scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    match conntrack::track(packet, Origin::NODE, scratch.lend()) {
+    match tracking {
         Tracking::New(new) if packet.event().opens() => {
             match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
                 Ok(()) => {
@@ -191,7 +211,7 @@ fn host_flow<F: Headers + Tables>(
             }
         }
         Tracking::Known(known) if known.becomes_assured => {
-            promote_outgoing::<F>(&known, &packet.tuple, packet.tuple.source_port, scratch);
+            promote_outgoing::<F>(known, &packet.tuple, packet.tuple.source_port, scratch);
             Ok(Verdict::PASS)
         }
         _ => Ok(Verdict::PASS),

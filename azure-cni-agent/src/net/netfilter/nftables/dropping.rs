@@ -4,16 +4,10 @@ use std::io;
 
 use super::super::nfnetlink::{Attributes, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, Nfnetlink, find, name, number};
 use super::super::policy::{Dropping, POD_INTERFACES};
-
-const NFT_MSG_GETCHAIN: u16 = 4;
-const NFT_MSG_GETRULE: u16 = 7;
-
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
-const NFTA_RULE_TABLE: u16 = 1;
+use super::numbers::{
+    NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
+    NFTA_HOOK_HOOKNUM, NFTA_RULE_TABLE,
+};
 
 /// include/uapi/linux/netfilter.h.
 const NF_INET_FORWARD: u32 = 2;

@@ -3,6 +3,7 @@
 mod dropping;
 mod elements;
 mod expressions;
+mod numbers;
 mod rules;
 mod sources;
 mod verdict;

@@ -7,10 +7,7 @@ use ipnet::IpNet;
 use super::super::nfnetlink::{NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, Nfnetlink, find, name};
 use super::super::prefixes;
 use super::expressions;
-
-const NFT_MSG_GETRULE: u16 = 7;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
+use super::numbers::{NFT_MSG_GETRULE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS};
 
 /// Calls `visit` with chain and source of each rule that leads somewhere.
 pub fn sources(visit: &mut impl FnMut(&[u8], IpNet)) -> io::Result<()> {
