@@ -26,7 +26,7 @@ pub(super) async fn sync_services(agent: &Arc<Agent>) -> anyhow::Result<()> {
         Err(RulesError::Unreadable(error)) if error.kind() == io::ErrorKind::Interrupted => return Err(error.into()),
         read => Services::of(read),
     };
-    {
+    let before = {
         let mut known = agent.services();
         if *known == read {
             return Ok(());
@@ -39,12 +39,17 @@ pub(super) async fn sync_services(agent: &Arc<Agent>) -> anyhow::Result<()> {
                 "the destinations in the node's rules have changed; routes are published"
             ),
         }
-        *known = read;
+        std::mem::replace(&mut *known, read)
+    };
+    if let Err(error) = publish_routes(agent).await {
+        *agent.services() = before;
+        return Err(error.into());
     }
-    Ok(publish_routes(agent).await?)
+    Ok(())
 }
 
+/// A panic of the reader is a reason to know nothing, and none to end.
 async fn read() -> Result<ServiceRules, RulesError> {
     let read = tokio::task::spawn_blocking(ServiceRules::read).await;
-    read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    read.unwrap_or_else(|panic| Err(RulesError::Unreadable(io::Error::other(panic))))
 }

@@ -29,10 +29,8 @@ pub(super) async fn watch_services(agent: Arc<Agent>) {
     let mut last = None;
     let mut polls = 0_u32;
     loop {
-        let marks = tokio::task::spawn_blocking(RuleMarks::read).await;
-        let marks = marks.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         // A reading says better what is wrong.
-        let marks = marks.ok();
+        let marks = tokio::task::spawn_blocking(RuleMarks::read).await.ok().and_then(Result::ok);
         let is_certain = marks.as_ref().is_some_and(RuleMarks::are_certain);
         polls += 1;
         if marks.is_none() || marks != last || (!is_certain && polls >= POLLS_PER_READING) {
