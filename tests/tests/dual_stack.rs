@@ -3,16 +3,23 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
 };
 
+use azure_cni_agent::{endpoint::await_usable, net::Netlink};
 use azure_cni_tests::{
     Fabric, FabricBuilder, Forwarded, GATEWAY6,
     IpVersion::{self, V4, V6},
-    Pod, Result, Service, Station, VNET_PREFIX6, kube_proxy,
+    Namespace, Pod, Result, Sandbox, Service, Station, VNET_PREFIX6, kube_proxy,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer},
     query,
 };
+use tokio::runtime::Builder;
+
+const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5);
 
 /// TCP, UDP and ICMP, by IP protocol number.
 fn protocols(version: IpVersion) -> [u8; 3] {
@@ -63,6 +70,38 @@ fn assert_ends_clean(net: &Fabric, pods: &[Pod]) -> Result<()> {
     }
     pods.iter().try_for_each(Pod::del)?;
     net.vms().iter().try_for_each(|vm| vm.expect_clean())
+}
+
+/// The kernel acknowledges an IPv6 address before packets for it are taken in: on a busy node many milliseconds before.
+#[test]
+fn add_waits_until_the_pods_ipv6_address_is_taken_in() -> Result<()> {
+    let _sandbox = Sandbox::enter()?;
+    let pod = Namespace::create("pod")?;
+    let ip = |arguments: &str| {
+        let done = pod.command("ip")?.args(arguments.split(' ')).status().expect("ip is there");
+        assert!(done.success(), "{arguments}");
+        Ok(())
+    };
+    ip("link add up name eth0 type veth peer name other")?;
+    ip("link set other up")?;
+    ip("route add default dev eth0")?;
+    let wait = || {
+        pod.run(|| {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("the kernel has room for it");
+            let waited = async { await_usable("eth0", Some(ADDRESS), &Netlink::here().expect("a socket")).await };
+            runtime.block_on(waited).map_err(|error| error.to_string())
+        })
+    };
+    assert_eq!(wait(), Err("interface eth0 in the pod cannot send and receive 2s after it was set up".to_owned()));
+    let is_added = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| (wait(), is_added.load(Relaxed)));
+        thread::sleep(Duration::from_millis(200));
+        is_added.store(true, Relaxed);
+        ip(&format!("address add {ADDRESS}/128 dev eth0 nodad"))?;
+        assert_eq!(waiter.join().expect("does not panic"), (Ok(()), true));
+        Ok(())
+    })
 }
 
 #[test]

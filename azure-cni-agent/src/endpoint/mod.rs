@@ -10,5 +10,5 @@ mod spec;
 pub use gateway::{GATEWAY, GATEWAY6, IPV6_MIN_MTU, PLATFORM_GATEWAY_MAC, gateway_for};
 pub use label::is_ours;
 pub use options::PodOptions;
-pub use sides::{EndpointError, await_carrier, configure_host_side, configure_pod_side, index_of};
+pub use sides::{EndpointError, await_usable, configure_host_side, configure_pod_side, index_of};
 pub use spec::{Endpoint, addresses_of};

@@ -1,6 +1,6 @@
 //! Configures the two sides of an endpoint, given the veth pair that joins them.
 
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 
 use futures::future::{try_join_all, try_join4};
 use ipnet::IpNet;
@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::spec::Endpoint;
 use crate::net::{NeighbourEntry, NetError, Netlink, Netns, NetnsError, RouteEntry, sysctl};
 
-/// The kernel's worker needs microseconds on an idle machine.
-const CARRIER_LIMIT: Duration = Duration::from_secs(2);
+/// The kernel's workers need microseconds on an idle machine.
+const USABLE_LIMIT: Duration = Duration::from_secs(2);
 const POLL_PAUSE: Duration = Duration::from_millis(1);
 /// Each is an exchange with the kernel: some tens of microseconds.
 const QUICK_POLLS: u32 = 16;
@@ -24,8 +24,8 @@ pub enum EndpointError {
     #[error("interface {name} has vanished while it was being set up")]
     Vanished { name: String },
     /// The kernel is too busy to notice; a retry helps.
-    #[error("interface {name} in the pod cannot send {CARRIER_LIMIT:?} after it was set up")]
-    NoCarrier { name: String },
+    #[error("interface {name} in the pod cannot send and receive {USABLE_LIMIT:?} after it was set up")]
+    NotUsable { name: String },
     #[error("setting of interface {name}: {source}")]
     Sysctl { name: String, source: sysctl::SysctlError },
 }
@@ -94,13 +94,14 @@ pub async fn configure_host_side(endpoint: &Endpoint, netlink: &Netlink, interfa
     Ok(configure_interface(netlink, interface, [], neighbours, routes).await?)
 }
 
-/// Waits until the pod can send. That is later than both ends are up: the pod's end gets a queue only when a worker of the
-/// kernel has seen the carrier (net/core/link_watch.c), and packets sent before are lost.
-pub async fn await_carrier(endpoint: &Endpoint, of_pod: &Netlink) -> Result<(), EndpointError> {
-    let name = &endpoint.pod_interface;
-    let came = tokio::time::timeout(CARRIER_LIMIT, async {
+/// Waits until the pod can send and receive. That is later than the kernel has acknowledged all requests, as its workers do the rest:
+/// the pod's end gets a queue when one has seen the carrier (net/core/link_watch.c), and an IPv6 address its route in the local
+/// table when another has passed over duplicate address detection (net/ipv6/addrconf.c, addrconf_dad_work). Packets before that
+/// are lost.
+pub async fn await_usable(name: &str, address6: Option<Ipv6Addr>, of_pod: &Netlink) -> Result<(), EndpointError> {
+    let came = tokio::time::timeout(USABLE_LIMIT, async {
         for poll in 0_u32.. {
-            if of_pod.link(name).await?.is_some_and(|link| link.is_running) {
+            if can_send(of_pod, name).await? && can_receive(of_pod, address6).await? {
                 break;
             }
             // Most often it comes within less than the shortest sleep.
@@ -110,7 +111,18 @@ pub async fn await_carrier(endpoint: &Endpoint, of_pod: &Netlink) -> Result<(), 
         }
         Ok(())
     });
-    came.await.unwrap_or_else(|_| Err(EndpointError::NoCarrier { name: name.clone() }))
+    came.await.unwrap_or_else(|_| Err(EndpointError::NotUsable { name: name.to_owned() }))
+}
+
+async fn can_send(of_pod: &Netlink, name: &str) -> Result<bool, NetError> {
+    Ok(of_pod.link(name).await?.is_some_and(|link| link.is_running))
+}
+
+async fn can_receive(of_pod: &Netlink, address: Option<Ipv6Addr>) -> Result<bool, NetError> {
+    match address {
+        Some(address) => of_pod.is_local(address.into()).await,
+        None => Ok(true),
+    }
 }
 
 pub async fn index_of(netlink: &Netlink, name: &str) -> Result<u32, EndpointError> {

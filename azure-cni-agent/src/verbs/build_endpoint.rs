@@ -64,7 +64,7 @@ pub async fn build_endpoint(
     // Neighbour and route go with the veth.
     let host_side = async {
         endpoint::configure_host_side(endpoint, &agent.netlink, ifindex).await?;
-        Ok(endpoint::await_carrier(endpoint, &in_pod).await?)
+        Ok(endpoint::await_usable(&endpoint.pod_interface, endpoint.addresses.v6, &in_pod).await?)
     };
     steps.run(Step::HostSide, host_side).await?;
 
