@@ -107,7 +107,7 @@ impl Agent {
         let flags = EndpointFlags::NONE
             .with_if(EndpointFlags::KEEP_SOURCE, options.keep_source || public)
             .with_if(EndpointFlags::LIMITED, options.bandwidth.is_limited());
-        EndpointEntry { ifindex, flags, mac }
+        EndpointEntry::at(ifindex).with_flags(flags).with_mac(mac)
     }
 
     /// Tells the data path of an address of a pod. The limits first: the entry's flag has the programs look for them.

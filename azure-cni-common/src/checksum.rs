@@ -9,11 +9,17 @@ pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(sum)
 }
 
-/// Same for a 32-bit word.
-pub fn update32(checksum: u16, old: u32, new: u32) -> u16 {
-    let halves = |word: u32| (word as u16, (word >> 16) as u16);
-    let ((old_a, old_b), (new_a, new_b)) = (halves(old), halves(new));
-    update(update(checksum, old_a, new_a), old_b, new_b)
+/// Same for one less in the first byte of a word: the hop limit of IPv4.
+pub fn update_decremented(checksum: u16) -> u16 {
+    // Whatever the word was, the difference is the same: a constant, where the words would take a dozen instructions.
+    update(checksum, u16::from_ne_bytes([1, 0]), 0)
+}
+
+/// Same for words of 32 bits, which may be summed too (RFC 1071 section 2, parallel summation).
+pub fn update_words<const N: usize>(checksum: u16, old: [u32; N], new: [u32; N]) -> u16 {
+    let sum =
+        old.into_iter().zip(new).fold(u64::from(!checksum), |sum, (old, new)| sum + u64::from(!old) + u64::from(new));
+    !fold_wide(sum)
 }
 
 /// The sum of a pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1), not inverted: what the kernel leaves in a packet whose
@@ -22,9 +28,12 @@ pub fn update32(checksum: u16, old: u32, new: u32) -> u16 {
 pub fn pseudo_header(source: [u32; 4], destination: [u32; 4], protocol: u8, length: u32) -> u16 {
     let addresses = source.into_iter().chain(destination);
     let sum = addresses.chain([u32::from(protocol).to_be(), length.to_be()]).fold(0, |sum, word| sum + u64::from(word));
-    let once = (sum & 0xffff_ffff) + (sum >> 32);
-    let halves = ((once & 0xffff) + (once >> 16 & 0xffff) + (once >> 32)) as u32;
-    fold(halves)
+    fold_wide(sum)
+}
+
+/// Of less than 2^48.
+fn fold_wide(sum: u64) -> u16 {
+    fold(((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32)) as u32)
 }
 
 fn fold(sum: u32) -> u16 {
@@ -62,14 +71,22 @@ mod tests {
         }
 
         #[test]
-        fn update_equals_computing_it_again(mut words in prop::collection::vec(any::<u16>(), 2..20), new: u32) {
+        fn update_equals_computing_it_again(mut words in prop::collection::vec(any::<u16>(), 4..20), new: [u32; 2]) {
             // An IP header is never all zeros, the one case in which RFC 1624 has two zeros to choose from.
             words.push(0x4500);
             let before = full(&words);
-            let old = u32::from(words[0]) | u32::from(words[1]) << 16;
-            words[0] = new as u16;
-            words[1] = (new >> 16) as u16;
-            prop_assert_eq!(update32(before, old, new), full(&words));
+            let wide = |words: &[u16]| [0, 2].map(|at| u32::from(words[at]) | u32::from(words[at + 1]) << 16);
+            let old = wide(&words);
+            (words[0], words[1]) = (new[0] as u16, (new[0] >> 16) as u16);
+            prop_assert_eq!(update_words(before, [old[0]], [new[0]]), full(&words));
+            (words[2], words[3]) = (new[1] as u16, (new[1] >> 16) as u16);
+            prop_assert_eq!(update_words(before, old, new), full(&words));
+            let decremented = [words[0].to_ne_bytes()[0].saturating_sub(1), words[0].to_ne_bytes()[1]];
+            if u16::from_ne_bytes(decremented) != words[0] {
+                let before = full(&words);
+                words[0] = u16::from_ne_bytes(decremented);
+                prop_assert_eq!(update_decremented(before), full(&words));
+            }
         }
 
         #[test]

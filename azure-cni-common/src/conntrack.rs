@@ -38,8 +38,8 @@ impl Origin {
 
 /// What a packet says about its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    Segment(Segment),
+pub enum Event<'segment> {
+    Segment(&'segment Segment),
     /// The protocol has no states: UDP, ICMP echo and all others.
     Datagram,
     /// A datagram that is never sent unasked: ICMP echo reply.
@@ -48,7 +48,7 @@ pub enum Event {
     Fragment,
 }
 
-impl Event {
+impl Event<'_> {
     /// Whether the packet may be the first of a flow that its sender opens.
     ///
     /// A TCP segment in mid-stream may not: it belongs to a connection that began unseen. If its sender replies there, a
@@ -189,8 +189,8 @@ pub fn observe(seen: Seen, origin: Origin, arrival: &Arrival, event: Event) -> O
         return Observed::Nothing;
     }
     match event {
-        Event::Segment(segment) if arrival.from == Origin::NODE => from_node(seen, origin, arrival.sender, &segment),
-        Event::Segment(segment) => from_outside(seen, origin, arrival.sender, &segment),
+        Event::Segment(segment) if arrival.from == Origin::NODE => from_node(seen, origin, arrival.sender, segment),
+        Event::Segment(segment) => from_outside(seen, origin, arrival.sender, segment),
         Event::Datagram | Event::Reply => Observed::Continues(datagram(seen, origin, arrival)),
         Event::Fragment if arrival.from == Origin::NODE => Observed::Continues(seen),
         Event::Fragment => Observed::Nothing,

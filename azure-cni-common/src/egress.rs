@@ -134,14 +134,14 @@ mod tests {
     use crate::family::{Be16, UDP};
     use crate::tcp::{Segment, TcpFlags};
 
-    const SYN: Event = Event::Segment(Segment::bare(TcpFlags::SYN));
+    const SYN: Event = Event::Segment(&Segment::bare(TcpFlags::SYN));
     const ON: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: false };
     const OFF: SnatPolicy = SnatPolicy { is_on: false, pod_keeps_source: false };
     const OWN: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: true };
     const UNASKED_FOR: [Event; 5] = [
-        Event::Segment(Segment::bare(TcpFlags::SYN | TcpFlags::ACK)),
-        Event::Segment(Segment::bare(TcpFlags::ACK)),
-        Event::Segment(Segment::bare(TcpFlags::RST)),
+        Event::Segment(&Segment::bare(TcpFlags::SYN | TcpFlags::ACK)),
+        Event::Segment(&Segment::bare(TcpFlags::ACK)),
+        Event::Segment(&Segment::bare(TcpFlags::RST)),
         Event::Reply,
         Event::Fragment,
     ];

@@ -106,7 +106,7 @@ impl Address for Ipv4 {
 
     #[inline(always)]
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
-        checksum::update32(checksum, old.0, new.0)
+        checksum::update_words(checksum, [old.0], [new.0])
     }
 
     fn to_words(self) -> [u32; 4] {
@@ -214,10 +214,7 @@ impl Address for Ipv6 {
 
     #[inline(always)]
     fn update_checksum(checksum: u16, old: Self, new: Self) -> u16 {
-        let [a, b, c, d] = old.0;
-        let [e, f, g, h] = new.0;
-        let sum = checksum::update32(checksum::update32(checksum, a, e), b, f);
-        checksum::update32(checksum::update32(sum, c, g), d, h)
+        checksum::update_words(checksum, old.0, new.0)
     }
 
     fn to_words(self) -> [u32; 4] {

@@ -178,17 +178,19 @@ impl Flow {
         Seen { state: self.state, numbers: self.numbers }
     }
 
-    /// When the flow expires once it has gone on to `seen`, and whether that is worth writing. `secs_of` is [`Timeouts::secs`]. Entries are written at most once a
-    /// second unless the lifetime shrinks, the state changes or the numbers have moved far, so that a busy flow does not pull
-    /// its cache line from CPU to CPU. Until a flow is assured, its numbers are right to the byte.
+    /// When the flow expires once it has gone on to `seen`, and whether that is worth writing. `secs_of` is [`Timeouts::secs`]; `now_ns`
+    /// has 63 bits, so nothing overflows. Entries are written at most once a second unless the lifetime shrinks, the state changes
+    /// or the numbers have moved far, so that a busy flow does not pull its cache line from CPU to CPU. Until a flow is assured,
+    /// its numbers are right to the byte.
     #[inline(always)]
     pub fn renewal(&self, seen: Seen, secs_of: impl Fn(Timeout) -> u32, now_ns: u64) -> (u64, bool) {
         let secs = secs_of(Timeout::of(self.lifetime, seen.state));
-        let mut expires_ns = now_ns.saturating_add(u64::from(secs) * NS_PER_SEC);
+        let mut expires_ns = now_ns + u64::from(secs) * NS_PER_SEC;
         if self.lifetime != Lifetime::TCP {
             expires_ns = expires_ns.max(self.expires_ns);
         }
-        let is_due = expires_ns < self.expires_ns || expires_ns - self.expires_ns >= NS_PER_SEC;
+        // Of a lifetime that shrinks the difference wraps.
+        let is_due = expires_ns.wrapping_sub(self.expires_ns) >= NS_PER_SEC;
         let has_moved = if seen.state.is_assured() {
             seen.numbers.has_moved_on_from(self.numbers)
         } else {

@@ -130,7 +130,7 @@ impl Tables {
 
     /// Of the pod that an endpoint belongs to, by whatever address.
     fn set_link_local(&self, endpoint: EndpointEntry) -> Result<(), DatapathError> {
-        let address = link_local(endpoint.mac);
+        let address = link_local(endpoint.mac());
         lock(&self.link_local).insert(endpoint.ifindex, address, 0).map_err(in_map(LINK_LOCAL))
     }
 

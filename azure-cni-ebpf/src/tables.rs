@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
-use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, slot_of};
+use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, is_whole, slot_of};
 use azure_cni_common::family::{Address, Be16, Family, Ipv4, Ipv6, TCP, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
@@ -52,15 +52,24 @@ impl LinkSources for V6 {
     }
 }
 
+type EndpointWords = [u32; size_of::<EndpointEntry>() / 4];
+
 pub trait Tables: Globals + Memory + LinkSources {
     /// The pod that has the address.
     #[inline(always)]
     fn endpoint(address: Self::Address) -> Option<EndpointEntry> {
-        let endpoint = Self::endpoint_slot(slot_of(address))?.find(address);
+        Self::endpoint_words(address).map(|words| zerocopy::transmute!(words))
+    }
+
+    /// In words: bytes of a MAC that come by two ways are kept on the stack, each on its own.
+    #[inline(always)]
+    fn endpoint_words(address: Self::Address) -> Option<EndpointWords> {
+        let Some(slot) = Self::endpoint_slot(slot_of(address)) else { return Self::endpoint_in_table(address) };
+        let endpoint = slot.find(address);
         match endpoint.ifindex {
             NOT_LOCAL => None,
             MISS => Self::endpoint_in_table(address),
-            _ => Some(endpoint),
+            _ => Some(zerocopy::transmute!(endpoint)),
         }
     }
 
@@ -70,9 +79,9 @@ pub trait Tables: Globals + Memory + LinkSources {
         Self::endpoint(address).map(|endpoint| endpoint.ifindex)
     }
 
-    /// A slot of the endpoints' cache.
+    /// A slot of the endpoints' cache; `None` while it is written.
     fn endpoint_slot(index: u32) -> Option<Slot<Self::Address>>;
-    fn endpoint_in_table(address: Self::Address) -> Option<EndpointEntry>;
+    fn endpoint_in_table(address: Self::Address) -> Option<EndpointWords>;
     fn route(destination: Self::Address) -> RouteClass;
     /// The router that all of the Internet is behind, if there is one.
     fn gateway() -> Option<Self::Address>;
@@ -103,13 +112,16 @@ macro_rules! tables_of {
                 let words = $endpoint_cache.get_ptr(index)?.cast::<[u32; size_of::<Slot<$address>>() / 4]>();
                 // SAFETY: the agent may write at the same time; every word is read once, and what they are together is checked.
                 let words = unsafe { words.read_volatile() };
+                if !is_whole(&words) {
+                    return None;
+                }
                 Some(zerocopy::transmute!(words))
             }
 
-            fn endpoint_in_table(address: $address) -> Option<EndpointEntry> {
+            fn endpoint_in_table(address: $address) -> Option<EndpointWords> {
                 uses::count(Table::Hash);
                 // SAFETY: an endpoint's entry is replaced only after its pod is gone; a reader in between sees one of the two.
-                unsafe { $endpoints.get(&address) }.copied()
+                unsafe { $endpoints.get(&address) }.map(|endpoint| zerocopy::transmute!(*endpoint))
             }
 
             fn route(destination: $address) -> RouteClass {

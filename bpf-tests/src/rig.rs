@@ -107,7 +107,7 @@ impl Rig {
 
     /// What [`Self::add_pod`] tells the programs.
     pub fn endpoint(address: impl Into<IpAddr>, interface: &str) -> EndpointEntry {
-        EndpointEntry { mac: Self::pod_mac(address), ..EndpointEntry::at(ifindex(interface)) }
+        EndpointEntry::at(ifindex(interface)).with_mac(Self::pod_mac(address))
     }
 
     /// The MAC of a pod's interface: it ends like the address.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use azure_cni_common::bandwidth::{BURST_MAX, BURST_MIN, Limit, Limits, RATE_MIN};
 use azure_cni_common::drop_reason::DropReason::{BandwidthLimit, MartianSource, PlatformBlocked, SourceNotOwned};
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{EndpointEntry, Hook};
+use azure_cni_datapath::Hook;
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, IcmpError, Offload, Rig, Verdict, ifindex, now_ns};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -50,7 +50,7 @@ fn limit(rig: &Rig, interface: &str, limits: Limits) {
     rig.tables().set_limits(index, limits).unwrap();
     for (address, entry) in rig.tables().endpoints().unwrap() {
         if entry.ifindex == index {
-            let entry = EndpointEntry { flags: EndpointFlags::NONE.with_if(EndpointFlags::LIMITED, true), ..entry };
+            let entry = entry.with_flags(EndpointFlags::LIMITED);
             rig.tables().set_endpoint(address, entry).unwrap();
         }
     }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use azure_cni_common::drop_reason::DropReason::{MetadataBlocked, PlatformBlocked};
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointFlags;
-use azure_cni_datapath::{Constants, EndpointEntry};
+use azure_cni_datapath::Constants;
 use bpf_tests::Promise::{Dropped, Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig};
 
@@ -18,7 +18,7 @@ const METADATA: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
 const DNS: (Ipv4Addr, u16) = (Rig::WIRE_SERVER, 53);
 
 fn keep_source_of_a(rig: &Rig) {
-    let endpoint = EndpointEntry { flags: EndpointFlags::KEEP_SOURCE, ..Rig::endpoint(Rig::POD_A, "azva") };
+    let endpoint = Rig::endpoint(Rig::POD_A, "azva").with_flags(EndpointFlags::KEEP_SOURCE);
     rig.tables().set_endpoint(Rig::POD_A.into(), endpoint).unwrap();
 }
 

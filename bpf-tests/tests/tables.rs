@@ -202,7 +202,7 @@ fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
     let (tables, c) = (rig.tables(), (shares_a_slot_with_pod_a(), 20_002));
     let to = |destination| Frame::udp(B, destination);
     let delivered = |destination| ToPod(to(destination).one_hop_on());
-    let flagged = EndpointEntry { flags: EndpointFlags::KEEP_SOURCE, ..Rig::endpoint(c.0, "azvb") };
+    let flagged = Rig::endpoint(c.0, "azvb").with_flags(EndpointFlags::KEEP_SOURCE);
 
     rig.from_pod_b(&to(c)).keeps("no pod has the address", &ToWire(to(c).one_hop_on()));
     tables.set_endpoint(c.0.into(), flagged).unwrap();

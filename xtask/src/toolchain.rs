@@ -78,6 +78,7 @@ pub(crate) fn rust_flags(linker: &Path, more: &[&str]) -> String {
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        "-Ctarget-cpu=v3".to_owned(),
     ];
     flags.extend(more.iter().map(|&flag| flag.to_owned()));
     flags.join("\x1f")

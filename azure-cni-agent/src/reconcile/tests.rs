@@ -59,7 +59,7 @@ pub(super) fn veth_of(id: &AttachmentId, netns: &Path, index: u32) -> Link {
 }
 
 fn entry(ifindex: u32, flags: EndpointFlags) -> EndpointEntry {
-    EndpointEntry { ifindex, flags, mac: names::pod_mac(&id()) }
+    EndpointEntry::at(ifindex).with_flags(flags).with_mac(names::pod_mac(&id()))
 }
 
 fn record() -> AttachmentRecord {
@@ -147,7 +147,7 @@ fn each_thing_that_a_standing_veth_lacks_is_repaired_alone() {
     assert_eq!(repaired(&NodeState { map_entries: [].into(), ..sound() }), [Repair::MapEntry(ip())]);
     let astray = [(ip(), entry(INDEX + 1, EndpointFlags::NONE))].into();
     assert_eq!(repaired(&NodeState { map_entries: astray, ..sound() }), [Repair::MapEntry(ip())]);
-    let of_another_mac = [(ip(), EndpointEntry { mac: [9; 6], ..entry(INDEX, EndpointFlags::NONE) })].into();
+    let of_another_mac = [(ip(), entry(INDEX, EndpointFlags::NONE).with_mac([9; 6]))].into();
     assert_eq!(repaired(&NodeState { map_entries: of_another_mac, ..sound() }), [Repair::MapEntry(ip())]);
 }
 

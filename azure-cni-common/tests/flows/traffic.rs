@@ -57,17 +57,26 @@ pub enum Step {
 }
 
 impl PacketKind {
-    pub fn event(self) -> Event {
+    pub fn event(self) -> Event<'static> {
+        static BARE: [Segment; 256] = of_all_flags(0, 0);
+        static FORGED: [Segment; 256] = of_all_flags(1 << 30, 3 << 30);
         match self {
-            PacketKind::Tcp(flags) => Event::Segment(Segment::bare(flags)),
-            PacketKind::Forged(flags) => {
-                let (sequence, acknowledgement) = (1 << 30, 3 << 30);
-                Event::Segment(Segment { sequence, acknowledgement, ..Segment::bare(flags) })
-            }
+            PacketKind::Tcp(flags) => Event::Segment(&BARE[usize::from(flags)]),
+            PacketKind::Forged(flags) => Event::Segment(&FORGED[usize::from(flags)]),
             PacketKind::Pong => Event::Reply,
             PacketKind::Udp | PacketKind::Ping | PacketKind::Other => Event::Datagram,
         }
     }
+}
+
+const fn of_all_flags(sequence: u32, acknowledgement: u32) -> [Segment; 256] {
+    let mut segments = [Segment { sequence, acknowledgement, ..Segment::bare(0) }; 256];
+    let mut flags = 0;
+    while flags < segments.len() {
+        segments[flags].flags = TcpFlags(flags as u8);
+        flags += 1;
+    }
+    segments
 }
 
 impl Ends {

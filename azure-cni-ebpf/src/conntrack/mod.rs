@@ -69,10 +69,8 @@ pub struct NewFlow {
 /// Finds the packet's flow and enters the packet into it. `from`: whether the hook's packets have a checked source.
 #[inline(always)]
 pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin, mut scratch: ScratchRef<'_, F>) -> Tracking {
-    let event = packet.event();
     let now_ns = now_ns();
-    let side = packet.flow_key.set(&packet.tuple);
-    let key = &packet.flow_key;
+    let (event, key, side) = packet.identify();
     let assured = F::flows().get_ptr_mut(key);
     let is_in_flows = assured.is_some();
     // One way for both tables: two would need twice the stack.
@@ -108,7 +106,7 @@ pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin, mut scra
         }
         forget::<F>(key, &flow, is_in_flows, flow.initiator == side, scratch);
     }
-    Tracking::New(NewFlow { now_ns, from, seen: begin(packet.tuple.protocol, event, from, now_ns) })
+    Tracking::New(NewFlow { now_ns, from, seen: begin(key.protocol(), event, from, now_ns) })
 }
 
 #[inline(always)]

@@ -37,13 +37,10 @@ impl Hook for FromEndpoint {
         let parsed = packet.parse(ctx);
         let Some(snat) = admit(ctx, packet, parsed)? else { return Ok(Verdict::PASS) };
         match packet.kind {
-            Kind::Flow => {
-                let event = packet.event();
-                match conntrack::track(packet, Origin::NODE, scratch.lend()) {
-                    Tracking::Known(known) => known_flow(ctx, packet, &known, scratch),
-                    Tracking::New(new) => new_flow(ctx, packet, &new, snat, event, scratch),
-                }
-            }
+            Kind::Flow => match conntrack::track(packet, Origin::NODE, scratch.lend()) {
+                Tracking::Known(known) => known_flow(ctx, packet, &known, scratch),
+                Tracking::New(new) => new_flow(ctx, packet, &new, snat, scratch),
+            },
             Kind::StrayFragment => stray_fragment(ctx, packet, snat),
             _ => Ok(Verdict::PASS),
         }
@@ -200,7 +197,6 @@ fn new_flow<F: Rewrite + Tables>(
     packet: &mut Packet<F>,
     new: &NewFlow,
     snat: SnatPolicy,
-    event: Event,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
@@ -214,11 +210,11 @@ fn new_flow<F: Rewrite + Tables>(
     }
     let class = F::route(destination);
     check_pool(class)?;
-    let egress = egress::from_pod(class, globals::service_prefixes(), snat, event);
+    let egress = egress::from_pod(class, globals::service_prefixes(), snat, packet.event());
     if egress.path == Path::STACK {
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
-        if event.opens() || class.is_hosts() {
+        if packet.event().opens() || class.is_hosts() {
             let _ = new.open::<F>(&packet.tuple, egress.path, egress.nat);
         }
         return Ok(Verdict::PASS);
@@ -228,7 +224,7 @@ fn new_flow<F: Rewrite + Tables>(
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
     }
-    if event.opens() || class == RouteClass::VNET {
+    if packet.event().opens() || class == RouteClass::VNET {
         new.open::<F>(&packet.tuple, egress.path, egress.nat)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
     } else if let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) {

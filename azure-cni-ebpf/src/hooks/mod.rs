@@ -148,6 +148,6 @@ fn to_pod<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: EndpointEntr
     if pod.flags.has(EndpointFlags::LIMITED) {
         bandwidth::charge(ctx, packet, pod.ifindex, Direction::Ingress)?;
     }
-    packet::deliver(ctx, packet, pod.mac)?;
+    packet::deliver(ctx, packet, &pod)?;
     Ok(Verdict::to_pod(pod.ifindex))
 }

@@ -50,9 +50,8 @@ impl Hook for ToEndpoint {
         if !matches!(packet.kind, Kind::Flow) {
             return Ok(Verdict::PASS);
         }
-        let event = packet.event();
         if let Tracking::New(new) = conntrack::track(packet, Origin::OUTSIDE, scratch.lend())
-            && event.opens()
+            && packet.event().opens()
         {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.
             let _ = new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP);

@@ -11,7 +11,7 @@ use azure_cni_common::family::{Be16, V4};
 use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, open_translated, port_of, promote_outgoing, run};
-use crate::conntrack::{self, Tracking};
+use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
 use crate::scratch::ScratchRef;
@@ -41,11 +41,11 @@ impl Hook for ToWire {
         }
         let Some(sender) = sender_of(ctx, packet)? else { return Ok(Verdict::PASS) };
         if matches!(packet.kind, Kind::Flow) {
-            // Once for both: to inline it twice is to have the verifier walk it twice as often.
-            let tracking = conntrack::track(packet, Origin::NODE, scratch.lend());
-            return match sender {
-                Sender::Host => host_flow(packet, &tracking, scratch),
-                Sender::Pod(snat) => pod_flow(ctx, packet, snat, &tracking, scratch),
+            return match (conntrack::track(packet, Origin::NODE, scratch.lend()), sender) {
+                (Tracking::Known(known), Sender::Pod(snat)) => known_flow(ctx, packet, snat, &known, scratch),
+                (Tracking::New(new), Sender::Pod(snat)) => new_flow(ctx, packet, snat, &new, scratch),
+                (Tracking::Known(known), Sender::Host) => known_flow_of_host(packet, &known, scratch),
+                (Tracking::New(new), Sender::Host) => new_flow_of_host(packet, &new, scratch),
             };
         }
         let Sender::Pod(snat) = sender else { return Ok(Verdict::PASS) };
@@ -118,55 +118,62 @@ fn check_masqueraded<F: Headers + Tables>(ctx: &TcContext, packet: &mut Packet<F
 }
 
 #[inline(always)]
-fn pod_flow<F: Rewrite + Tables>(
+fn known_flow<F: Rewrite + Tables>(
     ctx: &TcContext,
     packet: &mut Packet<F>,
     snat: SnatPolicy,
-    tracking: &Tracking,
-    mut scratch: ScratchRef<'_, F>,
+    known: &KnownFlow,
+    scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let event = packet.event();
-    let is_decided = match tracking {
-        Tracking::Known(known) if !known.is_initiator => return Ok(Verdict::PASS),
-        Tracking::Known(known) => known.nat != Nat::UNDECIDED,
-        Tracking::New(_) => false,
-    };
-    let port = match tracking {
-        Tracking::Known(known) if known.nat == Nat::TRANSLATED => port_of::<F>(known, &packet.tuple, scratch.lend())
-            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?,
-        _ if is_decided => return Ok(Verdict::PASS),
-        Tracking::New(new) if !event.opens() && nat_of_new_flow(packet, snat, Event::Datagram)? == Nat::TRANSLATED => {
-            // In mid-stream of a flow that is unknown, or was forgotten.
-            let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch.lend()) else { return Ok(Verdict::PASS) };
-            new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
-            port
+    if !known.is_initiator {
+        return Ok(Verdict::PASS);
+    }
+    let port = match known.nat {
+        Nat::TRANSLATED => port_of::<F>(known, &packet.tuple, scratch),
+        Nat::UNDECIDED if nat_of_new_flow(packet, snat, packet.event())? == Nat::TRANSLATED => {
+            nat::claim::<F>(&packet.tuple, known.now_ns, scratch)
+                .inspect(|port| set_nat::<F>(&packet.tuple, Nat::TRANSLATED, *port))
         }
-        _ if nat_of_new_flow(packet, snat, event)? != Nat::TRANSLATED => return keep_source(packet, tracking, event),
-        _ => match tracking {
-            Tracking::Known(known) => nat::claim::<F>(&packet.tuple, known.now_ns, scratch)
-                .inspect(|port| set_nat::<F>(&packet.tuple, Nat::TRANSLATED, *port)),
-            Tracking::New(new) => open_translated::<F>(new, &packet.tuple, Path::STACK, scratch),
+        Nat::UNDECIDED => {
+            set_nat::<F>(&packet.tuple, Nat::KEEP, Be16(0));
+            return Ok(Verdict::PASS);
         }
-        .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?,
+        _ => return Ok(Verdict::PASS),
     };
-    packet::replace(ctx, packet, End::Source, &Replacement::new(F::node_address(), port))?;
+    translate(ctx, packet, port.map_err(|reason| events::refused::<F>(&packet.tuple, reason))?)
+}
+
+#[inline(always)]
+fn new_flow<F: Rewrite + Tables>(
+    ctx: &TcContext,
+    packet: &mut Packet<F>,
+    snat: SnatPolicy,
+    new: &NewFlow,
+    scratch: ScratchRef<'_, F>,
+) -> Result<Verdict, DropReason> {
+    let nat = nat_of_new_flow(packet, snat, Event::Datagram)?;
+    let opens = packet.event().opens();
+    if nat == Nat::TRANSLATED && opens {
+        let port = open_translated::<F>(new, &packet.tuple, Path::STACK, scratch)
+            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
+        return translate(ctx, packet, port);
+    }
+    if nat == Nat::TRANSLATED {
+        // In mid-stream of a flow that is unknown, or was forgotten.
+        let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) else { return Ok(Verdict::PASS) };
+        new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
+        return translate(ctx, packet, port);
+    }
+    // What does not open a flow may belong to one that is unknown.
+    if opens {
+        new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP)?;
+    }
     Ok(Verdict::PASS)
 }
 
-/// Remembers that the flow leaves with the pod's address. What does not open a flow may belong to one that is unknown.
 #[inline(always)]
-fn keep_source<F: Headers + Tables>(
-    packet: &Packet<F>,
-    tracking: &Tracking,
-    event: Event,
-) -> Result<Verdict, DropReason> {
-    match tracking {
-        Tracking::Known(_) => set_nat::<F>(&packet.tuple, Nat::KEEP, Be16(0)),
-        Tracking::New(new) if event.opens() => {
-            new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP)?;
-        }
-        Tracking::New(_) => {}
-    }
+fn translate<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>, port: Be16) -> Result<Verdict, DropReason> {
+    packet::replace(ctx, packet, End::Source, &Replacement::new(F::node_address(), port))?;
     Ok(Verdict::PASS)
 }
 
@@ -193,27 +200,33 @@ fn untranslatable<F: Headers + Tables>(
 }
 
 #[inline(always)]
-fn host_flow<F: Headers + Tables>(
+fn known_flow_of_host<F: Headers + Tables>(
     packet: &Packet<F>,
-    tracking: &Tracking,
+    known: &KnownFlow,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    match tracking {
-        Tracking::New(new) if packet.event().opens() => {
-            match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
-                Ok(()) => {
-                    let _ = new.open::<F>(&packet.tuple, Path::HOST, Nat::KEEP);
-                    Ok(Verdict::PASS)
-                }
-                Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
-                // A full table is no reason to cut the host off.
-                Err(_) => Ok(Verdict::PASS),
-            }
-        }
-        Tracking::Known(known) if known.becomes_assured => {
-            promote_outgoing::<F>(known, &packet.tuple, packet.tuple.source_port, scratch);
+    if known.becomes_assured {
+        promote_outgoing::<F>(known, &packet.tuple, packet.tuple.source_port, scratch);
+    }
+    Ok(Verdict::PASS)
+}
+
+#[inline(always)]
+fn new_flow_of_host<F: Headers + Tables>(
+    packet: &Packet<F>,
+    new: &NewFlow,
+    scratch: ScratchRef<'_, F>,
+) -> Result<Verdict, DropReason> {
+    if !packet.event().opens() {
+        return Ok(Verdict::PASS);
+    }
+    match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
+        Ok(()) => {
+            let _ = new.open::<F>(&packet.tuple, Path::HOST, Nat::KEEP);
             Ok(Verdict::PASS)
         }
-        _ => Ok(Verdict::PASS),
+        Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),
+        // A full table is no reason to cut the host off.
+        Err(_) => Ok(Verdict::PASS),
     }
 }

@@ -5,9 +5,9 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use azure_cni_common::conntrack::Event;
-use azure_cni_common::endpoint::{HOST_MAC, Mac};
+use azure_cni_common::endpoint::{EndpointEntry, HOST_MAC};
 use azure_cni_common::family::{Be16, Family, TCP, UDP, UDP_LITE};
-use azure_cni_common::flow::{FlowKey, Tuple};
+use azure_cni_common::flow::{FlowKey, Side, Tuple};
 use azure_cni_common::tcp::{Segment, TcpFlags};
 
 /// Length of an Ethernet header without tags.
@@ -47,17 +47,6 @@ pub(super) enum EventKind {
     Fragment,
 }
 
-/// What a TCP header says besides its ports. Numbers as they stand in the packet.
-#[derive(Clone, Copy)]
-pub(super) struct TcpHeader {
-    sequence: u32,
-    acknowledgement: u32,
-    /// Bytes of payload.
-    length: u32,
-    /// [`TcpFlags`], as a word: behind a byte there would be padding, which is copied too.
-    flags: u32,
-}
-
 /// How much of the packet that was sent is in this one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -82,8 +71,8 @@ pub struct Packet<F: Family> {
     pub tuple: Tuple<F::Address>,
     pub kind: Kind,
     pub(super) event_kind: EventKind,
-    /// Of a segment; of anything else, what an earlier packet had.
-    pub(super) tcp: TcpHeader,
+    /// Of TCP; of anything else, what an earlier packet had.
+    pub(super) segment: Segment,
     pub part: Part,
     pub hop_limit: u8,
     /// Of fragments, as it stands in the packet.
@@ -112,13 +101,14 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// To the pod's interface that has this MAC.
+    /// To the pod's interface.
     #[inline(always)]
-    pub(super) fn address<F: Family>(&mut self, [a, b, c, d, e, f]: Mac) {
+    pub(super) fn address<F: Family>(&mut self, pod: &EndpointEntry) {
+        let [a, b] = pod.mac_start.to_ne_bytes();
         let [g, h, i, j, k, l] = HOST_MAC;
         let [m, n] = F::ETHERTYPE.0.to_ne_bytes();
-        let ethernet = [[0, 0, a, b], [c, d, e, f], [g, h, i, j], [k, l, m, n]];
-        self.ethernet = ethernet.map(u32::from_ne_bytes);
+        let word = u32::from_ne_bytes;
+        self.ethernet = [word([0, 0, a, b]), pod.mac_rest, word([g, h, i, j]), word([k, l, m, n])];
     }
 }
 
@@ -175,7 +165,24 @@ pub fn is_of<F: Family>(ctx: &TcContext) -> bool {
     skb(ctx).protocol == u32::from(F::ETHERTYPE.0)
 }
 
+#[inline(always)]
+fn event(kind: EventKind, segment: &Segment) -> Event<'_> {
+    match kind {
+        EventKind::Segment => Event::Segment(segment),
+        EventKind::Datagram => Event::Datagram,
+        EventKind::Reply => Event::Reply,
+        EventKind::Fragment => Event::Fragment,
+    }
+}
+
 impl<F: Headers> Packet<F> {
+    /// See [`Self::event`]; and, in place, the key of the packet's flow and which side of it sent the packet.
+    #[inline(always)]
+    pub fn identify(&mut self) -> (Event<'_>, &FlowKey<F::Address>, Side) {
+        let side = self.flow_key.set(&self.tuple);
+        (event(self.event_kind, &self.segment), &self.flow_key, side)
+    }
+
     #[inline(always)]
     pub fn parse(&mut self, ctx: &TcContext) -> Result<(), Unparsed> {
         let skb = skb(ctx);
@@ -200,18 +207,8 @@ impl<F: Headers> Packet<F> {
 
     /// What the packet says about its flow; to be asked if its kind is [`Kind::Flow`].
     #[inline(always)]
-    pub fn event(&self) -> Event {
-        match self.event_kind {
-            EventKind::Segment => Event::Segment(Segment {
-                flags: TcpFlags(self.tcp.flags as u8),
-                sequence: u32::from_be(self.tcp.sequence),
-                acknowledgement: u32::from_be(self.tcp.acknowledgement),
-                length: self.tcp.length,
-            }),
-            EventKind::Datagram => Event::Datagram,
-            EventKind::Reply => Event::Reply,
-            EventKind::Fragment => Event::Fragment,
-        }
+    pub fn event(&self) -> Event<'_> {
+        event(self.event_kind, &self.segment)
     }
 
     /// Whether there are ports to be remembered, or found.
@@ -238,7 +235,7 @@ impl<F: Headers> Packet<F> {
     #[inline(always)]
     pub fn segment_headers(&self) -> u32 {
         if matches!(self.event_kind, EventKind::Segment) {
-            self.length.saturating_sub(self.tcp.length)
+            self.length.saturating_sub(self.segment.length)
         } else {
             self.transport_offset() - ETH_LEN + 8
         }
@@ -310,12 +307,17 @@ impl<F: Headers> Packet<F> {
             return self.enter(TransportHeader::none(Kind::StrayFragment));
         }
         match protocol {
-            TCP if length >= 20 => match read::<[u32; 4]>(ctx, offset) {
+            TCP if length >= 20 => match read_words::<4>(ctx, offset) {
                 // Ports, sequence, acknowledgement, then offset and flags (RFC 9293 section 3.1).
                 Some([ports, sequence, acknowledgement, word]) => {
                     let [offset, flags, _, _] = word.to_ne_bytes();
                     let length = length.saturating_sub(u32::from(offset >> 4) * 4);
-                    self.tcp = TcpHeader { sequence, acknowledgement, length, flags: u32::from(flags) };
+                    self.segment = Segment {
+                        flags: TcpFlags(flags),
+                        sequence: u32::from_be(sequence),
+                        acknowledgement: u32::from_be(acknowledgement),
+                        length,
+                    };
                     self.enter(TransportHeader::with_ports(ports, EventKind::Segment));
                 }
                 None => self.enter(TransportHeader::none(Kind::Malformed)),
@@ -324,7 +326,7 @@ impl<F: Headers> Packet<F> {
                 Some(ports) => self.enter(TransportHeader::with_ports(ports, EventKind::Datagram)),
                 None => self.enter(TransportHeader::none(Kind::Malformed)),
             },
-            protocol if protocol == F::ICMP && length >= 8 => match read::<[u32; 2]>(ctx, offset) {
+            protocol if protocol == F::ICMP && length >= 8 => match read_words::<2>(ctx, offset) {
                 Some([first, second]) => {
                     let [icmp_type, _, _, _] = first.to_ne_bytes();
                     self.enter(icmp::<F>(icmp_type, second));
@@ -360,6 +362,18 @@ pub(super) fn icmp<F: Headers>(icmp_type: u8, second_word: u32) -> TransportHead
     } else {
         TransportHeader::none(if F::is_icmp_error(icmp_type) { Kind::IcmpError } else { Kind::Opaque })
     }
+}
+
+/// [`read`] for words of 32 bits. Volatile: the compiler would read two at a time, to take them apart with more instructions.
+#[inline(always)]
+pub(super) fn read_words<const N: usize>(ctx: &TcContext, offset: u32) -> Option<[u32; N]> {
+    let start = ctx.data() + offset as usize;
+    if start + 4 * N <= ctx.data_end() {
+        let words = start as *const u32;
+        // SAFETY: as in `read`.
+        return Some(core::array::from_fn(|index| unsafe { words.add(index).read_volatile() }));
+    }
+    ctx.load(offset as usize).ok()
 }
 
 /// Reads integers at an offset of the frame.

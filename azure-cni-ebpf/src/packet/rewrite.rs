@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::endpoint::Mac;
+use azure_cni_common::endpoint::EndpointEntry;
 use azure_cni_common::family::{Address, Be16, TCP, UDP, UDP_LITE};
 
 use super::parse::{ETH_LEN, Head, Headers, Packet, Part, read};
@@ -44,14 +44,17 @@ pub trait Rewrite: Headers {
     /// What the family's pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1) adds to an ICMP checksum.
     const ICMP_HAS_PSEUDO_HEADER: bool;
 
-    /// Changes hop limit and addresses in the header, and in `packet`.
-    fn write_header(
+    /// Changes the address of one end in the header, and in `packet`, and takes `hops` from the hop limit.
+    fn write_address(
         ctx: &TcContext,
         packet: &mut Packet<Self>,
-        hop_limit: u8,
-        source: Self::Address,
-        destination: Self::Address,
+        hops: u8,
+        end: End,
+        address: Self::Address,
     ) -> Result<(), DropReason>;
+
+    /// Takes one from the hop limit. To be called last: `packet` does not learn of it.
+    fn decrement_hop_limit(ctx: &TcContext, packet: &Packet<Self>) -> Result<(), DropReason>;
 
     /// Writes `packet.head`, and takes one from the hop limit. To be called last: `packet` does not learn of it.
     fn write_head(ctx: &TcContext, packet: &mut Packet<Self>) -> Result<(), DropReason>;
@@ -77,16 +80,15 @@ pub trait Rewrite: Headers {
 
 /// Takes one from the hop limit, which the caller knows to be more than 1.
 #[inline(always)]
-pub fn decrement_hop_limit<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>) -> Result<(), DropReason> {
-    let (source, destination) = (packet.tuple.source, packet.tuple.destination);
-    F::write_header(ctx, packet, packet.hop_limit - 1, source, destination)
+pub fn decrement_hop_limit<F: Rewrite>(ctx: &TcContext, packet: &Packet<F>) -> Result<(), DropReason> {
+    F::decrement_hop_limit(ctx, packet)
 }
 
-/// Makes the frame one for the pod's interface, which has this MAC, and takes one from the hop limit, which the caller knows to
+/// Makes the frame one for the pod's interface, and takes one from the hop limit, which the caller knows to
 /// be more than 1. A guest behind the interface takes in no other frame.
 #[inline(always)]
-pub fn deliver<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, mac: Mac) -> Result<(), DropReason> {
-    packet.head.address::<F>(mac);
+pub fn deliver<F: Rewrite>(ctx: &TcContext, packet: &mut Packet<F>, pod: &EndpointEntry) -> Result<(), DropReason> {
+    packet.head.address::<F>(pod);
     F::write_head(ctx, packet)
 }
 
@@ -104,10 +106,6 @@ pub fn replace<F: Rewrite>(
         End::Source => (tuple.source, tuple.source_port),
         End::Destination => (tuple.destination, tuple.destination_port),
     };
-    let (source, destination) = match end {
-        End::Source => (address, tuple.destination),
-        End::Destination => (tuple.source, address),
-    };
     if let Some(header) = finished_udp(ctx, packet) {
         write_udp(ctx, packet, header, end, F::Address::update_checksum(header[3], old_address, address), port)?;
     } else if let Some(transport) = TransportFields::of(packet, end) {
@@ -122,7 +120,7 @@ pub fn replace<F: Rewrite>(
         End::Source => packet.tuple.source_port = port,
         End::Destination => packet.tuple.destination_port = port,
     }
-    F::write_header(ctx, packet, packet.hop_limit - hops, source, destination)
+    F::write_address(ctx, packet, hops, end, address)
 }
 
 /// A UDP header whose checksum is finished: ports, length, checksum. `None` of other packets, and where the device is to complete

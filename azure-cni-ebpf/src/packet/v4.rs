@@ -5,8 +5,8 @@ use azure_cni_common::checksum;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv4, V4};
 
-use super::parse::{ETH_LEN, Headers, Packet, Part, QuotedHeader, Unparsed, read, skb};
-use super::rewrite::{Rewrite, store, store_head, update_checksum};
+use super::parse::{ETH_LEN, Headers, Packet, Part, QuotedHeader, Unparsed, read, read_words, skb};
+use super::rewrite::{End, Rewrite, store, store_head, update_checksum};
 
 impl Headers for V4 {
     /// Echo, timestamp, information (RFC 792), address mask (RFC 950), extended echo (RFC 8335).
@@ -25,10 +25,13 @@ impl Headers for V4 {
 
     #[inline(always)]
     fn icmp_type(ctx: &TcContext) -> Option<u8> {
-        let [fragment, second]: [u32; 2] = read(ctx, ETH_LEN + 4)?;
-        let ([_, _, high, low], [_, protocol, _, _]) = (fragment.to_ne_bytes(), second.to_ne_bytes());
+        let [_, protocol, _, _] = read::<u32>(ctx, ETH_LEN + 8)?.to_ne_bytes();
+        if protocol != V4::ICMP {
+            return None;
+        }
         // A later fragment begins with anything.
-        if protocol != V4::ICMP || u16::from_be_bytes([high, low]) & 0x1fff != 0 {
+        let [_, _, high, low] = read::<u32>(ctx, ETH_LEN + 4)?.to_ne_bytes();
+        if u16::from_be_bytes([high, low]) & 0x1fff != 0 {
             return None;
         }
         let [version_ihl, _]: [u8; 2] = read(ctx, ETH_LEN)?;
@@ -39,7 +42,7 @@ impl Headers for V4 {
     /// RFC 791 section 3.1.
     #[inline(always)]
     fn parse(ctx: &TcContext, packet: &mut Packet<V4>) -> Result<(), Unparsed> {
-        let words: [u32; 5] = read(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
+        let words: [u32; 5] = read_words(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
         let [version_ihl, _, length_high, length_low] = words[0].to_ne_bytes();
         let [id_high, id_low, fragment_high, fragment_low] = words[1].to_ne_bytes();
         let [hop_limit, protocol, sum_first, sum_second] = words[2].to_ne_bytes();
@@ -95,37 +98,35 @@ impl Rewrite for V4 {
 
     /// Bytes 8 to 19 of RFC 791 section 3.1: time to live, protocol, checksum, source, destination.
     #[inline(always)]
-    fn write_header(
+    fn write_address(
         ctx: &TcContext,
         packet: &mut Packet<V4>,
-        hop_limit: u8,
-        source: Ipv4,
-        destination: Ipv4,
+        hops: u8,
+        end: End,
+        address: Ipv4,
     ) -> Result<(), DropReason> {
-        let first_word = |hop_limit| u16::from_ne_bytes([hop_limit, packet.tuple.protocol]);
-        let mut sum = checksum::update(packet.header_checksum, first_word(packet.hop_limit), first_word(hop_limit));
-        sum = checksum::update32(sum, packet.tuple.source.0, source.0);
-        sum = checksum::update32(sum, packet.tuple.destination.0, destination.0);
+        let place = match end {
+            End::Source => &mut packet.tuple.source,
+            End::Destination => &mut packet.tuple.destination,
+        };
+        let (old, gone) = (place.0, u32::from_ne_bytes([hops, 0, 0, 0]));
+        *place = address;
+        packet.hop_limit -= hops;
+        packet.header_checksum = checksum::update_words(packet.header_checksum, [gone, old], [0, address.0]);
+        let third = third_word(packet.hop_limit, packet.tuple.protocol, packet.header_checksum);
+        store(ctx, ETH_LEN + 8, &[third, packet.tuple.source.0, packet.tuple.destination.0])
+    }
 
-        let [sum_first, sum_second] = sum.to_ne_bytes();
-        let words =
-            [u32::from_ne_bytes([hop_limit, packet.tuple.protocol, sum_first, sum_second]), source.0, destination.0];
-        store(ctx, ETH_LEN + 8, &words)?;
-        packet.hop_limit = hop_limit;
-        packet.header_checksum = sum;
-        packet.tuple.source = source;
-        packet.tuple.destination = destination;
-        Ok(())
+    /// Bytes 8 to 11.
+    #[inline(always)]
+    fn decrement_hop_limit(ctx: &TcContext, packet: &Packet<V4>) -> Result<(), DropReason> {
+        store(ctx, ETH_LEN + 8, &decremented(packet))
     }
 
     /// Ethernet and IP header up to the checksum, in one go.
     #[inline(always)]
     fn write_head(ctx: &TcContext, packet: &mut Packet<V4>) -> Result<(), DropReason> {
-        let hop_limit = packet.hop_limit - 1;
-        let word = |hop_limit| u16::from_ne_bytes([hop_limit, packet.tuple.protocol]);
-        let sum = checksum::update(packet.header_checksum, word(packet.hop_limit), word(hop_limit));
-        let [sum_first, sum_second] = sum.to_ne_bytes();
-        packet.head.ip[2] = u32::from_ne_bytes([hop_limit, packet.tuple.protocol, sum_first, sum_second]);
+        packet.head.ip[2] = decremented(packet);
         store_head(ctx, &packet.head, ETH_LEN + 12)
     }
 
@@ -151,4 +152,17 @@ impl Rewrite for V4 {
         update_checksum(ctx, checksum_offset, u64::from(old.0), u64::from(new.0), size)?;
         store(ctx, offset, &new)
     }
+}
+
+/// Time to live, protocol, checksum.
+#[inline(always)]
+fn third_word(hop_limit: u8, protocol: u8, checksum: u16) -> u32 {
+    let [first, second] = checksum.to_ne_bytes();
+    u32::from_ne_bytes([hop_limit, protocol, first, second])
+}
+
+/// The third word with one hop less.
+#[inline(always)]
+fn decremented(packet: &Packet<V4>) -> u32 {
+    third_word(packet.hop_limit - 1, packet.tuple.protocol, checksum::update_decremented(packet.header_checksum))
 }

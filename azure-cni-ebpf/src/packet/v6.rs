@@ -8,8 +8,10 @@ use aya_ebpf::{
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Family, Ipv6, V6};
 
-use super::parse::{ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, skb};
-use super::rewrite::{Rewrite, store, store_head, store_with, update_checksum};
+use super::parse::{
+    ETH_LEN, Headers, Kind, Packet, Part, QuotedHeader, TransportHeader, Unparsed, read, read_words, skb,
+};
+use super::rewrite::{End, Rewrite, store, store_head, store_with, update_checksum};
 
 impl Headers for V6 {
     /// Echo (RFC 4443 section 4), extended echo (RFC 8335).
@@ -39,7 +41,7 @@ impl Headers for V6 {
     /// RFC 8200 section 3.
     #[inline(always)]
     fn parse(ctx: &TcContext, packet: &mut Packet<V6>) -> Result<(), Unparsed> {
-        let words: [u32; 10] = read(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
+        let words: [u32; 10] = read_words(ctx, ETH_LEN).ok_or(Unparsed::Malformed)?;
         let [version, _, _, _] = words[0].to_ne_bytes();
         let [length_high, length_low, next_header, hop_limit] = words[1].to_ne_bytes();
         let on_the_frame = skb(ctx).len - ETH_LEN;
@@ -144,35 +146,35 @@ impl Rewrite for V6 {
     /// Bytes 7 to 39 of RFC 8200 section 3: hop limit, source, destination. No checksum in the header makes up for a
     /// change of it, so what the device has summed up already (CHECKSUM_COMPLETE) has to learn of each.
     #[inline(always)]
-    fn write_header(
+    fn write_address(
         ctx: &TcContext,
         packet: &mut Packet<V6>,
-        hop_limit: u8,
-        source: Ipv6,
-        destination: Ipv6,
+        hops: u8,
+        end: End,
+        address: Ipv6,
     ) -> Result<(), DropReason> {
-        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-        if hop_limit != packet.hop_limit {
-            store_with(ctx, ETH_LEN + 7, &hop_limit, flags)?;
-            packet.hop_limit = hop_limit;
+        if hops != 0 {
+            packet.hop_limit -= hops;
+            write_hop_limit(ctx, packet.hop_limit)?;
         }
-        if source != packet.tuple.source {
-            store_with(ctx, ETH_LEN + 8, &source, flags)?;
-            packet.tuple.source = source;
-        }
-        if destination != packet.tuple.destination {
-            store_with(ctx, ETH_LEN + 24, &destination, flags)?;
-            packet.tuple.destination = destination;
-        }
-        Ok(())
+        let (place, offset) = match end {
+            End::Source => (&mut packet.tuple.source, 8),
+            End::Destination => (&mut packet.tuple.destination, 24),
+        };
+        *place = address;
+        store_with(ctx, ETH_LEN + offset, place, u64::from(BPF_F_RECOMPUTE_CSUM))
+    }
+
+    #[inline(always)]
+    fn decrement_hop_limit(ctx: &TcContext, packet: &Packet<V6>) -> Result<(), DropReason> {
+        write_hop_limit(ctx, packet.hop_limit - 1)
     }
 
     /// The Ethernet header apart: what the device has summed up already does not cover it.
     #[inline(always)]
     fn write_head(ctx: &TcContext, packet: &mut Packet<V6>) -> Result<(), DropReason> {
         store_head(ctx, &packet.head, ETH_LEN)?;
-        let hop_limit = packet.hop_limit - 1;
-        store_with(ctx, ETH_LEN + 7, &hop_limit, u64::from(BPF_F_RECOMPUTE_CSUM))
+        write_hop_limit(ctx, packet.hop_limit - 1)
     }
 
     fn update_pseudo_header(
@@ -196,6 +198,11 @@ impl Rewrite for V6 {
         replace_by_difference(ctx, checksum_offset, 0, old, new)?;
         store(ctx, offset, &new)
     }
+}
+
+#[inline(always)]
+fn write_hop_limit(ctx: &TcContext, hop_limit: u8) -> Result<(), DropReason> {
+    store_with(ctx, ETH_LEN + 7, &hop_limit, u64::from(BPF_F_RECOMPUTE_CSUM))
 }
 
 /// Tells a checksum of a change that is longer than the kernel's helper takes: by the sum of the difference.

@@ -156,7 +156,7 @@ impl World {
     }
 
     fn set_map_entries(&mut self, addresses: Addresses, ifindex: u32, id: &AttachmentId) {
-        let entry = EndpointEntry { ifindex, flags: EndpointFlags::NONE, mac: names::pod_mac(id) };
+        let entry = EndpointEntry::at(ifindex).with_mac(names::pod_mac(id));
         self.map_entries.extend(addresses.iter().map(|address| (address, entry)));
     }
 
