@@ -9,6 +9,7 @@
 // Values and tools.
 pub mod attachment_locks;
 pub mod config;
+pub mod freed_memory;
 pub mod http;
 pub mod net;
 pub mod steps;

@@ -17,6 +17,7 @@ use crate::attachment_locks::AttachmentLocks;
 use crate::background::{drain_spool, read_services, sync_endpoints, sync_host_ports};
 use crate::config::sizes::TableSizes;
 use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
+use crate::freed_memory;
 use crate::leases::AddressLeases;
 use crate::leases::cns::Cns;
 use crate::net::{Link, Netlink};
@@ -114,6 +115,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         pods_by = agent.datapath.modes().endpoints.name(),
         "ready"
     );
+    freed_memory::give_back();
     Ok(agent)
 }
 

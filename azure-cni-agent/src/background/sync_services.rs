@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::agent::Agent;
+use crate::freed_memory;
 use crate::net::{RulesError, ServiceRules};
 use crate::routing::Services;
 use crate::verbs::publish_routes;
@@ -45,6 +46,7 @@ pub(super) async fn sync_services(agent: &Arc<Agent>) -> anyhow::Result<()> {
         *agent.services() = before;
         return Err(error.into());
     }
+    freed_memory::give_back();
     Ok(())
 }
 

@@ -165,7 +165,7 @@ fn repair(state: &NodeState, record: &AttachmentRecord, link: &Link) -> Option<A
     let running = state.programs.get(&link.name).map(Vec::as_slice).unwrap_or_default();
     missing.extend(Hook::ENDPOINT.into_iter().filter(|hook| !running.contains(hook)).map(Repair::Program));
     let leads_here = |address: &IpAddr| {
-        state.map_entries.get(address).is_some_and(|entry| (entry.ifindex, entry.mac) == (link.index, record.pod_mac))
+        state.map_entries.get(address).is_some_and(|entry| (entry.ifindex, entry.mac()) == (link.index, record.pod_mac))
     };
     missing.extend(endpoint.addresses.iter().filter(|address| !leads_here(address)).map(Repair::MapEntry));
     (!missing.is_empty()).then(|| Action::Repair {
