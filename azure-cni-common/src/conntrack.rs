@@ -60,6 +60,11 @@ impl Event<'_> {
             Event::Reply | Event::Fragment => false,
         }
     }
+
+    /// Whether its sender answers one who opened a flow, and says so: a SYN-ACK.
+    pub fn answers(self) -> bool {
+        matches!(self, Event::Segment(segment) if segment.flags.has(TcpFlags::SYN) && segment.flags.has(TcpFlags::ACK))
+    }
 }
 
 /// The state of a flow as a set of facts.
@@ -168,6 +173,8 @@ pub struct Arrival {
     /// [`Origin::NODE`] if the packet's source was checked.
     pub from: Origin,
     pub now_ns: u64,
+    /// Without an acknowledgement from outside, the flow is over in minutes.
+    pub is_awaited: bool,
 }
 
 /// What a packet does to a known flow.
@@ -176,9 +183,20 @@ pub struct Arrival {
 pub enum Observed {
     /// It may be forged: the flow stays as it is, and its expiry too.
     Nothing,
-    Continues(Seen),
-    /// A SYN on a closing entry (RFC 9293 section 3.6.1): its sender opens a new connection with the same ports.
+    Continues {
+        seen: Seen,
+        /// The node side has sent data, which the other end has yet to acknowledge.
+        is_owed: bool,
+    },
+    /// A SYN on a closing entry (RFC 9293 section 3.6.1), or of the node side on one that nothing but an outsider's SYN made: its
+    /// sender opens a new connection with the same ports.
     Restarts,
+}
+
+impl Observed {
+    fn continues(state: State, numbers: NodeNumbers) -> Self {
+        Self::Continues { seen: Seen { state, numbers }, is_owed: false }
+    }
 }
 
 /// The step of the state machine. `origin` is the flow's.
@@ -190,15 +208,15 @@ pub fn observe(seen: Seen, origin: Origin, arrival: &Arrival, event: Event) -> O
     }
     match event {
         Event::Segment(segment) if arrival.from == Origin::NODE => from_node(seen, origin, arrival.sender, segment),
-        Event::Segment(segment) => from_outside(seen, origin, arrival.sender, segment),
-        Event::Datagram | Event::Reply => Observed::Continues(datagram(seen, origin, arrival)),
-        Event::Fragment if arrival.from == Origin::NODE => Observed::Continues(seen),
+        Event::Segment(segment) => from_outside(seen, origin, arrival, segment),
+        Event::Datagram | Event::Reply => datagram(seen, origin, arrival),
+        Event::Fragment if arrival.from == Origin::NODE => Observed::continues(seen.state, seen.numbers),
         Event::Fragment => Observed::Nothing,
     }
 }
 
 #[inline(always)]
-fn datagram(seen: Seen, origin: Origin, arrival: &Arrival) -> Seen {
+fn datagram(seen: Seen, origin: Origin, arrival: &Arrival) -> Observed {
     let Seen { state, numbers } = seen;
     let state = match arrival.sender {
         Sender::Responder => state.with(State::SEEN_REPLY),
@@ -208,7 +226,7 @@ fn datagram(seen: Seen, origin: Origin, arrival: &Arrival) -> Seen {
         }
         Sender::Initiator => state,
     };
-    Seen { state, numbers }
+    Observed::continues(state, numbers)
 }
 
 #[inline(always)]
@@ -216,15 +234,20 @@ fn from_node(seen: Seen, origin: Origin, sender: Sender, segment: &Segment) -> O
     let Seen { mut state, mut numbers } = seen;
     let flags = segment.flags;
     let is_node_side = sender == origin.node_side();
-    if flags.opens() && state.is_closing() {
+    // A SYN that nothing has proven does not make the node side's own an answer.
+    let is_answer = !is_node_side || origin == Origin::NODE || state.is_assured();
+    if flags.opens() && (state.is_closing() || !is_answer) {
         return Observed::Restarts;
     }
     if flags.has(TcpFlags::RST) {
-        let is_asked_for = is_node_side && !flags.has(TcpFlags::ACK) && state.has(State::SENT);
+        // It has the number that another segment acknowledged. Of a connection that stands, none but an end that is gone sends it
+        // (RFC 9293 section 3.10.7); before that, whoever guesses an acknowledgement is answered so.
+        let stands = state.is_assured() && state.has(State::ACKED);
+        let is_asked_for = is_node_side && !flags.has(TcpFlags::ACK) && state.has(State::SENT) && !stands;
         if is_asked_for && !numbers.are_own_of(segment) {
             return Observed::Nothing;
         }
-        return Observed::Continues(Seen { state: state.with(State::RESET), numbers });
+        return Observed::continues(state.with(State::RESET), numbers);
     }
     // An end that goes on after a reset did not accept it.
     state = state.without(State::RESET);
@@ -249,26 +272,30 @@ fn from_node(seen: Seen, origin: Origin, sender: Sender, segment: &Segment) -> O
     if flags.has(TcpFlags::FIN) {
         state = state.with_fin_of(sender);
     }
-    Observed::Continues(Seen { state: state.assured_for(origin), numbers })
+    let seen = Seen { state: state.assured_for(origin), numbers };
+    Observed::Continues { seen, is_owed: is_node_side && segment.length > 0 }
 }
 
 /// Each way to [`Observed::Continues`] is one guess out of 2^16 at most, and so are all that one segment can take.
 #[inline(always)]
-fn from_outside(seen: Seen, origin: Origin, sender: Sender, segment: &Segment) -> Observed {
+fn from_outside(seen: Seen, origin: Origin, arrival: &Arrival, segment: &Segment) -> Observed {
     let Seen { mut state, numbers } = seen;
+    let sender = arrival.sender;
     let flags = segment.flags;
     if flags.opens() {
         return if state.is_closed() { Observed::Restarts } else { Observed::Nothing };
     }
     if flags.has(TcpFlags::RST) {
-        let fits = match (state.has(State::ACKED), flags.has(TcpFlags::ACK)) {
+        // What the node side has acknowledged is a number of the other end's once that has shown that it is there.
+        let knows_both = state.is_assured() && state.has(State::ACKED);
+        let fits = match (knows_both, flags.has(TcpFlags::ACK)) {
             (true, true) => numbers.fit(segment),
             (true, false) => numbers.are_next_of(segment),
             // It refuses the node side's SYN.
             (false, _) => state.has(State::SENT) && numbers.is_received_by(segment),
         };
         let state = state.with(State::RESET);
-        return if fits { Observed::Continues(Seen { state, numbers }) } else { Observed::Nothing };
+        return if fits { Observed::continues(state, numbers) } else { Observed::Nothing };
     }
     if !state.is_assured() {
         let is_open = state.has(State::SENT) && numbers.is_received_by(segment);
@@ -281,10 +308,13 @@ fn from_outside(seen: Seen, origin: Origin, sender: Sender, segment: &Segment) -
         }
         state = state.assured_for(origin);
     }
-    if flags.has(TcpFlags::FIN) && state.has(State::ACKED) && numbers.fit(segment) {
+    let ends = flags.has(TcpFlags::FIN);
+    let fits = (ends || arrival.is_awaited) && state.has(State::ACKED) && numbers.fit(segment);
+    if ends && fits {
         state = state.with_fin_of(sender);
     }
-    if state == seen.state { Observed::Nothing } else { Observed::Continues(Seen { state, numbers }) }
+    // What fits acknowledges what was sent: its sender is there.
+    if fits || state != seen.state { Observed::continues(state, numbers) } else { Observed::Nothing }
 }
 
 /// Which times a flow is given.
@@ -309,6 +339,14 @@ impl Lifetime {
 }
 
 /// DNS and NTP (IANA port numbers).
+/// Whether a packet from outside may open a flow, given that it could: what can only be an answer may not. A flow that it opened would make
+/// the pod's own question from that port an answer, which leaves with the pod's address and gets none.
+pub fn may_open_from_outside(protocol: u8, source_port: Be16, destination_port: Be16, is_platform: bool) -> bool {
+    let is_answer = QUESTION_PORTS.contains(&source_port) && !QUESTION_PORTS.contains(&destination_port);
+    // The platform probes by TCP, and sends nothing else unasked.
+    protocol == TCP || !(is_platform || (protocol == UDP && is_answer))
+}
+
 const QUESTION_PORTS: [Be16; 2] = [Be16::from_host(53), Be16::from_host(123)];
 
 /// How long a flow may stay silent before its entry counts as absent, in seconds.

@@ -4,7 +4,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::{Lifetime, NS_PER_SEC, Origin, Seen, Sender, State, Timeout};
+use crate::conntrack::{Arrival, Event, Lifetime, NS_PER_SEC, Observed, Origin, Seen, Sender, State, Timeout, observe};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
 use crate::tcp::NodeNumbers;
 
@@ -158,6 +158,9 @@ pub struct Flow {
     pub lifetime: Lifetime,
 }
 
+/// As in net/netfilter/nf_conntrack_proto_tcp.c, TCP_CONNTRACK_UNACK.
+pub const UNACKNOWLEDGED_SECS: u32 = 300;
+
 impl Flow {
     #[inline(always)]
     pub fn new<A: Address>(
@@ -174,6 +177,22 @@ impl Flow {
         Self { expires_ns: 0, numbers, nat_port: Be16(0), state, path, nat, initiator, origin, lifetime }
     }
 
+    /// What a packet of `side` does to the flow.
+    #[inline(always)]
+    pub fn observe(&self, side: Side, from: Origin, event: Event, now_ns: u64) -> Observed {
+        let is_awaited = self.expires_ns < now_ns + u64::from(UNACKNOWLEDGED_SECS + 1) * NS_PER_SEC;
+        let arrival = Arrival { sender: self.sender(side), from, now_ns, is_awaited };
+        match observe(self.seen(), self.origin, &arrival, event) {
+            // A question has one answer: whoever forges more keeps no port of the node from others.
+            Observed::Continues { seen, .. }
+                if self.lifetime == Lifetime::QUESTION && from == Origin::OUTSIDE && seen.state == self.state =>
+            {
+                Observed::Nothing
+            }
+            observed => observed,
+        }
+    }
+
     pub fn seen(&self) -> Seen {
         Seen { state: self.state, numbers: self.numbers }
     }
@@ -182,12 +201,21 @@ impl Flow {
     /// has 63 bits, so nothing overflows. Entries are written at most once a second unless the lifetime shrinks, the state changes
     /// or the numbers have moved far, so that a busy flow does not pull its cache line from CPU to CPU. Until a flow is assured,
     /// its numbers are right to the byte.
+    ///
+    /// `is_owed` as in [`Observed::Continues`]: a connection whose other end has acknowledged nothing for a second, while there was something
+    /// to acknowledge, lasts [`UNACKNOWLEDGED_SECS`] at most. Ends that are gone without a word hold nothing for a day.
     #[inline(always)]
-    pub fn renewal(&self, seen: Seen, secs_of: impl Fn(Timeout) -> u32, now_ns: u64) -> (u64, bool) {
+    pub fn renewal(&self, seen: Seen, is_owed: bool, secs_of: impl Fn(Timeout) -> u32, now_ns: u64) -> (u64, bool) {
         let secs = secs_of(Timeout::of(self.lifetime, seen.state));
         let mut expires_ns = now_ns + u64::from(secs) * NS_PER_SEC;
         if self.lifetime != Lifetime::TCP {
             expires_ns = expires_ns.max(self.expires_ns);
+        } else if is_owed && seen.state == self.state {
+            // The entry expires that long after the other end was last heard, as far as that was written: if it has been heard since,
+            // its next acknowledgement gives the time back.
+            let has_been_heard = expires_ns.wrapping_sub(self.expires_ns) < NS_PER_SEC;
+            let unheard_ns = now_ns + u64::from(secs.min(UNACKNOWLEDGED_SECS)) * NS_PER_SEC;
+            expires_ns = if has_been_heard { self.expires_ns } else { unheard_ns };
         }
         // Of a lifetime that shrinks the difference wraps.
         let is_due = expires_ns.wrapping_sub(self.expires_ns) >= NS_PER_SEC;
@@ -199,7 +227,7 @@ impl Flow {
         (expires_ns, is_due || has_moved || seen.state != self.state)
     }
 
-    pub fn sender(&self, side: Side) -> Sender {
+    fn sender(&self, side: Side) -> Sender {
         if side == self.initiator { Sender::Initiator } else { Sender::Responder }
     }
 

@@ -11,7 +11,7 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, MISS, NOT_LOCAL, Slot, is_whole, slot_of};
 use azure_cni_common::family::{Address, Be16, Family, Ipv4, Ipv6, TCP, V4, V6};
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Tuple};
 use azure_cni_common::fragments::{FragmentKey, FragmentPorts};
 use azure_cni_common::host_ports::host_port_bit;
 use azure_cni_common::nat::{NatHolder, NatKey};
@@ -196,6 +196,16 @@ pub fn set_nat<F: Tables>(tuple: &Tuple<F::Address>, nat: Nat, port: Be16) {
         let entry = unsafe { &mut *entry };
         entry.nat_port = port;
         entry.nat = nat;
+    }
+}
+
+/// From now on the flow takes the host's stack, both ways. For flows that are not assured.
+#[inline(never)]
+pub fn lead_through_stack<F: Tables>(key: &FlowKey<F::Address>) {
+    if let Some(entry) = F::unassured(key).get_ptr_mut(key) {
+        // SAFETY: see the head of this file.
+        let entry = unsafe { &mut *entry };
+        entry.path = Path::STACK;
     }
 }
 

@@ -315,3 +315,24 @@ fn limits_that_are_set_again_keep_their_buckets_and_go_with_the_last_address() {
     rig.restart_agent();
     assert_eq!(rig.tables().all_limits().unwrap().len(), 0);
 }
+
+#[test]
+fn neighbour_discovery_from_the_pods_own_address_is_not_limited() {
+    let rig = Rig::new();
+    let index = ifindex("azva");
+    let empty = Limit { paid_until_ns: now_ns() + 600_000_000_000, ..Limit::new(RATE_MIN, Some(BURST_MIN)) };
+    rig.tables().set_limits(index, Limits { ingress: Limit::NONE, egress: empty }).unwrap();
+    for (address, entry) in rig.tables().endpoints().unwrap() {
+        if entry.ifindex == index {
+            rig.tables().set_endpoint(address, entry.with_flags(EndpointFlags::LIMITED)).unwrap();
+        }
+    }
+    let [router, group] = ["fe80::1", "ff02::1:ff00:1"].map(|address| IpAddr::V6(address.parse().unwrap()));
+    for (what, kind, to) in
+        [("solicitation", 135, router), ("to the group", 135, group), ("advertisement", 136, router)]
+    {
+        let message = Frame::icmp_other(IpAddr::V6(Rig::POD_A6), to, kind).with_hop_limit(255);
+        rig.from_pod_a(&message).keeps(what, &Untouched);
+    }
+    rig.from_pod_a(&Frame::udp((Rig::POD_A6, 1), (Rig::PEER6, 2))).keeps("all else", &Dropped(BandwidthLimit));
+}

@@ -68,7 +68,9 @@ fn what_can_only_be_an_reply_is_never_translated() {
         ("echo reply", Frame::echo_reply(Rig::POD_A, Rig::INTERNET, 20_003)),
     ];
     for (what, packet) in &cases {
-        rig.from_pod_a(packet).keeps(what, &ToWire(packet.clone().one_hop_on()));
+        let promise = if *what == "SYN-ACK" { Untouched } else { ToWire(packet.clone().one_hop_on()) };
+        rig.from_pod_a(packet).keeps(what, &promise);
+        rig.to_wire(packet).keeps(&format!("{what}, at the wire"), &Untouched);
     }
     assert_eq!(rig.translation_count(), 0);
 

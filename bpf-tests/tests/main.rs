@@ -41,4 +41,5 @@ mod repairs;
 mod shares;
 mod sizes;
 mod tables;
+mod unproven;
 mod verifier;

@@ -33,7 +33,7 @@ fn sweep_takes_what_has_expired_and_nothing_else() {
     assert_eq!(rig.from_pod_a(&Frame::udp(A, PEER)).verdict, Verdict::ToWire);
     rig.expire_flows();
     assert_eq!(rig.from_pod_b(&Frame::udp(B, INTERNET)).verdict, Verdict::ToWire);
-    rig.to_wire(&Frame::udp(NODE, PEER)).keeps("a flow of the host", &Untouched);
+    rig.to_wire(&Frame::udp(NODE, (Rig::INTERNET, 80))).keeps("a flow of the host", &Untouched);
 
     assert_eq!(sweep(&rig, now_ns()), (2, 1));
     assert_eq!(rig.flow_count(), 2);
@@ -61,7 +61,7 @@ fn sweep_leaves_a_flow_that_has_just_expired_a_moment_more() {
 fn sweep_takes_translations_that_no_flow_holds() {
     let rig = Rig::new();
     assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
-    rig.to_wire(&Frame::udp(NODE, PEER)).keeps("a flow of the host", &Untouched);
+    rig.to_wire(&Frame::udp(NODE, (Rig::INTERNET, 80))).keeps("a flow of the host", &Untouched);
     let orphan = |holder: Ipv4Addr, node_port| {
         let key = NatKey {
             remote: Ipv4::from(INTERNET.0),
@@ -116,7 +116,7 @@ fn scrub_takes_every_entry_of_an_address_and_no_other() {
     }
     let inbound = Frame::udp(PEER, (Rig::POD_A, 80));
     rig.from_wire(&inbound).keeps("inbound", &ToPod(inbound.clone().one_hop_on()));
-    rig.to_wire(&Frame::udp(NODE, PEER)).keeps("a flow of the host", &Untouched);
+    rig.to_wire(&Frame::udp(NODE, (Rig::INTERNET, 80))).keeps("a flow of the host", &Untouched);
 
     // Three flows opened by A, one to it, one translation.
     assert_eq!(rig.tables().scrub(Rig::POD_A.into()).unwrap(), 5);

@@ -50,7 +50,7 @@ impl Talk {
         let seen = if protocol == TCP { Seen::NEW } else { Seen::datagram(State::NEW, now_ns) };
         let (key, initiator) = FlowKey::of(&tuple);
         let mut flow = Flow::new(&key, initiator, origin, Path::WIRE, Nat::KEEP, seen);
-        flow.expires_ns = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns).0;
+        flow.expires_ns = flow.renewal(seen, false, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns).0;
         Self { flow, now_ns, next: [0, 0], has_restarted: false }
     }
 
@@ -84,13 +84,13 @@ impl Talk {
     }
 
     fn observe(&mut self, sender: Sender, from: Origin, event: Event) {
-        let arrival = Arrival { sender, from, now_ns: self.now_ns };
-        match observe(self.flow.seen(), self.flow.origin, &arrival, event) {
+        let side = if sender == Initiator { self.flow.initiator } else { self.flow.initiator.other() };
+        match self.flow.observe(side, from, event, self.now_ns) {
             Observed::Nothing => {}
             Observed::Restarts => self.has_restarted = true,
-            Observed::Continues(seen) => {
+            Observed::Continues { seen, is_owed } => {
                 let (expires_ns, is_worth_writing) =
-                    self.flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
+                    self.flow.renewal(seen, is_owed, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
                 if is_worth_writing {
                     self.flow = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..self.flow };
                 }
@@ -251,6 +251,8 @@ fn syn_starts_afresh_where_the_flow_is_over() {
             said.iter().for_each(|said| talk.says(*said));
             let (node_side, other) =
                 if origin == Origin::NODE { (Initiator, Responder) } else { (Responder, Initiator) };
+            // Nothing shows that the opener is there: the node side's own SYN is no answer to it.
+            let by_node = by_node || (what == "half-open" && origin == Origin::OUTSIDE);
             for (sender, from, expected) in [(node_side, Origin::NODE, by_node), (other, Origin::OUTSIDE, by_outside)] {
                 let mut talk = talk;
                 talk.observe(sender, from, syn);
@@ -275,6 +277,97 @@ fn reset_that_a_forged_segment_asked_for_ends_nothing_and_teaches_no_number() {
         let guess = Segment { acknowledgement: chosen, ..Segment::bare(ACK) };
         talk.forged(if origin == Origin::NODE { Responder } else { Initiator }, Event::Segment(&guess));
         assert_eq!(talk.flow, before);
+    }
+}
+
+/// Whoever asks for much and never acknowledges it holds an entry for minutes, and not for a day.
+#[test]
+fn connection_whose_other_end_acknowledges_nothing_lasts_for_minutes() {
+    for origin in ORIGINS {
+        let mut talk = Talk::tcp(origin, [5, 6]);
+        HANDSHAKE[1..].iter().for_each(|said| talk.says(*said));
+        let (node_side, other) = if origin == Origin::NODE { (Initiator, Responder) } else { (Responder, Initiator) };
+        assert_eq!(talk.secs(), 86_400);
+        talk.says((node_side, ACK, 1000));
+        assert_eq!(talk.secs(), 86_400, "the other end was heard a moment ago");
+        for pause in [1, 3, 100] {
+            talk.now_ns += pause * SECOND;
+            let again = Segment {
+                sequence: talk.segment(node_side, ACK, 0).sequence.wrapping_sub(1000),
+                ..talk.segment(node_side, ACK, 1000)
+            };
+            talk.hears(node_side, again);
+            assert_eq!(talk.secs(), 300, "{pause} s later");
+        }
+        talk.now_ns += 2 * SECOND;
+        talk.forged(other, Event::Segment(&Segment { acknowledgement: 1 << 30, ..Segment::bare(ACK) }));
+        assert_eq!(talk.secs(), 298, "a guess proves nothing");
+        talk.says((other, ACK, 0));
+        assert_eq!(talk.secs(), 86_400, "it acknowledges all");
+        talk.now_ns += 3600 * SECOND;
+        talk.says((node_side, ACK, 0));
+        assert_eq!(talk.secs(), 86_400, "what has no data asks for nothing");
+    }
+}
+
+/// A SYN from outside has the pod's stack acknowledge a number of its sender's choice. That proves nothing of the one whom the pod called.
+#[test]
+fn blind_reset_of_a_connection_that_is_being_opened_does_not_count() {
+    let mut talk = Talk::tcp(Origin::NODE, [5, 6]);
+    let chosen = 2_000_000_000_u32;
+    talk.forged(Responder, Event::Segment(&Segment { sequence: chosen, ..Segment::bare(SYN) }));
+    let reply = Segment { sequence: 5, acknowledgement: chosen + 1, ..Segment::bare(SYN | ACK) };
+    talk.hears(Initiator, reply);
+    let before = talk.flow;
+    for flags in [RST, RST | ACK, FIN | ACK] {
+        let blind = Segment { sequence: chosen + 1, acknowledgement: 1 << 30, ..Segment::bare(flags) };
+        talk.forged(Responder, Event::Segment(&blind));
+        assert_eq!(talk.flow, before, "{flags:#x}");
+    }
+}
+
+/// It has the number that the other end's last segment acknowledged, which may be far behind what was sent.
+#[test]
+fn reset_of_an_end_that_is_gone_ends_a_connection_by_any_number() {
+    for origin in ORIGINS {
+        let mut talk = Talk::tcp(origin, [5, 6]);
+        HANDSHAKE[1..].iter().for_each(|said| talk.says(*said));
+        talk.says((origin.node_side(), ACK, 60_000));
+        talk.says((origin.node_side(), ACK, 60_000));
+        talk.hears(origin.node_side(), Segment { sequence: 6, ..Segment::bare(RST) });
+        assert_eq!(talk.secs(), 10);
+    }
+}
+
+#[test]
+fn question_is_over_by_its_first_answer_however_many_are_forged() {
+    for (port, renewed) in [(53, 4), (443, 30)] {
+        let mut talk = Talk::new(UDP, Origin::NODE, port);
+        talk.observe(Initiator, Origin::NODE, Event::Datagram);
+        talk.observe(Responder, Origin::OUTSIDE, Event::Datagram);
+        talk.now_ns += SECOND;
+        talk.observe(Responder, Origin::OUTSIDE, Event::Datagram);
+        assert_eq!(talk.secs(), renewed, "port {port}");
+    }
+}
+
+#[test]
+fn answers_from_outside_open_nothing() {
+    let [dns, ntp, other, high] = [53, 123, 4500, 40_000].map(Be16::from_host);
+    for (protocol, source, destination, is_platform, may) in [
+        (UDP, dns, high, false, false),
+        (UDP, ntp, high, false, false),
+        (UDP, high, dns, false, true),
+        (UDP, ntp, ntp, false, true),
+        (UDP, other, high, false, true),
+        (UDP, other, high, true, false),
+        (1, Be16(0), dns, false, true),
+        (50, Be16(0), Be16(0), true, false),
+        (TCP, dns, high, false, true),
+        (TCP, high, high, true, true),
+    ] {
+        let found = may_open_from_outside(protocol, source, destination, is_platform);
+        assert_eq!(found, may, "{protocol} {source:?} {destination:?} {is_platform}");
     }
 }
 
@@ -320,7 +413,7 @@ fn expiry_does_not_overflow_while_the_clock_does_not() {
     let key = FlowKey { low: Ipv4(1), high: Ipv4(2), low_port: Be16(1), high_port: Be16(2), protocol: u32::from(TCP) };
     let flow = Flow::new(&key, Side::LOW, Origin::NODE, Path::WIRE, Nat::KEEP, Seen::NEW);
     let last = i64::MAX as u64;
-    assert_eq!(flow.renewal(Seen::NEW, |_| u32::MAX, last).0 - last, u64::from(u32::MAX) * NS_PER_SEC);
+    assert_eq!(flow.renewal(Seen::NEW, false, |_| u32::MAX, last).0 - last, u64::from(u32::MAX) * NS_PER_SEC);
 }
 
 /// 100 MB, in segments as an interface cuts them or leaves them whole, are a write in 32 KiB at most, and both ends' close still counts.
@@ -384,9 +477,12 @@ fn is_lucky(flow: &Flow, segment: &Segment) -> bool {
     let acknowledges = from(segment.acknowledgement, sent_end - 65_535, 1 << 16);
     let both = from(segment.acknowledgement, sent_end + 32_769 - (1 << 24), 1 << 24)
         && from(segment.sequence, acked - 65_536, 1 << 24);
-    let is_next = has(TcpFlags::RST) && !has(TcpFlags::ACK) && from(segment.sequence, acked - 32_768, 1 << 16);
+    let is_next = flow.is_assured()
+        && has(TcpFlags::RST)
+        && !has(TcpFlags::ACK)
+        && from(segment.sequence, acked - 32_768, 1 << 16);
     let has_no_proof_yet = !flow.is_assured() || !flow.state.has(State::ACKED);
-    (has_no_proof_yet && acknowledges) || (has(TcpFlags::FIN) || has(TcpFlags::RST)) && both || is_next
+    (has_no_proof_yet && acknowledges) || has(TcpFlags::ACK) && both || is_next
 }
 
 proptest! {
@@ -504,8 +600,8 @@ proptest! {
         let seen = Seen { state: State(bits), numbers: NodeNumbers { sent_end, acked } };
         let segment = Segment { flags: TcpFlags(flags), sequence, acknowledgement, length: 0 };
         for event in [Event::Segment(&segment), Event::Datagram, Event::Reply, Event::Fragment] {
-            let arrival = Arrival { sender, from, now_ns };
-            if let Observed::Continues(next) = observe(seen, origin, &arrival, event) {
+            let arrival = Arrival { sender, from, now_ns, is_awaited: false };
+            if let Observed::Continues { seen: next, .. } = observe(seen, origin, &arrival, event) {
                 prop_assert!(next.state.is_assured() || !seen.state.is_assured());
                 let fins = State::INITIATOR_FIN | State::RESPONDER_FIN;
                 prop_assert_eq!(next.state.0 & bits & fins, bits & fins, "a FIN is forgotten");

@@ -26,14 +26,13 @@ impl<F: Net> Node<F> {
         let is_in_flows = self.flows.get(&key).is_some();
         if let Some(flow) = self.flows.get(&key).or_else(|| self.unassured(&key).get(&key)) {
             let is_initiator = flow.initiator == side;
-            let arrival = Arrival { sender: flow.sender(side), from, now_ns };
-            let observed = observe(flow.seen(), flow.origin, &arrival, event);
+            let observed = flow.observe(side, from, event, now_ns);
             let (mut becomes_assured, mut refusal) = (false, None);
             match observed {
                 _ if !flow.is_live(now_ns) => {}
                 Observed::Restarts => {}
                 Observed::Nothing => return Tracking::Known { flow, is_initiator, becomes_assured, refusal },
-                Observed::Continues(mut seen) => {
+                Observed::Continues { mut seen, is_owed } => {
                     if !is_in_flows && seen.state.is_assured() {
                         let promoted = self.promote(&key, &flow, seen);
                         becomes_assured = promoted.is_ok();
@@ -41,7 +40,7 @@ impl<F: Net> Node<F> {
                         seen = flow.seen();
                     }
                     let (expires_ns, is_worth_writing) =
-                        flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns);
+                        flow.renewal(seen, is_owed, |timeout| Timeouts::DEFAULT.secs(timeout), now_ns);
                     if !becomes_assured && refusal.is_none() && is_worth_writing {
                         let table = if is_in_flows { &mut self.flows } else { self.unassured(&key) };
                         let Seen { state, numbers } = seen;
@@ -66,7 +65,7 @@ impl<F: Net> Node<F> {
         if self.is_pod(owner) && self.flows_of(owner) >= POD_FLOW_SHARE {
             return Err(DropReason::PodFlowShare);
         }
-        let (expires_ns, _) = flow.renewal(seen, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
+        let (expires_ns, _) = flow.renewal(seen, false, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
         let Seen { state, numbers } = seen;
         let is_there = self.flows.insert(*key, Flow { state, numbers, expires_ns, ..*flow });
         if !is_there {
@@ -110,7 +109,7 @@ impl<F: Net> Node<F> {
 
     fn remember(&mut self, tuple: &Tuple<F::Address>, flow: Flow) -> Result<Path, DropReason> {
         let (key, _) = FlowKey::of(tuple);
-        let (expires_ns, _) = flow.renewal(flow.seen(), |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
+        let (expires_ns, _) = flow.renewal(flow.seen(), false, |timeout| Timeouts::DEFAULT.secs(timeout), self.now_ns);
         let is_there = self.unassured(&key).insert(key, Flow { expires_ns, ..flow });
         if is_there { Ok(flow.path) } else { Err(DropReason::FlowTableFull) }
     }
@@ -120,6 +119,13 @@ impl<F: Net> Node<F> {
         let table = if self.flows.get(&key).is_some() { &mut self.flows } else { self.unassured(&key) };
         if let Some(flow) = table.get_mut(&key) {
             *flow = Flow { nat, nat_port, ..*flow };
+        }
+    }
+
+    pub fn lead_through_stack(&mut self, tuple: &Tuple<F::Address>) {
+        let (key, _) = FlowKey::of(tuple);
+        if let Some(flow) = self.unassured(&key).get_mut(&key) {
+            flow.path = Path::STACK;
         }
     }
 
@@ -135,8 +141,8 @@ impl<F: Net> Node<F> {
 
 fn begin(protocol: u8, event: Event, from: Origin, now_ns: u64) -> Seen {
     let new = unseen(protocol, State::NEW, now_ns);
-    match observe(new, from, &Arrival { sender: Sender::Initiator, from, now_ns }, event) {
-        Observed::Continues(seen) => seen,
+    match observe(new, from, &Arrival { sender: Sender::Initiator, from, now_ns, is_awaited: false }, event) {
+        Observed::Continues { seen, .. } => seen,
         Observed::Nothing | Observed::Restarts => new,
     }
 }

@@ -3,9 +3,9 @@
 //! Each function is the one of the same name in `azure-cni-ebpf`; the decisions are the same code. What is left out: other
 //! CPUs, hop limits, fragments, ICMP errors, and what the host's stack does to a packet's addresses.
 
-use azure_cni_common::conntrack::{Event, Origin};
+use azure_cni_common::conntrack::{Event, Origin, may_open_from_outside};
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::egress::{self, RouteClass};
+use azure_cni_common::egress::{self, RouteClass, SnatPolicy};
 use azure_cni_common::family::Be16;
 use azure_cni_common::flow::{Flow, Nat, Path, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
@@ -42,6 +42,9 @@ impl<F: Net> Node<F> {
     }
 
     fn new_flow(&mut self, tuple: Tuple<F::Address>, event: Event, new: NewFlow) -> Outcome<F::Address> {
+        if event.answers() {
+            return self.stack_from_pod(tuple, event);
+        }
         if self.is_pod(tuple.destination) {
             self.open(&tuple, &new, Path::LOCAL, Nat::KEEP)?;
             return Ok((Place::Pod, tuple));
@@ -134,6 +137,7 @@ impl<F: Net> Node<F> {
             return Ok((Place::Wire, tuple));
         }
         match self.track(&tuple, event, Origin::NODE) {
+            Tracking::New(_) if !self.is_translated_for_pods(tuple.destination) => {}
             Tracking::New(new) if event.opens() => match self.reserve_for_host(&tuple) {
                 Ok(()) => {
                     let _ = self.open(&tuple, &new, Path::HOST, Nat::KEEP);
@@ -173,7 +177,9 @@ impl<F: Net> Node<F> {
                 }
                 flow.path
             }
-            Tracking::New(new) if event.opens() => self.open(&tuple, &new, Path::WIRE, Nat::KEEP)?,
+            Tracking::New(new) if event.opens() && self.may_open_from_outside(&tuple) => {
+                self.open(&tuple, &new, Path::WIRE, Nat::KEEP)?
+            }
             Tracking::New(_) => Path::WIRE,
         };
         self.deliver(tuple, event, path)
@@ -197,13 +203,30 @@ impl<F: Net> Node<F> {
 
     /// Straight to the pod, or through the stack and `to_endpoint`.
     fn deliver(&mut self, tuple: Tuple<F::Address>, event: Event, path: Path) -> Outcome<F::Address> {
-        if path == Path::STACK
-            && let Tracking::New(new) = self.track(&tuple, event, Origin::OUTSIDE)
-            && event.opens()
-        {
-            let _ = self.open(&tuple, &new, Path::STACK, Nat::KEEP);
+        if path == Path::STACK {
+            match self.track(&tuple, event, Origin::OUTSIDE) {
+                Tracking::New(new) if event.opens() && self.may_open_from_outside(&tuple) => {
+                    let _ = self.open(&tuple, &new, Path::STACK, Nat::KEEP);
+                }
+                Tracking::Known { flow, becomes_assured, .. }
+                    if !flow.is_assured() && !becomes_assured && flow.path != Path::STACK && event.opens() =>
+                {
+                    self.lead_through_stack(&tuple);
+                }
+                _ => {}
+            }
         }
         Ok((Place::Pod, tuple))
+    }
+
+    fn may_open_from_outside(&self, tuple: &Tuple<F::Address>) -> bool {
+        let Tuple { source_port, destination_port, protocol, .. } = *tuple;
+        may_open_from_outside(protocol, source_port, destination_port, self.route(tuple.source) == RouteClass::PLATFORM)
+    }
+
+    fn is_translated_for_pods(&self, destination: F::Address) -> bool {
+        let any_pod = SnatPolicy { pod_keeps_source: false, ..self.snat };
+        egress::at_the_wire(self.route(destination), any_pod, Event::Datagram) == Nat::TRANSLATED
     }
 
     fn translated(&self, tuple: Tuple<F::Address>, port: Be16) -> Tuple<F::Address> {

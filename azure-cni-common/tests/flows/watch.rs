@@ -1,6 +1,6 @@
 //! Watches a node from outside and remembers what the node should: what is promised is checked after every step.
 
-use azure_cni_common::family::{Be16, Family};
+use azure_cni_common::family::{Be16, Family, TCP};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Tuple};
 use azure_cni_common::nat::{NatHolder, NatKey};
 
@@ -91,7 +91,9 @@ impl<F: Net> Watch<F> {
         let orphan = self.take_orphan(&tuple);
         let outcome = self.node.from_pod(tuple, event);
         let translated = self.translated_port(&outcome);
-        let goes_on = known.is_some_and(|flow| flow.initiator != side && !(event.opens() && flow.state.is_closing()));
+        let is_unproven = |flow: &Flow| key.protocol() == TCP && !flow.is_assured();
+        let is_new = |flow: &Flow| event.opens() && (flow.state.is_closing() || is_unproven(flow));
+        let goes_on = known.is_some_and(|flow| flow.initiator != side && !is_new(&flow));
         if event.opens() && !goes_on {
             self.from_outside.retain(|known| *known != key);
         }

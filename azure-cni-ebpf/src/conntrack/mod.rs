@@ -41,6 +41,11 @@ pub struct KnownFlow {
 }
 
 impl KnownFlow {
+    /// Now that the packet has been entered.
+    pub fn is_assured(&self) -> bool {
+        self.was_assured || self.becomes_assured
+    }
+
     #[inline(always)]
     fn found(flow: &Flow, side: Side, now_ns: u64) -> Self {
         Self {
@@ -82,11 +87,11 @@ pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin, mut scra
         let flow = unsafe { entry.read() };
         if flow.is_live(now_ns) {
             let mut known = KnownFlow::found(&flow, side, now_ns);
-            match step(&flow, side, event, from, now_ns) {
+            match flow.observe(side, from, event, now_ns) {
                 Observed::Nothing => return Tracking::Known(known),
-                Observed::Continues(mut seen) => {
+                Observed::Continues { mut seen, is_owed } => {
                     if !is_in_flows && seen.state.is_assured() {
-                        let (expires_ns, _) = flow.renewal(seen, globals::timeout_secs, now_ns);
+                        let (expires_ns, _) = flow.renewal(seen, false, globals::timeout_secs, now_ns);
                         let assured = Flow { state: seen.state, numbers: seen.numbers, expires_ns, ..flow };
                         let promotion = promote::<F>(key, assured, scratch.lend());
                         known.becomes_assured = promotion == DONE;
@@ -97,7 +102,7 @@ pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin, mut scra
                         seen = flow.seen();
                     }
                     if !known.becomes_assured && known.refusal.is_none() {
-                        renew(entry, &flow, seen, now_ns);
+                        renew(entry, &flow, seen, is_owed, now_ns);
                     }
                     return Tracking::Known(known);
                 }
@@ -109,17 +114,12 @@ pub fn track<F: Headers + Tables>(packet: &mut Packet<F>, from: Origin, mut scra
     Tracking::New(NewFlow { now_ns, from, seen: begin(key.protocol(), event, from, now_ns) })
 }
 
-#[inline(always)]
-fn step(flow: &Flow, side: Side, event: Event, from: Origin, now_ns: u64) -> Observed {
-    observe(flow.seen(), flow.origin, &Arrival { sender: flow.sender(side), from, now_ns }, event)
-}
-
 /// What the first packet of a flow does to it.
 #[inline(always)]
 fn begin(protocol: u8, event: Event, from: Origin, now_ns: u64) -> Seen {
     let new = unseen(protocol, State::NEW, now_ns);
-    match observe(new, from, &Arrival { sender: Sender::Initiator, from, now_ns }, event) {
-        Observed::Continues(seen) => seen,
+    match observe(new, from, &Arrival { sender: Sender::Initiator, from, now_ns, is_awaited: false }, event) {
+        Observed::Continues { seen, .. } => seen,
         Observed::Nothing | Observed::Restarts => new,
     }
 }
@@ -131,8 +131,8 @@ fn unseen(protocol: u8, datagram: State, now_ns: u64) -> Seen {
 }
 
 #[inline(always)]
-fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, now_ns: u64) {
-    let (expires_ns, is_worth_writing) = flow.renewal(seen, globals::timeout_secs, now_ns);
+fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, is_owed: bool, now_ns: u64) {
+    let (expires_ns, is_worth_writing) = flow.renewal(seen, is_owed, globals::timeout_secs, now_ns);
     if is_worth_writing {
         // SAFETY: as in `track`.
         let entry = unsafe { &mut *entry };
@@ -223,6 +223,6 @@ fn insert<F: Tables>(
 ) -> bool {
     let Opening { path, nat, nat_port } = Opening::of_word(opening);
     let mut flow = Flow { nat_port, ..Flow::new(key, initiator, origin, path, nat, seen) };
-    (flow.expires_ns, _) = flow.renewal(seen, globals::timeout_secs, now_ns);
+    (flow.expires_ns, _) = flow.renewal(seen, false, globals::timeout_secs, now_ns);
     F::unassured(key).insert(key, &flow, u64::from(BPF_ANY)).is_ok()
 }

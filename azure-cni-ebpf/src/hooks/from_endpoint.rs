@@ -109,7 +109,7 @@ fn admit<F: Rewrite + Tables>(
         Err(Unparsed::Tagged) => return Err(DropReason::VlanTagged),
         Err(Unparsed::Malformed) => return Err(DropReason::Malformed),
     }
-    let Some(snat) = check_source(ctx, packet)? else { return Ok(None) };
+    let Some(snat) = check_sender(ctx, packet)? else { return Ok(None) };
     if packet.is_fragment() {
         fragments::find_ports(packet);
     }
@@ -139,11 +139,14 @@ fn is_own_arp(ctx: &TcContext) -> bool {
 /// that a pod sends in the affairs of its link (neighbour discovery, router solicitation), from the address that its MAC makes or
 /// from none yet.
 #[inline(always)]
-fn check_source<F: Rewrite + Tables>(ctx: &TcContext, packet: &Packet<F>) -> Result<Option<SnatPolicy>, DropReason> {
+fn check_sender<F: Rewrite + Tables>(ctx: &TcContext, packet: &Packet<F>) -> Result<Option<SnatPolicy>, DropReason> {
     match F::endpoint(packet.tuple.source) {
         Some(pod) if pod.ifindex == packet.ifindex => {
             // A fragment that was put back into its queue was paid for when it came.
-            if pod.flags.has(EndpointFlags::LIMITED) && !verdict::has_waited(ctx) {
+            if pod.flags.has(EndpointFlags::LIMITED)
+                && !verdict::has_waited(ctx)
+                && !packet.tuple.destination.stays_on_link()
+            {
                 bandwidth::charge(ctx, packet, pod.ifindex, Direction::Egress)?;
             }
             Ok(Some(SnatPolicy::of(&pod, F::is_translated())))
@@ -201,6 +204,10 @@ fn new_flow<F: Rewrite + Tables>(
 ) -> Result<Verdict, DropReason> {
     let destination = packet.tuple.destination;
     if destination.stays_on_link() {
+        return Ok(Verdict::PASS);
+    }
+    // The end that asked is not known any more: the stack may know it, and its next packet is entered by the way that it takes.
+    if packet.event().answers() {
         return Ok(Verdict::PASS);
     }
     if let Some(pod) = F::endpoint(destination) {

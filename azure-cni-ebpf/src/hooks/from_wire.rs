@@ -11,7 +11,7 @@ use azure_cni_common::family::{Address, Be16};
 use azure_cni_common::flow::{Nat, Path};
 use azure_cni_common::nat::NatKey;
 
-use super::{Hook, run, to_pod};
+use super::{Hook, check_class_of_source, check_source, may_open_from_outside, run, to_pod};
 use crate::conntrack::{self, Tracking};
 use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
 use crate::scratch::ScratchRef;
@@ -79,17 +79,6 @@ fn without_pod<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropR
         return Ok(Verdict::PASS);
     }
     Err(DropReason::NoSuchPod)
-}
-
-/// What comes from another machine, and for a pod, does not have an address of this node as its source, and none that no machine
-/// has: who let it in would take a forged packet for a neighbour's. The host's own packets are left to its stack.
-#[inline(always)]
-fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
-    let source = packet.tuple.source;
-    if source.is_martian() || source == F::node_address() || F::endpoint(source).is_some() {
-        return Err(DropReason::MartianSource);
-    }
-    Ok(())
 }
 
 /// For the node's primary address: the host's, or for a port that a pod's flow holds.
@@ -184,11 +173,21 @@ fn inbound<F: Rewrite + Tables>(
             if known.becomes_assured && known.nat == Nat::TRANSLATED {
                 let _ = nat::promote::<F>(&packet.tuple, known.nat_port, false, known.now_ns, scratch);
             }
+            // Pods may have flows to the node's own addresses, all through the stack.
+            if known.path == Path::STACK {
+                check_class_of_source(packet)?;
+            }
             known.path
         }
-        Tracking::New(new) if packet.event().opens() => new.open::<F>(&packet.tuple, Path::WIRE, Nat::KEEP)?,
-        // It may be of a connection that began before this node knew of any, or forged: the pod's stack knows.
-        Tracking::New(_) => Path::WIRE,
+        Tracking::New(new) => {
+            check_class_of_source(packet)?;
+            if packet.event().opens() && may_open_from_outside(packet) {
+                new.open::<F>(&packet.tuple, Path::WIRE, Nat::KEEP)?
+            } else {
+                // It may be of a connection that began before this node knew of any, or forged: the pod's stack knows.
+                Path::WIRE
+            }
+        }
     };
     if path == Path::STACK || packet.hop_limit <= 1 {
         return Ok(Verdict::PASS);

@@ -9,13 +9,13 @@ use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_common::flow::{Nat, Path};
 
-use super::{Hook, run};
+use super::{Hook, may_open_from_outside, run};
 use crate::bandwidth::{self, Direction};
 use crate::conntrack::{self, Tracking};
 use crate::globals;
 use crate::packet::{self, Kind, Packet, Rewrite};
 use crate::scratch::ScratchRef;
-use crate::tables::Tables;
+use crate::tables::{Tables, lead_through_stack};
 use crate::verdict::Verdict;
 
 #[classifier]
@@ -40,8 +40,10 @@ impl Hook for ToEndpoint {
         let Some(pod) = F::endpoint(packet.tuple.destination).filter(|pod| pod.ifindex == packet.ifindex) else {
             return Ok(Verdict::PASS);
         };
-        // The stack refuses other martians; to it the address of a pod is one out there, if its interface is not asked for.
-        if packet::came_by(ctx) == globals::UPLINK_IFINDEX.load() && F::endpoint(packet.tuple.source).is_some() {
+        // The stack refuses other martians; to it the address of a pod is one out there, if its interface is not asked for. The node's
+        // own is that of whom the stack has masqueraded.
+        let came_by = packet::came_by(ctx);
+        if came_by == globals::UPLINK_IFINDEX.load() && F::endpoint(packet.tuple.source).is_some() {
             return Err(DropReason::MartianSource);
         }
         if pod.flags.has(EndpointFlags::LIMITED) {
@@ -50,11 +52,19 @@ impl Hook for ToEndpoint {
         if !matches!(packet.kind, Kind::Flow) {
             return Ok(Verdict::PASS);
         }
-        if let Tracking::New(new) = conntrack::track(packet, Origin::OUTSIDE, scratch.lend())
-            && packet.event().opens()
-        {
+        // A pod of this node that has come here by a service is known by its interface; to all others an address is all there is.
+        let is_of_pod = came_by != 0 && F::pod_ifindex(packet.tuple.source) == Some(came_by);
+        let from = if is_of_pod { Origin::NODE } else { Origin::OUTSIDE };
+        match conntrack::track(packet, from, scratch.lend()) {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.
-            let _ = new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP);
+            Tracking::New(new) if packet.event().opens() && (is_of_pod || may_open_from_outside(packet)) => {
+                let _ = new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP);
+            }
+            // Whoever opened it came by another way, or said so: what the stack did to this packet only the stack undoes.
+            Tracking::Known(known) if !known.is_assured() && known.path != Path::STACK && packet.event().opens() => {
+                lead_through_stack::<F>(&packet.flow_key);
+            }
+            _ => {}
         }
         Ok(Verdict::PASS)
     }

@@ -217,7 +217,10 @@ fn new_flow_of_host<F: Headers + Tables>(
     new: &NewFlow,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    if !packet.event().opens() {
+    // Where no pod is translated, no pod takes the port.
+    let any_pod = SnatPolicy { is_on: F::is_translated(), pod_keeps_source: false };
+    let class = F::route(packet.tuple.destination);
+    if !packet.event().opens() || egress::at_the_wire(class, any_pod, Event::Datagram) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
     match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
