@@ -60,6 +60,22 @@ fn every_form_in_which_a_rule_names_destinations_is_read() -> Result<()> {
             "ip daddr vmap { 10.1.1.1 : drop, 10.1.1.2 : accept, 10.1.1.3 : jump leading }",
             &["10.1.1.1/32", "10.1.1.3/32"],
         ),
+        // What all destinations meet leads to further destinations, and acts on none of its own.
+        ("ip", "ip daddr vmap { 10.1.1.1 : accept, * : jump further }", &["10.7.7.7/32"]),
+        ("ip", "ip daddr . tcp dport vmap { 10.1.1.1 . 80 : accept, * : jump further }", &["10.7.7.7/32"]),
+        ("ip", "ip daddr vmap { 10.1.1.0/24 : drop, * : jump further }", &["10.1.1.0/24", "10.7.7.7/32"]),
+        ("ip", "ip daddr 0.0.0.0/0 jump further", &["10.7.7.7/32"]),
+        ("ip", "ip daddr { 0.0.0.0/0 } jump further", &["10.7.7.7/32"]),
+        ("ip", "ip daddr vmap { 0.0.0.0/0 : jump further }", &["10.7.7.7/32"]),
+        ("ip", "ip daddr . tcp dport vmap { 0.0.0.0/0 . 80 : jump further }", &["10.7.7.7/32"]),
+        ("ip", "ip daddr 0.0.0.0-255.255.255.255 jump further", &["10.7.7.7/32"]),
+        ("ip", "ip daddr 0.0.0.0/0 dnat to 10.2.2.2", &[]),
+        ("ip", "ip saddr . ip daddr { 10.3.3.3 . 10.1.1.1 } tcp dport vmap { 80 : jump further }", &["10.1.1.1/32"]),
+        ("ip", "ip daddr & 0.255.255.255 == 0.7.7.7 dnat to 10.2.2.2", &["0.0.0.0/1", "128.0.0.0/1"]),
+        ("ip", "ip daddr & 0.255.255.255 == 0.7.7.7 meta mark set 1", &[]),
+        ("ip6", "ip6 daddr ::/0 jump further", &["fd00::7/128"]),
+        ("ip6", "ip6 daddr vmap { ::/0 : jump further }", &["fd00::7/128"]),
+        ("ip", "ct original ip saddr 10.1.1.1 meta mark set 1", &[]),
         ("ip", "ip daddr 10.1.1.1 counter meta mark set 1", &[]),
         ("ip", "ip daddr 10.1.1.1 return", &[]),
         ("ip", "ip daddr 10.1.0.0/16 jump marking", &[]),
@@ -80,7 +96,7 @@ fn every_form_in_which_a_rule_names_destinations_is_read() -> Result<()> {
         ("inet", "ip6 daddr fd00::9 dnat ip6 to fd00::2", &["fd00::9/128"]),
         ("inet", "ip daddr { 10.1.1.1 } dnat ip to 10.2.2.2", &["10.1.1.1/32"]),
     ] {
-        let further = if family == "ip6" { "" } else { "ip daddr 10.7.7.7 redirect" };
+        let further = if family == "ip6" { "ip6 daddr fd00::7 redirect" } else { "ip daddr 10.7.7.7 redirect" };
         nft(
             &node.namespace,
             &format!(
@@ -97,6 +113,34 @@ fn every_form_in_which_a_rule_names_destinations_is_read() -> Result<()> {
         let expected = expected.iter().map(|prefix| (*prefix).to_owned()).collect();
         assert_eq!(node.read(), Ok([expected, vec![]]), "{family}: {rule}");
         nft(&node.namespace, &format!("delete table {family} one\n"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_made_of_a_destination_is_not_understood_where_it_leads_to_a_translation() -> Result<()> {
+    let node = Node::new()?;
+    for asked in [
+        "ct original ip daddr 10.7.7.7",
+        "ct original ip daddr { 10.7.7.7, 10.7.7.8 }",
+        "ip daddr | 0.0.0.1 == 10.7.7.7",
+        "ip daddr & 255.255.0.0 > 10.1.0.0",
+        "jhash ip daddr mod 4 1",
+    ] {
+        for (acts, is_refused) in [("redirect", true), ("jump leading", true), ("meta mark set 1", false)] {
+            nft(
+                &node.namespace,
+                &format!(
+                    "table ip one {{\n\
+                       chain leading {{ redirect; }}\n\
+                       chain pre {{ type nat hook prerouting priority dstnat; {asked} {acts}; }}\n\
+                     }}\n"
+                ),
+            )?;
+            let read = node.read();
+            assert_eq!(read.is_err(), is_refused, "{asked} {acts}: {read:?}");
+            nft(&node.namespace, "delete table ip one\n")?;
+        }
     }
     Ok(())
 }
@@ -147,6 +191,13 @@ fn every_form_of_iptables_is_read_or_refused() -> Result<()> {
         ("-m addrtype --dst-type LOCAL -p tcp --dport 80 -j DNAT --to 10.2.2.2", Ok(&[])),
         ("-m iprange --dst-range 10.1.1.1-10.1.1.9 -j DNAT --to 10.2.2.2", Err("iprange")),
         ("-m iprange --dst-range 10.1.1.1-10.1.1.9 -j ONLYMARK", Ok(&[])),
+        ("-m iprange --src-range 10.1.1.1-10.1.1.9 -j DNAT --to 10.2.2.2", Ok(&[])),
+        ("-d 10.1.1.1/0.0.255.255 -j DNAT --to 10.2.2.2", Ok(&["0.0.0.0/1", "128.0.0.0/1"])),
+        // The programs of nft write some of these as expressions.
+        ("-m conntrack --ctorigdst 10.7.7.7 -j DNAT --to 10.2.2.2", Err("destinations by")),
+        ("-m conntrack --ctstate NEW -j DNAT --to 10.2.2.2", Ok(&[])),
+        ("-m recent --rcheck --rdest -j DNAT --to 10.2.2.2", Err("recent")),
+        ("-m recent --rcheck --rsource -j DNAT --to 10.2.2.2", Ok(&[])),
     ] {
         for (place, program) in ["iptables-nft-restore", "iptables-legacy-restore"].into_iter().enumerate() {
             let rules = format!(

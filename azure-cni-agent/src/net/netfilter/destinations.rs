@@ -66,6 +66,10 @@ pub fn destinations<R: Ruleset>(ruleset: &mut R, roots: Vec<R::Chain>) -> Result
                     let is_single = |prefix: &IpNet| prefix.prefix_len() == prefix.max_prefix_len();
                     // To read where each of a cluster's services leads would take long, and changes nothing.
                     let is_plain = !rule.chains.is_empty() && prefixes.iter().all(is_single);
+                    // Every destination, whatever else is listed.
+                    if prefixes.iter().any(|prefix| prefix.prefix_len() == 0) {
+                        next.extend(rule.chains.iter().cloned());
+                    }
                     if rule.acts || is_plain || walk.leads_to_action(&rule.chains)? {
                         found.extend(prefixes.into_iter().filter(|prefix| prefix.prefix_len() > 0));
                     }
@@ -155,6 +159,8 @@ mod tests {
             ("services", rule(one_of(&["10.7.0.0/16"]), false, &["svc"])),
             ("services", rule(any(), true, &[])),
             ("services", rule(one_of(&["0.0.0.0/0"]), true, &[])),
+            ("services", rule(one_of(&["0.0.0.0/0", "10.5.5.5/32"]), false, &["everything"])),
+            ("everything", rule(one_of(&["10.4.4.4/32"]), true, &[])),
             // A circle, which the kernel refuses.
             ("services", rule(any(), false, &["pre", "services"])),
             ("svc", rule(any(), false, &["mark", "endpoint"])),
@@ -162,7 +168,7 @@ mod tests {
             ("endpoint", rule(one_of(&["10.6.6.6/32"]), true, &[])),
             ("mark", rule(any(), false, &["mark"])),
         ]);
-        assert_eq!(found.unwrap(), ["10.0.0.1/32", "10.7.0.0/16", "10.9.0.0/16"]);
+        assert_eq!(found.unwrap(), ["10.0.0.1/32", "10.4.4.4/32", "10.5.5.5/32", "10.7.0.0/16", "10.9.0.0/16"]);
     }
 
     #[test]

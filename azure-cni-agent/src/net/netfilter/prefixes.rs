@@ -23,6 +23,17 @@ pub fn with_bits(is_v6: bool, value: &AddressBytes, mask: &AddressBytes) -> IpNe
     }
 }
 
+/// Prefixes that hold all addresses with these bits. One of no length only if nothing is asked of them: a mask that begins with a hole
+/// makes two halves.
+pub fn matched(is_v6: bool, value: &AddressBytes, mask: &AddressBytes) -> Vec<IpNet> {
+    let prefix = with_bits(is_v6, value, mask);
+    let is_asked = mask.iter().any(|byte| *byte != 0);
+    match prefix.subnets(1) {
+        Ok(halves) if prefix.prefix_len() == 0 && is_asked => halves.collect(),
+        _ => vec![prefix],
+    }
+}
+
 /// The prefixes of a range, both ends included.
 pub fn of_range(is_v6: bool, first: &AddressBytes, last: &AddressBytes) -> Vec<IpNet> {
     if is_v6 {
@@ -51,6 +62,14 @@ mod tests {
             (v4(0, 255, 0, 0), "0.0.0.0/0"),
         ] {
             assert_eq!(with_bits(false, &v4(10, 1, 2, 3), &mask).to_string(), prefix);
+        }
+        for (mask, prefixes) in [
+            (v4(255, 255, 0, 255), &["10.1.0.0/16"][..]),
+            (v4(0, 255, 0, 0), &["0.0.0.0/1", "128.0.0.0/1"]),
+            (v4(0, 0, 0, 0), &["0.0.0.0/0"]),
+        ] {
+            let matched = matched(false, &v4(10, 1, 2, 3), &mask);
+            assert_eq!(matched.iter().map(ToString::to_string).collect::<Vec<_>>(), prefixes);
         }
         let v6: Ipv6Addr = "fd00::5".parse().unwrap();
         assert_eq!(with_bits(true, &v6.octets(), &[255; 16]).to_string(), "fd00::5/128");

@@ -6,7 +6,7 @@ use std::io;
 use ipnet::IpNet;
 
 use super::super::destinations::{Destination, Rule, RulesError, Ruleset, destinations};
-use super::super::prefixes::{AddressBytes, length_of, with_bits};
+use super::super::prefixes::{AddressBytes, length_of, matched, with_bits};
 use super::super::xtables;
 use super::table::{FAMILIES, Family, Table};
 
@@ -46,6 +46,7 @@ pub fn sources(visit: &mut impl FnMut(&[u8], IpNet)) -> io::Result<()> {
                     target.get(HEADER..).and_then(|named| named.split(|byte| *byte == 0).next()).unwrap_or_default();
             }
             let source = entry.address(0, 2, INVERTED_SOURCE).flatten();
+            let source = source.map(|(value, mask)| with_bits(!family.is_ipv4, &value, &mask));
             if let Some(source) = source.filter(|_| entry.verdict().is_some_and(|verdict| verdict >= 0)) {
                 visit(chain, source);
             }
@@ -83,6 +84,14 @@ impl Ruleset for Entries<'_> {
         }
         Ok(rules)
     }
+}
+
+/// One that a rule has besides addresses, interfaces and protocol.
+struct Match<'a> {
+    name: &'a [u8],
+    revision: u32,
+    /// What its own program has written.
+    told: &'a [u8],
 }
 
 struct Entry<'a> {
@@ -132,19 +141,19 @@ impl<'a> Entry<'a> {
     }
 
     fn destination(&self) -> Option<Destination> {
-        if let Some(prefix) = self.address(1, 3, INVERTED_DESTINATION)? {
-            return Some(Destination::OneOf(vec![prefix]));
+        if let Some((value, mask)) = self.address(1, 3, INVERTED_DESTINATION)? {
+            return Some(Destination::OneOf(matched(!self.family.is_ipv4, &value, &mask)));
         }
-        let of = self.matches()?.into_iter().find(|name| xtables::looks_at_addresses(name));
-        Some(
-            of.map_or(Destination::Any, |of| Destination::NotUnderstood(format!("-m {}", String::from_utf8_lossy(of)))),
-        )
+        let chooses = |of: &Match<'_>| xtables::chooses_destinations(of.name, of.revision, of.told);
+        let by = self.matches()?.into_iter().find(chooses);
+        let not_understood =
+            |by: Match<'_>| Destination::NotUnderstood(format!("-m {}", String::from_utf8_lossy(by.name)));
+        Some(by.map_or(Destination::Any, not_understood))
     }
 
-    /// What source or destination must be. An entry begins with source, destination, and the masks of both.
-    fn address(&self, value: usize, mask: usize, inverted: u8) -> Option<Option<IpNet>> {
-        let is_v6 = !self.family.is_ipv4;
-        let length = length_of(is_v6);
+    /// What source or destination must be, and the mask. An entry begins with source, destination, and the masks of both.
+    fn address(&self, value: usize, mask: usize, inverted: u8) -> Option<Option<(AddressBytes, AddressBytes)>> {
+        let length = length_of(!self.family.is_ipv4);
         let address = |place: usize| {
             let mut address: AddressBytes = [0; 16];
             address[..length].copy_from_slice(self.bytes.get(place * length..)?.get(..length)?);
@@ -152,19 +161,19 @@ impl<'a> Entry<'a> {
         };
         let (value, mask) = (address(value)?, address(mask)?);
         let is_inverted = self.bytes.get(self.family.inverted_at)? & inverted != 0;
-        Some((!is_inverted && mask != [0; 16]).then(|| with_bits(is_v6, &value, &mask)))
+        Some((!is_inverted && mask != [0; 16]).then_some((value, mask)))
     }
 
-    /// The names of its matches.
-    fn matches(&self) -> Option<Vec<&'a [u8]>> {
+    fn matches(&self) -> Option<Vec<Match<'a>>> {
         let mut rest = self.bytes.get(self.family.matches_at..self.offset(0)?)?;
-        let mut names = Vec::new();
+        let mut matches = Vec::new();
         while !rest.is_empty() {
-            let size = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-            names.push(name(rest)?);
-            rest = rest.get(size.max(HEADER)..)?;
+            let size = usize::from(u16::from_ne_bytes(*rest.first_chunk()?)).max(HEADER);
+            let (revision, told) = (u32::from(*rest.get(HEADER - 1)?), rest.get(HEADER..size)?);
+            matches.push(Match { name: name(rest)?, revision, told });
+            rest = rest.get(size..)?;
         }
-        Some(names)
+        Some(matches)
     }
 }
 

@@ -49,13 +49,19 @@ pub fn read(message: &[u8]) -> impl Iterator<Item = Element> {
     })
 }
 
-/// The destinations for which a lookup finds an element that does more than to return.
-pub fn destinations(mut elements: Vec<Element>, lookup: &Lookup) -> Vec<IpNet> {
+/// The length of the keys; `None` if nothing but the element for all other keys is there, if anything.
+pub fn key_length(elements: &[Element]) -> Option<usize> {
+    elements.iter().map(|element| element.key.len()).max().filter(|length| *length > 0)
+}
+
+/// The destinations for which a lookup finds an element that does more than to return, and what it does. For an element that all
+/// destinations may find, the prefix has no length.
+pub fn destinations(mut elements: Vec<Element>, lookup: &Lookup) -> Vec<(IpNet, Option<Verdict>)> {
     let Some((_, first)) = lookup.bytes.first() else { return Vec::new() };
-    if elements.iter().any(|element| element.ends_range) {
+    if elements.iter().any(|element| element.ends_range) || is_everything(&elements) {
         with_ends(&mut elements);
     }
-    let matters = |element: &&Element| !element.key.is_empty() && element.verdict != Some(Verdict::Nothing);
+    let matters = |element: &&Element| element.verdict != Some(Verdict::Nothing);
     let prefixes = elements.iter().filter(matters).flat_map(|element| {
         let (mut least, mut greatest) = ([0; 16], [u8::MAX; 16]);
         let end = element.key_end.as_ref().unwrap_or(&element.key);
@@ -64,24 +70,35 @@ pub fn destinations(mut elements: Vec<Element>, lookup: &Lookup) -> Vec<IpNet> {
             least[byte.index] = from & byte.mask;
             greatest[byte.index] = to | !byte.mask;
         }
-        prefixes::of_range(first.is_v6, &least, &greatest)
+        let prefixes = prefixes::of_range(first.is_v6, &least, &greatest);
+        prefixes.into_iter().map(|prefix| (prefix, element.verdict.clone()))
     });
     prefixes.collect()
 }
 
+/// The range of all keys has no end, and no other beside it. A set of single keys with nothing but zeros looks the same.
+fn is_everything(elements: &[Element]) -> bool {
+    let mut ranges = elements.iter().filter(|element| !element.key.is_empty());
+    let first = ranges.next().is_some_and(|only| only.key_end.is_none() && only.key.iter().all(|byte| *byte == 0));
+    first && ranges.next().is_none()
+}
+
 /// Gives the elements that begin a range its last key, and takes those away that end one.
 fn with_ends(elements: &mut Vec<Element>) {
+    let (others, mut ranges): (Vec<_>, Vec<_>) =
+        std::mem::take(elements).into_iter().partition(|element| element.key.is_empty());
+    *elements = others;
     // Where a range ends, another may begin.
-    elements.sort_by(|one, other| (&one.key, !one.ends_range).cmp(&(&other.key, !other.ends_range)));
+    ranges.sort_by(|one, other| (&one.key, !one.ends_range).cmp(&(&other.key, !other.ends_range)));
     let mut behind: Option<Vec<u8>> = None;
-    for element in elements.iter_mut().rev() {
+    for element in ranges.iter_mut().rev() {
         if !element.ends_range {
             let all_ones = || vec![u8::MAX; element.key.len()];
             element.key_end = Some(behind.as_deref().map_or_else(all_ones, one_less));
         }
         behind = Some(element.key.clone());
     }
-    elements.retain(|element| !element.ends_range);
+    elements.extend(ranges.into_iter().filter(|element| !element.ends_range));
 }
 
 fn one_less(key: &[u8]) -> Vec<u8> {

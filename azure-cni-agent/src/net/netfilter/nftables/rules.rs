@@ -12,7 +12,7 @@ use super::super::nfnetlink::{
 };
 use super::super::prefixes;
 use super::elements::{self, Element};
-use super::expressions::{self, Lookup, Reading};
+use super::expressions::{self, DERIVED, Reading};
 use super::numbers::{
     NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSETELEM, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE,
     NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE,
@@ -98,21 +98,29 @@ impl Ruleset for Kernel<'_> {
 }
 
 impl Kernel<'_> {
-    fn rule(&mut self, chain: &Chain, reading: Reading) -> Result<Rule<Chain>, RulesError> {
+    fn rule(&mut self, chain: &Chain, mut reading: Reading) -> Result<Rule<Chain>, RulesError> {
         let mut verdicts = reading.verdicts.clone();
         let mut listed: Option<Vec<IpNet>> = None;
-        for lookup in &reading.lookups {
+        let mut of_map = false;
+        for mut lookup in std::mem::take(&mut reading.lookups) {
             let elements = self.elements(chain, &lookup.set)?;
-            if !lookup.bytes.is_empty() {
-                let found = elements::destinations(elements.to_vec(), lookup);
-                listed = Some(listed.map_or(found.clone(), |other| narrower(other, found)));
+            let length = elements::key_length(&elements).unwrap_or(usize::MAX);
+            lookup.bytes.retain(|(at, _)| *at < length);
+            if lookup.derived_at.is_some_and(|at| at < length) {
+                reading.not_understood.get_or_insert(DERIVED.to_owned());
             }
-            // Those of a key with the destination are told by the destinations.
-            let is_told = !lookup.has_verdicts || !lookup.bytes.is_empty();
-            verdicts.extend(elements.iter().filter(|_| !is_told).filter_map(|element| element.verdict.clone()));
+            if lookup.bytes.is_empty() {
+                verdicts.extend(elements.iter().filter_map(|element| element.verdict.clone()));
+                continue;
+            }
+            let found = elements::destinations(elements.to_vec(), &lookup);
+            of_map |= lookup.has_verdicts;
+            // What the others do is told by their destinations.
+            let of_all = found.iter().filter(|(prefix, _)| prefix.prefix_len() == 0);
+            verdicts.extend(of_all.filter_map(|(_, verdict)| verdict.clone()));
+            let found: Vec<_> = found.into_iter().map(|(prefix, _)| prefix).collect();
+            listed = Some(listed.map_or(found.clone(), |other| narrower(other, found)));
         }
-        let of_map =
-            reading.lookups.iter().any(|Lookup { has_verdicts, bytes, .. }| *has_verdicts && !bytes.is_empty());
         let chains = verdicts.iter().filter_map(|verdict| match verdict {
             Verdict::Chain(name) => Some(Chain { name: name.as_slice().into(), ..chain.clone() }),
             _ => None,
@@ -141,7 +149,7 @@ impl Kernel<'_> {
 
 /// Of what a rule asks, all of which a packet must meet, the narrowest; one would do.
 fn destination(reading: &Reading, listed: Option<Vec<IpNet>>) -> Destination {
-    let bits = reading.destination.map(|bits| vec![prefixes::with_bits(bits.is_v6, &bits.value, &bits.mask)]);
+    let bits = reading.destination.map(|bits| prefixes::matched(bits.is_v6, &bits.value, &bits.mask));
     let range = match reading.bounds {
         [None, None] => None,
         [least, greatest] => {
@@ -152,9 +160,11 @@ fn destination(reading: &Reading, listed: Option<Vec<IpNet>>) -> Destination {
         }
     };
     let known = [bits, range, listed].into_iter().flatten().reduce(narrower);
+    let is_narrowed = |prefixes: &Vec<IpNet>| prefixes.iter().all(|prefix| prefix.prefix_len() > 0);
     match (known, &reading.not_understood) {
-        (Some(prefixes), _) => Destination::OneOf(prefixes),
-        (None, Some(by)) => Destination::NotUnderstood(by.clone()),
+        (Some(prefixes), Some(_)) if is_narrowed(&prefixes) => Destination::OneOf(prefixes),
+        (_, Some(by)) => Destination::NotUnderstood(by.clone()),
+        (Some(prefixes), None) => Destination::OneOf(prefixes),
         (None, None) => Destination::Any,
     }
 }

@@ -47,6 +47,10 @@ fn lookup(expressions: &str) -> (Reading, Lookup) {
     (reading, lookup)
 }
 
+fn prefixes_of(elements: Vec<Element>, lookup: &Lookup) -> Vec<String> {
+    elements::destinations(elements, lookup).iter().map(|(prefix, _)| prefix.to_string()).collect()
+}
+
 #[test]
 fn a_map_of_services_leads_from_its_keys_to_chains() {
     let (reading, lookup) = lookup(BY_MAP);
@@ -54,7 +58,7 @@ fn a_map_of_services_leads_from_its_keys_to_chains() {
     assert_eq!((reading.destination, reading.acts), (None, false));
     let elements: Vec<Element> = elements::read(&bytes(OF_MAP)).collect();
     assert_eq!(elements[0].verdict, Some(Verdict::Chain(b"ext".to_vec())));
-    assert_eq!(elements::destinations(elements, &lookup), ["10.240.9.9/32".parse().unwrap()]);
+    assert_eq!(prefixes_of(elements, &lookup), ["10.240.9.9/32"]);
 }
 
 #[test]
@@ -62,10 +66,10 @@ fn a_set_of_ranges_is_read_in_whatever_order_it_comes() {
     let (reading, lookup) = lookup(BY_SET);
     assert!(reading.acts && !lookup.has_verdicts);
     let mut elements: Vec<Element> = elements::read(&bytes(OF_SET)).collect();
-    let expected = ["10.1.0.0/16", "10.3.0.0/24"].map(|prefix| prefix.parse().unwrap());
-    assert_eq!(elements::destinations(elements.clone(), &lookup), expected);
+    let expected = ["10.1.0.0/16", "10.3.0.0/24"];
+    assert_eq!(prefixes_of(elements.clone(), &lookup), expected);
     elements.reverse();
-    assert_eq!(elements::destinations(elements, &lookup), expected);
+    assert_eq!(prefixes_of(elements, &lookup), expected);
 }
 
 #[test]
