@@ -218,6 +218,21 @@ fn every_form_of_iptables_is_read_or_refused() -> Result<()> {
 }
 
 #[test]
+fn legacy_rules_that_change_all_the_time_are_read() -> Result<()> {
+    let node = Node::new()?;
+    let write = |rules: &str| restore(&node.namespace, "iptables-legacy-restore", &format!("*nat\n{rules}COMMIT\n"));
+    let rule = "-A PREROUTING -d 10.1.1.1 -j DNAT --to 10.2.2.2\n";
+    write(rule)?;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..100).try_for_each(|round| write(&rule.repeat(1 + round % 2 * 500))));
+        while !writer.is_finished() {
+            assert_eq!(node.read(), Ok([vec![], vec!["10.1.1.1/32".to_owned()]]));
+        }
+        writer.join().expect("writes")
+    })
+}
+
+#[test]
 fn hosts_that_kube_proxy_takes_for_pods_are_seen_where_it_matters() -> Result<()> {
     let node = Node::new()?;
     let hosts = ["10.240.0.4".parse().expect("an address"), "fd00:10:240::4".parse().expect("an address")];

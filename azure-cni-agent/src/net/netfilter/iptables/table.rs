@@ -20,6 +20,9 @@ pub struct Info {
     pub size: u32,
 }
 
+/// How often a table is read that has changed between the two.
+const ATTEMPTS: u32 = 20;
+
 /// `struct ipt_get_entries` without the entries.
 const ENTRIES_HEADER: usize = 40;
 
@@ -74,10 +77,15 @@ pub fn marks() -> io::Result<Vec<Mark>> {
 }
 
 impl Family {
-    /// `None` if the family has no such table. To ask the kernel for one that is not there would make it.
+    /// `None` if the family has no such table. To ask the kernel for one that is not there would make it. An error of the kind
+    /// [`io::ErrorKind::Interrupted`]: the table keeps changing.
     pub fn table(&self, name: &str) -> io::Result<Option<Table>> {
         let Some(socket) = self.socket_if_there(name)? else { return Ok(None) };
-        let info = self.info_by(&socket, name)?;
+        until_whole(|| self.table_by(&socket, name)).map(Some)
+    }
+
+    fn table_by(&self, socket: &UdpSocket, name: &str) -> io::Result<Table> {
+        let info = self.info_by(socket, name)?;
         let mut entries = vec![0_u8; ENTRIES_HEADER + info.size as usize];
         entries[..32].copy_from_slice(&info.name);
         entries[32..36].copy_from_slice(&info.size.to_ne_bytes());
@@ -88,7 +96,7 @@ impl Family {
             return Err(io::Error::last_os_error());
         }
         entries.drain(..ENTRIES_HEADER);
-        Ok(Some(Table { info, entries }))
+        Ok(Table { info, entries })
     }
 
     fn info(&self, name: &str) -> io::Result<Option<Info>> {
@@ -96,7 +104,11 @@ impl Family {
     }
 
     fn socket_if_there(&self, name: &str) -> io::Result<Option<UdpSocket>> {
-        let names = std::fs::read_to_string(self.names).unwrap_or_default();
+        let names = match std::fs::read_to_string(self.names) {
+            // A kernel without the family's legacy tables.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            names => names?,
+        };
         if !names.lines().any(|there| there == name) {
             return Ok(None);
         }
@@ -120,9 +132,37 @@ impl Family {
     }
 }
 
+/// The kernel refuses the entries of a table whose size is another by now (net/ipv4/netfilter/ip_tables.c, get_entries).
+fn until_whole<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..ATTEMPTS {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::Interrupted, "the rules of the legacy iptables keep changing"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_changes_while_it_is_read_is_read_again_but_not_for_ever() {
+        for (changes, expected) in [(0, Ok(7)), (ATTEMPTS - 1, Ok(7)), (u32::MAX, Err(io::ErrorKind::Interrupted))] {
+            let mut left = changes;
+            let read = until_whole(|| match left {
+                0 => Ok(7),
+                _ => {
+                    left -= 1;
+                    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+                }
+            });
+            assert_eq!(read.map_err(|error| error.kind()), expected);
+        }
+        let other = until_whole(|| Err::<(), _>(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(other.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
 
     #[test]
     fn the_info_is_as_long_as_the_kernels() {
