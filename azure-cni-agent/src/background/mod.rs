@@ -4,6 +4,7 @@
 //! it finds. A pass that fails is logged, and the next one tries again.
 
 mod drain_spool;
+mod pace;
 mod reconcile_at_intervals;
 mod release_pending;
 mod reload;

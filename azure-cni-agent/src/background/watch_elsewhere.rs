@@ -2,16 +2,14 @@
 
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use futures::StreamExt;
 
+use super::pace;
 use crate::agent::Agent;
 use crate::net::{ElsewhereChange, Netlink};
 use crate::verbs::{elsewhere, publish_routes};
-
-/// Changes come in groups.
-const SETTLE: Duration = Duration::from_millis(200);
 
 /// Ends only if the kernel's stream of changes does; then the sync of all routes finds them.
 pub(super) async fn watch_elsewhere(agent: Arc<Agent>) {
@@ -24,10 +22,12 @@ pub(super) async fn watch_elsewhere(agent: Arc<Agent>) {
         if changed.iter().all(|change| is_of_pod(&agent, *change)) {
             continue;
         }
-        tokio::time::sleep(SETTLE).await;
+        pace::settle().await;
+        let started = Instant::now();
         if let Err(error) = sync_elsewhere(&agent).await {
             tracing::error!(error = format!("{error:#}"), "publishing routes after a change of the node's routes");
         }
+        pace::rest(started.elapsed()).await;
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
 /// Publishes routes after an attachment was recorded that reaches these addresses through the host. Most are published
 /// already, for other attachments.
 pub(super) async fn publish_added(agent: &Agent, added: &[IpAddr]) -> Result<(), Failure> {
+    // Most reach none, and need not wait for a publication that others have begun.
+    if added.is_empty() {
+        return Ok(());
+    }
     let _publishing = agent.publishing.lock().await;
     if added.iter().all(|address| published(agent).contains(address)) {
         return Ok(());
@@ -71,7 +75,8 @@ async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failur
     }
     routes.extend(platform_routes());
     let left_out_before = agent.datapath.tables().routes_left_out();
-    let of_routes = agent.datapath.tables().set_routes(&routes)?;
+    // Thousands of system calls where there are thousands of services: the calls of runtimes do not wait for them.
+    let of_routes = tokio::task::block_in_place(|| agent.datapath.tables().set_routes(&routes))?;
     if of_routes.repaired > 0 {
         repaired(agent, "routes-repaired", of_routes.repaired);
     }
