@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
@@ -48,6 +48,8 @@ pub struct Agent {
     pub(crate) routing: Mutex<Routing>,
     /// The addresses of services, as last read out of the node's rules.
     pub(crate) services: Mutex<Services>,
+    /// Since when every reading of the rules was torn by a change, if the last one was.
+    pub(crate) rules_torn_since: Mutex<Option<Instant>>,
     /// Prefixes that the node's routes lead elsewhere than to the uplink, as last published.
     pub(crate) elsewhere: Mutex<BTreeSet<IpNet>>,
     /// The addresses that attachments reach through the host, as last published.
@@ -94,6 +96,17 @@ impl Agent {
     /// What is known of the addresses of services. Hold it briefly.
     pub(crate) fn services(&self) -> MutexGuard<'_, Services> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether a change of the rules has torn the last reading.
+    pub(crate) fn note_rules_torn(&self, is_torn: bool) {
+        let mut since = self.rules_torn_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = is_torn.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    /// For how long every reading of the rules was torn; `None`: the last one was whole.
+    pub(crate) fn rules_torn_for(&self) -> Option<Duration> {
+        self.rules_torn_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
     }
 
     /// The node's own addresses. Hold it briefly.

@@ -5,8 +5,10 @@
 //! have every pod of the node evicted. Observing never fails: what cannot be observed is a finding itself.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_datapath::{Attachment, Hook};
@@ -17,6 +19,9 @@ use crate::deviations::{Deviation, Remedy};
 use crate::net::{ForwardPolicies, Link, hosts_taken_for_pods};
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
+
+/// Since when it is worth a sentence that the rules cannot be read in one piece.
+const TORN_FOR_LONG: Duration = Duration::from_secs(10);
 
 /// How many addresses a sentence names.
 const MAX_NAMED: usize = 8;
@@ -39,6 +44,7 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     findings.extend(agent.node_watch.deviations().iter().filter(needs_operator).map(ToString::to_string));
     findings.extend(agent.refused_network.lock().unwrap_or_else(PoisonError::into_inner).clone());
     findings.extend(agent.services().problem());
+    findings.extend(agent.rules_torn_for().and_then(of_torn_rules));
     findings.extend(of_forwarding(agent.pool().is_dual_stack()).await);
     findings.extend(of_traffic_policy(agent).await);
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
@@ -103,11 +109,23 @@ fn of_sizes(agent: &Agent) -> Vec<String> {
     problems.iter().map(ToString::to_string).chain(of_routes).collect()
 }
 
+/// Rules that change so often that no reading of them is whole.
+fn of_torn_rules(torn: Duration) -> Option<String> {
+    (torn >= TORN_FOR_LONG).then(|| {
+        format!(
+            "the node's rules have changed during every reading of them for {} seconds: addresses of new services may be known late,              and go the host's stack for longer than they need to. nft monitor shows what changes",
+            torn.as_secs()
+        )
+    })
+}
+
 /// Netfilter's policies that would drop what the host's stack forwards for pods. A rule may accept it, which only an operator knows.
 async fn of_forwarding(dual_stack: bool) -> Vec<String> {
     let read = tokio::task::spawn_blocking(ForwardPolicies::read).await;
     match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
         Ok(policies) => policies.problems(dual_stack),
+        // They change just now: the next look finds them.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Vec::new(),
         Err(error) => vec![format!("netfilter's FORWARD policies cannot be read: {error}")],
     }
 }
@@ -203,6 +221,13 @@ mod tests {
         let taken =
             taken_by_host(&[("fd00::5".parse().unwrap(), azure_cni_api::cni::sample::attachment("c1"))]).unwrap();
         assert!(taken.contains("fd00::5") && taken.contains("c1"), "{taken}");
+    }
+
+    #[test]
+    fn rules_that_change_during_every_reading_are_a_problem_once_it_lasts() {
+        assert_eq!(of_torn_rules(TORN_FOR_LONG.saturating_sub(Duration::from_secs(1))), None);
+        let sentence = of_torn_rules(TORN_FOR_LONG).unwrap();
+        assert!(sentence.contains("for 10 seconds") && sentence.contains("nft monitor"), "{sentence}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         node_addresses: Mutex::new(node_addresses),
         routing: Mutex::new(routing),
         services: Mutex::new(services),
+        rules_torn_since: Mutex::default(),
         elsewhere: Mutex::default(),
         via_host: Mutex::default(),
         publishing: tokio::sync::Mutex::default(),

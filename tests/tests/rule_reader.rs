@@ -23,7 +23,7 @@ impl Node {
     /// Of nftables and of the legacy iptables, or the error.
     fn read(&self) -> std::result::Result<[Vec<String>; 2], String> {
         let ServiceRules { nftables, iptables } =
-            self.namespace.run(ServiceRules::read).map_err(|error| error.to_string())?;
+            self.namespace.run(ServiceRules::read).rules.map_err(|error| error.to_string())?;
         Ok([nftables, iptables].map(|prefixes| prefixes.iter().map(ToString::to_string).collect()))
     }
 }

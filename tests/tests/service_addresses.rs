@@ -2,7 +2,9 @@
 //! rules are, and live.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -159,8 +161,7 @@ fn while_rules_cannot_be_read_every_service_is_served_and_status_says_why() -> R
         let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
         let [pod, neighbour] = &pods;
         // More destinations than the agent keeps, two of them of services.
-        let many: Vec<_> =
-            (0..33_000_u32).map(|host| std::net::Ipv4Addr::from(0xc612_0000 + host).to_string()).collect();
+        let many: Vec<_> = (0..33_000_u32).map(|host| Ipv4Addr::from(0xc612_0000 + host).to_string()).collect();
         nft(
             vm.namespace(),
             &format!(
@@ -193,6 +194,52 @@ fn while_rules_cannot_be_read_every_service_is_served_and_status_says_why() -> R
         end(vm, &pods)?;
     }
     Ok(())
+}
+
+/// A program that bans addresses changes a set of its own all the time, and few readings of many rules are whole.
+#[test]
+fn services_are_known_while_other_rules_change_all_the_time() -> Result<()> {
+    let net = builder().start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let [pod, neighbour] = &pods;
+    let _server = EchoServer::start_on(neighbour, (neighbour.ip(V4), ECHO_PORT))?;
+    let many: Vec<_> = (0..25_000_u32).map(|host| Ipv4Addr::from(0xc612_0000 + host).to_string()).collect();
+    nft(
+        vm.namespace(),
+        &format!(
+            "table ip many {{\n\
+               chain pre {{\n type nat hook prerouting priority dstnat;\n ip daddr {{ {} }} redirect\n }}\n\
+             }}\n\
+             table ip banned {{\n set banned {{ type ipv4_addr; }}\n }}\n",
+            many.join(", ")
+        ),
+    )?;
+    await_rules(vm, 25_000)?;
+    let rules = [service(V4, &[balancer(V4)], &[neighbour])];
+    let reached = || assert_reached(pod, (balancer(V4), PORT), vm.ip(V4));
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let changes = scope.spawn(|| -> Result<()> {
+            let each = "add element ip banned banned { 192.0.2.1 }\ndelete element ip banned banned { 192.0.2.1 }\n";
+            while !ends.load(Ordering::Relaxed) {
+                nft(vm.namespace(), each)?;
+            }
+            Ok(())
+        });
+        let meanwhile = || -> Result<()> {
+            kube_proxy_by(ProxyMode::Nftables, vm.namespace(), V4, prefix(V4), &rules)?;
+            await_rules(vm, 25_002)?;
+            reached()
+        };
+        let result = meanwhile();
+        ends.store(true, Ordering::Relaxed);
+        changes.join().expect("changes rules").and(result)
+    })?;
+    nft(vm.namespace(), "delete table ip many\n")?;
+    vm.await_status("well", |status| status["problems"] == json!([]) && rules_known(status) == 2)?;
+    reached()?;
+    end(vm, &pods)
 }
 
 /// Legacy rules send no messages, and one address in the place of another changes no size.

@@ -1,18 +1,15 @@
 //! Keeps what is known of services true: reads the node's rules whenever they may have changed.
 //!
-//! The rule: the work is bounded. Changes that come together cost one reading, and readings take a small part of the time.
+//! The rule: as for all that the kernel's messages call, see [`pace`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::pace;
 use super::sync_services::sync_services;
 use crate::agent::Agent;
 use crate::net::{RuleChanges, RuleMarks};
 
-/// kube-proxy writes in pieces.
-const SETTLE: Duration = Duration::from_millis(100);
-/// After a reading, the next one waits so many times as long as it took.
-const REST: u32 = 20;
 /// How often it is asked whether rules have changed: legacy iptables sends no messages.
 const POLL: Duration = Duration::from_secs(2);
 /// Legacy rules that change without changing their size are found so many polls later.
@@ -35,18 +32,12 @@ pub(super) async fn watch_services(agent: Arc<Agent>) {
         polls += 1;
         if marks.is_none() || marks != last || (!is_certain && polls >= POLLS_PER_READING) {
             polls = 0;
-            let started = Instant::now();
-            last = match sync_services(&agent).await {
-                Ok(()) => marks,
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "syncing the addresses of services");
-                    None
-                }
-            };
-            tokio::time::sleep(started.elapsed() * REST).await;
+            let pass = sync_services(&agent).await;
+            last = marks.filter(|_| pass.is_true);
+            pace::rest(pass.took).await;
         }
         if tokio::time::timeout(POLL, changed(&mut changes)).await.is_ok() {
-            tokio::time::sleep(SETTLE).await;
+            pace::settle().await;
         }
     }
 }

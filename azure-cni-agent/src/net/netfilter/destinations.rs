@@ -16,11 +16,20 @@ pub const MAX_DESTINATIONS: usize = 32_768;
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     #[error(transparent)]
-    Unreadable(#[from] io::Error),
+    Unreadable(io::Error),
+    /// A retry helps at once, or later.
+    #[error("they change while they are read")]
+    Changing,
     #[error("they translate more than {MAX_DESTINATIONS} destinations")]
     TooMany,
     #[error("a rule matches destinations by {0}, which is not understood")]
     NotUnderstood(String),
+}
+
+impl From<io::Error> for RulesError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::Interrupted { Self::Changing } else { Self::Unreadable(error) }
+    }
 }
 
 /// What a rule asks of a packet's destination.
@@ -49,9 +58,13 @@ pub trait Ruleset {
     fn rules(&mut self, chain: &Self::Chain) -> Result<Vec<Rule<Self::Chain>>, RulesError>;
 }
 
-/// The destinations that the rules of these chains, and of those that they lead to, do something with.
-pub fn destinations<R: Ruleset>(ruleset: &mut R, roots: Vec<R::Chain>) -> Result<BTreeSet<IpNet>, RulesError> {
-    let mut found = BTreeSet::new();
+/// Finds the destinations that the rules of these chains, and of those that they lead to, do something with. Those found before an error
+/// are among them.
+pub fn destinations<R: Ruleset>(
+    ruleset: &mut R,
+    roots: Vec<R::Chain>,
+    found: &mut BTreeSet<IpNet>,
+) -> Result<(), RulesError> {
     let mut walk = Walk { ruleset, idle: HashSet::new() };
     let (mut seen, mut next) = (HashSet::new(), roots);
     while let Some(chain) = next.pop() {
@@ -85,7 +98,7 @@ pub fn destinations<R: Ruleset>(ruleset: &mut R, roots: Vec<R::Chain>) -> Result
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 struct Walk<'a, R: Ruleset> {
@@ -142,7 +155,8 @@ mod tests {
     fn found(rules: &[(&'static str, Rule<&'static str>)]) -> Result<Vec<String>, String> {
         let mut chains: HashMap<_, Vec<_>> = HashMap::new();
         rules.iter().for_each(|(chain, rule)| chains.entry(*chain).or_default().push(rule.clone()));
-        let found = destinations(&mut Sample(chains), vec!["pre"]).map_err(|error| error.to_string())?;
+        let mut found = BTreeSet::new();
+        destinations(&mut Sample(chains), vec!["pre"], &mut found).map_err(|error| error.to_string())?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
 

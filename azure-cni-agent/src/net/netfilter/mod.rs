@@ -16,8 +16,8 @@ mod rule_changes;
 mod service_rules;
 mod traffic_policy;
 
-pub use destinations::RulesError;
+pub use destinations::{MAX_DESTINATIONS, RulesError};
 pub use forward_policy::ForwardPolicies;
 pub use rule_changes::RuleChanges;
-pub use service_rules::{RuleMarks, ServiceRules};
+pub use service_rules::{Reading as RuleReading, RuleMarks, ServiceRules};
 pub use traffic_policy::hosts_taken_for_pods;

@@ -22,14 +22,13 @@ const INVERTED_SOURCE: u8 = 0x08;
 /// The verdict `-NF_DROP - 1`; those of accept and return are no action.
 const DROP: i32 = -1;
 
-pub fn translated() -> Result<BTreeSet<IpNet>, RulesError> {
-    let mut all = BTreeSet::new();
+pub fn translated(found: &mut BTreeSet<IpNet>) -> Result<(), RulesError> {
     for family in &FAMILIES {
         let Some(table) = family.table("nat")? else { continue };
         let root = table.info.hook_entry[PREROUTING];
-        all.extend(destinations(&mut Entries { family, table }, vec![root])?);
+        destinations(&mut Entries { family, table }, vec![root], found)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Calls `visit` with chain and source of each rule that leads somewhere.

@@ -22,36 +22,25 @@ use super::verdict::Verdict;
 /// include/uapi/linux/netfilter.h.
 const NF_INET_PRE_ROUTING: u32 = 0;
 
-/// How often a reading is tried that a change of the rules has torn.
-const ATTEMPTS: u32 = 5;
-
 /// A number that changes with every change of the rules; `None` on a kernel without nftables.
 pub fn generation() -> io::Result<Option<u32>> {
     Nfnetlink::open()?.map_or(Ok(None), |mut kernel| kernel.generation())
 }
 
-/// Empty on a kernel without nftables. An error of the kind [`io::ErrorKind::Interrupted`]: the rules keep changing.
-pub fn translated() -> Result<BTreeSet<IpNet>, RulesError> {
-    let Some(mut kernel) = Nfnetlink::open()? else { return Ok(BTreeSet::new()) };
-    for _ in 0..ATTEMPTS {
-        let Some(before) = kernel.generation()? else { return Ok(BTreeSet::new()) };
-        let read = read(&mut kernel);
-        if matches!(&read, Err(RulesError::Unreadable(error)) if error.kind() == io::ErrorKind::Interrupted) {
-            // What is half read of a dump would be taken for the next.
-            kernel = Nfnetlink::open()?.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        } else if kernel.generation()? == Some(before) {
-            return read;
-        }
-    }
-    Err(RulesError::Unreadable(io::Error::new(io::ErrorKind::Interrupted, "the rules keep changing")))
+/// One attempt, which finds none on a kernel without nftables.
+pub fn translated(found: &mut BTreeSet<IpNet>) -> Result<(), RulesError> {
+    let Some(mut kernel) = Nfnetlink::open()? else { return Ok(()) };
+    let Some(before) = kernel.generation()? else { return Ok(()) };
+    read(&mut kernel, found)?;
+    if kernel.generation()? == Some(before) { Ok(()) } else { Err(RulesError::Changing) }
 }
 
-fn read(kernel: &mut Nfnetlink) -> Result<BTreeSet<IpNet>, RulesError> {
+fn read(kernel: &mut Nfnetlink, found: &mut BTreeSet<IpNet>) -> Result<(), RulesError> {
     let mut roots = Vec::new();
     for family in [NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_INET] {
         kernel.dump(NFT_MSG_GETCHAIN, family, &[], |chain| roots.extend(root(chain, family)))?;
     }
-    destinations(&mut Kernel { kernel, elements: HashMap::new() }, roots)
+    destinations(&mut Kernel { kernel, elements: HashMap::new() }, roots, found)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
