@@ -242,6 +242,35 @@ fn services_are_known_while_other_rules_change_all_the_time() -> Result<()> {
     end(vm, &pods)
 }
 
+/// A rule that catches what pods ask the platform for: the node's own proxy answers.
+#[test]
+fn platform_address_that_the_nodes_rules_translate_is_answered_by_the_node() -> Result<()> {
+    for builder in [builder(), known()] {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?];
+        let metadata: IpAddr = "169.254.169.254".parse().expect("an address");
+        let _proxy = EchoServer::start_on(vm, (vm.ip(V4), ECHO_PORT))?;
+        nft(
+            vm.namespace(),
+            &format!(
+                "table ip proxy {{\n\
+                   chain pre {{\n type nat hook prerouting priority dstnat;\n\
+                     ip daddr {metadata} tcp dport 80 dnat to {}:{ECHO_PORT};\n\
+                     ip daddr {metadata} udp dport 80 dnat to {}:{ECHO_PORT};\n\
+                   }}\n\
+                 }}\n",
+                vm.ip(V4),
+                vm.ip(V4)
+            ),
+        )?;
+        await_rules(vm, 1)?;
+        assert_reached(&pods[0], (metadata, PORT), pods[0].ip(V4))?;
+        end(vm, &pods)?;
+    }
+    Ok(())
+}
+
 /// Legacy rules send no messages, and one address in the place of another changes no size.
 #[test]
 fn legacy_rules_that_change_in_place_are_found_too() -> Result<()> {

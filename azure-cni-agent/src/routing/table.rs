@@ -2,7 +2,7 @@
 //!
 //! The rule: what is more specific decides, as in the kernel. Of one prefix, the host's comes before a pod's, and a pod's before
 //! the VNet's: going up the host's stack is right for every packet, only slower. The platform's addresses are the platform's,
-//! whatever else names them.
+//! whatever else names them, but for rules of the node that do something with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -114,10 +114,17 @@ impl Prefixes {
     }
 }
 
-/// These replace other routes.
-pub fn platform_routes() -> impl Iterator<Item = (IpNet, RouteClass)> {
-    let prefix = |address| IpNet::from(IpAddr::from(Ipv4Addr::from(address)));
-    [WIRE_SERVER, METADATA_SERVICE].into_iter().map(move |address| (prefix(address), RouteClass::PLATFORM))
+/// These replace other routes. An address that rules of the node name (a proxy of the metadata service, say) goes up the host's stack, and
+/// what the rules leave alone gets the node's source at the wire. While the rules are not known, there is no such proxy as a rule.
+pub fn platform_routes(services: &Services) -> impl Iterator<Item = (IpNet, RouteClass)> {
+    let is_named = |prefix: &IpNet| match services {
+        Services::Known(rules) => rules.destinations().any(|named| named.contains(prefix)),
+        Services::Unknown(_) => false,
+    };
+    [WIRE_SERVER, METADATA_SERVICE].into_iter().map(move |address| {
+        let prefix = IpNet::from(IpAddr::from(Ipv4Addr::from(address)));
+        (prefix, if is_named(&prefix) { RouteClass::INTERNET_BY_HOST } else { RouteClass::PLATFORM })
+    })
 }
 
 /// The prefixes that are not of the Internet.

@@ -73,7 +73,7 @@ async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failur
         let (router, router6) = (name(gateways.v4.map(Into::into)), name(gateways.v6.map(Into::into)));
         tracing::info!(router, router6, "the way to the Internet has changed");
     }
-    routes.extend(platform_routes());
+    routes.extend(platform_routes(&agent.services()));
     let left_out_before = agent.datapath.tables().routes_left_out();
     // Thousands of system calls where there are thousands of services: the calls of runtimes do not wait for them.
     let of_routes = tokio::task::block_in_place(|| agent.datapath.tables().set_routes(&routes))?;

@@ -33,14 +33,15 @@ impl Node<'_> {
             oddities: vec![],
         };
         let rules = |rules| ServiceRules { nftables: prefixes(rules), iptables: BTreeSet::new() };
+        let services = self.services.map(rules).map_or_else(|| Services::Unknown("why".to_owned()), Services::Known);
         let mut routes = routes(&Surroundings {
             pool: &pool,
             routing: &Routing::new(toml::from_str::<RoutingConfig>(self.routing).unwrap()),
             host_addresses: self.host.iter().map(|text| text.parse().unwrap()).collect(),
-            services: &self.services.map(rules).map_or_else(|| Services::Unknown("why".to_owned()), Services::Known),
+            services: &services,
             elsewhere: &prefixes(self.elsewhere),
         });
-        routes.extend(platform_routes());
+        routes.extend(platform_routes(&services));
         routes.into_iter().map(|(prefix, class)| (prefix.to_string(), class)).collect()
     }
 
@@ -54,7 +55,7 @@ fn table(routing: &str, host: &[&str]) -> Vec<(String, RouteClass)> {
 }
 
 #[test]
-fn the_platforms_addresses_are_always_the_platforms() {
+fn the_platforms_addresses_are_the_platforms_whatever_is_configured() {
     let platform = ["168.63.129.16/32", "169.254.169.254/32"].map(|prefix| (prefix.to_owned(), RouteClass::PLATFORM));
     let vnet = ("10.240.0.0/16".to_owned(), RouteClass::VNET);
     for (routing, via_host) in [
@@ -108,7 +109,10 @@ fn what_rules_name_goes_up_the_stack_and_keeps_the_source_that_it_would_have() {
         (&["10.0.0.0/8"], "10.240.0.0/16", vnet, vnet),
         (&["10.0.0.0/8"], "10.0.0.0/8", internet, None),
         (&["10.240.0.4/32"], "10.240.0.4/32", Some(RouteClass::HOST), Some(RouteClass::HOST)),
-        (&["168.63.129.16/32"], "168.63.129.16/32", Some(RouteClass::PLATFORM), Some(RouteClass::PLATFORM)),
+        // A proxy of the node.
+        (&["168.63.129.16/32"], "168.63.129.16/32", internet, internet),
+        (&["169.254.0.0/16"], "169.254.169.254/32", internet, internet),
+        (&["169.254.169.254/32"], "168.63.129.16/32", Some(RouteClass::PLATFORM), Some(RouteClass::PLATFORM)),
         (&[], "10.240.0.0/16", Some(RouteClass::VNET), Some(RouteClass::VNET)),
     ] {
         let node = Node { routing: KNOWN, host: &["10.240.0.4"], services: Some(services), ..Node::default() };
