@@ -43,7 +43,13 @@ pub fn routes(of: &Surroundings<'_>) -> BTreeMap<IpNet, RouteClass> {
         vnet: Prefixes::of(&vnet),
         services: Prefixes::of(&services),
     };
-    of.elsewhere.iter().for_each(|prefix| table.lead_to_host(*prefix));
+    // The uplink's own subnets have more specific routes of the kernel.
+    let own: BTreeSet<_> = pool.subnets.iter().map(|subnet| subnet.prefix.trunc()).collect();
+    let routed = vnet.difference(&own).copied().collect();
+    for prefix in of.elsewhere {
+        table.lead_to_host(*prefix);
+        table.lead_vnet_within_to_host(prefix, &routed);
+    }
     match of.services {
         Services::Known(rules) => {
             for prefix in rules.destinations() {

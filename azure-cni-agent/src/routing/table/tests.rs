@@ -139,13 +139,17 @@ fn while_the_rules_are_not_known_everything_goes_up_the_stack_but_the_platforms(
 }
 
 #[test]
-fn what_the_nodes_routes_lead_elsewhere_is_theirs_and_the_vnet_within_stays_at_the_uplink() {
+fn what_the_nodes_routes_lead_elsewhere_is_theirs_and_the_subnet_within_stays_at_the_uplink() {
     let elsewhere = &["172.17.0.0/16", "10.240.7.0/24", "10.0.0.0/8", "10.0.5.0/24"];
     let node = Node { routing: KNOWN, services: Some(&[]), elsewhere, ..Node::default() };
     assert_eq!([node.class("172.17.0.0/16"), node.class("10.0.0.0/8")], [Some(RouteClass::INTERNET_BY_HOST); 2]);
     assert_eq!(node.class("10.240.7.0/24"), Some(RouteClass::VNET_BY_HOST));
     assert_eq!(node.class("10.240.0.0/16"), Some(RouteClass::VNET));
     assert_eq!(node.class("10.0.5.0/24"), None, "within the service prefixes");
+    let routing = "vnet_prefixes = ['10.50.0.0/16', '10.240.0.0/16', '172.16.0.0/12']";
+    let node = Node { routing, ..node };
+    assert_eq!(node.class("10.50.0.0/16"), Some(RouteClass::VNET_BY_HOST), "the kernel leads it elsewhere");
+    assert_eq!([node.class("10.240.0.0/16"), node.class("172.16.0.0/12")], [Some(RouteClass::VNET); 2]);
 }
 
 #[test]
