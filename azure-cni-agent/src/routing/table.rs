@@ -23,6 +23,8 @@ pub struct Surroundings<'a> {
     pub services: &'a Services,
     /// Prefixes that the node's routes lead elsewhere than to the uplink.
     pub elsewhere: &'a BTreeSet<IpNet>,
+    /// Destinations of the kernel's routes by the uplink. None while they depend on more than the destination.
+    pub uplink: &'a BTreeSet<IpNet>,
 }
 
 /// Without the platform's routes, see [`platform_routes`].
@@ -43,12 +45,14 @@ pub fn routes(of: &Surroundings<'_>) -> BTreeMap<IpNet, RouteClass> {
         vnet: Prefixes::of(&vnet),
         services: Prefixes::of(&services),
     };
-    // The uplink's own subnets have more specific routes of the kernel.
-    let own: BTreeSet<_> = pool.subnets.iter().map(|subnet| subnet.prefix.trunc()).collect();
-    let routed = vnet.difference(&own).copied().collect();
     for prefix in of.elsewhere {
         table.lead_to_host(*prefix);
-        table.lead_vnet_within_to_host(prefix, &routed);
+        // Where the kernel has a more specific route, as for the uplink's own subnet, the VNet stays at the uplink.
+        let is_uplinks = |within: &IpNet| {
+            of.uplink.iter().any(|route| route.prefix_len() > prefix.prefix_len() && route.contains(within))
+        };
+        let within = vnet.iter().filter(|within| prefix.contains(*within) && !is_uplinks(within));
+        table.lead_vnet_within_to_host(prefix, &within.copied().collect());
     }
     match of.services {
         Services::Known(rules) => {

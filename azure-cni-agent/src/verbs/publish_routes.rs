@@ -62,6 +62,7 @@ async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failur
         host_addresses: agent.node_addresses().union(&via_host).copied().collect(),
         services: &agent.services(),
         elsewhere: &elsewhere,
+        uplink: &next_hops.iter().flatten().flatten().map(|hop| hop.destination).collect(),
     });
     let gateways = gateways(&next_hops, &apart(&routes));
     let of_gateways = agent.datapath.tables().set_gateways(gateways)?;

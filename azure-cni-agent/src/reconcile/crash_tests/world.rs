@@ -10,7 +10,6 @@ use azure_cni_api::Bandwidth;
 use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::AttachmentId;
 use azure_cni_api::names;
-use azure_cni_common::endpoint::EndpointFlags;
 use azure_cni_datapath::{EndpointEntry, Hook};
 use azure_cni_ipam::{Addresses, Leases};
 use tempfile::TempDir;

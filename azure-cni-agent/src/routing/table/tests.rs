@@ -14,6 +14,7 @@ struct Node<'a> {
     /// `None`: the rules cannot be read.
     services: Option<&'a [&'a str]>,
     elsewhere: &'a [&'a str],
+    uplink: &'a [&'a str],
 }
 
 fn prefixes(texts: &[&str]) -> BTreeSet<IpNet> {
@@ -40,6 +41,7 @@ impl Node<'_> {
             host_addresses: self.host.iter().map(|text| text.parse().unwrap()).collect(),
             services: &services,
             elsewhere: &prefixes(self.elsewhere),
+            uplink: &prefixes(self.uplink),
         });
         routes.extend(platform_routes(&services));
         routes.into_iter().map(|(prefix, class)| (prefix.to_string(), class)).collect()
@@ -78,6 +80,7 @@ fn an_address_of_the_pool_is_a_pods_unless_the_host_has_it() {
         host: &["10.240.0.7"],
         services: Some(&["10.240.0.5/32"]),
         elsewhere: &["fd00::5/128"],
+        ..Node::default()
     };
     assert_eq!(node.class("10.240.0.4/32"), None, "the primary");
     assert_eq!([node.class("10.240.0.5/32"), node.class("fd00::5/128")], [Some(RouteClass::POOL); 2]);
@@ -139,9 +142,10 @@ fn while_the_rules_are_not_known_everything_goes_up_the_stack_but_the_platforms(
 }
 
 #[test]
-fn what_the_nodes_routes_lead_elsewhere_is_theirs_and_the_subnet_within_stays_at_the_uplink() {
+fn what_the_nodes_routes_lead_elsewhere_is_theirs_and_the_subnet_within_stays_where_the_kernel_has_it() {
     let elsewhere = &["172.17.0.0/16", "10.240.7.0/24", "10.0.0.0/8", "10.0.5.0/24"];
-    let node = Node { routing: KNOWN, services: Some(&[]), elsewhere, ..Node::default() };
+    let uplink = &["0.0.0.0/0", "10.240.0.0/16"];
+    let node = Node { routing: KNOWN, services: Some(&[]), elsewhere, uplink, ..Node::default() };
     assert_eq!([node.class("172.17.0.0/16"), node.class("10.0.0.0/8")], [Some(RouteClass::INTERNET_BY_HOST); 2]);
     assert_eq!(node.class("10.240.7.0/24"), Some(RouteClass::VNET_BY_HOST));
     assert_eq!(node.class("10.240.0.0/16"), Some(RouteClass::VNET));
@@ -150,6 +154,8 @@ fn what_the_nodes_routes_lead_elsewhere_is_theirs_and_the_subnet_within_stays_at
     let node = Node { routing, ..node };
     assert_eq!(node.class("10.50.0.0/16"), Some(RouteClass::VNET_BY_HOST), "the kernel leads it elsewhere");
     assert_eq!([node.class("10.240.0.0/16"), node.class("172.16.0.0/12")], [Some(RouteClass::VNET); 2]);
+    let node = Node { uplink: &["0.0.0.0/0", "10.240.0.0/24"], ..node };
+    assert_eq!(node.class("10.240.0.0/16"), Some(RouteClass::VNET_BY_HOST), "no more specific route holds it");
 }
 
 #[test]
