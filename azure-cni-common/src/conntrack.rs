@@ -341,10 +341,9 @@ impl Lifetime {
 /// DNS and NTP (IANA port numbers).
 /// Whether a packet from outside may open a flow, given that it could: what can only be an answer may not. A flow that it opened would make
 /// the pod's own question from that port an answer, which leaves with the pod's address and gets none.
-pub fn may_open_from_outside(protocol: u8, source_port: Be16, destination_port: Be16, is_platform: bool) -> bool {
+pub fn may_open_from_outside(protocol: u8, source_port: Be16, destination_port: Be16) -> bool {
     let is_answer = QUESTION_PORTS.contains(&source_port) && !QUESTION_PORTS.contains(&destination_port);
-    // The platform probes by TCP, and sends nothing else unasked.
-    protocol == TCP || !(is_platform || (protocol == UDP && is_answer))
+    protocol != UDP || !is_answer
 }
 
 const QUESTION_PORTS: [Be16; 2] = [Be16::from_host(53), Be16::from_host(123)];

@@ -177,7 +177,7 @@ impl<F: Net> Node<F> {
                 }
                 flow.path
             }
-            Tracking::New(new) if event.opens() && self.may_open_from_outside(&tuple) => {
+            Tracking::New(new) if event.opens() && Self::may_open_from_outside(&tuple) => {
                 self.open(&tuple, &new, Path::WIRE, Nat::KEEP)?
             }
             Tracking::New(_) => Path::WIRE,
@@ -205,7 +205,7 @@ impl<F: Net> Node<F> {
     fn deliver(&mut self, tuple: Tuple<F::Address>, event: Event, path: Path) -> Outcome<F::Address> {
         if path == Path::STACK {
             match self.track(&tuple, event, Origin::OUTSIDE) {
-                Tracking::New(new) if event.opens() && self.may_open_from_outside(&tuple) => {
+                Tracking::New(new) if event.opens() && Self::may_open_from_outside(&tuple) => {
                     let _ = self.open(&tuple, &new, Path::STACK, Nat::KEEP);
                 }
                 Tracking::Known { flow, becomes_assured, .. }
@@ -219,9 +219,9 @@ impl<F: Net> Node<F> {
         Ok((Place::Pod, tuple))
     }
 
-    fn may_open_from_outside(&self, tuple: &Tuple<F::Address>) -> bool {
+    fn may_open_from_outside(tuple: &Tuple<F::Address>) -> bool {
         let Tuple { source_port, destination_port, protocol, .. } = *tuple;
-        may_open_from_outside(protocol, source_port, destination_port, self.route(tuple.source) == RouteClass::PLATFORM)
+        may_open_from_outside(protocol, source_port, destination_port)
     }
 
     fn is_translated_for_pods(&self, destination: F::Address) -> bool {

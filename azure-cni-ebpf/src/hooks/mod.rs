@@ -12,7 +12,7 @@ use aya_ebpf::programs::TcContext;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, EndpointFlags};
-use azure_cni_common::family::{Address, Be16, TCP, V4, V6};
+use azure_cni_common::family::{Address, Be16, V4, V6};
 use azure_cni_common::flow::{Path, Tuple};
 
 use crate::bandwidth::{self, Direction};
@@ -129,9 +129,8 @@ fn check_class_of_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), 
 /// Given that its event opens one.
 #[inline(always)]
 fn may_open_from_outside<F: Headers + Tables>(packet: &Packet<F>) -> bool {
-    let Tuple { source, source_port, destination_port, protocol, .. } = packet.tuple;
-    let is_platform = protocol != TCP && F::route(source) == RouteClass::PLATFORM;
-    azure_cni_common::conntrack::may_open_from_outside(protocol, source_port, destination_port, is_platform)
+    let Tuple { source_port, destination_port, protocol, .. } = packet.tuple;
+    azure_cni_common::conntrack::may_open_from_outside(protocol, source_port, destination_port)
 }
 
 /// Remembers a new flow that leaves with the node's address. The port is claimed first: what finds the flow finds its port.
