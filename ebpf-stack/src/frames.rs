@@ -85,3 +85,51 @@ fn frame(code: &[bpf_insn]) -> u32 {
     }
     deepest.max(0) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instruction(code: u32, (destination, source): (u8, u8), off: i16, imm: i32) -> bpf_insn {
+        let _bitfield_1 = bpf_insn::new_bitfield_1(destination, source);
+        bpf_insn { code: code as u8, _bitfield_align_1: [], _bitfield_1, off, imm }
+    }
+
+    fn store(off: i16) -> bpf_insn {
+        instruction(BPF_STX | BPF_DW, (FRAME as u8, 1), off, 0)
+    }
+
+    fn call(distance: i32) -> bpf_insn {
+        instruction(BPF_JMP | BPF_CALL, (0, BPF_PSEUDO_CALL as u8), 0, distance)
+    }
+
+    fn exit() -> bpf_insn {
+        instruction(BPF_JMP | 0x90, (0, 0), 0, 0)
+    }
+
+    #[test]
+    fn frame_is_as_deep_as_what_is_written_there_or_pointed_at() {
+        let frame = |code: &[bpf_insn]| functions(code)[0].frame;
+        assert_eq!(frame(&[exit()]), 0);
+        assert_eq!(frame(&[store(-8), store(-40), store(-16), exit()]), 40);
+        let address = [
+            instruction(BPF_ALU64 | BPF_MOV | BPF_X, (2, FRAME as u8), 0, 0),
+            instruction(BPF_ALU64 | BPF_ADD | BPF_K, (2, 0), 0, -24),
+        ];
+        assert_eq!(frame(&[address[0], address[1], exit()]), 24);
+        // What is read behind such a pointer is nearer to the frame's end; below it, deeper.
+        let below = instruction(BPF_LDX | BPF_DW, (1, 2), -8, 0);
+        assert_eq!(frame(&[address[0], address[1], below, exit()]), 32);
+        // The register is another's by then.
+        let other = instruction(BPF_ALU64 | BPF_MOV | BPF_K, (2, 0), 0, 7);
+        assert_eq!(frame(&[address[0], other, address[1], exit()]), 0);
+    }
+
+    #[test]
+    fn functions_are_what_is_called_or_handed_to_the_kernel() {
+        let callback = instruction(BPF_LD | BPF_IMM | BPF_DW, (2, BPF_PSEUDO_FUNC as u8), 0, 4);
+        let code = [call(4), callback, instruction(0, (0, 0), 0, 0), store(-8), exit(), store(-16), exit()];
+        let found: Vec<_> = functions(&code).into_iter().map(|f| (f.start, f.frame, f.calls)).collect();
+        assert_eq!(found, [(0, 8, [1, 2].into()), (5, 16, [].into()), (6, 0, [].into())]);
+    }
+}

@@ -17,8 +17,8 @@ pub use frames::{Function, functions};
 /// Bytes that a frame is rounded up to by the kernels that round up most.
 pub const ROUNDING: u32 = 32;
 
-/// The most bytes that a program of ours may need: what comes next needs some, too.
-pub const CEILING: u32 = 384;
+/// The most bytes that a program of ours may need, of the 512 that there are.
+pub const CEILING: u32 = 448;
 
 /// Calls, each from the function before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,6 +36,10 @@ pub(crate) fn check(workspace: &Workspace, facts: &Facts) -> Result<()> {
     clippy.args(["clippy", "--release", "--workspace", "--exclude", PACKAGE, "--all-targets", "--", "-D", "warnings"]);
     progress::show("clippy, for the host", clippy)?;
 
+    let mut stack = workspace.cargo();
+    stack.args(["run", "--release", "--quiet", "--package", "ebpf-stack", "--"]).arg(&workspace.ebpf_object);
+    progress::show("the deepest stack of each eBPF program", stack)?;
+
     ebpf(workspace, facts)
 }
 

@@ -7,6 +7,8 @@ use aya_obj::generated::{
     BPF_REG_10, BPF_STX, bpf_insn,
 };
 
+use ebpf_stack::Function;
+
 use super::blocks::{Block, Reference, blocks, is_classic, reference};
 
 /// A program that counts.
@@ -16,22 +18,13 @@ pub(super) struct Instrumented {
     pub(super) moved_to: Vec<u32>,
 }
 
-/// A function of a program.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StackFrame {
-    /// Its first slot.
-    pub(super) start: u32,
-    /// Bytes that it uses of its stack.
-    pub(super) depth: u32,
-}
-
 /// Registers that counting borrows where too few are free, the first of them first: R6 to R9 hold something at any place where they
 /// are not free, the others may be an argument that a call does not have.
 const LENDERS: [u8; 10] = [9, 8, 7, 6, 0, 1, 2, 3, 4, 5];
 
 /// `counter`: a map whose first value is a number of 64 bits. `frames`: in the order of the code. Says what makes a program impossible to
 /// count.
-pub(super) fn instrument(code: &[bpf_insn], frames: &[StackFrame], counter: RawFd) -> Result<Instrumented, String> {
+pub(super) fn instrument(code: &[bpf_insn], frames: &[Function], counter: RawFd) -> Result<Instrumented, String> {
     if let Some(slot) = (0..code.len()).find(|slot| is_classic(code, *slot)) {
         return Err(format!("the instruction at {slot} is of classic BPF"));
     }
@@ -42,8 +35,8 @@ pub(super) fn instrument(code: &[bpf_insn], frames: &[StackFrame], counter: RawF
     for (slot, instruction) in code.iter().enumerate() {
         moved_to.push(instructions.len() as u32);
         if let Some(block) = blocks.next_if(|block| block.place == slot) {
-            let frame = frames.iter().rfind(|frame| frame.start as usize <= slot).ok_or("a program begins at 0")?;
-            instructions.extend(counting(&block, frame.depth, counter));
+            let frame = frames.iter().rfind(|frame| frame.start <= slot).ok_or("a program begins at 0")?;
+            instructions.extend(counting(&block, frame.frame, counter));
         }
         places.push(instructions.len());
         instructions.push(*instruction);

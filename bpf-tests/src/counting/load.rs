@@ -68,19 +68,8 @@ pub(super) fn load_classifier(code: &Code, pin: &Path) -> io::Result<()> {
     bpf(bpf_cmd::BPF_OBJ_PIN, &pin).map(drop)
 }
 
-/// Bytes that each function of a program uses of its stack, by the verifier's account, in the order of the code.
-pub(super) fn stack_depths(code: &Code) -> io::Result<Vec<u32>> {
-    let mut log = Log::of(BPF_LOG_STATS);
-    drop(load(code, Some(&mut log))?);
-    let text = log.end();
-    let depths = text.lines().find_map(|line| line.strip_prefix("stack depth "));
-    let numbers = depths.map(|numbers| numbers.split('+').map(str::parse).collect::<Result<Vec<_>, _>>());
-    numbers.and_then(Result::ok).ok_or_else(|| io::Error::other(format!("the verifier reports no stack depth: {text}")))
-}
-
 /// What the verifier may say (include/linux/bpf_verifier.h).
 const BPF_LOG_LEVEL1: u32 = 1;
-const BPF_LOG_STATS: u32 = 4;
 
 struct Log {
     level: u32,

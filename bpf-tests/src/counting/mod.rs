@@ -9,7 +9,7 @@ mod blocks;
 mod instrument;
 mod load;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 
@@ -18,12 +18,12 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_func_info;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use azure_cni_datapath::Hook;
+use ebpf_stack::functions;
 
 use crate::rig::Rig;
-use blocks::function_starts;
-use instrument::{StackFrame, instrument};
+use instrument::instrument;
 pub use load::Code;
-use load::{load_classifier, stack_depths};
+use load::load_classifier;
 
 /// Of a rig whose programs count.
 pub struct Counter {
@@ -89,13 +89,7 @@ impl Rig {
 
 /// Loads and pins what counts as well as doing what the code does. Says what keeps it from that.
 pub fn load_counting(code: &Code, counter: &Counter, pin: &Path) -> Result<(), String> {
-    let depths = stack_depths(code).map_err(|error| error.to_string())?;
-    // The kernel numbers functions by where they begin.
-    let starts: BTreeSet<u32> = [0].into_iter().chain(function_starts(code.instructions)).collect();
-    if starts.len() != depths.len() {
-        return Err(format!("{} functions in the code, {} to the verifier", starts.len(), depths.len()));
-    }
-    let frames: Vec<_> = starts.into_iter().zip(depths).map(|(start, depth)| StackFrame { start, depth }).collect();
+    let frames = functions(code.instructions);
     let counting = instrument(code.instructions, &frames, counter.fd)?;
     let moved = |info: &bpf_func_info| bpf_func_info { insn_off: counting.moved_to[info.insn_off as usize], ..*info };
     let functions: Vec<_> = code.functions.iter().map(moved).collect();
