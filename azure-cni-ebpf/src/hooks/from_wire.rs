@@ -11,7 +11,7 @@ use azure_cni_common::family::{Address, Be16};
 use azure_cni_common::flow::{Nat, Path};
 use azure_cni_common::nat::NatKey;
 
-use super::{Hook, check_class_of_source, check_source, may_open_from_outside, run, to_pod};
+use super::{Hook, may_open_from_outside, run, to_pod};
 use crate::conntrack::{self, Tracking};
 use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
 use crate::scratch::ScratchRef;
@@ -79,6 +79,27 @@ fn without_pod<F: Headers + Tables>(packet: &Packet<F>) -> Result<Verdict, DropR
         return Ok(Verdict::PASS);
     }
     Err(DropReason::NoSuchPod)
+}
+
+/// What comes from another machine, and for a pod, does not have an address of this node as its source, and none that no machine
+/// has: who let it in would take a forged packet for a neighbour's. The host's own packets are left to its stack.
+#[inline(always)]
+fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
+    let source = packet.tuple.source;
+    let is_of_link = source.is_link_source() && !source.is_prober_on_link();
+    if source.is_martian() || is_of_link || source == F::node_address() || F::endpoint(source).is_some() {
+        return Err(DropReason::MartianSource);
+    }
+    Ok(())
+}
+
+/// The same for the node's further addresses, its services, and what is left of its pool.
+#[inline(always)]
+fn check_class_of_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
+    match F::route(packet.tuple.source) {
+        RouteClass::HOST | RouteClass::POOL => Err(DropReason::MartianSource),
+        _ => Ok(()),
+    }
 }
 
 /// For the node's primary address: the host's, or for a port that a pod's flow holds.

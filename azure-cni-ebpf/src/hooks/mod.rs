@@ -9,10 +9,10 @@ mod to_endpoint;
 mod to_wire;
 
 use aya_ebpf::programs::TcContext;
+use azure_cni_common::conntrack as conntrack_rules;
 use azure_cni_common::drop_reason::DropReason;
-use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointEntry, EndpointFlags};
-use azure_cni_common::family::{Address, Be16, V4, V6};
+use azure_cni_common::family::{Be16, V4, V6};
 use azure_cni_common::flow::{Path, Tuple};
 
 use crate::bandwidth::{self, Direction};
@@ -105,32 +105,11 @@ fn run_icmp_error<H: Hook, F: Rewrite + Tables>(ctx: &TcContext) -> i32 {
     finish::<F>(ctx, result)
 }
 
-/// What comes from another machine, and for a pod, does not have an address of this node as its source, and none that no machine
-/// has: who let it in would take a forged packet for a neighbour's. The host's own packets are left to its stack.
-#[inline(always)]
-fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
-    let source = packet.tuple.source;
-    let is_of_link = source.is_link_source() && !source.is_prober_on_link();
-    if source.is_martian() || is_of_link || source == F::node_address() || F::endpoint(source).is_some() {
-        return Err(DropReason::MartianSource);
-    }
-    Ok(())
-}
-
-/// The same for the node's further addresses, its services, and what is left of its pool.
-#[inline(always)]
-fn check_class_of_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
-    match F::route(packet.tuple.source) {
-        RouteClass::HOST | RouteClass::POOL => Err(DropReason::MartianSource),
-        _ => Ok(()),
-    }
-}
-
-/// Given that its event opens one.
+/// Whether a packet from outside may open a flow, given that its event opens one.
 #[inline(always)]
 fn may_open_from_outside<F: Headers + Tables>(packet: &Packet<F>) -> bool {
     let Tuple { source_port, destination_port, protocol, .. } = packet.tuple;
-    azure_cni_common::conntrack::may_open_from_outside(protocol, source_port, destination_port)
+    conntrack_rules::may_open_from_outside(protocol, source_port, destination_port)
 }
 
 /// Remembers a new flow that leaves with the node's address. The port is claimed first: what finds the flow finds its port.
