@@ -32,11 +32,7 @@ fn answer_that_nobody_asked_for_does_not_make_the_pods_question_a_reply() {
             let pod = (Rig::POD_A, 40_000);
             let _ = arrive(&rig, &Frame::udp(server, pod));
             let asked = rig.from_pod_a(&Frame::udp(pod, server));
-            assert_eq!(
-                (asked.verdict, asked.frame.source().0),
-                (Verdict::ToWire, Rig::NODE.into()),
-                "{way}, {server:?}"
-            );
+            assert_eq!((asked.verdict, asked.frame.source().0), (Verdict::ToWire, Rig::NODE), "{way}, {server:?}");
         }
     }
 }
@@ -51,7 +47,7 @@ fn syn_that_nobody_answered_does_not_make_the_pods_own_syn_a_reply() {
             let _ = rig.from_pod_a(&Frame::tcp_with_numbers(pod, server, "RA", 0, 5_000_022));
         }
         let asked = rig.from_pod_a(&Frame::tcp(pod, server, "S"));
-        assert_eq!((asked.verdict, asked.frame.source().0), (Verdict::ToWire, Rig::NODE.into()), "reset {with_reset}");
+        assert_eq!((asked.verdict, asked.frame.source().0), (Verdict::ToWire, Rig::NODE), "reset {with_reset}");
     }
 }
 
@@ -179,7 +175,7 @@ fn flows_of_the_host_inside_the_vnet_take_no_place() {
     }
     assert_eq!((rig.flow_count(), rig.translation_count()), (1, 1));
     let taken = rig.from_pod_a(&Frame::tcp((Rig::POD_A, 20_000), (Rig::INTERNET, 80), "S"));
-    assert_ne!(taken.frame.source(), (Rig::NODE.into(), 20_000), "the host holds it");
+    assert_ne!(taken.frame.source(), (Rig::NODE, 20_000), "the host holds it");
     let wire = Frame::tcp((Rig::POD_A, 20_000), (Rig::PEER, 80), "S");
     rig.from_pod_a(&wire).keeps("with the pod's address", &ToWire(wire.clone().one_hop_on()));
 }
