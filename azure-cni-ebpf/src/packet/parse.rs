@@ -371,7 +371,7 @@ pub(super) fn read_words<const N: usize>(ctx: &TcContext, offset: u32) -> Option
     if start + 4 * N <= ctx.data_end() {
         let words = start as *const u32;
         // SAFETY: as in `read`.
-        return Some(core::array::from_fn(|index| unsafe { words.add(index).read_volatile() }));
+        return Some(core::array::from_fn(|index| unsafe { words.wrapping_add(index).read_volatile() }));
     }
     ctx.load(offset as usize).ok()
 }
