@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use azure_cni_api::boot_time;
-use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_common::nat::share::blocks_of;
 use azure_cni_datapath::{AttachModes, Constants, Datapath, Hook, Settings};
 use azure_cni_ipam::Pool;

@@ -6,7 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::NS_PER_SEC;
+use crate::lifetime::NS_PER_SEC;
 
 /// The limits of a pod. Map `BANDWIDTH`: host veth → limits.
 #[repr(C)]

@@ -1,7 +1,8 @@
-//! The state of a connection: what a packet does to it, and how long it may then stay silent.
+//! The state of a connection: what a packet does to it.
 //!
 //! What comes from this node is believed. What comes from outside may be forged: a TCP segment counts if its numbers show that
-//! its sender sees the node side's packets (`tcp`), and a datagram, which can show nothing, assures no flow and shortens none.
+//! its sender sees the node side's packets (`tcp`). A datagram can show nothing: it shortens no flow, and assures none unless the node
+//! side goes on after it.
 //! None of it ever makes the data path drop a packet of a known flow.
 
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod tests;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::family::{Be16, TCP, UDP};
+use crate::family::{Be16, UDP};
 use crate::tcp::{NodeNumbers, Segment, TcpFlags};
 
 /// Who sent a packet of a flow.
@@ -114,8 +115,8 @@ impl State {
     }
 
     /// Without what assures a flow. What datagrams have seen of a reply shows nothing, and stays.
-    pub fn without_proof(self, lifetime: Lifetime) -> Self {
-        let shown = if lifetime == Lifetime::TCP { Self::SEEN_REPLY } else { 0 };
+    pub fn without_proof(self, is_tcp: bool) -> Self {
+        let shown = if is_tcp { Self::SEEN_REPLY } else { 0 };
         self.without(Self::ASSURED | Self::ESTABLISHED | shown)
     }
 
@@ -131,7 +132,7 @@ impl State {
         self.has(Self::INITIATOR_FIN | Self::RESPONDER_FIN | Self::RESET)
     }
 
-    fn is_closed(self) -> bool {
+    pub fn is_closed(self) -> bool {
         self.has(Self::RESET) || (self.has(Self::INITIATOR_FIN) && self.has(Self::RESPONDER_FIN))
     }
 }
@@ -317,28 +318,6 @@ fn from_outside(seen: Seen, origin: Origin, arrival: &Arrival, segment: &Segment
     if fits || state != seen.state { Observed::continues(state, numbers) } else { Observed::Nothing }
 }
 
-/// Which times a flow is given.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-pub struct Lifetime(pub u8);
-
-impl Lifetime {
-    pub const TCP: Self = Self(0);
-    /// UDP, ICMP echo and all others.
-    pub const DATAGRAM: Self = Self(1);
-    /// Of this node, to a port where one datagram asks and one replies.
-    pub const QUESTION: Self = Self(2);
-
-    pub fn of(protocol: u8, origin: Origin, responder_port: Be16) -> Self {
-        match protocol {
-            TCP => Self::TCP,
-            UDP if origin == Origin::NODE && QUESTION_PORTS.contains(&responder_port) => Self::QUESTION,
-            _ => Self::DATAGRAM,
-        }
-    }
-}
-
-/// DNS and NTP (IANA port numbers).
 /// Whether a packet from outside may open a flow, given that it could: what can only be an answer may not. A flow that it opened would make
 /// the pod's own question from that port an answer, which leaves with the pod's address and gets none.
 pub fn may_open_from_outside(protocol: u8, source_port: Be16, destination_port: Be16) -> bool {
@@ -346,104 +325,5 @@ pub fn may_open_from_outside(protocol: u8, source_port: Be16, destination_port: 
     protocol != UDP || !is_answer
 }
 
-const QUESTION_PORTS: [Be16; 2] = [Be16::from_host(53), Be16::from_host(123)];
-
-/// How long a flow may stay silent before its entry counts as absent, in seconds.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-pub struct Timeouts {
-    pub tcp_half_open_secs: u32,
-    pub tcp_established_secs: u32,
-    /// One end has sent FIN.
-    pub tcp_half_closed_secs: u32,
-    /// Both have, or a reset was seen.
-    pub tcp_closed_secs: u32,
-    /// UDP, ICMP echo and all others without a reply yet. None of the three gets shorter as a flow goes on, so that no forged reply
-    /// shortens a life.
-    pub datagram_one_way_secs: u32,
-    /// The same with a reply.
-    pub datagram_exchange_secs: u32,
-    /// The same, going on after the reply for two seconds and more.
-    pub datagram_stream_secs: u32,
-    /// Of [`Lifetime::QUESTION`], with and without a reply, until they are a stream.
-    pub datagram_question_secs: u32,
-}
-
-impl Timeouts {
-    /// In the range of the kernel's own tracking (net/netfilter/nf_conntrack_proto_*.c), but an established TCP flow
-    /// lives one day, not five: twelve keep-alive intervals of two hours (RFC 9293 section 3.8.4). A question lives as long as a
-    /// resolver waits for its reply (resolv.conf(5), timeout).
-    pub const DEFAULT: Self = Self {
-        tcp_half_open_secs: 60,
-        tcp_established_secs: 86_400,
-        tcp_half_closed_secs: 120,
-        tcp_closed_secs: 10,
-        datagram_one_way_secs: 30,
-        datagram_exchange_secs: 30,
-        datagram_stream_secs: 180,
-        datagram_question_secs: 5,
-    };
-
-    pub const fn secs(&self, timeout: Timeout) -> u32 {
-        match timeout {
-            Timeout::TcpHalfOpen => self.tcp_half_open_secs,
-            Timeout::TcpEstablished => self.tcp_established_secs,
-            Timeout::TcpHalfClosed => self.tcp_half_closed_secs,
-            Timeout::TcpClosed => self.tcp_closed_secs,
-            Timeout::DatagramOneWay => self.datagram_one_way_secs,
-            Timeout::DatagramExchange => self.datagram_exchange_secs,
-            Timeout::DatagramStream => self.datagram_stream_secs,
-            Timeout::DatagramQuestion => self.datagram_question_secs,
-        }
-    }
-}
-
-/// One of [`Timeouts`]; its number is its place there, in words.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
-    TcpHalfOpen,
-    TcpEstablished,
-    TcpHalfClosed,
-    TcpClosed,
-    DatagramOneWay,
-    DatagramExchange,
-    DatagramStream,
-    DatagramQuestion,
-}
-
-const _: () = assert!(size_of::<Timeouts>() == 4 * (Timeout::DatagramQuestion as usize + 1));
-
-impl Timeout {
-    /// What a flow in this state is given if nothing more is seen.
-    #[inline(always)]
-    pub fn of(lifetime: Lifetime, state: State) -> Self {
-        if lifetime == Lifetime::TCP { Self::of_tcp(state) } else { Self::of_datagrams(lifetime, state) }
-    }
-
-    fn of_tcp(state: State) -> Self {
-        if state.is_closed() {
-            Self::TcpClosed
-        } else if state.is_closing() {
-            Self::TcpHalfClosed
-        } else if state.has(State::ESTABLISHED) {
-            Self::TcpEstablished
-        } else {
-            Self::TcpHalfOpen
-        }
-    }
-
-    fn of_datagrams(lifetime: Lifetime, state: State) -> Self {
-        if state.has(State::ESTABLISHED) {
-            Self::DatagramStream
-        } else if lifetime == Lifetime::QUESTION {
-            Self::DatagramQuestion
-        } else if state.has(State::SEEN_REPLY) {
-            Self::DatagramExchange
-        } else {
-            Self::DatagramOneWay
-        }
-    }
-}
-
-pub const NS_PER_SEC: u64 = 1_000_000_000;
+/// Where one datagram asks and one replies: DNS and NTP (IANA port numbers).
+pub(crate) const QUESTION_PORTS: [Be16; 2] = [Be16::from_host(53), Be16::from_host(123)];

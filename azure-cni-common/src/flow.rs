@@ -4,8 +4,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::{Arrival, Event, Lifetime, NS_PER_SEC, Observed, Origin, Seen, Sender, State, Timeout, observe};
+use crate::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, observe};
 use crate::family::{Address, Be16, Ipv4, Ipv6};
+use crate::lifetime::{Lifetime, NS_PER_SEC, Timeout, UNACKNOWLEDGED_SECS};
 use crate::tcp::NodeNumbers;
 
 /// The addresses and ports of a packet, in its own direction.
@@ -158,9 +159,6 @@ pub struct Flow {
     pub lifetime: Lifetime,
 }
 
-/// As in net/netfilter/nf_conntrack_proto_tcp.c, TCP_CONNTRACK_UNACK.
-pub const UNACKNOWLEDGED_SECS: u32 = 300;
-
 impl Flow {
     #[inline(always)]
     pub fn new<A: Address>(
@@ -255,7 +253,7 @@ impl Flow {
 
     /// The flow before anything showed that its other end is there.
     pub fn demoted(&self) -> Self {
-        Self { state: self.state.without_proof(self.lifetime), ..*self }
+        Self { state: self.state.without_proof(self.lifetime == Lifetime::TCP), ..*self }
     }
 
     pub fn is_live(&self, now_ns: u64) -> bool {

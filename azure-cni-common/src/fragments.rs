@@ -2,8 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::NS_PER_SEC;
 use crate::family::{Be16, Ipv4, Ipv6};
+use crate::lifetime::NS_PER_SEC;
 
 /// What the fragments of one packet have in common (RFC 791 section 3.2, RFC 8200 section 4.5). Maps `FRAGMENTS4`, 6.
 #[repr(C)]

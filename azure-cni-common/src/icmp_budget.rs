@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::conntrack::NS_PER_SEC;
+use crate::lifetime::NS_PER_SEC;
 
 /// What a pod has spent of its share, as the time until which that is paid for (the generic cell rate algorithm, ITU-T I.371
 /// annex A): a token bucket in one word. Map `ICMP_BUDGETS`: host veth → budget.

@@ -19,6 +19,7 @@ pub mod flow;
 pub mod fragments;
 pub mod host_ports;
 pub mod icmp_budget;
+pub mod lifetime;
 pub mod nat;
 #[cfg(feature = "user")]
 mod pod;

@@ -7,13 +7,13 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::bandwidth::Limits;
-use crate::conntrack::Timeouts;
 use crate::egress::RouteClass;
 use crate::endpoint::{EndpointEntry, Slot};
 use crate::family::{Ipv4, Ipv6};
 use crate::flow::{Flow, FlowKey};
 use crate::fragments::{FragmentKey, FragmentPorts};
 use crate::icmp_budget::IcmpBudget;
+use crate::lifetime::Timeouts;
 use crate::nat::{NatHolder, NatKey, PortRange};
 use crate::pod_flows::PodFlows;
 use crate::recent_refusal::RecentRefusal;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use aya_obj::Object;
 use aya_obj::generated::bpf_map_type::{self, *};
-use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_common::nat::PortRange;
 
 use crate::hook::AttachModes;

@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::family::{Ipv4, Ipv6};
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_common::nat::PortRange;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

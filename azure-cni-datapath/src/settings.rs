@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_common::nat::PortRange;
 
 use crate::hook::AttachModes;

@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use aya::Pod;
-use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::endpoint::Slot;
 use azure_cni_common::family::{Ipv4, Ipv6};
 use azure_cni_common::flow::{Flow, FlowKey, Nat};
+use azure_cni_common::lifetime::NS_PER_SEC;
 use azure_cni_common::nat::{NatHolder, NatKey};
 
 use crate::batch::Cursor;

@@ -3,11 +3,11 @@
 //! The agent sets them by name. What changes later is a map.
 
 use aya_ebpf::Global;
-use azure_cni_common::conntrack::{Timeout, Timeouts};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::egress::{self, ServicePrefixes};
 use azure_cni_common::family::{Family, Ipv4, Ipv6, V4, V6};
 use azure_cni_common::flow::Tuple;
+use azure_cni_common::lifetime::{Timeout, Timeouts};
 use azure_cni_common::nat::PortRange;
 use azure_cni_common::nat::share::BLOCKS;
 

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use azure_cni_common::ABI;
-use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::EndpointEntry;
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_common::nat::PortRange;
 use azure_cni_common::nat::share::BLOCKS;
 use azure_cni_datapath::{Constants, Datapath, DatapathError, EarlierLayout, OBJECT, Settings, Tables};

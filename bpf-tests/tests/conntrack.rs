@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use azure_cni_common::conntrack::{State, Timeouts};
+use azure_cni_common::conntrack::State;
 use azure_cni_common::flow::Nat;
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_datapath::Constants;
 use bpf_tests::Promise::{Passes, ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Rig, Verdict, now_ns, tuple};

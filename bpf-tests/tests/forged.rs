@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use azure_cni_common::conntrack::Timeouts;
 use azure_cni_common::flow::{Flow, FlowKey, Nat};
+use azure_cni_common::lifetime::Timeouts;
 use bpf_tests::Promise::{ToPod, ToWire, Untouched};
 use bpf_tests::{Frame, Outcome, Rig, Verdict, now_ns, tuple};
 

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::drop_reason::DropReason::{NatPortsExhausted, PodFlowShare};
 use azure_cni_common::flow::FlowKey;
+use azure_cni_common::lifetime::NS_PER_SEC;
 use azure_cni_common::nat::PortRange;
 use azure_cni_common::nat::share::blocks_of;
 use azure_cni_datapath::{Constants, Sweeper};

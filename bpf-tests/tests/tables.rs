@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use azure_cni_common::conntrack::NS_PER_SEC;
 use azure_cni_common::drop_reason::DropReason::SourceNotOwned;
 use azure_cni_common::egress::RouteClass;
 use azure_cni_common::endpoint::{EndpointFlags, Slot, slot_of};
 use azure_cni_common::family::{Be16, Ipv4};
+use azure_cni_common::lifetime::NS_PER_SEC;
 use azure_cni_common::nat::{NatHolder, NatKey};
 use azure_cni_datapath::{Datapath, DatapathError, EndpointEntry, Hook, Sweeper};
 use bpf_tests::Promise::{Dropped, ToPod, ToWire, Untouched};

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
+    time::Duration,
 };
 
 use aya::{
@@ -19,8 +20,11 @@ use azure_cni_common::{
     nat::{NatHolder, NatKey},
 };
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::{
-    error::{Error, Result},
+    error::{Attempt, Error, Result},
+    station::IpVersion,
     station::Station,
     vm::Vm,
 };
@@ -75,6 +79,17 @@ impl Vm {
     pub fn forget_limits(&self) -> Result<()> {
         let mut limits = open::<u32, Limits>(self, BANDWIDTH, Map::HashMap)?;
         self.limits()?.into_keys().try_for_each(|index| limits.remove(&index)).map_err(in_map(self, BANDWIDTH))
+    }
+
+    /// For how many seconds each assured flow is remembered, if nothing more of it is seen.
+    pub fn assured_flow_secs(&self, version: IpVersion) -> Result<Vec<u64>> {
+        let flows: Vec<Flow> = match version {
+            IpVersion::V4 => values::<FlowKey<Ipv4>, Flow>(self, V4.flows[0])?,
+            IpVersion::V6 => values::<FlowKey<Ipv6>, Flow>(self, V6.flows[0])?,
+        };
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).attempt(|| "ask for the time".to_owned())?;
+        let now_ns = Duration::from(now).as_nanos() as u64;
+        Ok(flows.iter().map(|flow| flow.expires_ns.saturating_sub(now_ns) / 1_000_000_000).collect())
     }
 
     /// Writes zeros over what the programs read of a pod.
@@ -144,6 +159,10 @@ fn open<K: Pod, V: Pod>(vm: &Vm, map: &'static str, kind: Kind) -> Result<HashMa
 
 fn entries<K: Pod, V: Pod>(vm: &Vm, map: &'static str, kind: Kind) -> Result<Vec<(K, V)>> {
     open(vm, map, kind)?.iter().collect::<Result<_, MapError>>().map_err(in_map(vm, map))
+}
+
+fn values<K: Pod, V: Pod>(vm: &Vm, (map, kind): (&'static str, Kind)) -> Result<Vec<V>> {
+    Ok(entries::<K, V>(vm, map, kind)?.into_iter().map(|(_, value)| value).collect())
 }
 
 fn in_map(vm: &Vm, map: &'static str) -> impl Fn(MapError) -> Error {

@@ -2,15 +2,17 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use azure_cni_tests::{
     Fabric, GATEWAY6,
-    IpVersion::{V4, V6},
-    Namespace, Result, Station, configure,
+    IpVersion::{self, V4, V6},
+    Namespace, Result, Station, Vm, configure, nft,
     probe::{self, Arrivals, Connection, ECHO_PORT, EchoServer, PATIENCE},
     query,
 };
@@ -159,4 +161,57 @@ fn next_pod_with_an_address_receives_nothing_of_the_last_ones_flows() -> Result<
     assert_eq!(witness.finish(), []);
     next.del()?;
     vm.expect_clean()
+}
+
+/// A client that is cut off while a pod sends to it, by a kernel's own TCP at both ends.
+#[test]
+fn flow_to_an_end_that_is_cut_off_lasts_for_minutes_and_gets_its_day_back() -> Result<()> {
+    let net = Fabric::builder().dual_stack().start()?;
+    let (vm, peer) = (net.vm(0), net.peer());
+    let pod = vm.add_pod("a")?;
+    for version in [V4, V6] {
+        let server = pod.namespace().run(|| TcpListener::bind((pod.ip(version), 9000))).expect("the port is free");
+        let at = server.local_addr().expect("it is bound");
+        let client = peer.namespace().run(|| TcpStream::connect(at)).expect("the pod listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket has one");
+        let (mut sending, _) = server.accept().expect("the client has connected");
+        let ends = AtomicBool::new(false);
+        thread::scope(|scope| -> Result<()> {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) && sending.write_all(b"more").is_ok() {
+                    thread::sleep(SETTLED);
+                }
+            });
+            let tried = || -> Result<()> {
+                (&client).read_exact(&mut [0; 8]).expect("the pod sends");
+                let day = |secs: &u64| *secs > 80_000;
+                assert!(vm.assured_flow_secs(version)?.iter().all(day), "{version:?}");
+                nft(
+                    peer.namespace(),
+                    "table inet cut {\n chain i { type filter hook input priority 0; policy drop; }\n\
+                     chain o { type filter hook output priority 0; policy drop; }\n}\n",
+                )?;
+                await_secs(vm, version, |secs| secs <= 300)?;
+                nft(peer.namespace(), "delete table inet cut\n")?;
+                await_secs(vm, version, |secs| secs > 80_000)
+            };
+            let result = tried();
+            ends.store(true, Ordering::Relaxed);
+            result
+        })?;
+    }
+    Ok(())
+}
+
+/// Until the one assured flow there is lasts as long as it should. TCP repeats itself after a few seconds at most here.
+fn await_secs(vm: &Vm, version: IpVersion, wanted: impl Fn(u64) -> bool) -> Result<()> {
+    for _ in 0..150 {
+        if let [secs] = vm.assured_flow_secs(version)?[..]
+            && wanted(secs)
+        {
+            return Ok(());
+        }
+        thread::sleep(SETTLED);
+    }
+    panic!("{version:?}: {:?} s", vm.assured_flow_secs(version)?);
 }

@@ -1,6 +1,6 @@
 //! `[timeouts]`: how long the data path remembers a silent flow.
 
-use azure_cni_common::conntrack::Timeouts;
+use azure_cni_common::lifetime::Timeouts;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::within;

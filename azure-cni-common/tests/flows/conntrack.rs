@@ -1,9 +1,10 @@
 //! The model's flows: `azure-cni-ebpf/src/conntrack` over small tables.
 
-use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, Timeouts, observe};
+use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, TCP};
 use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Tuple};
+use azure_cni_common::lifetime::Timeouts;
 
 use crate::node::{Key, Net, Node, POD_FLOW_SHARE};
 use crate::table::Table;

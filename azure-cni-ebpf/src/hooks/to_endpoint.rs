@@ -43,7 +43,9 @@ impl Hook for ToEndpoint {
         // The stack refuses other martians; to it the address of a pod is one out there, if its interface is not asked for. The node's
         // own is that of whom the stack has masqueraded.
         let came_by = packet::came_by(ctx);
-        if came_by == globals::UPLINK_IFINDEX.load() && F::endpoint(packet.tuple.source).is_some() {
+        // The host's own are not asked.
+        let sender = if came_by == 0 { None } else { F::pod_ifindex(packet.tuple.source) };
+        if came_by == globals::UPLINK_IFINDEX.load() && sender.is_some() {
             return Err(DropReason::MartianSource);
         }
         if pod.flags.has(EndpointFlags::LIMITED) {
@@ -53,7 +55,7 @@ impl Hook for ToEndpoint {
             return Ok(Verdict::PASS);
         }
         // A pod of this node that has come here by a service is known by its interface; to all others an address is all there is.
-        let is_of_pod = came_by != 0 && F::pod_ifindex(packet.tuple.source) == Some(came_by);
+        let is_of_pod = sender == Some(came_by);
         let from = if is_of_pod { Origin::NODE } else { Origin::OUTSIDE };
         match conntrack::track(packet, from, scratch.lend()) {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.
