@@ -37,10 +37,10 @@ impl Origin {
     }
 }
 
-/// What a packet says about its flow.
+/// What a packet is to its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'segment> {
-    Segment(&'segment Segment),
+pub enum EventKind {
+    Segment,
     /// The protocol has no states: UDP, ICMP echo and all others.
     Datagram,
     /// A datagram that is never sent unasked: ICMP echo reply.
@@ -49,22 +49,49 @@ pub enum Event<'segment> {
     Fragment,
 }
 
-impl Event<'_> {
+/// What a packet says about its flow.
+///
+/// There is a segment whatever the packet is. The payload of one variant would be left unset in the others, and the compiler
+/// moves such words around where kernels before 6.3 refuse to read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'segment> {
+    kind: EventKind,
+    /// Of no meaning but in a [`EventKind::Segment`].
+    segment: &'segment Segment,
+}
+
+impl Event<'static> {
+    pub const DATAGRAM: Self = Self::new(EventKind::Datagram, &Segment::bare(0));
+    pub const REPLY: Self = Self::new(EventKind::Reply, &Segment::bare(0));
+    pub const FRAGMENT: Self = Self::new(EventKind::Fragment, &Segment::bare(0));
+}
+
+impl<'segment> Event<'segment> {
+    /// Of a packet that is no segment, any will do.
+    pub const fn new(kind: EventKind, segment: &'segment Segment) -> Self {
+        Self { kind, segment }
+    }
+
+    pub const fn segment(segment: &'segment Segment) -> Self {
+        Self::new(EventKind::Segment, segment)
+    }
+
     /// Whether the packet may be the first of a flow that its sender opens.
     ///
     /// A TCP segment in mid-stream may not: it belongs to a connection that began unseen. If its sender replies there, a
     /// translation would break it. If its sender opened it, the other end knows it by a port that this node does not know.
     pub fn opens(self) -> bool {
-        match self {
-            Event::Segment(segment) => segment.flags.opens(),
-            Event::Datagram => true,
-            Event::Reply | Event::Fragment => false,
+        match self.kind {
+            EventKind::Segment => self.segment.flags.opens(),
+            EventKind::Datagram => true,
+            EventKind::Reply | EventKind::Fragment => false,
         }
     }
 
     /// Whether its sender answers one who opened a flow, and says so: a SYN-ACK.
     pub fn answers(self) -> bool {
-        matches!(self, Event::Segment(segment) if segment.flags.has(TcpFlags::SYN) && segment.flags.has(TcpFlags::ACK))
+        let flags = self.segment.flags;
+        self.kind == EventKind::Segment && flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK)
     }
 }
 
@@ -207,12 +234,13 @@ pub fn observe(seen: Seen, origin: Origin, arrival: &Arrival, event: Event) -> O
     if arrival.from == Origin::OUTSIDE && is_node_side {
         return Observed::Nothing;
     }
-    match event {
-        Event::Segment(segment) if arrival.from == Origin::NODE => from_node(seen, origin, arrival.sender, segment),
-        Event::Segment(segment) => from_outside(seen, origin, arrival, segment),
-        Event::Datagram | Event::Reply => datagram(seen, origin, arrival),
-        Event::Fragment if arrival.from == Origin::NODE => Observed::continues(seen.state, seen.numbers),
-        Event::Fragment => Observed::Nothing,
+    let is_from_node = arrival.from == Origin::NODE;
+    match event.kind {
+        EventKind::Segment if is_from_node => from_node(seen, origin, arrival.sender, event.segment),
+        EventKind::Segment => from_outside(seen, origin, arrival, event.segment),
+        EventKind::Datagram | EventKind::Reply => datagram(seen, origin, arrival),
+        EventKind::Fragment if is_from_node => Observed::continues(seen.state, seen.numbers),
+        EventKind::Fragment => Observed::Nothing,
     }
 }
 

@@ -134,16 +134,16 @@ mod tests {
     use crate::family::{Be16, UDP};
     use crate::tcp::{Segment, TcpFlags};
 
-    const SYN: Event = Event::Segment(&Segment::bare(TcpFlags::SYN));
+    const SYN: Event = Event::segment(&Segment::bare(TcpFlags::SYN));
     const ON: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: false };
     const OFF: SnatPolicy = SnatPolicy { is_on: false, pod_keeps_source: false };
     const OWN: SnatPolicy = SnatPolicy { is_on: true, pod_keeps_source: true };
     const UNASKED_FOR: [Event; 5] = [
-        Event::Segment(&Segment::bare(TcpFlags::SYN | TcpFlags::ACK)),
-        Event::Segment(&Segment::bare(TcpFlags::ACK)),
-        Event::Segment(&Segment::bare(TcpFlags::RST)),
-        Event::Reply,
-        Event::Fragment,
+        Event::segment(&Segment::bare(TcpFlags::SYN | TcpFlags::ACK)),
+        Event::segment(&Segment::bare(TcpFlags::ACK)),
+        Event::segment(&Segment::bare(TcpFlags::RST)),
+        Event::REPLY,
+        Event::FRAGMENT,
     ];
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
             ("Internet, family that is not translated", internet, Known, OFF, Path::WIRE, Nat::KEEP),
         ];
         for (what, class, services, snat, path, nat) in cases {
-            for event in [SYN, Event::Datagram] {
+            for event in [SYN, Event::DATAGRAM] {
                 assert_eq!(from_pod(class, services, snat, event), Egress { path, nat }, "{what}");
             }
             for event in UNASKED_FOR {

@@ -59,7 +59,7 @@ impl Talk {
     }
 
     fn begin(&mut self, opening: Segment) {
-        self.observe(Initiator, self.flow.origin, Event::Segment(&opening));
+        self.observe(Initiator, self.flow.origin, Event::segment(&opening));
     }
 
     fn segment(&self, sender: Sender, flags: u8, length: u32) -> Segment {
@@ -79,7 +79,7 @@ impl Talk {
     fn hears(&mut self, sender: Sender, segment: Segment) {
         let node_side = self.flow.origin.node_side();
         let from = if sender == node_side { Origin::NODE } else { Origin::OUTSIDE };
-        self.observe(sender, from, Event::Segment(&segment));
+        self.observe(sender, from, Event::segment(&segment));
     }
 
     /// A sender outside who may have forged its address, as either end.
@@ -128,10 +128,10 @@ fn talks() -> impl Iterator<Item = (Origin, [u32; 2])> {
 
 #[test]
 fn only_what_may_come_unasked_opens() {
-    let opening = [Event::Segment(&Segment::bare(SYN)), Event::Datagram];
+    let opening = [Event::segment(&Segment::bare(SYN)), Event::DATAGRAM];
     let others = [SYN | ACK, ACK, FIN | ACK, RST, RST | ACK].map(Segment::bare);
     assert!(opening.into_iter().all(Event::opens));
-    assert!(!others.iter().map(Event::Segment).chain([Event::Reply, Event::Fragment]).any(Event::opens));
+    assert!(!others.iter().map(Event::segment).chain([Event::REPLY, Event::FRAGMENT]).any(Event::opens));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn new_connection_on_a_live_entry_ends_by_its_own_numbers() {
 
 #[test]
 fn syn_starts_afresh_where_the_flow_is_over() {
-    let syn = Event::Segment(&Segment::bare(SYN));
+    let syn = Event::segment(&Segment::bare(SYN));
     let cases: [(&str, &[Said], bool, bool); 6] = [
         ("half-open", &[], false, false),
         ("open", &HANDSHAKE[1..], false, false),

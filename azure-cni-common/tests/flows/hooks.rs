@@ -226,7 +226,7 @@ impl<F: Net> Node<F> {
 
     fn is_translated_for_pods(&self, destination: F::Address) -> bool {
         let any_pod = SnatPolicy { pod_keeps_source: false, ..self.snat };
-        egress::at_the_wire(self.route(destination), any_pod, Event::Datagram) == Nat::TRANSLATED
+        egress::at_the_wire(self.route(destination), any_pod, Event::DATAGRAM) == Nat::TRANSLATED
     }
 
     fn translated(&self, tuple: Tuple<F::Address>, port: Be16) -> Tuple<F::Address> {

@@ -61,10 +61,10 @@ impl PacketKind {
         static BARE: [Segment; 256] = of_all_flags(0, 0);
         static FORGED: [Segment; 256] = of_all_flags(1 << 30, 3 << 30);
         match self {
-            PacketKind::Tcp(flags) => Event::Segment(&BARE[usize::from(flags)]),
-            PacketKind::Forged(flags) => Event::Segment(&FORGED[usize::from(flags)]),
-            PacketKind::Pong => Event::Reply,
-            PacketKind::Udp | PacketKind::Ping | PacketKind::Other => Event::Datagram,
+            PacketKind::Tcp(flags) => Event::segment(&BARE[usize::from(flags)]),
+            PacketKind::Forged(flags) => Event::segment(&FORGED[usize::from(flags)]),
+            PacketKind::Pong => Event::REPLY,
+            PacketKind::Udp | PacketKind::Ping | PacketKind::Other => Event::DATAGRAM,
         }
     }
 }

@@ -253,7 +253,7 @@ fn stray_fragment<F: Rewrite + Tables>(
     if F::pod_ifindex(destination).is_none() {
         check_pool(class)?;
     }
-    if destination.stays_on_link() || egress::at_the_wire(class, snat, Event::Datagram) != Nat::TRANSLATED {
+    if destination.stays_on_link() || egress::at_the_wire(class, snat, Event::DATAGRAM) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
     if verdict::may_wait(ctx) && fragments::may_wait(packet) {

@@ -151,7 +151,7 @@ fn new_flow<F: Rewrite + Tables>(
     new: &NewFlow,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
-    let nat = nat_of_new_flow(packet, snat, Event::Datagram)?;
+    let nat = nat_of_new_flow(packet, snat, Event::DATAGRAM)?;
     let opens = packet.event().opens();
     if nat == Nat::TRANSLATED && opens {
         let port = open_translated::<F>(new, &packet.tuple, Path::STACK, scratch)
@@ -193,7 +193,7 @@ fn untranslatable<F: Headers + Tables>(
     snat: SnatPolicy,
     reason: DropReason,
 ) -> Result<Verdict, DropReason> {
-    match nat_of_new_flow(packet, snat, Event::Datagram)? {
+    match nat_of_new_flow(packet, snat, Event::DATAGRAM)? {
         Nat::TRANSLATED => Err(reason),
         _ => Ok(Verdict::PASS),
     }
@@ -220,7 +220,7 @@ fn new_flow_of_host<F: Headers + Tables>(
     // Where no pod is translated, no pod takes the port.
     let any_pod = SnatPolicy { is_on: F::is_translated(), pod_keeps_source: false };
     let class = F::route(packet.tuple.destination);
-    if !packet.event().opens() || egress::at_the_wire(class, any_pod, Event::Datagram) != Nat::TRANSLATED {
+    if !packet.event().opens() || egress::at_the_wire(class, any_pod, Event::DATAGRAM) != Nat::TRANSLATED {
         return Ok(Verdict::PASS);
     }
     match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {

@@ -4,7 +4,7 @@
 //! family's own header looks is in `v4` and `v6`; what lies behind it (ports, flags, the identifier of an echo) is here.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use azure_cni_common::conntrack::Event;
+use azure_cni_common::conntrack::{Event, EventKind};
 use azure_cni_common::endpoint::{EndpointEntry, HOST_MAC};
 use azure_cni_common::family::{Be16, Family, TCP, UDP, UDP_LITE};
 use azure_cni_common::flow::{FlowKey, Side, Tuple};
@@ -35,16 +35,6 @@ pub enum Kind {
     Malformed,
     /// The frame was for all machines of the link; routers do not forward such (RFC 1812 section 5.3.4).
     LinkBroadcast,
-}
-
-/// An [`Event`] without what only some of them carry: a payload that is set in some variants only is left uninitialised in
-/// the others, and the compiler moves such bytes around where the verifier refuses to read them.
-#[derive(Clone, Copy)]
-pub(super) enum EventKind {
-    Segment,
-    Datagram,
-    Reply,
-    Fragment,
 }
 
 /// How much of the packet that was sent is in this one.
@@ -165,22 +155,12 @@ pub fn is_of<F: Family>(ctx: &TcContext) -> bool {
     skb(ctx).protocol == u32::from(F::ETHERTYPE.0)
 }
 
-#[inline(always)]
-fn event(kind: EventKind, segment: &Segment) -> Event<'_> {
-    match kind {
-        EventKind::Segment => Event::Segment(segment),
-        EventKind::Datagram => Event::Datagram,
-        EventKind::Reply => Event::Reply,
-        EventKind::Fragment => Event::Fragment,
-    }
-}
-
 impl<F: Headers> Packet<F> {
     /// See [`Self::event`]; and, in place, the key of the packet's flow and which side of it sent the packet.
     #[inline(always)]
     pub fn identify(&mut self) -> (Event<'_>, &FlowKey<F::Address>, Side) {
         let side = self.flow_key.set(&self.tuple);
-        (event(self.event_kind, &self.segment), &self.flow_key, side)
+        (Event::new(self.event_kind, &self.segment), &self.flow_key, side)
     }
 
     #[inline(always)]
@@ -208,7 +188,7 @@ impl<F: Headers> Packet<F> {
     /// What the packet says about its flow; to be asked if its kind is [`Kind::Flow`].
     #[inline(always)]
     pub fn event(&self) -> Event<'_> {
-        event(self.event_kind, &self.segment)
+        Event::new(self.event_kind, &self.segment)
     }
 
     /// Whether there are ports to be remembered, or found.

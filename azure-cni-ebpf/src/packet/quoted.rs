@@ -1,10 +1,11 @@
 //! The packet that an ICMP error quotes.
 
 use aya_ebpf::programs::TcContext;
+use azure_cni_common::conntrack::EventKind;
 use azure_cni_common::family::{Family, TCP, UDP, UDP_LITE};
 use azure_cni_common::flow::Tuple;
 
-use super::parse::{EventKind, Headers, Kind, Packet, QuotedHeader, TransportHeader, icmp, read};
+use super::parse::{Headers, Kind, Packet, QuotedHeader, TransportHeader, icmp, read};
 
 /// The packet that an ICMP error speaks of, as far as it is quoted: eight bytes behind its IP header are certain (RFC 792,
 /// RFC 4443 section 2.4 has more). Offsets are from the start of the frame.

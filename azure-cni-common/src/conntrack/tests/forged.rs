@@ -17,7 +17,7 @@ fn reset_that_a_forged_segment_asked_for_ends_nothing_and_teaches_no_number() {
         talk.hears(origin.node_side(), Segment { sequence: chosen, ..Segment::bare(RST) });
         assert_eq!(talk.flow, before);
         let guess = Segment { acknowledgement: chosen, ..Segment::bare(ACK) };
-        talk.forged(if origin == Origin::NODE { Responder } else { Initiator }, Event::Segment(&guess));
+        talk.forged(if origin == Origin::NODE { Responder } else { Initiator }, Event::segment(&guess));
         assert_eq!(talk.flow, before);
     }
 }
@@ -27,13 +27,13 @@ fn reset_that_a_forged_segment_asked_for_ends_nothing_and_teaches_no_number() {
 fn blind_reset_of_a_connection_that_is_being_opened_does_not_count() {
     let mut talk = Talk::tcp(Origin::NODE, [5, 6]);
     let chosen = 2_000_000_000_u32;
-    talk.forged(Responder, Event::Segment(&Segment { sequence: chosen, ..Segment::bare(SYN) }));
+    talk.forged(Responder, Event::segment(&Segment { sequence: chosen, ..Segment::bare(SYN) }));
     let reply = Segment { sequence: 5, acknowledgement: chosen + 1, ..Segment::bare(SYN | ACK) };
     talk.hears(Initiator, reply);
     let before = talk.flow;
     for flags in [RST, RST | ACK, FIN | ACK] {
         let blind = Segment { sequence: chosen + 1, acknowledgement: 1 << 30, ..Segment::bare(flags) };
-        talk.forged(Responder, Event::Segment(&blind));
+        talk.forged(Responder, Event::segment(&blind));
         assert_eq!(talk.flow, before, "{flags:#x}");
     }
 }
@@ -136,8 +136,8 @@ proptest! {
                         continue;
                     }
                     let before = talk;
-                    talk.forged(if as_initiator { Initiator } else { Responder }, Event::Segment(&segment));
-                    talk.forged(if as_initiator { Initiator } else { Responder }, Event::Fragment);
+                    talk.forged(if as_initiator { Initiator } else { Responder }, Event::segment(&segment));
+                    talk.forged(if as_initiator { Initiator } else { Responder }, Event::FRAGMENT);
                     prop_assert_eq!(talk.flow, before.flow, "{:?} counts", segment);
                     prop_assert!(!talk.has_restarted, "{:?} restarts", segment);
                 }
@@ -158,10 +158,10 @@ proptest! {
         for (what, secs) in steps {
             let before = talk.flow;
             match what {
-                0 => talk.observe(origin.node_side(), Origin::NODE, Event::Datagram),
-                1 => talk.forged(Initiator, Event::Datagram),
-                2 => talk.forged(Responder, Event::Datagram),
-                3 => talk.forged(Responder, Event::Reply),
+                0 => talk.observe(origin.node_side(), Origin::NODE, Event::DATAGRAM),
+                1 => talk.forged(Initiator, Event::DATAGRAM),
+                2 => talk.forged(Responder, Event::DATAGRAM),
+                3 => talk.forged(Responder, Event::REPLY),
                 _ => talk.now_ns += secs * SECOND,
             }
             let is_forged = (1..4).contains(&what);
@@ -213,7 +213,7 @@ proptest! {
         let [sequence, acknowledgement, sent_end, acked] = numbers;
         let seen = Seen { state: State(bits), numbers: NodeNumbers { sent_end, acked } };
         let segment = Segment { flags: TcpFlags(flags), sequence, acknowledgement, length: 0 };
-        for event in [Event::Segment(&segment), Event::Datagram, Event::Reply, Event::Fragment] {
+        for event in [Event::segment(&segment), Event::DATAGRAM, Event::REPLY, Event::FRAGMENT] {
             let arrival = Arrival { sender, from, now_ns, is_awaited: false };
             if let Observed::Continues { seen: next, .. } = observe(seen, origin, &arrival, event) {
                 prop_assert!(next.state.is_assured() || !seen.state.is_assured());

@@ -67,7 +67,7 @@ fn connection_whose_other_end_acknowledges_nothing_lasts_for_minutes() {
             assert_eq!(talk.secs(), 300, "{pause} s later");
         }
         talk.now_ns += 2 * SECOND;
-        talk.forged(other, Event::Segment(&Segment { acknowledgement: 1 << 30, ..Segment::bare(ACK) }));
+        talk.forged(other, Event::segment(&Segment { acknowledgement: 1 << 30, ..Segment::bare(ACK) }));
         assert_eq!(talk.secs(), 298, "a guess proves nothing");
         talk.says((other, ACK, 0));
         assert_eq!(talk.secs(), 86_400, "it acknowledges all");
@@ -81,10 +81,10 @@ fn connection_whose_other_end_acknowledges_nothing_lasts_for_minutes() {
 fn question_is_over_by_its_first_answer_however_many_are_forged() {
     for (port, renewed) in [(53, 4), (443, 30)] {
         let mut talk = Talk::new(UDP, Origin::NODE, port);
-        talk.observe(Initiator, Origin::NODE, Event::Datagram);
-        talk.observe(Responder, Origin::OUTSIDE, Event::Datagram);
+        talk.observe(Initiator, Origin::NODE, Event::DATAGRAM);
+        talk.observe(Responder, Origin::OUTSIDE, Event::DATAGRAM);
         talk.now_ns += SECOND;
-        talk.observe(Responder, Origin::OUTSIDE, Event::Datagram);
+        talk.observe(Responder, Origin::OUTSIDE, Event::DATAGRAM);
         assert_eq!(talk.secs(), renewed, "port {port}");
     }
 }
@@ -105,22 +105,22 @@ fn datagrams_are_an_exchange_until_they_are_a_stream() {
             if origin == Origin::NODE { (Origin::NODE, Origin::OUTSIDE) } else { (Origin::OUTSIDE, Origin::NODE) };
         let mut talk = Talk::new(protocol, origin, port);
         for _ in 0..3 {
-            talk.observe(Initiator, initiator, Event::Datagram);
+            talk.observe(Initiator, initiator, Event::DATAGRAM);
             talk.now_ns += 3 * SECOND;
-            talk.observe(Initiator, initiator, Event::Datagram);
+            talk.observe(Initiator, initiator, Event::DATAGRAM);
         }
         assert_eq!((talk.secs(), talk.is_assured()), (one_way, false), "{what}, without a reply");
 
         let mut talk = Talk::new(protocol, origin, port);
         talk.now_ns += SECOND;
-        talk.observe(Responder, responder, Event::Datagram);
-        talk.observe(Initiator, initiator, Event::Datagram);
+        talk.observe(Responder, responder, Event::DATAGRAM);
+        talk.observe(Initiator, initiator, Event::DATAGRAM);
         assert_eq!((talk.secs(), talk.is_assured()), (exchange, false), "{what}, with a reply");
 
         talk.now_ns += SECOND + SECOND / 8;
-        talk.observe(Responder, responder, Event::Datagram);
+        talk.observe(Responder, responder, Event::DATAGRAM);
         assert!(!talk.is_assured(), "{what}: the responder shows nothing");
-        talk.observe(Initiator, initiator, Event::Datagram);
+        talk.observe(Initiator, initiator, Event::DATAGRAM);
         assert_eq!((talk.secs(), talk.is_assured()), (stream, is_assured), "{what}, as a stream");
     }
 }
