@@ -128,7 +128,8 @@ fn talks() -> impl Iterator<Item = (Origin, [u32; 2])> {
 
 #[test]
 fn only_what_may_come_unasked_opens() {
-    let opening = [Event::segment(&Segment::bare(SYN)), Event::DATAGRAM];
+    let syn = Segment::bare(SYN);
+    let opening = [Event::segment(&syn), Event::DATAGRAM];
     let others = [SYN | ACK, ACK, FIN | ACK, RST, RST | ACK].map(Segment::bare);
     assert!(opening.into_iter().all(Event::opens));
     assert!(!others.iter().map(Event::segment).chain([Event::REPLY, Event::FRAGMENT]).any(Event::opens));
@@ -195,7 +196,8 @@ fn new_connection_on_a_live_entry_ends_by_its_own_numbers() {
 
 #[test]
 fn syn_starts_afresh_where_the_flow_is_over() {
-    let syn = Event::segment(&Segment::bare(SYN));
+    let syn = Segment::bare(SYN);
+    let syn = Event::segment(&syn);
     let cases: [(&str, &[Said], bool, bool); 6] = [
         ("half-open", &[], false, false),
         ("open", &HANDSHAKE[1..], false, false),
