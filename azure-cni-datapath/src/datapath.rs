@@ -13,6 +13,7 @@ use crate::error::DatapathError;
 use crate::events::EventSource;
 use crate::filter::{Attachment, FilterHolder};
 use crate::hook::{AttachMode, AttachModes, Hook};
+use crate::kernel::has_tcx;
 use crate::load::{self, Loaded};
 use crate::map::lock;
 use crate::pins::{Pins, unpin};
@@ -139,7 +140,7 @@ impl Datapath {
             AttachMode::Clsact => {
                 self.unpin(hook, interface)?;
                 // An agent with another `bpffs_dir` may have pinned it too.
-                if AttachModes::has_tcx() { attach::detach_tcx(hook, interface, None) } else { Ok(()) }
+                if has_tcx() { attach::detach_tcx(hook, interface, None) } else { Ok(()) }
             }
         }
     }

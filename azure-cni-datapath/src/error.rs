@@ -12,6 +12,9 @@ pub enum DatapathError {
     /// The object does not fit this kernel, or the process lacks CAP_BPF or CAP_NET_ADMIN.
     #[error("loading the eBPF object: {0}")]
     Load(#[from] Box<aya::EbpfError>),
+    /// No retry helps on this kernel.
+    #[error("this kernel lacks what the eBPF programs need: {0}")]
+    Kernel(String),
     /// The verifier refused a program; the source has its log.
     #[error("eBPF program {name}: {source}")]
     Program { name: &'static str, source: Box<aya::programs::ProgramError> },

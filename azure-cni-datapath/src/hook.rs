@@ -1,6 +1,6 @@
 //! The programs by where they run, and the ways to attach them.
 
-use aya::util::KernelVersion;
+use crate::kernel::has_tcx;
 
 /// A program and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +65,7 @@ impl AttachModes {
     /// interfaces and waits for every processor twice (kernel/bpf/tcx.c, tcx_entry_sync): a pod's start takes six times as
     /// long.
     pub fn detect() -> Self {
-        Self {
-            uplink: if Self::has_tcx() { AttachMode::Tcx } else { AttachMode::Clsact },
-            endpoints: AttachMode::Clsact,
-        }
-    }
-
-    /// Whether the kernel has TCX.
-    pub(crate) fn has_tcx() -> bool {
-        KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+        Self { uplink: if has_tcx() { AttachMode::Tcx } else { AttachMode::Clsact }, endpoints: AttachMode::Clsact }
     }
 
     pub(crate) const fn of(self, hook: Hook) -> AttachMode {

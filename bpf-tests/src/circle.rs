@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use aya::programs::SchedClassifier;
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::{TcAttachOptions, TcAttachType};
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType};
+use azure_cni_datapath::{AttachMode, AttachModes};
 
 use crate::node::{NIC_MAC, ip, packet_socket};
 use crate::rig::Rig;
@@ -38,8 +39,12 @@ impl Rig {
     /// A program that clears every packet's mark, in front of all others.
     pub fn clear_marks_at(&self, interface: &str) {
         let mut program = SchedClassifier::from_pin(load_mark_clearer()).expect("just pinned");
-        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let link = program.attach_with_options(interface, TcAttachType::Ingress, options).expect("TCX is there");
+        let options = match AttachModes::detect().uplink {
+            AttachMode::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
+            AttachMode::Clsact => TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() }),
+        };
+        let link =
+            program.attach_with_options(interface, TcAttachType::Ingress, options).expect("nobody is in its place");
         // It stays as long as the interface.
         std::mem::forget(program.take_link(link).expect("just attached"));
     }

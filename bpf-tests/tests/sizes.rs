@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use aya::maps::{HashMap, Map, MapData};
 use azure_cni_common::family::{Ipv4, UDP};
 use azure_cni_common::flow::{Flow, FlowKey};
+use azure_cni_common::lifetime::Timeouts;
 use azure_cni_datapath::{Constants, DatapathError, Settings, TableFill, Why};
 use bpf_tests::Promise::{ToPod, ToWire};
 use bpf_tests::{Frame, Rig, tuple};
@@ -159,7 +160,9 @@ fn table_that_cannot_hold_its_flows_keeps_its_size_until_it_can_and_says_so() {
 
 /// An agent is killed: its successor finds what it has left. `stop`: what the pins are like when it is.
 fn killed_and_started_again(what: &str, stop: impl FnOnce(&Rig), finds: &[Why]) {
-    let mut rig = Rig::new();
+    // Programs are loaded four times meanwhile, which takes longer on a slow machine than a datagram's flow lasts.
+    let timeouts = Timeouts { datagram_one_way_secs: 3600, datagram_exchange_secs: 3600, ..Timeouts::DEFAULT };
+    let mut rig = Rig::with(Constants { timeouts, ..Rig::constants() }, 1024);
     open_flows(&rig);
     let [mut earlier, ..] = rig.flows();
     let (_, flow) = earlier.iter().next().unwrap().unwrap();

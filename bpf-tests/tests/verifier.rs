@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use aya::util::KernelVersion;
 use azure_cni_datapath::{Constants, Globals, Hook, OBJECT};
 use bpf_tests::Rig;
 
@@ -32,7 +33,15 @@ Where no pod may have an IPv6 address, nothing leads to the code for IPv6, and t
 
 #[test]
 fn programs_stay_below_their_ceiling() {
-    let counts = counts();
+    let Some(counts) = counts() else {
+        let kernel = KernelVersion::current().unwrap();
+        assert!(
+            kernel < KernelVersion::new(5, 16, 0),
+            "from 5.16 on, the kernel says how many instructions it has verified"
+        );
+        println!("they load; how many instructions that took, this kernel does not say");
+        return;
+    };
     println!("program          verified  without 6    ceiling");
     for Count { hook, with_ipv6, without, ceiling } in &counts {
         println!("{:<14} {with_ipv6:>10} {without:>10} {ceiling:>10}", hook.program());
@@ -52,7 +61,7 @@ fn document_names_every_program_and_its_ceiling() {
         let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
         let kernel: Vec<&str> = release.split('.').take(2).collect();
         let mut wanted = HEAD.to_owned();
-        for Count { hook, with_ipv6, without, ceiling } in counts() {
+        for Count { hook, with_ipv6, without, ceiling } in counts().expect("5.16 or later") {
             let (program, kernel) = (hook.program(), kernel.join("."));
             writeln!(wanted, "| `{program}` | {with_ipv6} | {without} | {ceiling} | {kernel} |").unwrap();
         }
@@ -80,14 +89,20 @@ struct Count {
     ceiling: u32,
 }
 
-fn counts() -> [Count; 4] {
+/// Loads the programs with IPv6 and without. None where the kernel does not count (before 5.16).
+fn counts() -> Option<[Count; 4]> {
     let [with_ipv6, without] = [true, false].map(|has_ipv6| {
         let rig = Rig::with(Constants { has_ipv6, ..Rig::constants() }, 1024);
-        let infos = CEILINGS.map(|(hook, _)| rig.program(hook).info().unwrap());
-        infos.map(|info| info.verified_instruction_count().expect("this kernel counts them (5.16)"))
+        CEILINGS.map(|(hook, _)| rig.program(hook).info().unwrap().verified_instruction_count())
     });
     let both = std::array::from_fn::<_, 4, _>(|index| (CEILINGS[index], with_ipv6[index], without[index]));
-    both.map(|((hook, ceiling), with_ipv6, without)| Count { hook, with_ipv6, without, ceiling })
+    let counts: Vec<Count> = both
+        .into_iter()
+        .filter_map(|((hook, ceiling), with_ipv6, without)| {
+            Some(Count { hook, with_ipv6: with_ipv6?, without: without?, ceiling })
+        })
+        .collect();
+    counts.try_into().ok()
 }
 
 #[test]

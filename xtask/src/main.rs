@@ -9,6 +9,7 @@ mod setup;
 
 mod binaries;
 mod build_ebpf;
+mod kernels;
 mod launch;
 mod lint;
 mod test;
@@ -49,6 +50,7 @@ While working:
   cargo xtask test --no-lint -- --nocapture
   cargo xtask lint                    formatting and lints alone
   cargo xtask bench --quick           how fast it is, beside a bare veth pair
+  cargo xtask kernels --quick         the oldest and the newest kernel, in an emulator
 
 `build`, `demo`, `bench` and `test` begin with `setup` and `build-ebpf`, which do nothing when there is nothing to do.";
 
@@ -96,6 +98,21 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Set up, build, and boot the kernels that nodes run, with the same tests (needs no root but for installing packages)
+    #[command(
+        long_about = "Set up, build, and boot the kernels that nodes run, in an emulator: the programs are loaded, every packet \
+        test is run, and a pod is added, checked, reached and deleted.\n\nKernels come from the archives of Debian and Ubuntu; which \
+        build of a series is taken depends on what they offer. What a guest printed is kept in target/kernels. A run of all kernels \
+        writes docs/kernels.md."
+    )]
+    Kernels {
+        /// One series only, such as 6.1, or `newest`
+        #[arg(long, value_name = "SERIES")]
+        kernel: Option<String>,
+        /// The oldest and the newest only, without the packet tests
+        #[arg(long)]
+        quick: bool,
+    },
     /// Check formatting, clippy with warnings denied (the eBPF programs included), and dependencies
     Lint,
 }
@@ -130,6 +147,10 @@ fn run(command: Chore) -> anyhow::Result<()> {
         Chore::Bench { arguments } => launch::run(&workspace, "bench", &arguments),
         Chore::Test { filter, no_lint, arguments } => {
             test::run(&workspace, &test::Selection { filter, lint: !no_lint, arguments })
+        }
+        Chore::Kernels { kernel, quick } => {
+            let depth = if quick { kernels::Depth::Quick } else { kernels::Depth::Full };
+            kernels::run(&workspace, &kernels::Request { series: kernel, depth })
         }
         Chore::Lint => lint::run(&workspace),
     }

@@ -5,10 +5,7 @@
 //! a lock of its own, which is such an insert too. The translation is claimed before the flow is remembered, and a claim
 //! that is a moment old is never taken over.
 
-use core::ffi::c_void;
-
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::bpf_loop;
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, Family, V4, V6};
 use azure_cni_common::flow::Tuple;
@@ -66,14 +63,14 @@ extern "C" fn nat_search6(now_ns: u64) -> u64 {
 fn search<F: Tables>(mut right: ScratchRef<'_, F>, now_ns: u64) -> Allocation {
     let Some(scratch) = right.get() else { return Allocation::none(TABLE_FULL) };
     scratch.now_ns = now_ns;
-    scratch.candidates = candidates::<F>(&scratch.tuple);
+    find_candidates(scratch);
     scratch.holder = NatHolder::new(scratch.tuple.source, scratch.tuple.source_port, now_ns);
     scratch.key = NatKey::for_outgoing(&scratch.tuple, F::node_address(), Be16(0));
     let mut found = Allocation::none(TAKEN);
     let has_ports = scratch.candidates.has_ports();
-    repeat::<F, Hold>(MAX_TRIES, &mut right, &mut found);
+    repeat::<F, Hold>(MAX_TRIES, scratch, &mut found);
     if found.attempt() == TAKEN {
-        repeat::<F, TakeOver>(MAX_TAKE_OVERS, &mut right, &mut found);
+        repeat::<F, TakeOver>(MAX_TAKE_OVERS, scratch, &mut found);
     }
     if found.attempt() == TAKEN && !has_ports { Allocation::none(ADDRESS_TAKEN) } else { found }
 }
@@ -153,28 +150,21 @@ trait Round<F: Family> {
     fn run(round: u32, scratch: &mut Scratch<F>, found: &mut Allocation) -> Go;
 }
 
-/// What a round returns to the kernel's helper.
-#[repr(u64)]
+/// Whether there is another round.
 enum Go {
-    On = 0,
-    End = 1,
+    On,
+    End,
 }
 
-/// Rounds are calls of one function (bpf_loop, Linux 5.17), which the verifier walks once and not once a round. The caller
-/// lends its right: it has to get scratch again after the loop, whose rounds have written to it.
+/// A plain loop: the kernel's own (bpf_loop) is there from 5.17 on, and needs its compiler (JIT). The verifier walks each round, so what
+/// a round asks of the tables is in functions that are not inlined.
 #[inline(always)]
-fn repeat<F: Tables, R: Round<F>>(rounds: u32, _right: &mut ScratchRef<'_, F>, found: &mut Allocation) {
-    extern "C" fn round<F: Tables, R: Round<F>>(number: u32, found: *mut c_void) -> u64 {
-        // SAFETY: `repeat` alone has it called, and has borrowed the right for as long as the loop lasts.
-        let mut right = unsafe { ScratchRef::<F>::assume() };
-        let Some(scratch) = right.get() else { return Go::End as u64 };
-        // SAFETY: it is what `repeat` has borrowed for as long as the loop lasts.
-        let found = unsafe { &mut *found.cast::<Allocation>() };
-        R::run(number, scratch, found) as u64
+fn repeat<F: Tables, R: Round<F>>(rounds: u32, scratch: &mut Scratch<F>, found: &mut Allocation) {
+    for round in 0..rounds {
+        if matches!(R::run(round, scratch, found), Go::End) {
+            break;
+        }
     }
-    let round: extern "C" fn(u32, *mut c_void) -> u64 = round::<F, R>;
-    // SAFETY: the function is of the form that the helper calls (include/uapi/linux/bpf.h, bpf_loop), with the pointer given here.
-    unsafe { bpf_loop(rounds, round as *mut c_void, (&raw mut *found).cast(), 0) };
 }
 
 /// The flow that was to have the port could not be remembered.
@@ -192,11 +182,12 @@ pub fn find_held_port<F: Tables>(tuple: &Tuple<F::Address>, scratch: ScratchRef<
 #[inline(never)]
 fn find_held_port_word<F: Tables>(tuple: &Tuple<F::Address>, mut scratch: ScratchRef<'_, F>) -> Allocation {
     let Some(scratch) = scratch.get() else { return Allocation::none(TAKEN) };
-    let candidates = candidates::<F>(tuple);
+    scratch.tuple = *tuple;
+    find_candidates(scratch);
     scratch.holder = NatHolder::new(tuple.source, tuple.source_port, 0);
     scratch.key = NatKey::for_outgoing(tuple, F::node_address(), Be16(0));
     for try_number in 0..MAX_TAKE_OVERS {
-        let Some(port) = candidates.port(try_number) else { break };
+        let Some(port) = scratch.candidates.port(try_number) else { break };
         scratch.key.node_port = port;
         // SAFETY: as in `tables::holder_of`.
         if unsafe { F::translations().get(&scratch.key) }.is_some_and(|holder| holder.is_same(&scratch.holder)) {
@@ -206,12 +197,13 @@ fn find_held_port_word<F: Tables>(tuple: &Tuple<F::Address>, mut scratch: Scratc
     Allocation::none(TAKEN)
 }
 
-/// A function of its own: what it needs of the stack must not add to the search, the deepest of all calls.
+/// Of the tuple in scratch. A function of its own: what it needs of the stack must not add to the search, the deepest of all calls.
 #[inline(never)]
-fn candidates<F: Tables>(tuple: &Tuple<F::Address>) -> Candidates {
-    let keys = SearchKeys::of(globals::NAT_SEED.load(), tuple);
+fn find_candidates<F: Tables>(scratch: &mut Scratch<F>) {
+    let keys = SearchKeys::of(globals::NAT_SEED.load(), &scratch.tuple);
     let (range, blocks) = (globals::NAT_PORTS.load(), globals::NAT_POD_BLOCKS.load());
-    Candidates::new(range, blocks, tuple.protocol, F::ICMP, tuple.source_port, keys)
+    let Tuple { protocol, source_port, .. } = scratch.tuple;
+    scratch.candidates = Candidates::new(range, blocks, protocol, F::ICMP, source_port, keys);
 }
 
 /// A port, or why there is none, as one word: what functions that are not inlined return has no part that is not set.

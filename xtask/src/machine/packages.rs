@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Linker,
     /// Only where `core` for eBPF comes from Debian.
     DebianRust,
+    /// Only for booting other kernels.
+    Kernels,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +54,18 @@ pub(crate) static PACKAGES: &[Package] = &[
         "the benchmark compares with its bridge plugin",
     ),
     package("iptables", Need::Always, Trace::Program("iptables"), "the benchmark's reference masquerades with it"),
+    package(
+        "qemu-system-x86",
+        Need::Kernels,
+        Trace::Program("qemu-system-x86_64"),
+        "the emulator that other kernels boot in",
+    ),
+    package("busybox-static", Need::Kernels, Trace::Program("busybox"), "what a guest boots with"),
+    package("cpio", Need::Kernels, Trace::Program("cpio"), "packs what a guest finds in its memory"),
+    package("kmod", Need::Kernels, Trace::Program("depmod"), "says which module of a guest's kernel needs which"),
+    package("xz-utils", Need::Kernels, Trace::Program("xz"), "unpacks modules of Debian"),
+    package("zstd", Need::Kernels, Trace::Program("zstd"), "unpacks modules of Ubuntu"),
+    package("binutils", Need::Kernels, Trace::Program("strip"), "makes a guest's programs small"),
     package(
         "llvm-22-dev",
         Need::Linker,

@@ -38,6 +38,8 @@ pub(crate) enum Purpose {
     Build,
     /// Checking a change as well.
     Check,
+    /// Booting other kernels as well as building.
+    Kernels,
 }
 
 /// The cargo-deny that setup installs; any that is installed already serves as well.
@@ -77,6 +79,9 @@ pub(crate) fn plan(facts: &Facts, purpose: Purpose) -> Result<Plan, Obstacle> {
     let build_linker = !facts.linker.as_ref().is_some_and(Linker::suits);
     if build_linker {
         needs.push(Need::Linker);
+    }
+    if purpose == Purpose::Kernels {
+        needs.push(Need::Kernels);
     }
 
     let packages: Vec<_> =

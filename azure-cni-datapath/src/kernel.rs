@@ -1,0 +1,130 @@
+//! What the programs need of a kernel. Found out by trying and never by a version, as distributions carry features back.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use aya::programs::tc::TcAttachType;
+use aya::programs::{ProgramType, SchedClassifier};
+use aya::sys::is_helper_supported;
+use aya_obj::generated::bpf_func_id::{self, BPF_FUNC_ktime_get_coarse_ns, BPF_FUNC_redirect_peer};
+use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS;
+
+/// A feature without which no program loads.
+#[derive(Debug)]
+pub struct Feature {
+    pub what: &'static str,
+    /// The first Linux that has it.
+    pub since: &'static str,
+    probe: Probe,
+}
+
+#[derive(Debug)]
+enum Probe {
+    Helper(bpf_func_id),
+    /// Programs of this kind load. The last of their instructions is an exit.
+    Program(&'static [u64]),
+}
+
+/// `r1 = 0; *(u64 *)(r10 - 8) = r1; r0 = 0; lock cmpxchg(*(u64 *)(r10 - 8), r1); exit`, as struct bpf_insn (include/uapi/linux/bpf.h).
+const COMPARE_EXCHANGE: &[u64] = &[0x01b7, 0xfff8_1a7b, 0x00b7, 0xf1_fff8_1adb, 0x95];
+
+/// In ascending order of `since`.
+pub static FEATURES: &[Feature] = &[
+    Feature {
+        what: "`bpf_redirect_peer`: a packet goes into a pod without a second queue",
+        since: "5.10",
+        probe: Probe::Helper(BPF_FUNC_redirect_peer),
+    },
+    Feature {
+        what: "`bpf_ktime_get_coarse_ns`: the time without a look at the hardware",
+        since: "5.11",
+        probe: Probe::Helper(BPF_FUNC_ktime_get_coarse_ns),
+    },
+    Feature {
+        what: "atomic instructions that return what was there",
+        since: "5.12",
+        probe: Probe::Program(COMPARE_EXCHANGE),
+    },
+];
+
+impl Feature {
+    /// Whether the kernel has it. What cannot be found out counts as there: the loading then says why.
+    fn is_there(&self) -> bool {
+        match self.probe {
+            Probe::Helper(helper) => is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(true),
+            Probe::Program(instructions) => match load(instructions) {
+                Ok(_) => true,
+                Err(error) => error.raw_os_error() != Some(libc::EINVAL),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (Linux {} or later)", self.what, self.since)
+    }
+}
+
+/// What this kernel lacks. Needs the rights to load programs.
+pub fn missing() -> impl Iterator<Item = &'static Feature> {
+    FEATURES.iter().filter(|feature| !feature.is_there())
+}
+
+/// Whether the kernel has TCX (6.6). Asks which programs the loopback interface has, which every network namespace has.
+pub(crate) fn has_tcx() -> bool {
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
+}
+
+/// The parts of `union bpf_attr` that BPF_PROG_LOAD reads (include/uapi/linux/bpf.h).
+#[repr(C)]
+struct LoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+
+fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
+    let attr = LoadAttr {
+        prog_type: BPF_PROG_TYPE_SCHED_CLS as u32,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+    };
+    // SAFETY: every address in `attr` is of memory that lives longer than the call.
+    let program = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) };
+    if program < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(program as i32) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readme_names_every_feature_and_the_oldest_linux_that_has_all() {
+        let readme = include_str!("../../README.md");
+        for Feature { what, since, .. } in FEATURES {
+            assert!(readme.contains(&format!("| {what} | {since} |")), "| {what} | {since} |");
+        }
+        let newest = FEATURES.last().expect("there are some").since;
+        assert!(readme.contains(&format!("Linux {newest} or later")), "{newest}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Kernels out of the archives of Debian and Ubuntu, by an apt with lists of its own: the machine's are not touched.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::catalogue::{Series, Source};
+use crate::{progress, workspace::Workspace};
+
+/// Ubuntu's own archive; machines that run Debian have none in their lists.
+const UBUNTU: &str = "http://archive.ubuntu.com/ubuntu";
+
+/// A kernel that was unpacked.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// Such as `6.1.0-56-cloud-amd64`.
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
+    /// `lib/modules/RELEASE` of its packages.
+    pub(crate) modules: PathBuf,
+}
+
+pub(crate) struct Archive<'a> {
+    workspace: &'a Workspace,
+    directory: PathBuf,
+    /// Names of the packages on offer, a line each.
+    packages: String,
+}
+
+impl<'a> Archive<'a> {
+    /// Reads the lists of what `wanted` needs. A source out of reach has none.
+    pub(crate) fn open(workspace: &'a Workspace, directory: &Path, wanted: &[&Series]) -> Result<Self> {
+        let apt = directory.join("apt");
+        for part in ["lists/partial", "cache/archives/partial", "etc"] {
+            fs::create_dir_all(apt.join(part)).context("cannot create apt's folders")?;
+        }
+        let mut archive = Self { workspace, directory: directory.to_owned(), packages: String::new() };
+        let sources = sources(&archive.mirror()?, wanted);
+        write(&apt.join("sources.list"), &sources)?;
+        write(&apt.join("status"), "")?;
+        write(&apt.join("apt.conf"), &configuration(&apt))?;
+        let mut update = archive.apt("apt-get");
+        update.args(["update", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20"]);
+        progress::run("package lists of kernels", update, None)?;
+        let names =
+            archive.apt("apt-cache").args(["pkgnames", "linux-image-"]).output().context("cannot run apt-cache")?;
+        archive.packages = String::from_utf8_lossy(&names.stdout).into_owned();
+        Ok(archive)
+    }
+
+    /// Fetches and unpacks the newest kernel of a series, unless it is there already. None: no archive has one.
+    pub(crate) fn fetch(&self, series: &Series) -> Result<Option<Kernel>> {
+        let Some(release) = series.newest(self.packages.lines()) else { return Ok(None) };
+        let root = self.directory.join(release);
+        if !root.is_dir() {
+            let unfinished = self.directory.join("unfinished");
+            let _ = fs::remove_dir_all(&unfinished);
+            fs::create_dir_all(&unfinished).context("cannot create a folder")?;
+            // Some distributions have the image, its modules and its binary in one package, some in three.
+            let names = ["linux-image", "linux-modules", "linux-binary"].map(|kind| format!("{kind}-{release}"));
+            let known = self.apt("apt-cache").arg("pkgnames").output().context("cannot run apt-cache")?;
+            let known = String::from_utf8_lossy(&known.stdout).into_owned();
+            let names = names.iter().filter(|name| known.lines().any(|line| line == **name));
+            let mut download = self.apt("apt-get");
+            download.arg("download").args(names).current_dir(&unfinished);
+            progress::run(&format!("kernel {release}"), download, None)?;
+            for package in fs::read_dir(&unfinished)?
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<Result<Vec<_>, _>>()?
+            {
+                let mut unpack = self.workspace.command("dpkg-deb");
+                unpack.arg("--extract").arg(&package).arg(&unfinished);
+                progress::run("unpack", unpack, None)?;
+                fs::remove_file(&package)?;
+            }
+            fs::rename(&unfinished, &root).context("cannot rename a folder")?;
+        }
+        let first = |places: [PathBuf; 2], what: &str| {
+            places.into_iter().find(|path| path.exists()).with_context(|| format!("{release} has no {what}"))
+        };
+        let modules = ["lib", "usr/lib"].map(|lib| root.join(lib).join("modules").join(release));
+        let modules = first(modules, "modules")?;
+        let image = first([root.join("boot").join(format!("vmlinuz-{release}")), modules.join("vmlinuz")], "image")?;
+        Ok(Some(Kernel { release: release.to_owned(), image, modules }))
+    }
+
+    /// Where this machine has Debian's packages from.
+    fn mirror(&self) -> Result<String> {
+        let mut targets = self.workspace.command("apt-get");
+        targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+        let answer = targets.output().context("cannot run apt-get")?;
+        let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+        match answer.lines().find(|line| line.ends_with("/debian/")) {
+            Some(mirror) => Ok(mirror.to_owned()),
+            None => bail!("apt of this machine has no archive of Debian in its lists, where the kernels come from"),
+        }
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = self.workspace.command(program);
+        command.env("APT_CONFIG", self.directory.join("apt").join("apt.conf")).env("LC_ALL", "C");
+        command
+    }
+}
+
+/// Ubuntu's keys are in no package of Debian, so what comes from there is not verified. It is unpacked, and runs in an emulator alone,
+/// which has no network.
+fn sources(mirror: &str, wanted: &[&Series]) -> String {
+    let mut lines = String::new();
+    for series in wanted {
+        let (trust, archive, suite) = match series.source {
+            Source::Debian(suite) => ("", mirror, suite),
+            Source::Ubuntu(suite) => ("[trusted=yes] ", UBUNTU, suite),
+        };
+        writeln!(lines, "deb {trust}{archive} {suite} main").expect("a string");
+    }
+    lines
+}
+
+fn configuration(apt: &Path) -> String {
+    let apt = apt.display();
+    format!(
+        "Dir::State \"{apt}\";\nDir::State::status \"{apt}/status\";\nDir::State::lists \"{apt}/lists\";\n\
+         Dir::Cache \"{apt}/cache\";\nDir::Etc::sourcelist \"{apt}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
+         APT::Architecture \"amd64\";\nAPT::Architectures {{\"amd64\";}};\nAPT::Sandbox::User \"root\";\n\
+         Acquire::Languages \"none\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
+    )
+}
+
+fn write(path: &Path, content: &str) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,106 @@
+//! Which kernels: a series, and where its packages are. Which build of it is taken is known only at run time, as archives drop old ones.
+
+/// Where packages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A suite of Debian.
+    Debian(&'static str),
+    /// A release of Ubuntu; its kernels for the platform's VMs.
+    Ubuntu(&'static str),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Series {
+    /// The first two numbers of a release; `newest` is the newest that Debian has.
+    pub(crate) name: &'static str,
+    pub(crate) source: Source,
+    /// Who runs it.
+    pub(crate) nodes: &'static str,
+    /// The oldest or the newest.
+    pub(crate) is_end: bool,
+}
+
+const fn series(name: &'static str, source: Source, nodes: &'static str, is_end: bool) -> Series {
+    Series { name, source, nodes, is_end }
+}
+
+/// In ascending order.
+pub(crate) static SERIES: &[Series] = &[
+    series("5.15", Source::Ubuntu("jammy-updates"), "Ubuntu 22.04 of the platform", true),
+    series("6.1", Source::Debian("bookworm"), "Debian 12", false),
+    series("6.8", Source::Ubuntu("noble-updates"), "Ubuntu 24.04 of the platform", false),
+    series("6.12", Source::Debian("trixie"), "Debian 13", false),
+    series("6.18", Source::Debian("trixie-backports"), "long-term kernel", false),
+    series("newest", Source::Debian("sid"), "the newest of Debian", true),
+];
+
+impl Series {
+    /// The newest build of the series among the packages of its source. `packages`: names such as
+    /// `linux-image-6.1.0-56-cloud-amd64`; what is returned is without `linux-image-`.
+    pub(crate) fn newest<'a>(&self, packages: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let suffix = match self.source {
+            Source::Debian(_) => "-cloud-amd64",
+            Source::Ubuntu(_) => "-azure",
+        };
+        packages
+            .filter_map(|package| package.strip_prefix("linux-image-"))
+            .filter(|release| release.ends_with(suffix) && self.has(release))
+            .max_by_key(|release| numbers(release))
+    }
+
+    /// Metapackages have names without a third number.
+    fn has(&self, release: &str) -> bool {
+        let numbers = numbers(release);
+        numbers.len() > 2 && (self.name == "newest" || release.starts_with(&format!("{}.", self.name)))
+    }
+}
+
+/// Every number in a release, in order: what two builds of one flavour differ in.
+fn numbers(release: &str) -> Vec<u32> {
+    let version = release.split("-cloud").next().unwrap_or(release);
+    version.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn newest(name: &str, packages: &[&'static str]) -> Option<&'static str> {
+        SERIES.iter().find(|series| series.name == name).unwrap().newest(packages.iter().copied())
+    }
+
+    #[test]
+    fn builds_are_compared_by_their_numbers_and_not_as_text() {
+        let packages =
+            ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64", "linux-image-6.1.0-100-amd64"];
+        assert_eq!(newest("6.1", &packages), Some("6.1.0-56-cloud-amd64"));
+    }
+
+    #[test]
+    fn a_series_is_not_another_that_begins_alike() {
+        let packages = ["linux-image-6.12.118+deb13-cloud-amd64", "linux-image-6.18.15+deb13-cloud-amd64"];
+        assert_eq!(newest("6.1", &packages), None);
+        assert_eq!(newest("6.12", &packages), Some("6.12.118+deb13-cloud-amd64"));
+        assert_eq!(newest("newest", &packages), Some("6.18.15+deb13-cloud-amd64"));
+    }
+
+    #[test]
+    fn names_that_stand_for_another_package_are_passed_over() {
+        let packages =
+            ["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64-unsigned"];
+        assert_eq!((newest("6.12", &packages), newest("newest", &packages)), (None, None));
+    }
+
+    #[test]
+    fn ubuntus_kernels_are_those_of_the_platform() {
+        let packages =
+            ["linux-image-5.15.0-200-generic", "linux-image-5.15.0-1127-azure", "linux-image-5.15.0-1127-azure-fde"];
+        assert_eq!(newest("5.15", &packages), Some("5.15.0-1127-azure"));
+    }
+
+    #[test]
+    fn the_ends_are_the_first_and_the_last() {
+        let ends: Vec<bool> = SERIES.iter().map(|series| series.is_end).collect();
+        assert!(ends[0] && ends[ends.len() - 1] && ends.iter().filter(|end| **end).count() == 2);
+    }
+}

@@ -1,0 +1,118 @@
+//! `kernels`: the programs, the agent and the plugin on the kernels that nodes have, each booted in an emulator.
+//!
+//! A guest is a kernel of a distribution, its modules, this machine's programs and the test binaries that `cargo xtask test` has built.
+//! The guest runs the same tests; nothing is left out but what a caller asks to be left out.
+
+mod archive;
+mod catalogue;
+mod guest;
+mod image;
+mod report;
+
+use std::{fs, time::Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use self::{
+    archive::Archive,
+    catalogue::{SERIES, Series},
+    guest::{Guest, Step},
+    image::Image,
+    report::Outcome,
+};
+use crate::{binaries, build_ebpf, setup, workspace::Workspace};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The programs load, and a pod's whole life with traffic on every path.
+    Quick,
+    /// All packet tests as well.
+    Full,
+}
+
+impl Depth {
+    fn steps(self) -> &'static [Step] {
+        const LOAD: Step = Step { name: "load", binary: "programs", arguments: "verifier:: --nocapture" };
+        const PACKETS: Step = Step { name: "packet tests", binary: "programs", arguments: "" };
+        /// CHECK and DEL are in the verbs; the paths are of the same VM, across VMs and to the Internet.
+        const END_TO_END: Step = Step {
+            name: "end to end",
+            binary: "system",
+            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths:: dual_stack::every_path",
+        };
+        match self {
+            Self::Quick => &[LOAD, END_TO_END],
+            Self::Full => &[LOAD, PACKETS, END_TO_END],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Such as `6.1`; none: all, or with [`Depth::Quick`] the oldest and the newest.
+    pub(crate) series: Option<String>,
+    pub(crate) depth: Depth,
+}
+
+/// Boots each kernel that was asked for. Full runs of all kernels write `docs/kernels.md`.
+pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
+    let facts = setup::ensure(workspace, setup::Purpose::Kernels)?;
+    build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
+    binaries::for_tests(workspace)?;
+    boot(workspace, request)
+}
+
+/// The same, with everything built.
+pub(crate) fn boot(workspace: &Workspace, request: &Request) -> Result<()> {
+    let chosen = chosen(request)?;
+    let directory = workspace.target.join("kernels");
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let archive = Archive::open(workspace, &directory, &chosen)?;
+    let image = Image::build(workspace, &directory)?;
+
+    let mut outcomes = Vec::new();
+    for series in chosen {
+        let started = Instant::now();
+        let outcome = match archive.fetch(series) {
+            Ok(Some(kernel)) => {
+                let guest = Guest { workspace, image: &image, kernel: &kernel };
+                guest.run(request.depth.steps()).with_context(|| format!("kernel {}", kernel.release))?
+            }
+            Ok(None) => Outcome::none(series, "no archive that apt reaches has a package of it"),
+            Err(error) => return Err(error.context(format!("kernel {}", series.name))),
+        };
+        eprintln!("    {outcome} ({} s)", started.elapsed().as_secs());
+        outcomes.push((series, outcome));
+    }
+    if request.series.is_none() && request.depth == Depth::Full {
+        let document = workspace.root.join("docs").join("kernels.md");
+        fs::write(&document, report::document(&outcomes))
+            .with_context(|| format!("cannot write {}", document.display()))?;
+        eprintln!("==> wrote docs/kernels.md");
+    }
+    ensure!(outcomes.iter().any(|(_, outcome)| outcome.has_run()), "no kernel could be had: is there a network?");
+    let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.has_failed()).collect();
+    if !failed.is_empty() {
+        let lines: Vec<_> = failed.iter().map(|(_, outcome)| outcome.to_string()).collect();
+        bail!(
+            "{} of {} kernels failed; what each printed is in {}\n  {}",
+            failed.len(),
+            outcomes.len(),
+            directory.display(),
+            lines.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+fn chosen(request: &Request) -> Result<Vec<&'static Series>> {
+    match (&request.series, request.depth) {
+        (Some(name), _) => {
+            let names = || SERIES.iter().map(|series| series.name).collect::<Vec<_>>().join(", ");
+            let series = SERIES.iter().find(|series| series.name == name);
+            Ok(vec![series.with_context(|| format!("no kernel {name:?} is known here; there are {}", names()))?])
+        }
+        (None, Depth::Full) => Ok(SERIES.iter().collect()),
+        (None, Depth::Quick) => Ok(SERIES.iter().filter(|series| series.is_end).collect()),
+    }
+}
