@@ -16,7 +16,7 @@ use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
 use crate::endpoint::PodOptions;
 use crate::leases::AddressLeases;
-use crate::net::{HeldPort, Link, NetError, Netlink};
+use crate::net::{HeldPort, Hindrances, Link, NetError, Netlink};
 use crate::node_watch::NodeWatch;
 use crate::programs::ForeignFilters;
 use crate::refusals::Refusals;
@@ -50,6 +50,8 @@ pub struct Agent {
     pub(crate) services: Mutex<Services>,
     /// Since when every reading of the rules was torn by a change, if the last one was.
     pub(crate) rules_torn_since: Mutex<Option<Instant>>,
+    /// What rules of the node do in the way of pods, as last read.
+    pub(crate) hindrances: Mutex<Hindrances>,
     /// Prefixes that the node's routes lead elsewhere than to the uplink, as last published.
     pub(crate) elsewhere: Mutex<BTreeSet<IpNet>>,
     /// The addresses that attachments reach through the host, as last published.

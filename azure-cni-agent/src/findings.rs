@@ -5,7 +5,6 @@
 //! have every pod of the node evicted. Observing never fails: what cannot be observed is a finding itself.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use azure_cni_ipam::{Counts, Reserved, Withheld};
 
 use crate::agent::Agent;
 use crate::deviations::{Deviation, Remedy};
-use crate::net::{ForwardPolicies, Link, hosts_taken_for_pods};
+use crate::net::Link;
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
 
@@ -45,8 +44,7 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     findings.extend(agent.refused_network.lock().unwrap_or_else(PoisonError::into_inner).clone());
     findings.extend(agent.services().problem());
     findings.extend(agent.rules_torn_for().and_then(of_torn_rules));
-    findings.extend(of_forwarding(agent.pool().is_dual_stack()).await);
-    findings.extend(of_traffic_policy(agent).await);
+    findings.extend(of_rules(agent));
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
     findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     findings.extend(taken_by_host(&agent.leases.taken_by_host()));
@@ -119,35 +117,11 @@ fn of_torn_rules(torn: Duration) -> Option<String> {
     })
 }
 
-/// Netfilter's policies that would drop what the host's stack forwards for pods. A rule may accept it, which only an operator knows.
-async fn of_forwarding(dual_stack: bool) -> Vec<String> {
-    let read = tokio::task::spawn_blocking(ForwardPolicies::read).await;
-    match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-        Ok(policies) => policies.problems(dual_stack),
-        // They change just now: the next look finds them.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Vec::new(),
-        Err(error) => vec![format!("netfilter's FORWARD policies cannot be read: {error}")],
-    }
-}
-
-/// kube-proxy's rules lead hosts astray that they take for pods of this node.
-async fn of_traffic_policy(agent: &Agent) -> Option<String> {
-    let own: Vec<_> = agent.pool().primaries().iter().collect();
-    let read = tokio::task::spawn_blocking(move || hosts_taken_for_pods(&own)).await;
-    match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-        Ok(taken) => taken.map(|prefix| {
-            format!(
-                "kube-proxy takes all of {prefix} for pods of this node (clusterCIDR): hosts there fail to reach services with \
-                 externalTrafficPolicy: Local. Configure it with detectLocalMode: InterfaceNamePrefix and \
-                 detectLocal.interfaceNamePrefix: azv"
-            )
-        }),
-        // Changing just now, or a finding of its own.
-        Err(error) => {
-            tracing::debug!(%error, "looking for kube-proxy's rules");
-            None
-        }
-    }
+/// As last read: to read the rules of a large cluster takes longer than the operator's command waits.
+fn of_rules(agent: &Agent) -> Vec<String> {
+    let pool = agent.pool();
+    let own: Vec<_> = pool.primaries().iter().collect();
+    agent.hindrances.lock().unwrap_or_else(PoisonError::into_inner).problems(&own, pool.is_dual_stack())
 }
 
 /// The families of which a new pod would get no address.

@@ -68,6 +68,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         routing: Mutex::new(routing),
         services: Mutex::new(services),
         rules_torn_since: Mutex::default(),
+        hindrances: Mutex::default(),
         elsewhere: Mutex::default(),
         via_host: Mutex::default(),
         publishing: tokio::sync::Mutex::default(),

@@ -11,6 +11,7 @@ mod reload;
 mod sweep_tables;
 mod sync_conflist;
 mod sync_endpoints;
+mod sync_hindrances;
 mod sync_host_ports;
 mod sync_masq_dir;
 mod sync_node_addresses;

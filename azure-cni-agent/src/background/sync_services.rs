@@ -16,7 +16,7 @@ use crate::verbs::{Failure, publish_routes};
 pub(super) struct Pass {
     /// How long the longest of one attempt at reading, and the publication, took.
     pub took: Duration,
-    /// The routes are what the rules say. If not, a retry helps: the rules keep changing, or routes cannot be published.
+    /// What is in force is what the rules say. If not, a retry helps: the rules keep changing, or routes cannot be published.
     pub is_true: bool,
 }
 

@@ -20,10 +20,7 @@ pub mod sysctl;
 pub use elsewhere::ElsewhereChange;
 pub use error::NetError;
 pub use link::{Link, Peer, VethSpec};
-pub use netfilter::{
-    ForwardPolicies, MAX_DESTINATIONS, RuleChanges, RuleMarks, RuleReading, RulesError, ServiceRules,
-    hosts_taken_for_pods,
-};
+pub use netfilter::{Hindrances, MAX_DESTINATIONS, RuleChanges, RuleMarks, RuleReading, RulesError, ServiceRules};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};
