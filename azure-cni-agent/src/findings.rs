@@ -29,6 +29,9 @@ const MAX_NAMED: usize = 8;
 const HELD_BY_HOST: &str = "; take them off it (ip addr del), and keep what put them there from doing so again: cloud-init by \
     \"datasource: {Azure: {apply_network_config: false}}\", systemd-networkd by its Address= lines";
 
+/// What to do about addresses of the pool that a service has.
+const OF_SERVICE: &str = "; give the service an address that is not this NIC's, or take this one off the NIC";
+
 /// The findings as one sentence; `None` if there are none.
 pub fn summary(findings: &[String]) -> Option<String> {
     (!findings.is_empty()).then(|| findings.join("; "))
@@ -48,6 +51,7 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
     findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     findings.extend(taken_by_host(&agent.leases.taken_by_host()));
+    findings.extend(taken_by_services(&agent.leases.taken_by_services()));
     findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(format!("attachments cannot be recorded: {error}"));
@@ -144,7 +148,11 @@ fn of_source(withheld: &[Withheld], oddities: &[String]) -> Vec<String> {
         by_reason.entry(*reason).or_default().push(*address);
     }
     let sentences = by_reason.into_iter().map(|(reason, addresses)| {
-        let advice = if reason == Reserved::HeldByHost { HELD_BY_HOST } else { "" };
+        let advice = match reason {
+            Reserved::HeldByHost => HELD_BY_HOST,
+            Reserved::OfService => OF_SERVICE,
+            _ => "",
+        };
         format!("of the addresses listed for pods, no pod gets {}: {reason}{advice}", some_of(addresses.into_iter()))
     });
     sentences.chain(oddities.iter().map(|oddity| format!("the source lists something odd: {oddity}"))).collect()
@@ -155,6 +163,16 @@ fn taken_by_host(taken: &[(IpAddr, AttachmentId)]) -> Option<String> {
     let (_, first) = taken.first()?;
     let addresses = some_of(taken.iter().map(|(address, _)| *address));
     Some(format!("an interface of the host has {addresses}, which a pod has too (first: {first}){HELD_BY_HOST}"))
+}
+
+/// It is the pod's, on the node and from outside: nobody reaches the service there.
+fn taken_by_services(taken: &[(IpAddr, AttachmentId)]) -> Option<String> {
+    let (_, first) = taken.first()?;
+    let addresses = some_of(taken.iter().map(|(address, _)| *address));
+    Some(format!(
+        "rules of the node translate what is sent to {addresses}, as for a service, and a pod has it (first: {first}): other pods \
+         and machines reach the pod there, and not the service{OF_SERVICE}"
+    ))
 }
 
 fn some_of(mut addresses: impl Iterator<Item = IpAddr>) -> String {
@@ -195,6 +213,11 @@ mod tests {
         let taken =
             taken_by_host(&[("fd00::5".parse().unwrap(), azure_cni_api::cni::sample::attachment("c1"))]).unwrap();
         assert!(taken.contains("fd00::5") && taken.contains("c1"), "{taken}");
+        assert_eq!(taken_by_services(&[]), None);
+        let [service] = &of_source(&withheld(1, Reserved::OfService).collect::<Vec<_>>(), &[])[..] else {
+            panic!("a sentence")
+        };
+        assert!(service.contains("10.0.0.5") && service.contains("give the service an address"), "{service}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::attachment_locks::AttachmentLocks;
-use crate::background::{drain_spool, read_services, sync_endpoints, sync_host_ports};
+use crate::background::{drain_spool, read_services, sync_endpoints, sync_host_ports, withhold_services};
 use crate::config::sizes::TableSizes;
 use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
 use crate::freed_memory;
@@ -85,6 +85,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         ignored: Mutex::default(),
     });
 
+    withhold_services(&agent);
     source::report_left_out(&agent.pool(), &agent.leases.withheld());
     agent.sync_public_addresses();
     sync_host_ports(&agent).await?;

@@ -45,6 +45,15 @@ pub(super) async fn sync_services(agent: &Arc<Agent>) -> Pass {
     Pass { took: took.max(started.elapsed()), is_true: published.is_ok() && !is_torn }
 }
 
+/// Withholds from pods what rules translate. While they cannot be read, that is what was known before.
+pub(crate) fn withhold_services(agent: &Agent) {
+    let addresses = match &*agent.services() {
+        Services::Known(rules) => rules.addresses().collect(),
+        Services::Unknown(_) => return,
+    };
+    agent.leases.set_service_addresses(addresses);
+}
+
 async fn put_in_force(agent: &Agent, now: Services) -> Result<(), Failure> {
     let before = {
         let mut known = agent.services();
@@ -61,6 +70,8 @@ async fn put_in_force(agent: &Agent, now: Services) -> Result<(), Failure> {
         }
         std::mem::replace(&mut *known, now)
     };
+    // Before its route is the host's: no pod gets it any more.
+    withhold_services(agent);
     if let Err(error) = publish_routes(agent).await {
         *agent.services() = before;
         return Err(error);

@@ -60,6 +60,7 @@ async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failur
         pool: &agent.pool(),
         routing: &agent.routing(),
         host_addresses: agent.node_addresses().union(&via_host).copied().collect(),
+        services_in_pool: agent.leases.services_in_pool(),
         services: &agent.services(),
         elsewhere: &elsewhere,
         uplink: &next_hops.iter().flatten().flatten().map(|hop| hop.destination).collect(),
