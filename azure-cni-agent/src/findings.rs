@@ -15,9 +15,11 @@ use azure_cni_ipam::{Counts, Reserved, Withheld};
 
 use crate::agent::Agent;
 use crate::deviations::{Deviation, Remedy};
+use crate::internet_way::{self, PodsWay};
 use crate::net::Link;
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
+use crate::routing::Services;
 
 /// Since when it is worth a sentence that the rules cannot be read in one piece.
 const TORN_FOR_LONG: Duration = Duration::from_secs(10);
@@ -48,6 +50,7 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     findings.extend(agent.services().problem());
     findings.extend(agent.rules_torn_for().and_then(of_torn_rules));
     findings.extend(of_rules(agent));
+    findings.extend(of_internet(agent).await);
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
     findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     findings.extend(taken_by_host(&agent.leases.taken_by_host()));
@@ -126,6 +129,17 @@ fn of_rules(agent: &Agent) -> Vec<String> {
     let pool = agent.pool();
     let own: Vec<_> = pool.primaries().iter().collect();
     agent.hindrances.lock().unwrap_or_else(PoisonError::into_inner).problems(&own, pool.is_dual_stack())
+}
+
+/// The node's own way to the Internet, where pods' packets take it too.
+async fn of_internet(agent: &Agent) -> Vec<String> {
+    let elsewhere = agent.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let are_known = agent.routing().config.service_prefixes.is_some() && matches!(*agent.services(), Services::Known(_));
+    let pods = PodsWay { by_host: !are_known, elsewhere: &elsewhere };
+    match internet_way::problems(&agent.netlink, &agent.uplink, agent.pool().is_dual_stack(), pods).await {
+        Ok(problems) => problems,
+        Err(error) => vec![error.to_string()],
+    }
 }
 
 /// The families of which a new pod would get no address.

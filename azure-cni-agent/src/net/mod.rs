@@ -7,6 +7,7 @@ mod elsewhere;
 mod error;
 mod filters;
 mod link;
+mod look_up;
 mod netfilter;
 mod netlink;
 mod netns;
