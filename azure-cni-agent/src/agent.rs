@@ -56,6 +56,8 @@ pub struct Agent {
     pub(crate) elsewhere: Mutex<BTreeSet<IpNet>>,
     /// The addresses that attachments reach through the host, as last published.
     pub(crate) via_host: Mutex<BTreeSet<IpAddr>>,
+    /// The families whose route table has no room for all that the node's rules and routes name, as last published.
+    pub(crate) all_by_host: Mutex<Vec<&'static str>>,
     /// Held from reading what routes depend on until the routes are published, so that the newest are published last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Ports of the NAT's range that sockets of the host hold, as last observed; `None`: not observed yet.

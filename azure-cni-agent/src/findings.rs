@@ -19,7 +19,7 @@ use crate::internet_way::{self, PodsWay};
 use crate::net::Link;
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
-use crate::routing::Services;
+use crate::routing::{Services, room_problem};
 
 /// Since when it is worth a sentence that the rules cannot be read in one piece.
 const TORN_FOR_LONG: Duration = Duration::from_secs(10);
@@ -107,11 +107,13 @@ fn of_sizes(agent: &Agent) -> Vec<String> {
     let left_out = agent.datapath.tables().routes_left_out();
     let of_routes = (left_out > 0).then(|| {
         format!(
-            "the route table is full, and {left_out} prefixes are not in it: destinations in them are taken for the Internet. \
-             Merge routing.vnet_prefixes, or files of routing.masq_dir, into fewer"
+            "the route table is full, and {left_out} prefixes are not in it: destinations of the VNet in them see the node's address. \
+             Raise datapath.max_routes and restart azure-cni-agent, or merge routing.vnet_prefixes, or files of routing.masq_dir, \
+             into fewer"
         )
     });
-    problems.iter().map(ToString::to_string).chain(of_routes).collect()
+    let all_by_host = room_problem(&agent.all_by_host.lock().unwrap_or_else(PoisonError::into_inner));
+    problems.iter().map(ToString::to_string).chain(of_routes).chain(all_by_host).collect()
 }
 
 /// Rules that change so often that no reading of them is whole.
@@ -134,7 +136,8 @@ fn of_rules(agent: &Agent) -> Vec<String> {
 /// The node's own way to the Internet, where pods' packets take it too.
 async fn of_internet(agent: &Agent) -> Vec<String> {
     let elsewhere = agent.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let are_known = agent.routing().config.service_prefixes.is_some() && matches!(*agent.services(), Services::Known(_));
+    let are_known =
+        agent.routing().config.service_prefixes.is_some() && matches!(*agent.services(), Services::Known(_));
     let pods = PodsWay { by_host: !are_known, elsewhere: &elsewhere };
     match internet_way::problems(&agent.netlink, &agent.uplink, agent.pool().is_dual_stack(), pods).await {
         Ok(problems) => problems,

@@ -71,6 +71,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         hindrances: Mutex::default(),
         elsewhere: Mutex::default(),
         via_host: Mutex::default(),
+        all_by_host: Mutex::default(),
         publishing: tokio::sync::Mutex::default(),
         host_ports: Mutex::default(),
         refusals: Mutex::default(),
@@ -198,6 +199,7 @@ fn settings(
         },
         max_flows: sizes.max_flows,
         max_half_open: sizes.max_half_open,
+        max_routes: config.datapath.max_routes,
         attach: match config.datapath.attach {
             ConfiguredMode::Auto => AttachModes::detect(),
             ConfiguredMode::Tcx => AttachModes::TCX,

@@ -254,6 +254,49 @@ fn while_rules_cannot_be_read_every_service_is_served_and_status_says_why() -> R
     Ok(())
 }
 
+#[test]
+fn services_that_the_route_table_has_no_room_for_are_served_and_status_says_how_to_make_room() -> Result<()> {
+    let net = known().agent_toml("datapath.max_routes = 1024").start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let [pod, neighbour] = &pods;
+    let v4: Vec<_> = (1..2000_u32).map(|host| Ipv4Addr::from(0xc612_0000 + host).to_string()).collect();
+    let v6: Vec<_> = (1..2000_u32).map(|host| format!("2001:db8:77::{host:x}")).collect();
+    for (family, many) in [("ip", v4.join(", ")), ("ip6", v6.join(", "))] {
+        let chain = format!("type nat hook prerouting priority dstnat;\n {family} daddr {{ {many} }} redirect");
+        nft(vm.namespace(), &format!("table {family} many {{\n chain pre {{\n {chain}\n }}\n }}\n"))?;
+    }
+    for version in [V4, V6] {
+        let rules = service(version, &[balancer(version)], &[neighbour]);
+        kube_proxy_by(ProxyMode::Nftables, vm.namespace(), version, prefix(version), &[rules])?;
+    }
+    let said = |status: &Value| {
+        let problems = status["problems"].to_string();
+        problems.contains("route table of IPv4 and IPv6 has no room") && problems.contains("datapath.max_routes")
+    };
+    vm.await_status("one that says so", said)?;
+    let reached = |by_the_stack: bool| -> Result<()> {
+        for version in [V4, V6] {
+            let _servers = [neighbour as &dyn Station, net.peer(), net.internet()]
+                .map(|station| EchoServer::start_on(station, (station.ip(version), ECHO_PORT)));
+            assert_reached(pod, (balancer(version), PORT), vm.ip(version))?;
+            let forwarded = Forwarded::count(vm.namespace(), net.peer().ip(version))?;
+            let before = forwarded.packets()?;
+            assert_reached(pod, (net.peer().ip(version), ECHO_PORT), pod.ip(version))?;
+            assert_eq!(forwarded.packets()? > before, by_the_stack, "{version:?}");
+            assert_reached(pod, (net.internet().ip(version), ECHO_PORT), vm.ip(version))?;
+        }
+        Ok(())
+    };
+    reached(true)?;
+    vm.overlay_agent_toml("datapath.max_routes = 4096")?;
+    vm.restart_agent()?;
+    vm.await_status("well", |status| status["problems"] == json!([]))?;
+    reached(false)?;
+    assert_eq!(vm.dropped()?, [].into());
+    end(vm, &pods)
+}
+
 /// A program that bans addresses changes a set of its own all the time, and few readings of many rules are whole.
 #[test]
 fn services_are_known_while_other_rules_change_all_the_time() -> Result<()> {

@@ -15,6 +15,7 @@ use super::Routing;
 use super::services::Services;
 
 /// What the table is made of.
+#[derive(Clone)]
 pub struct Surroundings<'a> {
     pub pool: &'a Pool,
     pub routing: &'a Routing,
@@ -126,6 +127,9 @@ impl Prefixes {
         wider.filter_map(|length| IpNet::new(prefix.addr(), *length).ok()).any(|net| self.all.contains(&net.trunc()))
     }
 }
+
+/// How many [`platform_routes`] makes.
+pub const PLATFORM_ROUTES: usize = 2;
 
 /// These replace other routes. An address that rules of the node name (a proxy of the metadata service, say) goes up the host's stack, and
 /// what the rules leave alone gets the node's source at the wire. While the rules are not known, there is no such proxy as a rule.
