@@ -16,7 +16,7 @@ use crate::attachment_locks::AttachmentLocks;
 use crate::config::AgentConfig;
 use crate::endpoint::PodOptions;
 use crate::leases::AddressLeases;
-use crate::net::{HeldPort, Link, NetError, Netlink};
+use crate::net::{HeldPort, Hindrances, Link, NetError, Netlink};
 use crate::node_watch::NodeWatch;
 use crate::programs::ForeignFilters;
 use crate::refusals::Refusals;
@@ -50,10 +50,14 @@ pub struct Agent {
     pub(crate) services: Mutex<Services>,
     /// Since when every reading of the rules was torn by a change, if the last one was.
     pub(crate) rules_torn_since: Mutex<Option<Instant>>,
+    /// What rules of the node do in the way of pods, as last read.
+    pub(crate) hindrances: Mutex<Hindrances>,
     /// Prefixes that the node's routes lead elsewhere than to the uplink, as last published.
     pub(crate) elsewhere: Mutex<BTreeSet<IpNet>>,
     /// The addresses that attachments reach through the host, as last published.
     pub(crate) via_host: Mutex<BTreeSet<IpAddr>>,
+    /// The families whose route table has no room for all that the node's rules and routes name, as last published.
+    pub(crate) all_by_host: Mutex<Vec<&'static str>>,
     /// Held from reading what routes depend on until the routes are published, so that the newest are published last.
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Ports of the NAT's range that sockets of the host hold, as last observed; `None`: not observed yet.

@@ -5,7 +5,6 @@
 //! have every pod of the node evicted. Observing never fails: what cannot be observed is a finding itself.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -16,9 +15,11 @@ use azure_cni_ipam::{Counts, Reserved, Withheld};
 
 use crate::agent::Agent;
 use crate::deviations::{Deviation, Remedy};
-use crate::net::{ForwardPolicies, Link, hosts_taken_for_pods};
+use crate::internet_way::{self, PodsWay};
+use crate::net::Link;
 use crate::node;
 use crate::programs::{self, ForeignFilter, Interface};
+use crate::routing::{Services, room_problem};
 
 /// Since when it is worth a sentence that the rules cannot be read in one piece.
 const TORN_FOR_LONG: Duration = Duration::from_secs(10);
@@ -29,6 +30,9 @@ const MAX_NAMED: usize = 8;
 /// What to do about addresses of pods that the host has.
 const HELD_BY_HOST: &str = "; take them off it (ip addr del), and keep what put them there from doing so again: cloud-init by \
     \"datasource: {Azure: {apply_network_config: false}}\", systemd-networkd by its Address= lines";
+
+/// What to do about addresses of the pool that a service has.
+const OF_SERVICE: &str = "; give the service an address that is not this NIC's, or take this one off the NIC";
 
 /// The findings as one sentence; `None` if there are none.
 pub fn summary(findings: &[String]) -> Option<String> {
@@ -45,11 +49,12 @@ pub async fn all(agent: &Arc<Agent>) -> Vec<String> {
     findings.extend(agent.refused_network.lock().unwrap_or_else(PoisonError::into_inner).clone());
     findings.extend(agent.services().problem());
     findings.extend(agent.rules_torn_for().and_then(of_torn_rules));
-    findings.extend(of_forwarding(agent.pool().is_dual_stack()).await);
-    findings.extend(of_traffic_policy(agent).await);
+    findings.extend(of_rules(agent));
+    findings.extend(of_internet(agent).await);
     findings.extend(of_source(&agent.leases.withheld(), &agent.pool().oddities));
     findings.extend(agent.chain_problems.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     findings.extend(taken_by_host(&agent.leases.taken_by_host()));
+    findings.extend(taken_by_services(&agent.leases.taken_by_services()));
     findings.extend(agent.foreign_filters.get().iter().map(ToString::to_string));
     if let Err(error) = agent.with_store(|store| store.expect_usable()).await {
         findings.push(format!("attachments cannot be recorded: {error}"));
@@ -102,11 +107,13 @@ fn of_sizes(agent: &Agent) -> Vec<String> {
     let left_out = agent.datapath.tables().routes_left_out();
     let of_routes = (left_out > 0).then(|| {
         format!(
-            "the route table is full, and {left_out} prefixes are not in it: destinations in them are taken for the Internet. \
-             Merge routing.vnet_prefixes, or files of routing.masq_dir, into fewer"
+            "the route table is full, and {left_out} prefixes are not in it: destinations of the VNet in them see the node's address. \
+             Raise datapath.max_routes and restart azure-cni-agent, or merge routing.vnet_prefixes, or files of routing.masq_dir, \
+             into fewer"
         )
     });
-    problems.iter().map(ToString::to_string).chain(of_routes).collect()
+    let all_by_host = room_problem(&agent.all_by_host.lock().unwrap_or_else(PoisonError::into_inner));
+    problems.iter().map(ToString::to_string).chain(of_routes).chain(all_by_host).collect()
 }
 
 /// Rules that change so often that no reading of them is whole.
@@ -119,34 +126,22 @@ fn of_torn_rules(torn: Duration) -> Option<String> {
     })
 }
 
-/// Netfilter's policies that would drop what the host's stack forwards for pods. A rule may accept it, which only an operator knows.
-async fn of_forwarding(dual_stack: bool) -> Vec<String> {
-    let read = tokio::task::spawn_blocking(ForwardPolicies::read).await;
-    match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-        Ok(policies) => policies.problems(dual_stack),
-        // They change just now: the next look finds them.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Vec::new(),
-        Err(error) => vec![format!("netfilter's FORWARD policies cannot be read: {error}")],
-    }
+/// As last read: to read the rules of a large cluster takes longer than the operator's command waits.
+fn of_rules(agent: &Agent) -> Vec<String> {
+    let pool = agent.pool();
+    let own: Vec<_> = pool.primaries().iter().collect();
+    agent.hindrances.lock().unwrap_or_else(PoisonError::into_inner).problems(&own, pool.is_dual_stack())
 }
 
-/// kube-proxy's rules lead hosts astray that they take for pods of this node.
-async fn of_traffic_policy(agent: &Agent) -> Option<String> {
-    let own: Vec<_> = agent.pool().primaries().iter().collect();
-    let read = tokio::task::spawn_blocking(move || hosts_taken_for_pods(&own)).await;
-    match read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-        Ok(taken) => taken.map(|prefix| {
-            format!(
-                "kube-proxy takes all of {prefix} for pods of this node (clusterCIDR): hosts there fail to reach services with \
-                 externalTrafficPolicy: Local. Configure it with detectLocalMode: InterfaceNamePrefix and \
-                 detectLocal.interfaceNamePrefix: azv"
-            )
-        }),
-        // Changing just now, or a finding of its own.
-        Err(error) => {
-            tracing::debug!(%error, "looking for kube-proxy's rules");
-            None
-        }
+/// The node's own way to the Internet, where pods' packets take it too.
+async fn of_internet(agent: &Agent) -> Vec<String> {
+    let elsewhere = agent.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let are_known =
+        agent.routing().config.service_prefixes.is_some() && matches!(*agent.services(), Services::Known(_));
+    let pods = PodsWay { by_host: !are_known, elsewhere: &elsewhere };
+    match internet_way::problems(&agent.netlink, &agent.uplink, agent.pool().is_dual_stack(), pods).await {
+        Ok(problems) => problems,
+        Err(error) => vec![error.to_string()],
     }
 }
 
@@ -170,7 +165,11 @@ fn of_source(withheld: &[Withheld], oddities: &[String]) -> Vec<String> {
         by_reason.entry(*reason).or_default().push(*address);
     }
     let sentences = by_reason.into_iter().map(|(reason, addresses)| {
-        let advice = if reason == Reserved::HeldByHost { HELD_BY_HOST } else { "" };
+        let advice = match reason {
+            Reserved::HeldByHost => HELD_BY_HOST,
+            Reserved::OfService => OF_SERVICE,
+            _ => "",
+        };
         format!("of the addresses listed for pods, no pod gets {}: {reason}{advice}", some_of(addresses.into_iter()))
     });
     sentences.chain(oddities.iter().map(|oddity| format!("the source lists something odd: {oddity}"))).collect()
@@ -181,6 +180,16 @@ fn taken_by_host(taken: &[(IpAddr, AttachmentId)]) -> Option<String> {
     let (_, first) = taken.first()?;
     let addresses = some_of(taken.iter().map(|(address, _)| *address));
     Some(format!("an interface of the host has {addresses}, which a pod has too (first: {first}){HELD_BY_HOST}"))
+}
+
+/// It is the pod's, on the node and from outside: nobody reaches the service there.
+fn taken_by_services(taken: &[(IpAddr, AttachmentId)]) -> Option<String> {
+    let (_, first) = taken.first()?;
+    let addresses = some_of(taken.iter().map(|(address, _)| *address));
+    Some(format!(
+        "rules of the node translate what is sent to {addresses}, as for a service, and a pod has it (first: {first}): other pods \
+         and machines reach the pod there, and not the service{OF_SERVICE}"
+    ))
 }
 
 fn some_of(mut addresses: impl Iterator<Item = IpAddr>) -> String {
@@ -221,6 +230,11 @@ mod tests {
         let taken =
             taken_by_host(&[("fd00::5".parse().unwrap(), azure_cni_api::cni::sample::attachment("c1"))]).unwrap();
         assert!(taken.contains("fd00::5") && taken.contains("c1"), "{taken}");
+        assert_eq!(taken_by_services(&[]), None);
+        let [service] = &of_source(&withheld(1, Reserved::OfService).collect::<Vec<_>>(), &[])[..] else {
+            panic!("a sentence")
+        };
+        assert!(service.contains("10.0.0.5") && service.contains("give the service an address"), "{service}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod wall_clock;
 // The parts of an agent.
 pub mod deviations;
 pub mod endpoint;
+pub mod internet_way;
 pub mod node;
 pub mod node_watch;
 pub mod programs;

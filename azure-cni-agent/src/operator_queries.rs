@@ -82,12 +82,12 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
     (status, health.problems(now))
 }
 
-/// Above 90 %: assured flows before new ones are refused, half-open ones before they push each other out, routes before some are
-/// left out.
+/// Above 90 %: assured flows before new ones are refused, half-open ones before they push each other out, routes before all takes
+/// the host's stack or some are left out.
 fn nearly_full(fill: &TableFill) -> Option<String> {
     let TableFill { name, used, max } = *fill;
     let then = if name.contains("ROUTES") {
-        "prefixes are left out; merge routing.vnet_prefixes, or files of routing.masq_dir, into fewer"
+        "all that pods send takes the host's stack, or prefixes are left out; datapath.max_routes sets its size"
     } else if name.contains("OPEN") || name.contains("DATAGRAMS") {
         "flows that are not assured push each other out; datapath.max_half_open sets its size"
     } else {
@@ -164,7 +164,7 @@ mod tests {
         assert!(problem("FLOWS4", 901).unwrap().contains("FLOWS4 has 901 of 1000 entries"));
         for (name, key) in [
             ("NAT4", "max_flows"),
-            ("ROUTES4", "vnet_prefixes"),
+            ("ROUTES4", "max_routes"),
             ("HALF_OPEN6", "max_half_open"),
             ("DATAGRAMS4", "max_half_open"),
             ("NAT_HALF_OPEN4", "max_half_open"),

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::attachment_locks::AttachmentLocks;
-use crate::background::{drain_spool, read_services, sync_endpoints, sync_host_ports};
+use crate::background::{drain_spool, read_services, sync_endpoints, sync_host_ports, withhold_services};
 use crate::config::sizes::TableSizes;
 use crate::config::{AgentConfig, AttachMode as ConfiguredMode, PoolSource};
 use crate::freed_memory;
@@ -68,8 +68,10 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         routing: Mutex::new(routing),
         services: Mutex::new(services),
         rules_torn_since: Mutex::default(),
+        hindrances: Mutex::default(),
         elsewhere: Mutex::default(),
         via_host: Mutex::default(),
+        all_by_host: Mutex::default(),
         publishing: tokio::sync::Mutex::default(),
         host_ports: Mutex::default(),
         refusals: Mutex::default(),
@@ -84,6 +86,7 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         ignored: Mutex::default(),
     });
 
+    withhold_services(&agent);
     source::report_left_out(&agent.pool(), &agent.leases.withheld());
     agent.sync_public_addresses();
     sync_host_ports(&agent).await?;
@@ -196,6 +199,7 @@ fn settings(
         },
         max_flows: sizes.max_flows,
         max_half_open: sizes.max_half_open,
+        max_routes: config.datapath.max_routes,
         attach: match config.datapath.attach {
             ConfiguredMode::Auto => AttachModes::detect(),
             ConfiguredMode::Tcx => AttachModes::TCX,

@@ -253,10 +253,15 @@ fn configured_sizes() -> BTreeMap<&'static str, &'static str> {
         },
         max_flows: FLOWS,
         max_half_open: FLOWS / 2,
+        max_routes: FLOWS / 4,
         attach: AttachModes::TCX,
     };
     sizes(&settings)
         .into_iter()
-        .map(|(map, size)| (map, if size == FLOWS { "max_flows" } else { "max_half_open" }))
+        .map(|(map, size)| match size {
+            FLOWS => (map, "max_flows"),
+            size if size == FLOWS / 2 => (map, "max_half_open"),
+            _ => (map, "max_routes"),
+        })
         .collect()
 }

@@ -68,6 +68,11 @@ impl<A: MapAddress> Routes<A> {
         Ok(RouteSync { repaired, left_out: self.left_out })
     }
 
+    /// How many prefixes there is room for.
+    pub fn room(&self) -> usize {
+        self.max as usize
+    }
+
     /// Prefixes that there was no room for at the last time.
     pub fn left_out(&self) -> usize {
         self.left_out
@@ -104,14 +109,16 @@ fn fitting<A: MapAddress>(wanted: &BTreeMap<Prefix<A>, RouteClass>, room: usize)
     ranked.into_iter().collect()
 }
 
-/// Without the platform's and the host's routes nothing works on the node; without one of the VNet, its destinations see the
-/// node's address. All others only say something better of what is within a prefix of these.
+/// Without the platform's and the host's routes nothing works on the node. Without one by the host, a service or a network behind the
+/// host is not reached; without one of the VNet, its destinations are, and see the node's address; without one of the pool, a packet
+/// to nobody leaves the node.
 fn rank(class: RouteClass) -> u8 {
     match class {
         RouteClass::PLATFORM => 0,
         RouteClass::HOST => 1,
-        RouteClass::VNET | RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST => 2,
-        _ => 3,
+        RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST => 2,
+        RouteClass::VNET => 3,
+        _ => 4,
     }
 }
 
@@ -126,18 +133,21 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_of_the_vnet_and_has_the_longest_prefixes() {
-        let wanted = BTreeMap::from([
+    fn what_there_is_no_room_for_does_the_least_harm_and_has_the_longest_prefixes() {
+        let by_harm = [
+            (prefix(32, 3), RouteClass::PLATFORM),
+            (prefix(32, 2), RouteClass::HOST),
+            (prefix(32, 5), RouteClass::VNET_BY_HOST),
+            (prefix(32, 6), RouteClass::INTERNET_BY_HOST),
             (prefix(8, 0), RouteClass::VNET),
             (prefix(32, 1), RouteClass::VNET),
-            (prefix(32, 2), RouteClass::HOST),
-            (prefix(32, 3), RouteClass::PLATFORM),
-        ]);
-        let kept = |room| fitting(&wanted, room).into_keys().collect::<Vec<_>>();
-        assert_eq!(kept(4), [prefix(8, 0), prefix(32, 1), prefix(32, 2), prefix(32, 3)]);
-        assert_eq!(kept(3), [prefix(8, 0), prefix(32, 2), prefix(32, 3)]);
-        assert_eq!(kept(2), [prefix(32, 2), prefix(32, 3)]);
-        assert_eq!(kept(1), [prefix(32, 3)]);
+            (prefix(24, 0), RouteClass::POOL),
+            (prefix(32, 4), RouteClass::POOL),
+        ];
+        for room in 0..=by_harm.len() {
+            let kept: BTreeMap<_, _> = by_harm[..room].iter().copied().collect();
+            assert_eq!(fitting(&BTreeMap::from(by_harm), room), kept, "room for {room}");
+        }
     }
 
     #[test]

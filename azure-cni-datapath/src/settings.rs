@@ -21,6 +21,8 @@ pub struct Settings {
     /// Size of each family's tables of flows that are not assured, of TCP and of datagrams, and of the table of their
     /// translations.
     pub max_half_open: u32,
+    /// Size of each family's table of routes.
+    pub max_routes: u32,
     pub attach: AttachModes,
 }
 

@@ -39,11 +39,13 @@ pub(crate) fn wanted(settings: &Settings) -> Result<Vec<Wanted>, ParseError> {
 }
 
 /// The sizes of the maps whose size is configured, in entries.
-pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 10] {
-    let Settings { max_flows, max_half_open, .. } = *settings;
+pub(crate) fn sizes(settings: &Settings) -> [(&'static str, u32); 12] {
+    let Settings { max_flows, max_half_open, max_routes, .. } = *settings;
     // IPv6 is routed: unless it is translated, its translations need no memory.
     let translated6 = |entries: u32| if settings.constants.snat6 { entries } else { UNTRANSLATED.min(entries) };
     [
+        (Names::V4.routes, max_routes),
+        (Names::V6.routes, max_routes),
         (Names::V4.flows, max_flows),
         (Names::V4.translations, max_flows),
         (Names::V4.half_open, max_half_open),

@@ -175,6 +175,11 @@ impl Tables {
         Ok(RouteSync { repaired: v4.repaired + v6.repaired, left_out: v4.left_out + v6.left_out })
     }
 
+    /// How many prefixes the route tables have room for: IPv4, IPv6. `None`: its routes are not written.
+    pub fn route_room(&self) -> [Option<usize>; 2] {
+        [Some(self.v4.routes().room()), self.has_ipv6.then(|| self.v6.routes().room())]
+    }
+
     /// Prefixes that the route tables had no room for at the last time.
     pub fn routes_left_out(&self) -> usize {
         self.v4.routes().left_out() + self.v6.routes().left_out()

@@ -24,6 +24,6 @@ pub use lease::{Choice, Counts, LeaseBook, LeaseError, RestoreError};
 pub use leases::{FamilyCounts, Leases, LeasesRestoreError, NoAddress};
 pub use nic::{Listing, Nic, NicMac, Subnet};
 pub use oddity::Oddities;
-pub use pool::{Pool, PoolError, PoolSubnet, Withheld};
+pub use pool::{NodeAddresses, Pool, PoolError, PoolSubnet, Withheld};
 pub use reserved::Reserved;
 pub use schedule::{PollOutcome, Schedule};

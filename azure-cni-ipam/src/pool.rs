@@ -39,6 +39,15 @@ pub struct Withheld {
     pub reason: Reserved,
 }
 
+/// Addresses that the node uses itself, as last observed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// Of the host's interfaces.
+    pub interfaces: BTreeSet<IpAddr>,
+    /// That rules of the node translate.
+    pub services: BTreeSet<IpAddr>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSubnet {
     pub prefix: IpNet,
@@ -121,11 +130,11 @@ impl Pool {
     }
 
     /// Why no pod gets this address now, if none does: the question that is asked of every address, whether a source listed it,
-    /// an earlier agent stored it, or azure-cns gave it. `host`: the addresses of the host's interfaces.
+    /// an earlier agent stored it, or azure-cns gave it.
     ///
     /// Network and broadcast addresses are judged only where they are listed, in [`Pool::for_uplink`]: azure-cns names blocks
     /// of addresses that are no subnets, and gives out all of them.
-    pub fn withholds(&self, address: IpAddr, host: &BTreeSet<IpAddr>) -> Option<Reserved> {
+    pub fn withholds(&self, address: IpAddr, node: &NodeAddresses) -> Option<Reserved> {
         let is_primary = |address| {
             self.primaries().same_family(address) == Some(address)
                 || self.subnets.iter().any(|subnet| subnet.primary == Some(address))
@@ -134,7 +143,8 @@ impl Pool {
             Some(reason) => Some(reason),
             None if is_primary(address) => Some(Reserved::Primary),
             None if self.subnets.iter().any(|subnet| subnet.gateway == address) => Some(Reserved::Gateway),
-            None if host.contains(&address) => Some(Reserved::HeldByHost),
+            None if node.interfaces.contains(&address) => Some(Reserved::HeldByHost),
+            None if node.services.contains(&address) => Some(Reserved::OfService),
             None => None,
         }
     }

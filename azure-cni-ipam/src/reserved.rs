@@ -1,7 +1,7 @@
 //! Addresses that no pod gets, whatever source lists or gives them.
 //!
 //! The rule: [`always`] knows the ranges in which no host of a virtual network can be; what follows from a pool's own subnets, and
-//! from the host's interfaces, is in [`Pool::withholds`](crate::Pool::withholds), which asks this first.
+//! from what the node uses, is in [`Pool::withholds`](crate::Pool::withholds), which asks this first.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,6 +24,8 @@ pub enum Reserved {
     OtherNic,
     /// An interface of the host has it: the host's packets to it would not leave the host.
     HeldByHost,
+    /// Rules of the node translate what is sent to it: a pod would not get what machines and pods send to a service there.
+    OfService,
     Platform,
     /// RFC 791 section 3.2, RFC 4291 section 2.5.2.
     ThisHost,
@@ -36,6 +38,13 @@ pub enum Reserved {
     EmbedsIpv4,
 }
 
+impl Reserved {
+    /// Whether it ceases without a change of the pool: what the host uses an address for.
+    pub fn is_by_node(self) -> bool {
+        matches!(self, Self::HeldByHost | Self::OfService)
+    }
+}
+
 impl fmt::Display for Reserved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -46,6 +55,7 @@ impl fmt::Display for Reserved {
             Self::Broadcast => "the subnet's broadcast address",
             Self::OtherNic => "listed for another NIC too",
             Self::HeldByHost => "an interface of the host has it",
+            Self::OfService => "rules of the node translate what is sent to it, as for a service",
             Self::Platform => "an address of the platform",
             Self::ThisHost => "an address of \"this host\"",
             Self::Loopback => "a loopback address",

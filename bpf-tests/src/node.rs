@@ -75,7 +75,15 @@ impl Node {
         }
         constants.uplink_ifindex = ifindex("uplink");
         let dir = PathBuf::from(BPFFS).join("azure-cni");
-        let settings = Settings { object, dir, constants, max_flows, max_half_open, attach: AttachModes::detect() };
+        let settings = Settings {
+            object,
+            dir,
+            constants,
+            max_flows,
+            max_half_open,
+            max_routes: 65_536,
+            attach: AttachModes::detect(),
+        };
         let datapath = Datapath::open(&settings).unwrap_or_else(|error| panic!("{error:?}"));
         let namespace = |kind| File::open(format!("/proc/thread-self/ns/{kind}")).expect("a namespace has a file");
         Self { datapath: Some(datapath), settings, network: namespace("net"), mounts: namespace("mnt") }

@@ -7,6 +7,7 @@ mod fabric;
 mod forwarding;
 mod guests;
 mod inbound;
+mod many_services;
 mod neighbours;
 mod paths;
 mod probes;

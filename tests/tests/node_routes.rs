@@ -71,6 +71,78 @@ fn default_route_that_is_gone_is_a_problem_and_its_return_is_enough() -> Result<
     Ok(())
 }
 
+/// As the clients of VPNs set up routes: a default route that is better, the halves of the Internet, and a table of their own.
+#[test]
+fn better_way_to_the_internet_than_the_uplinks_is_a_problem_where_pods_take_it_and_the_node_stays_ready() -> Result<()>
+{
+    for (builder, past_the_stack) in both_ways().into_iter().zip([false, true]) {
+        let net = builder.start()?;
+        let vm = net.vm(0);
+        let pod = vm.add_pod("a")?;
+        configure(
+            vm.namespace(),
+            "link add vpn0 type veth peer name vpn1\nlink set vpn1 up\nlink set vpn0 up\n\
+             addr add 172.30.0.2/24 dev vpn0\naddr add fd00:77::2/64 dev vpn0 nodad",
+        )?;
+        for version in [V4, V6] {
+            let (default, uplinks) = (default_of(version), format!("via {} dev eth0", router(version)));
+            let had = if version == V4 { "" } else { "metric 1024" };
+            configure(
+                vm.namespace(),
+                &format!("route add {default} {uplinks} metric 2048\nroute del {default} {uplinks} {had}"),
+            )?;
+            let halves = if version == V4 { ["0.0.0.0/1", "128.0.0.0/1"] } else { ["2000::/4", "3000::/4"] };
+            let [add_halves, del_halves] =
+                ["add", "del"].map(|verb| halves.map(|half| format!("route {verb} {half} dev vpn0\n")).concat());
+            let mut ways = vec![
+                (
+                    format!("route add {default} dev vpn0 metric 50"),
+                    format!("route del {default} dev vpn0 metric 50"),
+                    false,
+                ),
+                (add_halves, del_halves, true),
+            ];
+            if version == V4 {
+                ways.push((
+                    format!(
+                        "route add {default} dev vpn0 table 77\nrule add table main suppress_prefixlength 0 priority 100\n\
+                         rule add not fwmark 1 table 77 priority 101"
+                    ),
+                    format!("rule del priority 101\nrule del priority 100\nroute del {default} dev vpn0 table 77"),
+                    false,
+                ));
+            }
+            for (add, del, in_any_case) in ways {
+                configure(vm.namespace(), &add)?;
+                let family = if version == V4 { "IPv4" } else { "IPv6" };
+                let named = |status: &serde_json::Value| {
+                    status["problems"].to_string().contains(&format!("best way to the Internet by {family} is vpn0"))
+                };
+                if past_the_stack && !in_any_case {
+                    // The halves may just have gone.
+                    vm.await_status("well", |status| status["problems"] == json!([]))?;
+                    let echo = EchoServer::start_on(net.internet(), (net.internet().ip(version), ECHO_PORT))?;
+                    probe::tcp(&pod, echo.address())?;
+                } else {
+                    vm.await_status("named", named)?;
+                }
+                assert!(!status_fails(vm)?, "{add}");
+                configure(vm.namespace(), &del)?;
+                vm.await_status("well", |status| status["problems"] == json!([]))?;
+            }
+            // Of the Internet a part only.
+            let part = if version == V4 { "91.0.0.0/8" } else { "2a00::/12" };
+            configure(vm.namespace(), &format!("route add {part} dev vpn0"))?;
+            assert_eq!(vm.status()?["problems"], json!([]));
+            configure(vm.namespace(), &format!("route del {part} dev vpn0"))?;
+        }
+        configure(vm.namespace(), "link del vpn0")?;
+        pod.del()?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn node_that_has_no_default_route_from_the_start_is_meant_so() -> Result<()> {
     let net = Fabric::builder().without_agents().start()?;

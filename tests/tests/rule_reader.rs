@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use azure_cni_agent::net::{ServiceRules, hosts_taken_for_pods};
+use azure_cni_agent::net::{Hindrances, ServiceRules};
 use azure_cni_tests::{
     IpVersion::{V4, V6},
     Namespace, ProxyMode, Result, Sandbox, Service, kube_proxy_by, nft, restore_rules as restore,
@@ -237,8 +237,10 @@ fn hosts_that_kube_proxy_takes_for_pods_are_seen_where_it_matters() -> Result<()
     let node = Node::new()?;
     let hosts = ["10.240.0.4".parse().expect("an address"), "fd00:10:240::4".parse().expect("an address")];
     let taken = || {
-        let taken = node.namespace.run(|| hosts_taken_for_pods(&hosts)).expect("readable rules");
-        taken.map(|prefix| prefix.to_string())
+        let found = node.namespace.run(Hindrances::read).expect("readable rules");
+        let sentence = found.problems(&hosts, true).pop()?;
+        let (_, prefix) = sentence.split_once("takes all of ")?;
+        prefix.split(' ').next().map(str::to_owned)
     };
     for (v6, rule, expected) in [
         (false, "-s 10.240.0.0/16 -j KUBE-SVC-A", Some("10.240.0.0/16")),

@@ -134,6 +134,64 @@ fn public_address_of_a_service_is_served_and_the_rest_of_it_is_the_internets() -
     end(vm, &pods)
 }
 
+/// Azure leads every address of the NIC to this node, so one of them is as good for a load balancer as any other.
+#[test]
+fn address_of_the_pool_that_a_service_has_is_served_and_no_pods_until_rules_let_it_go() -> Result<()> {
+    for (mode, builder) in [(ProxyMode::Nftables, builder()), (ProxyMode::Iptables, known())] {
+        let net = builder.pool(3).agent_toml("pool.cooldown_secs = 0").start()?;
+        let vm = net.vm(0);
+        let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+        let [pod, neighbour] = &pods;
+        let addresses: [IpAddr; 2] = [vm.pool()[2].into(), vm.pool6()[2].into()];
+        let write = |external: bool| -> Result<()> {
+            for (version, address) in [V4, V6].into_iter().zip(addresses) {
+                let rules = external.then(|| service(version, &[address], &[neighbour]));
+                kube_proxy_by(mode, vm.namespace(), version, prefix(version), rules.as_slice())?;
+            }
+            await_rules(vm, if external { 4 } else { 0 })
+        };
+        let _servers = [V4, V6].map(|version| EchoServer::start_on(neighbour, (neighbour.ip(version), ECHO_PORT)));
+
+        write(true)?;
+        let problem = |status: &Value| {
+            let problems = status["problems"].to_string();
+            addresses.iter().all(|address| problems.contains(&address.to_string()))
+                && problems.contains("for a service")
+        };
+        vm.await_status("one that says why", problem)?;
+        for (version, address) in [V4, V6].into_iter().zip(addresses) {
+            for from in [pod as &dyn Station, net.peer()] {
+                assert_reached(from, (address, PORT), vm.ip(version))?;
+            }
+        }
+        assert_eq!(vm.dropped()?, [].into());
+        let refused = vm.add_pod("c").err().expect("there is no address for it");
+        assert_eq!(refused.refusal().map(|refusal| refusal.code), Some(11), "{refused}");
+
+        write(false)?;
+        vm.await_status("well", |status| status["pool"]["free"] == 1 && status["pool6"]["free"] == 1)?;
+        let third = vm.add_pod("c")?;
+        write(true)?;
+        let problem = |status: &Value| {
+            let problems = status["problems"].to_string();
+            problem(status) && problems.contains("a pod has it") && problems.contains(third.container_id())
+        };
+        vm.await_status("one that names the pod", problem)?;
+        for (version, address) in [V4, V6].into_iter().zip(addresses) {
+            assert_eq!(third.ip(version), address);
+            let _server = EchoServer::start_on(&third, (address, PORT));
+            assert_reached(pod, (address, PORT), pod.ip(version))?;
+            assert_reached(net.peer(), (address, PORT), net.peer().ip(version))?;
+        }
+        third.check()?;
+        write(false)?;
+        third.del()?;
+        vm.await_status("well", |status| status["problems"] == json!([]))?;
+        end(vm, &pods)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn rules_that_were_there_before_the_agent_are_known_to_the_first_pod() -> Result<()> {
     let net = known().without_agents().start()?;
@@ -194,6 +252,49 @@ fn while_rules_cannot_be_read_every_service_is_served_and_status_says_why() -> R
         end(vm, &pods)?;
     }
     Ok(())
+}
+
+#[test]
+fn services_that_the_route_table_has_no_room_for_are_served_and_status_says_how_to_make_room() -> Result<()> {
+    let net = known().agent_toml("datapath.max_routes = 1024").start()?;
+    let vm = net.vm(0);
+    let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
+    let [pod, neighbour] = &pods;
+    let v4: Vec<_> = (1..2000_u32).map(|host| Ipv4Addr::from(0xc612_0000 + host).to_string()).collect();
+    let v6: Vec<_> = (1..2000_u32).map(|host| format!("2001:db8:77::{host:x}")).collect();
+    for (family, many) in [("ip", v4.join(", ")), ("ip6", v6.join(", "))] {
+        let chain = format!("type nat hook prerouting priority dstnat;\n {family} daddr {{ {many} }} redirect");
+        nft(vm.namespace(), &format!("table {family} many {{\n chain pre {{\n {chain}\n }}\n }}\n"))?;
+    }
+    for version in [V4, V6] {
+        let rules = service(version, &[balancer(version)], &[neighbour]);
+        kube_proxy_by(ProxyMode::Nftables, vm.namespace(), version, prefix(version), &[rules])?;
+    }
+    let said = |status: &Value| {
+        let problems = status["problems"].to_string();
+        problems.contains("route table of IPv4 and IPv6 has no room") && problems.contains("datapath.max_routes")
+    };
+    vm.await_status("one that says so", said)?;
+    let reached = |by_the_stack: bool| -> Result<()> {
+        for version in [V4, V6] {
+            let _servers = [neighbour as &dyn Station, net.peer(), net.internet()]
+                .map(|station| EchoServer::start_on(station, (station.ip(version), ECHO_PORT)));
+            assert_reached(pod, (balancer(version), PORT), vm.ip(version))?;
+            let forwarded = Forwarded::count(vm.namespace(), net.peer().ip(version))?;
+            let before = forwarded.packets()?;
+            assert_reached(pod, (net.peer().ip(version), ECHO_PORT), pod.ip(version))?;
+            assert_eq!(forwarded.packets()? > before, by_the_stack, "{version:?}");
+            assert_reached(pod, (net.internet().ip(version), ECHO_PORT), vm.ip(version))?;
+        }
+        Ok(())
+    };
+    reached(true)?;
+    vm.overlay_agent_toml("datapath.max_routes = 4096")?;
+    vm.restart_agent()?;
+    vm.await_status("well", |status| status["problems"] == json!([]))?;
+    reached(false)?;
+    assert_eq!(vm.dropped()?, [].into());
+    end(vm, &pods)
 }
 
 /// A program that bans addresses changes a set of its own all the time, and few readings of many rules are whole.

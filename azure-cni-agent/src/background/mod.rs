@@ -11,6 +11,7 @@ mod reload;
 mod sweep_tables;
 mod sync_conflist;
 mod sync_endpoints;
+mod sync_hindrances;
 mod sync_host_ports;
 mod sync_masq_dir;
 mod sync_node_addresses;
@@ -30,7 +31,7 @@ pub(crate) use drain_spool::drain_spool;
 pub use reload::reload;
 pub(crate) use sync_endpoints::sync_endpoints;
 pub(crate) use sync_host_ports::sync_host_ports;
-pub(crate) use sync_services::read_services;
+pub(crate) use sync_services::{read_services, withhold_services};
 
 use crate::agent::Agent;
 use crate::verbs::publish_routes;

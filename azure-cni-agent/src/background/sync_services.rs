@@ -16,7 +16,7 @@ use crate::verbs::{Failure, publish_routes};
 pub(super) struct Pass {
     /// How long the longest of one attempt at reading, and the publication, took.
     pub took: Duration,
-    /// The routes are what the rules say. If not, a retry helps: the rules keep changing, or routes cannot be published.
+    /// What is in force is what the rules say. If not, a retry helps: the rules keep changing, or routes cannot be published.
     pub is_true: bool,
 }
 
@@ -45,6 +45,15 @@ pub(super) async fn sync_services(agent: &Arc<Agent>) -> Pass {
     Pass { took: took.max(started.elapsed()), is_true: published.is_ok() && !is_torn }
 }
 
+/// Withholds from pods what rules translate. While they cannot be read, that is what was known before.
+pub(crate) fn withhold_services(agent: &Agent) {
+    let addresses = match &*agent.services() {
+        Services::Known(rules) => rules.addresses().collect(),
+        Services::Unknown(_) => return,
+    };
+    agent.leases.set_service_addresses(addresses);
+}
+
 async fn put_in_force(agent: &Agent, now: Services) -> Result<(), Failure> {
     let before = {
         let mut known = agent.services();
@@ -61,6 +70,8 @@ async fn put_in_force(agent: &Agent, now: Services) -> Result<(), Failure> {
         }
         std::mem::replace(&mut *known, now)
     };
+    // Before its route is the host's: no pod gets it any more.
+    withhold_services(agent);
     if let Err(error) = publish_routes(agent).await {
         *agent.services() = before;
         return Err(error);

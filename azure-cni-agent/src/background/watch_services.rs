@@ -1,4 +1,5 @@
-//! Keeps what is known of services true: reads the node's rules whenever they may have changed.
+//! Keeps what is known of services true, and what is shown of rules in the way of pods: reads the node's rules whenever they may have
+//! changed.
 //!
 //! The rule: as for all that the kernel's messages call, see [`pace`].
 
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace;
+use super::sync_hindrances::sync_hindrances;
 use super::sync_services::sync_services;
 use crate::agent::Agent;
 use crate::net::{RuleChanges, RuleMarks};
@@ -32,9 +34,10 @@ pub(super) async fn watch_services(agent: Arc<Agent>) {
         polls += 1;
         if marks.is_none() || marks != last || (!is_certain && polls >= POLLS_PER_READING) {
             polls = 0;
-            let pass = sync_services(&agent).await;
-            last = marks.filter(|_| pass.is_true);
-            pace::rest(pass.took).await;
+            let services = sync_services(&agent).await;
+            let hindrances = sync_hindrances(&agent).await;
+            last = marks.filter(|_| services.is_true && hindrances.is_true);
+            pace::rest(services.took + hindrances.took).await;
         }
         if tokio::time::timeout(POLL, changed(&mut changes)).await.is_ok() {
             pace::settle().await;

@@ -15,6 +15,7 @@ const MTU: (u64, u64) = (68, 65_535);
 /// Below, a single busy pod fills the table; above, the table alone takes gigabytes of locked memory.
 const MAX_FLOWS: (u64, u64) = (1024, 16_777_216);
 /// A share of nothing would cut pods off.
+const MAX_ROUTES: (u64, u64) = (1024, 1_048_576);
 const PERCENT: (u64, u64) = (1, 100);
 /// An hour.
 const RECONCILE_INTERVAL_SECS: (u64, u64) = (1, 3600);
@@ -50,6 +51,7 @@ impl AgentConfig {
         if let Some(max_half_open) = self.datapath.max_half_open {
             within("datapath.max_half_open", max_half_open.into(), MAX_FLOWS)?;
         }
+        within("datapath.max_routes", self.datapath.max_routes.into(), MAX_ROUTES)?;
         within("datapath.pod_flow_share", self.datapath.pod_flow_share.into(), PERCENT)?;
         within("snat.pod_port_share", self.snat.pod_port_share.into(), PERCENT)?;
         if let Some(mtu) = self.datapath.mtu {
@@ -150,6 +152,8 @@ mod tests {
         refused(|c| c.datapath.max_flows = Some(u32::MAX), "datapath.max_flows");
         refused(|c| c.datapath.max_half_open = Some(1023), "datapath.max_half_open");
         refused(|c| c.datapath.max_half_open = Some(16_777_217), "datapath.max_half_open");
+        refused(|c| c.datapath.max_routes = 1023, "datapath.max_routes");
+        refused(|c| c.datapath.max_routes = 1_048_577, "datapath.max_routes");
         refused(|c| c.datapath.pod_flow_share = 0, "datapath.pod_flow_share");
         refused(|c| c.datapath.pod_flow_share = 101, "datapath.pod_flow_share");
         refused(|c| c.snat.pod_port_share = 0, "snat.pod_port_share");

@@ -138,6 +138,7 @@ mod tests {
             attach = "clsact"
             max_flows = 65536
             max_half_open = 32768
+            max_routes = 131072
             pod_flow_share = 50
             mtu = 1400
             log = true
@@ -181,6 +182,7 @@ mod tests {
         assert_eq!(config.datapath.attach, AttachMode::Clsact);
         assert_eq!(config.datapath.max_flows, Some(65_536));
         assert_eq!(config.datapath.max_half_open, Some(32_768));
+        assert_eq!(config.datapath.max_routes, 131_072);
         assert_eq!(config.datapath.mtu, Some(1400));
         assert!(config.datapath.log);
     }

@@ -166,6 +166,10 @@ pub struct DatapathConfig {
     /// fill them with itself. 1024 to 16777216. Absent: a quarter of `max_flows`, at least 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_half_open: Option<u32>,
+    /// Entries of each IP version's route table, 1024 to 1048576: one for each address of a service, of the pool and of the node,
+    /// and for each prefix of the VNet and of the node's routes. Only those in use take memory. If there are more, `status`
+    /// says what that means.
+    pub max_routes: u32,
     /// What part of the connection table the flows of one pod may take, in percent, 1 to 100: no pod takes it from the others.
     /// 100: each may take all of it. Traffic that passes the host's stack is never refused for this.
     pub pod_flow_share: u8,
@@ -233,6 +237,7 @@ impl Default for DatapathConfig {
             attach: AttachMode::Auto,
             max_flows: None,
             max_half_open: None,
+            max_routes: 65_536,
             pod_flow_share: 25,
             mtu: None,
             log: false,

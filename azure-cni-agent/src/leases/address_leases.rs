@@ -13,7 +13,8 @@ use azure_cni_api::boot_time::BootTime;
 use azure_cni_api::cni::{AttachmentId, CniArgs};
 use azure_cni_ipam::cns::AssignedSubnet;
 use azure_cni_ipam::{
-    Addresses, FamilyCounts, LeaseError, Leases, LeasesRestoreError, NoAddress, Pool, PoolSubnet, Withheld,
+    Addresses, FamilyCounts, LeaseError, Leases, LeasesRestoreError, NoAddress, NodeAddresses, Pool, PoolSubnet,
+    Withheld,
 };
 
 use super::cns::{Cns, CnsError, ensure_requested};
@@ -24,8 +25,7 @@ use crate::config::PoolConfig;
 pub struct AddressLeases {
     /// As the source last listed it.
     pool: RwLock<Arc<Pool>>,
-    /// The addresses of the host's interfaces, as last observed.
-    host: RwLock<Arc<BTreeSet<IpAddr>>>,
+    node: RwLock<Arc<NodeAddresses>>,
     book: Mutex<Leases>,
     /// Gives the addresses in place of the pool; `None`: the pool does.
     cns: Option<Cns>,
@@ -49,7 +49,8 @@ impl AddressLeases {
     /// `host`: the addresses of the host's interfaces.
     pub fn new(config: &PoolConfig, pool: Pool, host: BTreeSet<IpAddr>, cns: Option<Cns>) -> Self {
         let book = Mutex::new(Leases::new(config.cooldown(), config.reuse_cooling));
-        let leases = Self { pool: RwLock::new(Arc::new(pool)), host: RwLock::new(Arc::new(host)), book, cns };
+        let node = NodeAddresses { interfaces: host, ..NodeAddresses::default() };
+        let leases = Self { pool: RwLock::new(Arc::new(pool)), node: RwLock::new(Arc::new(node)), book, cns };
         leases.sync_book();
         leases
     }
@@ -57,40 +58,66 @@ impl AddressLeases {
     /// Lets pods get what the pool lists, without what is withheld.
     fn sync_book(&self) {
         let mut book = self.book();
-        let (pool, host) = (self.pool(), self.host());
-        let leasable = pool.addresses().filter(|address| pool.withholds(*address, &host).is_none());
+        let (pool, node) = (self.pool(), self.node());
+        let leasable = pool.addresses().filter(|address| pool.withholds(*address, &node).is_none());
         book.set_leasable(leasable, pool.is_dual_stack());
     }
 
-    fn host(&self) -> Arc<BTreeSet<IpAddr>> {
-        self.host.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn node(&self) -> Arc<NodeAddresses> {
+        self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_node(&self, change: impl FnOnce(&mut NodeAddresses)) {
+        change(Arc::make_mut(&mut self.node.write().unwrap_or_else(PoisonError::into_inner)));
+        self.sync_book();
     }
 
     /// From the next lease on, no pod gets an address that the host's interfaces have, and pods get those that they no longer
     /// have. What pods hold stays theirs.
     pub fn set_host_addresses(&self, host: BTreeSet<IpAddr>) {
-        *self.host.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(host);
-        self.sync_book();
+        self.change_node(|node| node.interfaces = host);
     }
 
     /// An interface of the host has this address: no pod gets it before the next [`AddressLeases::set_host_addresses`].
     pub fn withhold_from_pods(&self, address: IpAddr) {
-        let host = self.host().iter().copied().chain([address]).collect();
-        self.set_host_addresses(host);
+        self.change_node(|node| _ = node.interfaces.insert(address));
+    }
+
+    /// The same for the addresses that rules of the node translate.
+    pub fn set_service_addresses(&self, services: BTreeSet<IpAddr>) {
+        self.change_node(|node| node.services = services);
+    }
+
+    /// Addresses that the source lists for pods, and that rules of the node translate.
+    pub fn services_in_pool(&self) -> BTreeSet<IpAddr> {
+        let (pool, node) = (self.pool(), self.node());
+        pool.addresses().filter(|address| node.services.contains(address)).collect()
     }
 
     /// What the source lists for pods and no pod gets now.
     pub fn withheld(&self) -> Vec<Withheld> {
-        let (pool, host) = (self.pool(), self.host());
+        let (pool, node) = (self.pool(), self.node());
         let now =
-            pool.addresses().filter_map(|address| Some(Withheld { address, reason: pool.withholds(address, &host)? }));
+            pool.addresses().filter_map(|address| Some(Withheld { address, reason: pool.withholds(address, &node)? }));
         pool.withheld.iter().copied().chain(now).collect()
     }
 
     /// The addresses of pods that an interface of the host has too, and whose they are.
     pub fn taken_by_host(&self) -> Vec<(IpAddr, AttachmentId)> {
-        let (book, host) = (self.book(), self.host());
-        host.iter().filter_map(|address| Some((*address, book.holder(*address)?.clone()))).collect()
+        self.taken(&self.node().interfaces)
+    }
+
+    /// The addresses of pods that rules of the node translate, and whose they are.
+    pub fn taken_by_services(&self) -> Vec<(IpAddr, AttachmentId)> {
+        self.taken(&self.node().services)
+    }
+
+    fn taken(&self, by: &BTreeSet<IpAddr>) -> Vec<(IpAddr, AttachmentId)> {
+        let book = self.book();
+        let held = book
+            .all()
+            .flat_map(|(id, addresses)| addresses.iter().map(|address| (address, id.clone())).collect::<Vec<_>>());
+        held.filter(|(address, _)| by.contains(address)).collect()
     }
 
     /// One call works with one pool from its beginning to its end.
@@ -143,8 +170,8 @@ impl AddressLeases {
         }
         let assigned = cns.assign(id, request, args).await?;
         let addresses = assigned.addresses;
-        let (pool, host) = (self.pool(), self.host());
-        let reasons = addresses.iter().find_map(|address| Some((address, pool.withholds(address, &host)?)));
+        let (pool, node) = (self.pool(), self.node());
+        let reasons = addresses.iter().find_map(|address| Some((address, pool.withholds(address, &node)?)));
         if let Some((address, reason)) = reasons {
             cns.release_pending();
             return Err(CnsError::Withheld { address, reason });
@@ -311,5 +338,23 @@ mod tests {
         assert_eq!(leases.counts().v4.free, 0);
         leases.set_host_addresses(BTreeSet::new());
         assert!(leases.withheld().is_empty() && leases.taken_by_host().is_empty());
+    }
+
+    #[test]
+    fn addresses_that_rules_translate_are_withheld_and_a_pod_that_has_one_keeps_it() {
+        let leases = leases(&[]);
+        leases.restore(&attachment("a"), addresses("10.0.0.6")).unwrap();
+        let services = ["10.0.0.5", "10.0.0.6", "10.96.0.1"].map(ip);
+        leases.set_service_addresses(services.into());
+        assert_eq!(leases.services_in_pool(), [ip("10.0.0.5"), ip("10.0.0.6")].into());
+        assert_eq!((leases.counts().v4.leased, leases.counts().v4.free), (1, 0));
+        assert_eq!(leases.taken_by_services(), [(ip("10.0.0.6"), attachment("a"))]);
+        assert!(leases.withheld().contains(&Withheld { address: ip("10.0.0.5"), reason: Reserved::OfService }));
+        // What the host's interfaces have is another matter.
+        leases.set_host_addresses(BTreeSet::new());
+        assert_eq!(leases.counts().v4.free, 0);
+        leases.set_service_addresses(BTreeSet::new());
+        assert_eq!(leases.counts().v4.free, 1);
+        assert!(leases.withheld().is_empty() && leases.taken_by_services().is_empty());
     }
 }

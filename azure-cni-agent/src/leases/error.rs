@@ -11,7 +11,7 @@ pub enum NotLeased {
     /// The cause says whether a retry helps.
     #[error(transparent)]
     Pool(#[from] NoAddress),
-    /// A retry helps once the reason has gone, which only the host's interfaces make likely.
+    /// A retry helps once the reason has gone, which only the node's own use of it makes likely.
     #[error("requested address {address} is withheld from pods: {reason}")]
     Withheld { address: IpAddr, reason: Reserved },
     /// An interface of the host has got the address since it was observed. A retry helps.

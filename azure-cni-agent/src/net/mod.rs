@@ -7,6 +7,7 @@ mod elsewhere;
 mod error;
 mod filters;
 mod link;
+mod look_up;
 mod netfilter;
 mod netlink;
 mod netns;
@@ -20,10 +21,7 @@ pub mod sysctl;
 pub use elsewhere::ElsewhereChange;
 pub use error::NetError;
 pub use link::{Link, Peer, VethSpec};
-pub use netfilter::{
-    ForwardPolicies, MAX_DESTINATIONS, RuleChanges, RuleMarks, RuleReading, RulesError, ServiceRules,
-    hosts_taken_for_pods,
-};
+pub use netfilter::{Hindrances, MAX_DESTINATIONS, RuleChanges, RuleMarks, RuleReading, RulesError, ServiceRules};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use next_hops::{NextHop, Via};

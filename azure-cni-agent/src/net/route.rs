@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
@@ -91,7 +90,7 @@ pub(super) fn table_of(message: &RouteMessage) -> u32 {
     named.unwrap_or(message.header.table.into())
 }
 
-fn family_of(prefix: IpNet) -> AddressFamily {
+pub(super) fn family_of(prefix: IpNet) -> AddressFamily {
     match prefix {
         IpNet::V4(_) => AddressFamily::Inet,
         IpNet::V6(_) => AddressFamily::Inet6,
@@ -154,20 +153,6 @@ impl Netlink {
         };
         self.each_route(family_of(like.into()), |message| found |= is_default(message)).await?;
         Ok(found)
-    }
-
-    /// Whether an interface of the namespace has this address, by the kernel's own look-up: it would not send a packet out.
-    pub async fn is_local(&self, address: IpAddr) -> Result<bool, NetError> {
-        let mut query = RouteMessage::default();
-        query.header.address_family = family_of(address.into());
-        query.header.destination_prefix_length = IpNet::from(address).prefix_len();
-        query.attributes = vec![RouteAttribute::Destination(address.into())];
-        match std::pin::pin!(self.handle.route().get(query).execute()).try_next().await {
-            Ok(route) => Ok(route.is_some_and(|route| route.header.kind == RouteType::Local)),
-            // There is no way there.
-            Err(rtnetlink::Error::NetlinkError(_)) => Ok(false),
-            Err(error) => Err(NetError::new(format!("looking up the way to {address}"), error)),
-        }
     }
 
     /// Calls `visit` with every route of every table.

@@ -5,6 +5,7 @@
 
 mod gateway;
 mod masq;
+mod room;
 mod services;
 mod table;
 
@@ -15,8 +16,9 @@ use std::path::Path;
 pub use gateway::gateways;
 use ipnet::IpNet;
 pub use masq::{MasqError, Snapshot};
+pub use room::{Fitted, fit, problem as room_problem};
 pub use services::Services;
-pub use table::{Surroundings, apart, platform_routes, routes};
+pub use table::{PLATFORM_ROUTES, Surroundings, apart, platform_routes};
 
 use crate::config::RoutingConfig;
 

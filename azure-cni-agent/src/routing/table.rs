@@ -1,8 +1,8 @@
 //! The route table: the class of every destination that is not just the Internet. Pure.
 //!
 //! The rule: what is more specific decides, as in the kernel. Of one prefix, the host's comes before a pod's, and a pod's before
-//! the VNet's: going up the host's stack is right for every packet, only slower. The platform's addresses are the platform's,
-//! whatever else names them, but for rules of the node that do something with them.
+//! the VNet's: going up the host's stack is right for every packet, only slower. An address of the pool that rules of the node
+//! translate is the host's. The platform's addresses are the platform's, whatever else names them, but for such rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,11 +15,14 @@ use super::Routing;
 use super::services::Services;
 
 /// What the table is made of.
+#[derive(Clone)]
 pub struct Surroundings<'a> {
     pub pool: &'a Pool,
     pub routing: &'a Routing,
     /// Of the node, and those that attachments reach through the host.
     pub host_addresses: BTreeSet<IpAddr>,
+    /// Addresses of the pool that rules of the node translate, as last known. A pod that has one is found before its route is.
+    pub services_in_pool: BTreeSet<IpAddr>,
     pub services: &'a Services,
     /// Prefixes that the node's routes lead elsewhere than to the uplink.
     pub elsewhere: &'a BTreeSet<IpNet>,
@@ -36,7 +39,8 @@ pub fn routes(of: &Surroundings<'_>) -> BTreeMap<IpNet, RouteClass> {
     let for_pods = pool.addresses().filter(|address| !is_own(address));
     let for_pods = for_pods.map(|address| (IpNet::from(address), RouteClass::POOL));
     let services: BTreeSet<_> = config.service_prefixes.iter().flatten().map(|prefix| prefix.trunc()).collect();
-    let addresses = config.host_addresses.iter().chain(&of.host_addresses).map(|address| IpNet::from(*address));
+    let addresses = config.host_addresses.iter().chain(&of.host_addresses).chain(&of.services_in_pool);
+    let addresses = addresses.map(|address| IpNet::from(*address));
     let of_host = services.iter().copied().chain(addresses).map(|prefix| (prefix, RouteClass::HOST));
     let table = vnet.iter().map(|prefix| (*prefix, RouteClass::VNET)).chain(for_pods).chain(of_host).collect();
     let mut table = Table {
@@ -123,6 +127,9 @@ impl Prefixes {
         wider.filter_map(|length| IpNet::new(prefix.addr(), *length).ok()).any(|net| self.all.contains(&net.trunc()))
     }
 }
+
+/// How many [`platform_routes`] makes.
+pub const PLATFORM_ROUTES: usize = 2;
 
 /// These replace other routes. An address that rules of the node name (a proxy of the metadata service, say) goes up the host's stack, and
 /// what the rules leave alone gets the node's source at the wire. While the rules are not known, there is no such proxy as a rule.

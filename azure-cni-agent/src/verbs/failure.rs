@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use azure_cni_api::cni::CniError;
 use azure_cni_datapath::DatapathError;
-use azure_cni_ipam::Reserved;
 
 use crate::endpoint::EndpointError;
 use crate::leases::NotLeased;
@@ -55,7 +54,7 @@ impl From<Failure> for CniError {
             Failure::Lease(NotLeased::Pool(_) | NotLeased::Cns(CnsError::Public | CnsError::Other { .. })) => {
                 CniError::invalid_config(text)
             }
-            Failure::Lease(NotLeased::Withheld { reason, .. }) if reason != Reserved::HeldByHost => {
+            Failure::Lease(NotLeased::Withheld { reason, .. }) if !reason.is_by_node() => {
                 CniError::invalid_config(text)
             }
             Failure::Lease(_) | Failure::Overdue { .. } | Failure::NotReady(_) => CniError::try_again(text),

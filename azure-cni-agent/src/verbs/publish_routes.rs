@@ -11,7 +11,7 @@ use super::failure::Failure;
 use crate::agent::Agent;
 use crate::endpoint::{GATEWAY6, PLATFORM_GATEWAY_MAC};
 use crate::net::{NeighbourEntry, NetError};
-use crate::routing::{Surroundings, apart, gateways, platform_routes, routes};
+use crate::routing::{Fitted, PLATFORM_ROUTES, Surroundings, apart, fit, gateways, platform_routes, room_problem};
 
 /// Publishes routes for all recorded attachments.
 pub(crate) async fn publish_routes(agent: &Agent) -> Result<(), Failure> {
@@ -56,14 +56,8 @@ fn via_host(agent: &Agent) -> BTreeSet<IpAddr> {
 async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failure> {
     let next_hops = agent.netlink.next_hops(agent.uplink.index).await?;
     let elsewhere = elsewhere(agent).await?;
-    let mut routes = routes(&Surroundings {
-        pool: &agent.pool(),
-        routing: &agent.routing(),
-        host_addresses: agent.node_addresses().union(&via_host).copied().collect(),
-        services: &agent.services(),
-        elsewhere: &elsewhere,
-        uplink: &next_hops.iter().flatten().flatten().map(|hop| hop.destination).collect(),
-    });
+    let uplink = next_hops.iter().flatten().flatten().map(|hop| hop.destination).collect();
+    let Fitted { mut routes, all_by_host } = fitted(agent, &via_host, &elsewhere, &uplink);
     let gateways = gateways(&next_hops, &apart(&routes));
     let of_gateways = agent.datapath.tables().set_gateways(gateways)?;
     if of_gateways.repaired {
@@ -88,9 +82,35 @@ async fn publish(agent: &Agent, via_host: BTreeSet<IpAddr>) -> Result<(), Failur
             "routes that the route table has no room for"
         );
     }
+    note_all_by_host(agent, all_by_host);
     *agent.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
     *published(agent) = via_host;
     Ok(())
+}
+
+fn fitted(agent: &Agent, via_host: &BTreeSet<IpAddr>, elsewhere: &BTreeSet<IpNet>, uplink: &BTreeSet<IpNet>) -> Fitted {
+    let room = agent.datapath.tables().route_room();
+    let surroundings = &Surroundings {
+        pool: &agent.pool(),
+        routing: &agent.routing(),
+        host_addresses: agent.node_addresses().union(via_host).copied().collect(),
+        services_in_pool: agent.leases.services_in_pool(),
+        services: &agent.services(),
+        elsewhere,
+        uplink,
+    };
+    fit(surroundings, room.map(|room| room.map(|room| room.saturating_sub(PLATFORM_ROUTES))))
+}
+
+fn note_all_by_host(agent: &Agent, now: Vec<&'static str>) {
+    let mut before = agent.all_by_host.lock().unwrap_or_else(PoisonError::into_inner);
+    if *before != now {
+        match room_problem(&now) {
+            Some(problem) => tracing::error!("{problem}"),
+            None => tracing::info!("the route table has room for all routes again"),
+        }
+        *before = now;
+    }
 }
 
 /// Prefixes that the node's routes lead elsewhere than to the uplink. Its own addresses are known by themselves.

@@ -143,7 +143,7 @@ fn an_address_that_no_host_can_have_is_withheld_from_every_form_of_listing() {
             assert_eq!(pool.withheld.iter().map(|one| one.address).collect::<Vec<_>>(), [ip(never)], "{text}");
             assert!(!pool.public.contains(&ip(never)));
             // Nor from a file of an earlier agent, or from azure-cns.
-            assert!(pool.withholds(ip(never), &BTreeSet::new()).is_some(), "{never}");
+            assert!(pool.withholds(ip(never), &NodeAddresses::default()).is_some(), "{never}");
         }
     }
 }
@@ -166,7 +166,10 @@ fn any_source_is_asked_why_an_address_is_no_pod_s() {
     let subnets =
         vec![subnet("10.1.0.0/24", Some("10.1.0.4"), &["10.1.0.5"]), subnet("fd00::/64", Some("fd00::4"), &[])];
     let pool = pool_of(&[nic(NicMac::First, subnets)]).unwrap();
-    let host = BTreeSet::from([ip("10.1.0.9"), ip("fd00::9")]);
+    let node = NodeAddresses {
+        interfaces: [ip("10.1.0.9"), ip("fd00::9")].into(),
+        services: [ip("10.1.0.8"), ip("fd00::8"), ip("10.1.0.9"), ip("10.1.0.4")].into(),
+    };
     for (address, reason) in [
         ("10.1.0.5", None),
         ("fd00::5", None),
@@ -177,9 +180,11 @@ fn any_source_is_asked_why_an_address_is_no_pod_s() {
         ("fd00::1", Some(Reserved::Gateway)),
         ("10.1.0.9", Some(Reserved::HeldByHost)),
         ("fd00::9", Some(Reserved::HeldByHost)),
+        ("10.1.0.8", Some(Reserved::OfService)),
+        ("fd00::8", Some(Reserved::OfService)),
         ("168.63.129.16", Some(Reserved::Platform)),
     ] {
-        assert_eq!(pool.withholds(ip(address), &host), reason, "{address}");
+        assert_eq!(pool.withholds(ip(address), &node), reason, "{address}");
     }
 }
 

@@ -16,8 +16,9 @@ mod rule_changes;
 mod service_rules;
 mod traffic_policy;
 
+mod hindrances;
+
 pub use destinations::{MAX_DESTINATIONS, RulesError};
-pub use forward_policy::ForwardPolicies;
+pub use hindrances::Hindrances;
 pub use rule_changes::RuleChanges;
 pub use service_rules::{Reading as RuleReading, RuleMarks, ServiceRules};
-pub use traffic_policy::hosts_taken_for_pods;

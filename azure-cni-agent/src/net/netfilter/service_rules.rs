@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -72,6 +73,11 @@ impl ServiceRules {
 
     pub fn destinations(&self) -> impl Iterator<Item = &IpNet> {
         self.nftables.union(&self.iptables)
+    }
+
+    /// Those that are one address each. A prefix is a range in which services may be, and hosts and pods as well.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.destinations().filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len()).map(IpNet::addr)
     }
 }
 

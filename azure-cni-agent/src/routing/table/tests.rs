@@ -6,11 +6,12 @@ use super::*;
 use crate::config::RoutingConfig;
 use crate::net::ServiceRules;
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Node<'a> {
     for_pods: &'a [&'a str],
     routing: &'a str,
     host: &'a [&'a str],
+    services_in_pool: &'a [&'a str],
     /// `None`: the rules cannot be read.
     services: Option<&'a [&'a str]>,
     elsewhere: &'a [&'a str],
@@ -39,6 +40,7 @@ impl Node<'_> {
             pool: &pool,
             routing: &Routing::new(toml::from_str::<RoutingConfig>(self.routing).unwrap()),
             host_addresses: self.host.iter().map(|text| text.parse().unwrap()).collect(),
+            services_in_pool: self.services_in_pool.iter().map(|text| text.parse().unwrap()).collect(),
             services: &services,
             elsewhere: &prefixes(self.elsewhere),
             uplink: &prefixes(self.uplink),
@@ -72,19 +74,24 @@ fn the_platforms_addresses_are_the_platforms_whatever_is_configured() {
 }
 
 #[test]
-fn an_address_of_the_pool_is_a_pods_unless_the_host_has_it() {
-    let for_pods = ["10.240.0.4", "10.240.0.5", "10.240.0.6", "10.240.0.7", "fd00::5"];
+fn an_address_of_the_pool_is_a_pods_unless_the_host_has_it_or_rules_translate_it() {
+    let for_pods = ["10.240.0.4", "10.240.0.5", "10.240.0.6", "10.240.0.7", "10.240.0.8", "fd00::5", "fd00::8"];
     let node = Node {
         for_pods: &for_pods,
         routing: "host_addresses = ['10.240.0.6']",
         host: &["10.240.0.7"],
-        services: Some(&["10.240.0.5/32"]),
-        elsewhere: &["fd00::5/128"],
+        services_in_pool: &["10.240.0.8", "fd00::8"],
+        // A prefix is no address of a service.
+        services: Some(&["10.240.0.8/32", "fd00::8/128", "10.240.0.0/24", "fd00::/64"]),
+        elsewhere: &["10.240.0.5/32", "fd00::5/128"],
         ..Node::default()
     };
-    assert_eq!(node.class("10.240.0.4/32"), None, "the primary");
-    assert_eq!([node.class("10.240.0.5/32"), node.class("fd00::5/128")], [Some(RouteClass::POOL); 2]);
-    assert_eq!([node.class("10.240.0.6/32"), node.class("10.240.0.7/32")], [Some(RouteClass::HOST); 2]);
+    for node in [Node { services: None, ..node }, node] {
+        assert_eq!(node.class("10.240.0.4/32"), None, "the primary");
+        assert_eq!([node.class("10.240.0.5/32"), node.class("fd00::5/128")], [Some(RouteClass::POOL); 2]);
+        assert_eq!([node.class("10.240.0.6/32"), node.class("10.240.0.7/32")], [Some(RouteClass::HOST); 2]);
+        assert_eq!([node.class("10.240.0.8/32"), node.class("fd00::8/128")], [Some(RouteClass::HOST); 2]);
+    }
 }
 
 #[test]

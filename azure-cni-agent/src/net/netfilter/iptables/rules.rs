@@ -31,8 +31,8 @@ pub fn translated(found: &mut BTreeSet<IpNet>) -> Result<(), RulesError> {
     Ok(())
 }
 
-/// Calls `visit` with chain and source of each rule that leads somewhere.
-pub fn sources(visit: &mut impl FnMut(&[u8], IpNet)) -> io::Result<()> {
+/// Calls `visit` with the source of each rule that leads somewhere, of the chains whose name is one of these.
+pub fn sources(is_of_these: impl Fn(&[u8]) -> bool, mut visit: impl FnMut(IpNet)) -> io::Result<()> {
     for family in &FAMILIES {
         let Some(Table { entries, .. }) = family.table("nat")? else { continue };
         let (mut at, mut chain) = (0, &[][..]);
@@ -46,8 +46,9 @@ pub fn sources(visit: &mut impl FnMut(&[u8], IpNet)) -> io::Result<()> {
             }
             let source = entry.address(0, 2, INVERTED_SOURCE).flatten();
             let source = source.map(|(value, mask)| with_bits(!family.is_ipv4, &value, &mask));
-            if let Some(source) = source.filter(|_| entry.verdict().is_some_and(|verdict| verdict >= 0)) {
-                visit(chain, source);
+            let leads = entry.verdict().is_some_and(|verdict| verdict >= 0);
+            if let Some(source) = source.filter(|_| leads && is_of_these(chain)) {
+                visit(source);
             }
             at += next;
         }

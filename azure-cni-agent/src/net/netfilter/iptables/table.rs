@@ -71,9 +71,10 @@ pub struct Table {
 /// What changes with most changes of a table.
 pub type Mark = Info;
 
-/// Of the tables that translate.
+/// Of the tables that translate, and of those that drop.
 pub fn marks() -> io::Result<Vec<Mark>> {
-    FAMILIES.iter().filter_map(|family| family.info("nat").transpose()).collect()
+    let tables = FAMILIES.iter().flat_map(|family| ["nat", "filter"].map(|table| family.info(table)));
+    tables.filter_map(Result::transpose).collect()
 }
 
 impl Family {

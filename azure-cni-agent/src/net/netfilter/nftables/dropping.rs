@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::super::nfnetlink::{Attributes, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, Nfnetlink, find, name, number};
+use super::super::nfnetlink::{
+    Attributes, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, Nfnetlink, find, name, name_attribute, number,
+};
 use super::super::policy::{Dropping, POD_INTERFACES};
 use super::numbers::{
     NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
@@ -24,7 +26,8 @@ pub fn dropping_chains() -> io::Result<Vec<Dropping>> {
         kernel.dump(NFT_MSG_GETCHAIN, family, &[], |attributes| chains.extend(dropping_chain(attributes)))?;
         for (table, chain) in chains {
             let mut names_pods = false;
-            kernel.dump(NFT_MSG_GETRULE, family, &[], |rule| names_pods |= names_pods_in(rule, &table))?;
+            let of_table = name_attribute(NFTA_RULE_TABLE, &table);
+            kernel.dump(NFT_MSG_GETRULE, family, &of_table, |rule| names_pods |= names_pods_in(rule, &table))?;
             let (table, chain) = (String::from_utf8_lossy(&table), String::from_utf8_lossy(&chain));
             let chain = format!("nftables chain {family_name} {table} {chain}");
             found.push(Dropping { chain, ipv4, ipv6, names_pods });
@@ -43,6 +46,7 @@ fn dropping_chain(attributes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// Whether a rule of the table compares something with pods' interfaces.
 fn names_pods_in(rule: &[u8], table: &[u8]) -> bool {
+    // Older kernels do not narrow a dump.
     let of_table = Attributes(rule).any(|(kind, value)| kind == NFTA_RULE_TABLE && name(value) == table);
     of_table && rule.windows(POD_INTERFACES.len()).any(|bytes| bytes == POD_INTERFACES)
 }
