@@ -1,7 +1,6 @@
 //! Kernels out of the archives of Debian and Ubuntu, by an apt with lists of its own: the machine's are not touched.
 
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -113,11 +112,17 @@ impl<'a> Archive<'a> {
 fn sources(mirror: &str, wanted: &[&Series]) -> String {
     let mut lines = String::new();
     for series in wanted {
-        let (trust, archive, suite) = match series.source {
-            Source::Debian(suite) => ("", mirror, suite),
-            Source::Ubuntu(suite) => ("[trusted=yes] ", UBUNTU, suite),
+        let (trust, archive, suites) = match &series.source {
+            Source::Debian(suites) => ("", mirror, *suites),
+            Source::Ubuntu(suite) => ("[trusted=yes] ", UBUNTU, std::slice::from_ref(suite)),
         };
-        writeln!(lines, "deb {trust}{archive} {suite} main").expect("a string");
+        for suite in suites {
+            let line = format!("deb {trust}{archive} {suite} main\n");
+            // Two series may share a suite, and apt complains of a line that comes twice.
+            if !lines.contains(&line) {
+                lines.push_str(&line);
+            }
+        }
     }
     lines
 }

@@ -3,8 +3,8 @@
 /// Where packages come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A suite of Debian.
-    Debian(&'static str),
+    /// Suites of Debian.
+    Debian(&'static [&'static str]),
     /// A release of Ubuntu; its kernels for the platform's VMs.
     Ubuntu(&'static str),
 }
@@ -27,11 +27,11 @@ const fn series(name: &'static str, source: Source, nodes: &'static str, is_end:
 /// In ascending order.
 pub(crate) static SERIES: &[Series] = &[
     series("5.15", Source::Ubuntu("jammy-updates"), "Ubuntu 22.04 of the platform", true),
-    series("6.1", Source::Debian("bookworm"), "Debian 12", false),
+    series("6.1", Source::Debian(&["bookworm"]), "Debian 12", false),
     series("6.8", Source::Ubuntu("noble-updates"), "Ubuntu 24.04 of the platform", false),
-    series("6.12", Source::Debian("trixie"), "Debian 13", false),
-    series("6.18", Source::Debian("trixie-backports"), "long-term kernel", false),
-    series("newest", Source::Debian("sid"), "the newest of Debian", true),
+    series("6.12", Source::Debian(&["trixie"]), "Debian 13", false),
+    series("6.18", Source::Debian(&["trixie-backports"]), "long-term kernel", false),
+    series("newest", Source::Debian(&["sid", "trixie-backports"]), "the newest of Debian", true),
 ];
 
 impl Series {

@@ -79,7 +79,7 @@ impl fmt::Display for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.steps.last() {
             None => f.write_str("boots"),
-            Some(step) => write!(f, "{step}"),
+            Some(step) => write!(f, "{}: {} passed, {} failed", step.step, step.passed, step.failed.len()),
         }
     }
 }
