@@ -30,8 +30,15 @@ pub fn refused<F: Tables>(tuple: &Tuple<F::Address>, reason: DropReason) -> Drop
     reason
 }
 
-/// The same; `tuple` is of a reply.
+/// The same; `tuple` is of a reply, and is its initiator's afterwards. Two functions, one after the other: what they need of the stack
+/// must not add up.
+#[inline(always)]
+pub fn refused_reply<F: Tables>(tuple: &mut Tuple<F::Address>, reason: DropReason) -> DropReason {
+    reverse(tuple);
+    refused::<F>(tuple, reason)
+}
+
 #[inline(never)]
-pub fn refused_reply<F: Tables>(tuple: &Tuple<F::Address>, reason: DropReason) -> DropReason {
-    refused::<F>(&tuple.reversed(), reason)
+fn reverse<A: Address>(tuple: &mut Tuple<A>) {
+    *tuple = tuple.reversed();
 }

@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use azure_cni_common::family::{Family, V4, V6};
 use azure_cni_common::flow::{Flow, FlowKey, Tuple};
-use azure_cni_common::nat::{Candidates, NatHolder, NatKey};
+use azure_cni_common::nat::{Candidates, NatHolder, NatKey, SearchKeys};
 
 use crate::packet::{Packet, Quoted};
 
@@ -28,6 +28,7 @@ pub struct Scratch<F: Family> {
     /// Of the flow that wants a port, then of the one that holds it.
     pub tuple: Tuple<F::Address>,
     pub now_ns: u64,
+    pub keys: SearchKeys,
     pub candidates: Candidates,
     pub key: NatKey<F::Address>,
     pub holder: NatHolder<F::Address>,

@@ -18,7 +18,7 @@ pub use frames::{Function, functions};
 pub const ROUNDING: u32 = 32;
 
 /// The most bytes that a program of ours may need, of the 512 that there are.
-pub const CEILING: u32 = 448;
+pub const CEILING: u32 = 384;
 
 /// Calls, each from the function before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -87,11 +87,11 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Set up, build, lint, and run every test (root); the test runner's summary comes last
+    /// Set up, build, lint, boot the oldest and the newest kernel, and run every test (root); the test runner's summary comes last
     Test {
         /// Only tests whose name contains this
         filter: Option<OsString>,
-        /// Skip formatting and clippy
+        /// Skip formatting, clippy and other kernels
         #[arg(long)]
         no_lint: bool,
         /// Passed on to the tests, such as `--nocapture` or `--ignored`

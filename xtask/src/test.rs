@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     binaries,
     build_ebpf::{self, PACKAGE},
-    lint, progress, setup,
+    kernels, lint, progress, setup,
     workspace::Workspace,
 };
 
@@ -44,6 +44,9 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
         lint::check(workspace, &facts)?;
     }
     let binaries = binaries::for_tests(workspace)?;
+    if selection.lint && selection.filter.is_none() {
+        kernels::boot(workspace, &kernels::QUICK)?;
+    }
 
     let tests = |subcommand: &[&str]| tests(workspace, subcommand, &binaries, selection);
     let runner = installed(workspace);

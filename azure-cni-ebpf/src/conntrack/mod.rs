@@ -10,7 +10,7 @@ use aya_ebpf::bindings::BPF_ANY;
 use azure_cni_common::conntrack::{Arrival, Event, Observed, Origin, Seen, Sender, State, observe};
 use azure_cni_common::drop_reason::DropReason;
 use azure_cni_common::family::{Be16, TCP};
-use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side, Tuple};
+use azure_cni_common::flow::{Flow, FlowKey, Nat, Path, Side};
 
 use crate::globals;
 use crate::packet::{Headers, Packet};
@@ -145,37 +145,37 @@ fn renew(entry: *mut Flow, flow: &Flow, seen: Seen, is_owed: bool, now_ns: u64) 
 impl NewFlow {
     /// Remembers the flow as opened by the sender of the packet.
     #[inline(always)]
-    pub fn open<F: Tables>(&self, tuple: &Tuple<F::Address>, path: Path, nat: Nat) -> Result<Path, DropReason> {
-        self.remember::<F>(tuple, Opening { path, nat, nat_port: Be16(0) })
+    pub fn open<F: Headers + Tables>(&self, packet: &mut Packet<F>, path: Path, nat: Nat) -> Result<Path, DropReason> {
+        self.remember::<F>(packet, Opening { path, nat, nat_port: Be16(0) })
     }
 
     #[inline(always)]
-    pub fn open_translated<F: Tables>(
+    pub fn open_translated<F: Headers + Tables>(
         &self,
-        tuple: &Tuple<F::Address>,
+        packet: &mut Packet<F>,
         path: Path,
         nat_port: Be16,
     ) -> Result<Path, DropReason> {
-        self.remember::<F>(tuple, Opening { path, nat: Nat::TRANSLATED, nat_port })
+        self.remember::<F>(packet, Opening { path, nat: Nat::TRANSLATED, nat_port })
     }
 
     #[inline(always)]
-    fn remember<F: Tables>(&self, tuple: &Tuple<F::Address>, opening: Opening) -> Result<Path, DropReason> {
-        let is_there = remember_apart::<F>(tuple, self, opening.to_word());
+    fn remember<F: Headers + Tables>(&self, packet: &mut Packet<F>, opening: Opening) -> Result<Path, DropReason> {
+        let is_there = remember_apart::<F>(packet, self, opening.to_word());
         if is_there { Ok(opening.path) } else { Err(DropReason::FlowTableFull) }
     }
 
     /// Remembers a translated flow again whose entry was lost: the packet is a reply, its receiver opened the flow. It may be
     /// forged, so the flow is not assured before the receiver goes on.
     #[inline(always)]
-    pub fn reopen_for_receiver<F: Tables>(
+    pub fn reopen_for_receiver<F: Headers + Tables>(
         &self,
-        tuple: &Tuple<F::Address>,
+        packet: &mut Packet<F>,
         path: Path,
         nat_port: Be16,
     ) -> Result<Path, DropReason> {
         let opening = Opening { path, nat: Nat::TRANSLATED, nat_port };
-        let is_there = reopen_apart::<F>(tuple, self.now_ns, opening.to_word());
+        let is_there = reopen_apart::<F>(packet, self.now_ns, opening.to_word());
         if is_there { Ok(path) } else { Err(DropReason::FlowTableFull) }
     }
 }
@@ -198,17 +198,18 @@ impl Opening {
     }
 }
 
+/// The key is made where the packet has its place for it: with the flow, it would take too much of the stack.
 #[inline(never)]
-fn remember_apart<F: Tables>(tuple: &Tuple<F::Address>, new: &NewFlow, opening: u32) -> bool {
-    let (key, side) = FlowKey::of(tuple);
-    insert::<F>(&key, side, new.from, new.seen, opening, new.now_ns)
+fn remember_apart<F: Headers + Tables>(packet: &mut Packet<F>, new: &NewFlow, opening: u32) -> bool {
+    let side = packet.flow_key.set(&packet.tuple);
+    insert::<F>(&packet.flow_key, side, new.from, new.seen, opening, new.now_ns)
 }
 
 #[inline(never)]
-fn reopen_apart<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64, opening: u32) -> bool {
-    let (key, side) = FlowKey::of(tuple);
-    let seen = unseen(key.protocol(), State(State::SEEN_REPLY), now_ns);
-    insert::<F>(&key, side.other(), Origin::NODE, seen, opening, now_ns)
+fn reopen_apart<F: Headers + Tables>(packet: &mut Packet<F>, now_ns: u64, opening: u32) -> bool {
+    let side = packet.flow_key.set(&packet.tuple);
+    let seen = unseen(packet.flow_key.protocol(), State(State::SEEN_REPLY), now_ns);
+    insert::<F>(&packet.flow_key, side.other(), Origin::NODE, seen, opening, now_ns)
 }
 
 /// No packet assures a flow that it opens. BPF_ANY: an entry that is there has expired or ended.

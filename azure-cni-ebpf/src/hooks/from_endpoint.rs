@@ -211,8 +211,7 @@ fn new_flow<F: Rewrite + Tables>(
         return Ok(Verdict::PASS);
     }
     if let Some(pod) = F::endpoint(destination) {
-        new.open::<F>(&packet.tuple, Path::LOCAL, Nat::KEEP)
-            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
+        new.open::<F>(packet, Path::LOCAL, Nat::KEEP).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_pod(ctx, packet, pod);
     }
     let class = F::route(destination);
@@ -222,20 +221,19 @@ fn new_flow<F: Rewrite + Tables>(
         // Without an entry the next packet is decided the same: a full table cuts no pod off from its host, and what may
         // belong to a flow that was forgotten is looked at again at the wire.
         if packet.event().opens() || class.is_hosts() {
-            let _ = new.open::<F>(&packet.tuple, egress.path, egress.nat);
+            let _ = new.open::<F>(packet, egress.path, egress.nat);
         }
         return Ok(Verdict::PASS);
     }
     if egress.nat == Nat::TRANSLATED {
-        let port = open_translated::<F>(new, &packet.tuple, egress.path, scratch)
+        let port = open_translated::<F>(new, packet, egress.path, scratch)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return to_internet(ctx, packet, port);
     }
     if packet.event().opens() || class == RouteClass::VNET {
-        new.open::<F>(&packet.tuple, egress.path, egress.nat)
-            .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
+        new.open::<F>(packet, egress.path, egress.nat).map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
     } else if let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) {
-        new.open_translated::<F>(&packet.tuple, egress.path, port)?;
+        new.open_translated::<F>(packet, egress.path, port)?;
         return to_internet(ctx, packet, port);
     }
     to_wire(ctx, packet)

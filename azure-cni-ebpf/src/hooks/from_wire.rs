@@ -157,16 +157,16 @@ fn reply<F: Rewrite + Tables>(
     let path = match conntrack::track(packet, Origin::OUTSIDE, scratch.lend()) {
         Tracking::Known(known) => {
             if let Some(reason) = known.refusal {
-                return Err(events::refused_reply::<F>(&packet.tuple, reason));
+                return Err(events::refused_reply::<F>(&mut packet.tuple, reason));
             }
             if known.becomes_assured && !nat::promote::<F>(&packet.tuple, node_port, false, known.now_ns, scratch) {
                 conntrack::demote::<F>(&packet.tuple);
-                return Err(events::refused_reply::<F>(&packet.tuple, DropReason::NatTableFull));
+                return Err(events::refused_reply::<F>(&mut packet.tuple, DropReason::NatTableFull));
             }
             known.path
         }
         // The flow's entry was lost and its translation was not: the pod opened it, by which way is unknown.
-        Tracking::New(new) => new.reopen_for_receiver::<F>(&packet.tuple, Path::STACK, node_port)?,
+        Tracking::New(new) => new.reopen_for_receiver::<F>(packet, Path::STACK, node_port)?,
     };
     // The stack reverses what it did to the flow on its way out, and answers what a router cannot forward.
     if path == Path::STACK || packet.hop_limit <= 1 {
@@ -203,7 +203,7 @@ fn inbound<F: Rewrite + Tables>(
         Tracking::New(new) => {
             check_class_of_source(packet)?;
             if packet.event().opens() && may_open_from_outside(packet) {
-                new.open::<F>(&packet.tuple, Path::WIRE, Nat::KEEP)?
+                new.open::<F>(packet, Path::WIRE, Nat::KEEP)?
             } else {
                 // It may be of a connection that began before this node knew of any, or forged: the pod's stack knows.
                 Path::WIRE

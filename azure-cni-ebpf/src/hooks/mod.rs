@@ -114,16 +114,16 @@ fn may_open_from_outside<F: Headers + Tables>(packet: &Packet<F>) -> bool {
 
 /// Remembers a new flow that leaves with the node's address. The port is claimed first: what finds the flow finds its port.
 #[inline(always)]
-fn open_translated<F: Tables>(
+fn open_translated<F: Headers + Tables>(
     new: &NewFlow,
-    tuple: &Tuple<F::Address>,
+    packet: &mut Packet<F>,
     path: Path,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Be16, DropReason> {
-    let port = nat::claim::<F>(tuple, new.now_ns, scratch)?;
-    let opened = new.open_translated::<F>(tuple, path, port);
+    let port = nat::claim::<F>(&packet.tuple, new.now_ns, scratch)?;
+    let opened = new.open_translated::<F>(packet, path, port);
     if opened.is_err() {
-        nat::release::<F>(tuple, port);
+        nat::release::<F>(&packet.tuple, port);
     }
     opened.map(|_| port)
 }

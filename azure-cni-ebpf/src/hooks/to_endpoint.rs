@@ -60,7 +60,7 @@ impl Hook for ToEndpoint {
         match conntrack::track(packet, from, scratch.lend()) {
             // The stack has let it in. A full table is no reason to cut the host off from its pods.
             Tracking::New(new) if packet.event().opens() && (is_of_pod || may_open_from_outside(packet)) => {
-                let _ = new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP);
+                let _ = new.open::<F>(packet, Path::STACK, Nat::KEEP);
             }
             // Whoever opened it came by another way, or said so: what the stack did to this packet only the stack undoes.
             Tracking::Known(known) if !known.is_assured() && known.path != Path::STACK && packet.event().opens() => {

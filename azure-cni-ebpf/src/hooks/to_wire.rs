@@ -154,19 +154,19 @@ fn new_flow<F: Rewrite + Tables>(
     let nat = nat_of_new_flow(packet, snat, Event::DATAGRAM)?;
     let opens = packet.event().opens();
     if nat == Nat::TRANSLATED && opens {
-        let port = open_translated::<F>(new, &packet.tuple, Path::STACK, scratch)
+        let port = open_translated::<F>(new, packet, Path::STACK, scratch)
             .map_err(|reason| events::refused::<F>(&packet.tuple, reason))?;
         return translate(ctx, packet, port);
     }
     if nat == Nat::TRANSLATED {
         // In mid-stream of a flow that is unknown, or was forgotten.
         let Some(port) = nat::find_held_port::<F>(&packet.tuple, scratch) else { return Ok(Verdict::PASS) };
-        new.open_translated::<F>(&packet.tuple, Path::STACK, port)?;
+        new.open_translated::<F>(packet, Path::STACK, port)?;
         return translate(ctx, packet, port);
     }
     // What does not open a flow may belong to one that is unknown.
     if opens {
-        new.open::<F>(&packet.tuple, Path::STACK, Nat::KEEP)?;
+        new.open::<F>(packet, Path::STACK, Nat::KEEP)?;
     }
     Ok(Verdict::PASS)
 }
@@ -213,7 +213,7 @@ fn known_flow_of_host<F: Headers + Tables>(
 
 #[inline(always)]
 fn new_flow_of_host<F: Headers + Tables>(
-    packet: &Packet<F>,
+    packet: &mut Packet<F>,
     new: &NewFlow,
     scratch: ScratchRef<'_, F>,
 ) -> Result<Verdict, DropReason> {
@@ -225,7 +225,7 @@ fn new_flow_of_host<F: Headers + Tables>(
     }
     match nat::reserve_for_host::<F>(&packet.tuple, new.now_ns, scratch) {
         Ok(()) => {
-            let _ = new.open::<F>(&packet.tuple, Path::HOST, Nat::KEEP);
+            let _ = new.open::<F>(packet, Path::HOST, Nat::KEEP);
             Ok(Verdict::PASS)
         }
         Err(DropReason::HostPortTaken) => Err(DropReason::HostPortTaken),

@@ -52,12 +52,27 @@ pub fn port_of<F: Tables>(
     port: Be16,
     is_assured: bool,
     now_ns: u64,
-    scratch: ScratchRef<'_, F>,
+    mut scratch: ScratchRef<'_, F>,
 ) -> Result<Be16, DropReason> {
     if is_held::<F>(tuple, port, is_assured) {
         return Ok(port);
     }
-    heal::<F>(tuple, port, is_assured, now_ns, scratch).into_result()
+    // Its translation was lost: it gets the same port again, or another. The search is not called from a function below this one: it
+    // is what needs most of the stack.
+    let allocation = if hold_again::<F>(tuple, port, now_ns, scratch.lend()) {
+        Allocation::port(port)
+    } else {
+        claim_word::<F>(tuple, now_ns, scratch.lend())
+    };
+    if allocation.attempt() != HELD {
+        return allocation.into_result();
+    }
+    let port = allocation.get();
+    set_nat::<F>(tuple, Nat::TRANSLATED, port);
+    if is_assured && !promote_outgoing::<F>(tuple, port, now_ns, scratch) {
+        return Err(DropReason::NatTableFull);
+    }
+    Ok(port)
 }
 
 /// Whether the translation is where it is to be expected. A function of its own: its key is not on the stack of what heals.
@@ -74,37 +89,12 @@ fn is_held<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, is_assured: bool) -
     present.is_some_and(|holder| holder.address == tuple.source && holder.port == tuple.source_port)
 }
 
-/// A flow's translation was lost: it gets the same port again, or another.
-#[inline(never)]
-fn heal<F: Tables>(
-    tuple: &Tuple<F::Address>,
-    port: Be16,
-    is_assured: bool,
-    now_ns: u64,
-    mut scratch: ScratchRef<'_, F>,
-) -> Allocation {
-    let allocation = if hold_again::<F>(tuple, port, now_ns, scratch.lend()) {
-        Allocation::port(port)
-    } else {
-        claim_word::<F>(tuple, now_ns, scratch.lend())
-    };
-    if allocation.attempt() != HELD {
-        return allocation;
-    }
-    let port = allocation.get();
-    set_nat::<F>(tuple, Nat::TRANSLATED, port);
-    if is_assured && !promote_outgoing::<F>(tuple, port, now_ns, scratch) {
-        return Allocation::none(TABLE_FULL);
-    }
-    allocation
-}
-
 #[inline(never)]
 fn hold_again<F: Tables>(tuple: &Tuple<F::Address>, port: Be16, now_ns: u64, mut scratch: ScratchRef<'_, F>) -> bool {
     let Some(scratch) = scratch.get() else { return false };
     scratch.key = NatKey::for_outgoing(tuple, F::node_address(), port);
     scratch.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
-    hold::<F>(&scratch.key, &scratch.holder) == HELD
+    hold::<F>(scratch) == HELD
 }
 
 /// The same for a packet of the holder's own.
@@ -141,7 +131,7 @@ fn reserve<F: Tables>(tuple: &Tuple<F::Address>, now_ns: u64, mut scratch: Scrat
     scratch.key = NatKey::for_outgoing(tuple, F::node_address(), tuple.source_port);
     scratch.holder = NatHolder::new(tuple.source, tuple.source_port, now_ns);
     scratch.now_ns = now_ns;
-    match hold::<F>(&scratch.key, &scratch.holder) {
+    match hold::<F>(scratch) {
         TAKEN if take_over::<F>(scratch) => HELD,
         other => other,
     }

@@ -67,12 +67,11 @@ fn search<F: Tables>(mut right: ScratchRef<'_, F>, now_ns: u64) -> Allocation {
     scratch.holder = NatHolder::new(scratch.tuple.source, scratch.tuple.source_port, now_ns);
     scratch.key = NatKey::for_outgoing(&scratch.tuple, F::node_address(), Be16(0));
     let mut found = Allocation::none(TAKEN);
-    let has_ports = scratch.candidates.has_ports();
     repeat::<F, Hold>(MAX_TRIES, scratch, &mut found);
     if found.attempt() == TAKEN {
         repeat::<F, TakeOver>(MAX_TAKE_OVERS, scratch, &mut found);
     }
-    if found.attempt() == TAKEN && !has_ports { Allocation::none(ADDRESS_TAKEN) } else { found }
+    if found.attempt() == TAKEN && !scratch.candidates.has_ports() { Allocation::none(ADDRESS_TAKEN) } else { found }
 }
 
 /// Tries one candidate after the other to hold a port that is free.
@@ -90,7 +89,7 @@ impl<F: Tables> Round<F> for Hold {
             return Go::On;
         }
         scratch.key.node_port = port;
-        let mut attempt = hold::<F>(&scratch.key, &scratch.holder);
+        let mut attempt = hold::<F>(scratch);
         // The first is the one that no other flow is given before all others are taken.
         if attempt == TAKEN && round == 0 && take_over::<F>(scratch) {
             attempt = HELD;
@@ -197,13 +196,23 @@ fn find_held_port_word<F: Tables>(tuple: &Tuple<F::Address>, mut scratch: Scratc
     Allocation::none(TAKEN)
 }
 
-/// Of the tuple in scratch. A function of its own: what it needs of the stack must not add to the search, the deepest of all calls.
-#[inline(never)]
+/// Of the tuple in scratch. Functions of their own, one after the other: what they need of the stack must not add up.
+#[inline(always)]
 fn find_candidates<F: Tables>(scratch: &mut Scratch<F>) {
-    let keys = SearchKeys::of(globals::NAT_SEED.load(), &scratch.tuple);
+    mix_keys(scratch);
+    choose(scratch);
+}
+
+#[inline(never)]
+fn mix_keys<F: Tables>(scratch: &mut Scratch<F>) {
+    scratch.keys = SearchKeys::of(globals::NAT_SEED.load(), &scratch.tuple);
+}
+
+#[inline(never)]
+fn choose<F: Tables>(scratch: &mut Scratch<F>) {
     let (range, blocks) = (globals::NAT_PORTS.load(), globals::NAT_POD_BLOCKS.load());
     let Tuple { protocol, source_port, .. } = scratch.tuple;
-    scratch.candidates = Candidates::new(range, blocks, protocol, F::ICMP, source_port, keys);
+    scratch.candidates = Candidates::new(range, blocks, protocol, F::ICMP, source_port, scratch.keys);
 }
 
 /// A port, or why there is none, as one word: what functions that are not inlined return has no part that is not set.
@@ -254,7 +263,8 @@ pub(super) const NOEXIST: u64 = BPF_NOEXIST as u64;
 /// Holds a port that is free, or that this very flow holds already. A function of its own, so that the verifier
 /// walks it once a try and not once for each way through the tries before.
 #[inline(never)]
-pub(super) fn hold<F: Tables>(key: &NatKey<F::Address>, holder: &NatHolder<F::Address>) -> Attempt {
+pub(super) fn hold<F: Tables>(scratch: &Scratch<F>) -> Attempt {
+    let Scratch { key, holder, .. } = scratch;
     match F::half_open_translations().insert(key, holder, NOEXIST) {
         Ok(()) => {}
         Err(error) if error == -EEXIST => {

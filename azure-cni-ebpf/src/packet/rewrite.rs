@@ -64,8 +64,8 @@ pub trait Rewrite: Headers {
         ctx: &TcContext,
         checksum_offset: u32,
         flags: u64,
-        old: Self::Address,
-        new: Self::Address,
+        old: &Self::Address,
+        new: &Self::Address,
     ) -> Result<(), DropReason>;
 
     /// Changes an address that a checksum covers as data.
@@ -100,14 +100,14 @@ pub fn replace<F: Rewrite>(
     end: End,
     new: &Replacement<F::Address>,
 ) -> Result<(), DropReason> {
-    let Replacement { address, port, hops } = *new;
-    let tuple = packet.tuple;
+    let Replacement { address, port, hops } = new;
+    let (port, hops) = (*port, *hops);
     let (old_address, old_port) = match end {
-        End::Source => (tuple.source, tuple.source_port),
-        End::Destination => (tuple.destination, tuple.destination_port),
+        End::Source => (&packet.tuple.source, packet.tuple.source_port),
+        End::Destination => (&packet.tuple.destination, packet.tuple.destination_port),
     };
     if let Some(header) = finished_udp(ctx, packet) {
-        write_udp(ctx, packet, header, end, F::Address::update_checksum(header[3], old_address, address), port)?;
+        write_udp(ctx, packet, header, end, F::Address::update_checksum(header[3], *old_address, *address), port)?;
     } else if let Some(transport) = TransportFields::of(packet, end) {
         if transport.has_pseudo_header {
             F::update_pseudo_header(ctx, transport.checksum_offset, transport.flags, old_address, address)?;
@@ -120,7 +120,7 @@ pub fn replace<F: Rewrite>(
         End::Source => packet.tuple.source_port = port,
         End::Destination => packet.tuple.destination_port = port,
     }
-    F::write_address(ctx, packet, hops, end, address)
+    F::write_address(ctx, packet, hops, end, *address)
 }
 
 /// A UDP header whose checksum is finished: ports, length, checksum. `None` of other packets, and where the device is to complete

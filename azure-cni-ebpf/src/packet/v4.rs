@@ -134,8 +134,8 @@ impl Rewrite for V4 {
         ctx: &TcContext,
         checksum_offset: u32,
         flags: u64,
-        old: Ipv4,
-        new: Ipv4,
+        old: &Ipv4,
+        new: &Ipv4,
     ) -> Result<(), DropReason> {
         let flags = flags | u64::from(BPF_F_PSEUDO_HDR) | size_of::<Ipv4>() as u64;
         update_checksum(ctx, checksum_offset, u64::from(old.0), u64::from(new.0), flags)

@@ -181,8 +181,8 @@ impl Rewrite for V6 {
         ctx: &TcContext,
         checksum_offset: u32,
         flags: u64,
-        old: Ipv6,
-        new: Ipv6,
+        old: &Ipv6,
+        new: &Ipv6,
     ) -> Result<(), DropReason> {
         let flags = flags | u64::from(BPF_F_PSEUDO_HDR);
         replace_by_difference(ctx, checksum_offset, flags, old, new)
@@ -195,7 +195,7 @@ impl Rewrite for V6 {
         old: Ipv6,
         new: Ipv6,
     ) -> Result<(), DropReason> {
-        replace_by_difference(ctx, checksum_offset, 0, old, new)?;
+        replace_by_difference(ctx, checksum_offset, 0, &old, &new)?;
         store(ctx, offset, &new)
     }
 }
@@ -210,12 +210,13 @@ fn replace_by_difference(
     ctx: &TcContext,
     checksum_offset: u32,
     flags: u64,
-    mut old: Ipv6,
-    mut new: Ipv6,
+    old: &Ipv6,
+    new: &Ipv6,
 ) -> Result<(), DropReason> {
     let size = size_of::<Ipv6>() as u32;
-    // SAFETY: both pointers are to 16 bytes of the stack, as the sizes say.
-    let difference = unsafe { bpf_csum_diff(old.0.as_mut_ptr(), size, new.0.as_mut_ptr(), size, 0) };
+    let (old, new) = (old.0.as_ptr().cast_mut(), new.0.as_ptr().cast_mut());
+    // SAFETY: both pointers are to as many bytes as the sizes say, which the helper reads.
+    let difference = unsafe { bpf_csum_diff(old, size, new, size, 0) };
     if difference < 0 {
         return Err(DropReason::RewriteFailed);
     }

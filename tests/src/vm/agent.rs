@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// An agent that needs longer than this to load its programs is broken, however busy the machine.
-const READY_LIMIT: Duration = Duration::from_secs(20);
+const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Vm {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::catalogue::{Series, Source};
+use super::catalogue::{SERIES, Series, Source};
 use crate::{progress, workspace::Workspace};
 
 /// Ubuntu's own archive; machines that run Debian have none in their lists.
@@ -32,14 +32,14 @@ pub(crate) struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads the lists of what `wanted` needs. A source out of reach has none.
-    pub(crate) fn open(workspace: &'a Workspace, directory: &Path, wanted: &[&Series]) -> Result<Self> {
+    /// Reads the lists of all series. A source out of reach has none.
+    pub(crate) fn open(workspace: &'a Workspace, directory: &Path) -> Result<Self> {
         let apt = directory.join("apt");
         for part in ["lists/partial", "cache/archives/partial", "etc"] {
             fs::create_dir_all(apt.join(part)).context("cannot create apt's folders")?;
         }
         let mut archive = Self { workspace, directory: directory.to_owned(), packages: String::new() };
-        let sources = sources(&archive.mirror()?, wanted);
+        let sources = sources(&archive.mirror()?, SERIES);
         write(&apt.join("sources.list"), &sources)?;
         write(&apt.join("status"), "")?;
         write(&apt.join("apt.conf"), &configuration(&apt))?;
@@ -109,7 +109,7 @@ impl<'a> Archive<'a> {
 
 /// Ubuntu's keys are in no package of Debian, so what comes from there is not verified. It is unpacked, and runs in an emulator alone,
 /// which has no network.
-fn sources(mirror: &str, wanted: &[&Series]) -> String {
+fn sources(mirror: &str, wanted: &[Series]) -> String {
     let mut lines = String::new();
     for series in wanted {
         let (trust, archive, suites) = match &series.source {

@@ -22,6 +22,8 @@ use crate::workspace::Workspace;
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
+    /// Whether the kernel compiles programs. A kernel that always does passes the step by.
+    pub(crate) jit: bool,
     pub(crate) binary: &'static str,
     /// For the binary's own runner: filters, and its options.
     pub(crate) arguments: &'static str,

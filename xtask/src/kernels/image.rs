@@ -129,7 +129,8 @@ impl Image {
             .iter()
             .map(|step| {
                 let (_, binary) = self.tests.iter().find(|(name, _)| name == step.binary).expect("both were built");
-                format!("step '{}' {} --test-threads 2 {}\n", step.name, binary.display(), step.arguments)
+                let jit = u8::from(step.jit);
+                format!("step '{}' {jit} {} {}\n", step.name, binary.display(), step.arguments)
             })
             .collect();
         fs::write(root.join("steps"), lines.concat()).context("cannot write the steps")?;

@@ -38,7 +38,7 @@ pub(crate) enum Purpose {
     Build,
     /// Checking a change as well.
     Check,
-    /// Booting other kernels as well as building.
+    /// Booting other kernels.
     Kernels,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn plan(facts: &Facts, purpose: Purpose) -> Result<Plan, Obstacle> {
     if build_linker {
         needs.push(Need::Linker);
     }
-    if purpose == Purpose::Kernels {
+    if purpose != Purpose::Build {
         needs.push(Need::Kernels);
     }
 
