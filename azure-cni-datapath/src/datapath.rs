@@ -46,6 +46,9 @@ impl Datapath {
 
     /// The same, where pins of one of these earlier layouts may be left.
     pub fn open_after(settings: &Settings, earlier: &[EarlierLayout]) -> Result<Self, DatapathError> {
+        if [settings.attach.uplink, settings.attach.endpoints].contains(&AttachMode::Tcx) && !has_tcx() {
+            return Err(DatapathError::NoTcx);
+        }
         bpffs::ensure_mounted(&settings.dir)?;
         carry_over::expect_known(&settings.dir, earlier)?;
         let pins = Pins::create(&settings.dir)?;

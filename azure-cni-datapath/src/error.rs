@@ -15,6 +15,8 @@ pub enum DatapathError {
     /// No retry helps on this kernel.
     #[error("this kernel lacks what the eBPF programs need: {0}")]
     Kernel(String),
+    #[error("this kernel has no TCX (Linux 6.6 or later): set `datapath.attach` to \"auto\" or \"clsact\"")]
+    NoTcx,
     /// The verifier refused a program; the source has its log.
     #[error("eBPF program {name}: {source}")]
     Program { name: &'static str, source: Box<aya::programs::ProgramError> },

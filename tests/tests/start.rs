@@ -2,6 +2,7 @@
 
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt};
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use azure_cni_tests::{
     Fabric, FabricBuilder, Result, Station, Vm, configure,
     probe::{self, EchoServer},
@@ -233,4 +234,17 @@ fn bpf_file_system_is_mounted_where_there_is_none() -> Result<()> {
     assert_eq!(mounts.lines().filter(|line| line.contains(&*dir.to_string_lossy())).count(), 1);
     assert_eq!(query(vm.namespace(), "link show type veth")?.len(), 1, "only the uplink is left");
     Ok(())
+}
+
+/// `cargo xtask kernels` runs it where there is no TCX.
+#[test]
+fn tcx_serves_where_the_kernel_has_it_and_is_refused_by_name_where_it_has_not() -> Result<()> {
+    let net = without_agents().agent_toml("datapath.attach = 'tcx'").start()?;
+    let vm = net.vm(0);
+    if vm.namespace().run(|| SchedClassifier::query_tcx("lo", TcAttachType::Ingress)).is_ok() {
+        vm.start_agent()?;
+        vm.add_pod("a")?.del()
+    } else {
+        assert_refused(vm, &["no TCX", "6.6", "datapath.attach"])
+    }
 }

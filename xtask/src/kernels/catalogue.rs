@@ -18,20 +18,32 @@ pub(crate) struct Series {
     pub(crate) nodes: &'static str,
     /// The oldest or the newest.
     pub(crate) is_end: bool,
+    /// From 6.6 on.
+    pub(crate) has_tcx: bool,
 }
 
-const fn series(name: &'static str, source: Source, nodes: &'static str, is_end: bool) -> Series {
-    Series { name, source, nodes, is_end }
+const fn series(name: &'static str, source: Source, nodes: &'static str) -> Series {
+    Series { name, source, nodes, is_end: false, has_tcx: true }
+}
+
+impl Series {
+    const fn at_an_end(self) -> Self {
+        Self { is_end: true, ..self }
+    }
+
+    const fn without_tcx(self) -> Self {
+        Self { has_tcx: false, ..self }
+    }
 }
 
 /// In ascending order.
 pub(crate) static SERIES: &[Series] = &[
-    series("5.15", Source::Ubuntu("jammy-updates"), "Ubuntu 22.04 of the platform", true),
-    series("6.1", Source::Debian(&["bookworm"]), "Debian 12", false),
-    series("6.8", Source::Ubuntu("noble-updates"), "Ubuntu 24.04 of the platform", false),
-    series("6.12", Source::Debian(&["trixie"]), "Debian 13", false),
-    series("6.18", Source::Debian(&["trixie-backports"]), "long-term kernel", false),
-    series("newest", Source::Debian(&["sid", "trixie-backports"]), "the newest of Debian", true),
+    series("5.15", Source::Ubuntu("jammy-updates"), "Ubuntu 22.04 of the platform").at_an_end().without_tcx(),
+    series("6.1", Source::Debian(&["bookworm"]), "Debian 12").without_tcx(),
+    series("6.8", Source::Ubuntu("noble-updates"), "Ubuntu 24.04 of the platform"),
+    series("6.12", Source::Debian(&["trixie"]), "Debian 13"),
+    series("6.18", Source::Debian(&["trixie-backports"]), "long-term kernel"),
+    series("newest", Source::Debian(&["sid", "trixie-backports"]), "the newest of Debian").at_an_end(),
 ];
 
 impl Series {

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     archive::Kernel,
+    catalogue::Series,
     image::Image,
     report::{Console, Outcome},
 };
@@ -36,6 +37,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 pub(crate) struct Guest<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) image: &'a Image,
+    pub(crate) series: &'a Series,
     pub(crate) kernel: &'a Kernel,
 }
 
@@ -53,7 +55,7 @@ impl Guest<'_> {
     pub(crate) fn run(&self, steps: &[Step]) -> Result<Outcome> {
         let release = &self.kernel.release;
         eprintln!("==> {release}");
-        let image = self.image.for_kernel(self.workspace, self.kernel, steps)?;
+        let image = self.image.for_kernel(self.workspace, self.series, self.kernel, steps)?;
         let log = image.with_extension("log");
         let mut emulator = self.emulator(&image)?;
         let output = emulator.0.stdout.take().context("the emulator has no console")?;

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{archive::Kernel, guest::Step};
+use super::{archive::Kernel, catalogue::Series, guest::Step};
 use crate::{progress, workspace::Workspace};
 
 /// What tests run. The names of iptables are one program, which reads the name it is called by.
@@ -99,7 +99,13 @@ impl Image {
     }
 
     /// The whole of what a kernel unpacks at its start.
-    pub(crate) fn for_kernel(&self, workspace: &Workspace, kernel: &Kernel, steps: &[Step]) -> Result<PathBuf> {
+    pub(crate) fn for_kernel(
+        &self,
+        workspace: &Workspace,
+        series: &Series,
+        kernel: &Kernel,
+        steps: &[Step],
+    ) -> Result<PathBuf> {
         let root = self.directory.join("modules");
         if root.exists() {
             fs::remove_dir_all(&root).context("cannot clear the last modules")?;
@@ -125,12 +131,13 @@ impl Image {
         depmod.arg("--basedir").arg(&root).arg(&kernel.release);
         progress::run("modules", depmod, None)?;
 
+        let left_out = if series.has_tcx { "" } else { "--skip through_tcx" };
         let lines: Vec<String> = steps
             .iter()
             .map(|step| {
                 let (_, binary) = self.tests.iter().find(|(name, _)| name == step.binary).expect("both were built");
                 let jit = u8::from(step.jit);
-                format!("step '{}' {jit} {} {}\n", step.name, binary.display(), step.arguments)
+                format!("step '{}' {jit} {} {} {left_out}\n", step.name, binary.display(), step.arguments)
             })
             .collect();
         fs::write(root.join("steps"), lines.concat()).context("cannot write the steps")?;

@@ -49,11 +49,15 @@ impl Depth {
             name: "end to end",
             jit: true,
             binary: "system",
-            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths:: dual_stack::every_path --test-threads 1",
+            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version dual_stack::every_path --test-threads 1",
+        };
+        const EVERY_WAY: Step = Step {
+            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths:: dual_stack::every_path start::tcx --test-threads 1",
+            ..END_TO_END
         };
         match self {
             Self::Quick => &[LOAD, END_TO_END],
-            Self::Full => &[LOAD, WITHOUT_JIT, PACKETS, END_TO_END],
+            Self::Full => &[LOAD, WITHOUT_JIT, PACKETS, EVERY_WAY],
         }
     }
 }
@@ -90,7 +94,7 @@ pub(crate) fn boot(workspace: &Workspace, request: &Request) -> Result<()> {
         let (series, kernel) = find(&archive, series, request.depth)?;
         let outcome = match kernel {
             Some(kernel) => {
-                let guest = Guest { workspace, image: &image, kernel: &kernel };
+                let guest = Guest { workspace, image: &image, series, kernel: &kernel };
                 guest.run(request.depth.steps()).with_context(|| format!("kernel {}", kernel.release))?
             }
             None => Outcome::none(series, "no archive in reach has it"),
