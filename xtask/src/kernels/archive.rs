@@ -6,10 +6,18 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::catalogue::{SERIES, Series, Source};
 use crate::{progress, workspace::Workspace};
+
+/// An option of a line of sources.list.
+const TRUSTED: &str = "[trusted=yes] ";
+
+const DEBIAN: &str = "http://deb.debian.org/debian";
+
+/// Where a Debian has the keys of its archive.
+const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Ubuntu's own archive; machines that run Debian have none in their lists.
 const UBUNTU: &str = "http://archive.ubuntu.com/ubuntu";
@@ -88,16 +96,13 @@ impl<'a> Archive<'a> {
         Ok(Some(Kernel { release: release.to_owned(), image, modules }))
     }
 
-    /// Where this machine has Debian's packages from.
+    /// Where this machine has Debian's packages from; on Ubuntu, Debian's own archive.
     fn mirror(&self) -> Result<String> {
         let mut targets = self.workspace.command("apt-get");
         targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
         let answer = targets.output().context("cannot run apt-get")?;
         let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
-        match answer.lines().find(|line| line.ends_with("/debian/")) {
-            Some(mirror) => Ok(mirror.to_owned()),
-            None => bail!("apt of this machine has no archive of Debian in its lists, where the kernels come from"),
-        }
+        Ok(answer.lines().find(|line| line.ends_with("/debian/")).unwrap_or(DEBIAN).to_owned())
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -107,14 +112,15 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Ubuntu's keys are in no package of Debian, so what comes from there is not verified. It is unpacked, and runs in an emulator alone,
-/// which has no network.
+/// Ubuntu's keys are in no package of Debian, and Debian's are not on every Ubuntu: what comes from there is not verified. It is
+/// unpacked, and runs in an emulator alone, which has no network.
 fn sources(mirror: &str, wanted: &[Series]) -> String {
     let mut lines = String::new();
+    let debian = if Path::new(DEBIAN_KEYS).exists() { "" } else { TRUSTED };
     for series in wanted {
         let (trust, archive, suites) = match &series.source {
-            Source::Debian(suites) => ("", mirror, *suites),
-            Source::Ubuntu(suite) => ("[trusted=yes] ", UBUNTU, std::slice::from_ref(suite)),
+            Source::Debian(suites) => (debian, mirror, *suites),
+            Source::Ubuntu(suite) => (TRUSTED, UBUNTU, std::slice::from_ref(suite)),
         };
         for suite in suites {
             let line = format!("deb {trust}{archive} {suite} main\n");

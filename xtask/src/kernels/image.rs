@@ -131,13 +131,13 @@ impl Image {
         depmod.arg("--basedir").arg(&root).arg(&kernel.release);
         progress::run("modules", depmod, None)?;
 
-        let left_out = if series.has_tcx { "" } else { "--skip through_tcx" };
+        let left_out: String = series.left_out.iter().map(|name| format!(" --skip {name}")).collect();
         let lines: Vec<String> = steps
             .iter()
             .map(|step| {
                 let (_, binary) = self.tests.iter().find(|(name, _)| name == step.binary).expect("both were built");
                 let jit = u8::from(step.jit);
-                format!("step '{}' {jit} {} {} {left_out}\n", step.name, binary.display(), step.arguments)
+                format!("step '{}' {jit} {} {}{left_out}\n", step.name, binary.display(), step.arguments)
             })
             .collect();
         fs::write(root.join("steps"), lines.concat()).context("cannot write the steps")?;
