@@ -31,7 +31,7 @@ pub(crate) struct Step {
 }
 
 /// How long the console may be silent: no test and no boot takes longer in the emulator.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_secs(900);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Guest<'a> {

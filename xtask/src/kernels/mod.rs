@@ -52,10 +52,12 @@ impl Depth {
             name: "end to end",
             jit: true,
             binary: "system",
-            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version dual_stack::every_path --test-threads 1",
+            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths::every_path_keeps_its_promise_through_clsact_on \
+                dual_stack::same_port_of_two_pods --test-threads 1",
         };
         const EVERY_WAY: Step = Step {
-            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths:: dual_stack::every_path start::tcx --test-threads 1",
+            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths:: dual_stack::same_port_of_two_pods \
+                dual_stack::every_path start::tcx --test-threads 1",
             ..END_TO_END
         };
         match self {
