@@ -81,24 +81,27 @@ fn forward_policy_that_drops_is_a_problem_for_the_operator_and_not_for_status() 
         nft(vm.namespace(), &script)?;
         assert_is_the_operators(vm, word)?;
         nft(vm.namespace(), &accept)?;
-        assert!(is_well(&vm.status()?), "a rule names pods' interfaces: {}", vm.status()?["problems"]);
+        vm.await_status("well, as a rule names pods' interfaces", is_well)?;
         nft(vm.namespace(), "flush ruleset")?;
     }
     for program in ["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"] {
         run(vm, &format!("{program} -P FORWARD DROP"))?;
         assert_is_the_operators(vm, "FORWARD")?;
         run(vm, &format!("{program} -I FORWARD -i azv+ -j ACCEPT"))?;
-        assert!(is_well(&vm.status()?), "{program}: {}", vm.status()?["problems"]);
+        vm.await_status(&format!("well by {program}"), is_well)?;
         run(vm, &format!("{program} -F FORWARD"))?;
         run(vm, &format!("{program} -P FORWARD ACCEPT"))?;
-        assert!(is_well(&vm.status()?), "{program}: {}", vm.status()?["problems"]);
+        vm.await_status(&format!("well by {program}"), is_well)?;
     }
     Ok(())
 }
 
 fn assert_is_the_operators(vm: &Vm, word: &str) -> Result<()> {
-    let problems = vm.status()?["problems"].to_string();
-    assert!(problems.contains("policy") && problems.contains(word) && problems.contains("-i azv+"), "{problems}");
+    let is_told = |status: &Value| {
+        let problems = status["problems"].to_string();
+        ["policy", word, "-i azv+"].iter().all(|part| problems.contains(part))
+    };
+    vm.await_status(&format!("the policy of {word}"), is_told)?;
     assert!(status(vm)?.is_none(), "a rule may accept what pods send");
     Ok(())
 }

@@ -102,8 +102,8 @@ enum Chore {
     #[command(
         long_about = "Set up, build, and boot the kernels that nodes run, in an emulator: the programs are loaded, every packet \
         test is run, and a pod is added, checked, reached and deleted.\n\nKernels come from the archives of Debian and Ubuntu; which \
-        build of a series is taken depends on what they offer. What a guest printed is kept in target/kernels. A run \
-        without --quick writes its rows of docs/kernels.md."
+        build of a series is taken depends on what they offer. What a guest printed is kept in target/kernels. Each run \
+        writes its rows of docs/kernels.md."
     )]
     Kernels {
         /// One series only, such as 6.1, or `newest`

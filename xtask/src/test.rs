@@ -45,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
     }
     let binaries = binaries::for_tests(workspace)?;
     if selection.lint && selection.filter.is_none() {
-        kernels::boot(workspace, &kernels::QUICK)?;
+        kernels::check(workspace)?;
     }
 
     let tests = |subcommand: &[&str]| tests(workspace, subcommand, &binaries, selection);

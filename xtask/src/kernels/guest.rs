@@ -16,19 +16,9 @@ use super::{
     catalogue::Series,
     image::Image,
     report::{Console, Outcome},
+    step::Step,
 };
 use crate::workspace::Workspace;
-
-/// Tests of one binary.
-#[derive(Debug)]
-pub(crate) struct Step {
-    pub(crate) name: &'static str,
-    /// Whether the kernel compiles programs. A kernel that always does passes the step by.
-    pub(crate) jit: bool,
-    pub(crate) binary: &'static str,
-    /// For the binary's own runner: filters, and its options.
-    pub(crate) arguments: &'static str,
-}
 
 /// How long the console may be silent: no test and no boot takes longer in the emulator.
 const SILENCE: Duration = Duration::from_secs(900);

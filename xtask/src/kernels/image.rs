@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{archive::Kernel, catalogue::Series, guest::Step};
+use super::{archive::Kernel, catalogue::Series, step::Step};
 use crate::{progress, workspace::Workspace};
 
 /// What tests run. The names of iptables are one program, which reads the name it is called by.

@@ -8,17 +8,19 @@ mod catalogue;
 mod guest;
 mod image;
 mod report;
+mod step;
 
-use std::{fs, time::Instant};
+use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     archive::{Archive, Kernel},
     catalogue::{SERIES, Series},
-    guest::{Guest, Step},
+    guest::Guest,
     image::Image,
     report::Outcome,
+    step::Step,
 };
 use crate::{
     binaries, build_ebpf, setup,
@@ -74,21 +76,28 @@ pub(crate) struct Request {
     pub(crate) depth: Depth,
 }
 
-/// What CI asks for.
-pub(crate) const QUICK: Request = Request { series: None, depth: Depth::Quick };
-
-/// Boots each kernel that was asked for. Full runs write `docs/kernels.md`.
+/// Boots each kernel that was asked for, and writes its row of `docs/kernels.md`.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let facts = setup::ensure(workspace, setup::Purpose::Kernels)?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     binaries::for_tests(workspace)?;
-    boot(workspace, request)
+    let outcomes = boot(workspace, request)?;
+    let document = workspace.root.join("docs").join("kernels.md");
+    let before = fs::read_to_string(&document).unwrap_or_default();
+    write_if_changed(&document, report::document(&before, &outcomes).as_bytes())?;
+    eprintln!("==> docs/kernels.md says so");
+    judge(workspace, &outcomes)
 }
 
-/// The same, with everything built.
-pub(crate) fn boot(workspace: &Workspace, request: &Request) -> Result<()> {
+/// Boots what CI asks for, with everything built.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    let request = Request { series: None, depth: Depth::Quick };
+    judge(workspace, &boot(workspace, &request)?)
+}
+
+fn boot(workspace: &Workspace, request: &Request) -> Result<Vec<(&'static Series, Outcome)>> {
     let chosen = chosen(request)?;
-    let directory = workspace.target.join("kernels");
+    let directory = directory(workspace);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let archive = Archive::open(workspace, &directory)?;
     let image = Image::build(workspace, &directory)?;
@@ -107,12 +116,10 @@ pub(crate) fn boot(workspace: &Workspace, request: &Request) -> Result<()> {
         eprintln!("    {outcome} ({} s)", started.elapsed().as_secs());
         outcomes.push((series, outcome));
     }
-    if request.depth == Depth::Full {
-        let document = workspace.root.join("docs").join("kernels.md");
-        let before = fs::read_to_string(&document).unwrap_or_default();
-        write_if_changed(&document, report::document(&before, &outcomes).as_bytes())?;
-        eprintln!("==> docs/kernels.md says so");
-    }
+    Ok(outcomes)
+}
+
+fn judge(workspace: &Workspace, outcomes: &[(&Series, Outcome)]) -> Result<()> {
     ensure!(outcomes.iter().any(|(_, outcome)| outcome.has_run()), "no kernel could be had: is there a network?");
     let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.has_failed()).collect();
     if !failed.is_empty() {
@@ -121,11 +128,16 @@ pub(crate) fn boot(workspace: &Workspace, request: &Request) -> Result<()> {
             "{} of {} kernels failed; what each printed is in {}\n  {}",
             failed.len(),
             outcomes.len(),
-            directory.display(),
+            directory(workspace).display(),
             lines.join("\n  ")
         );
     }
     Ok(())
+}
+
+/// Of archives, kernels, images, and of what guests printed.
+fn directory(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("kernels")
 }
 
 /// The kernel of a series. CI takes the next series that can be had, so that an archive out of reach costs it no kernel.

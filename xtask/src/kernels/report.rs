@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{
     catalogue::{SERIES, Series},
-    guest::Step,
+    step::Step,
 };
 
 /// What a guest says of a step that begins or ends; see `init.sh`.
