@@ -266,12 +266,13 @@ fn executable<'a>(said: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn decompress(workspace: &Workspace, folder: &Path) -> Result<()> {
-    for (end, program) in [("xz", "xz"), ("zst", "zstd")] {
+    // zstd leaves the compressed file where it was, and a guest's modprobe would take that one.
+    for (end, program, options) in [("xz", "xz", ["-d", "-q"].as_slice()), ("zst", "zstd", &["-d", "-q", "--rm"])] {
         let mut files = Vec::new();
         files_with(folder, end, &mut files)?;
         if !files.is_empty() {
             let mut command = workspace.command(program);
-            command.args(["-d", "-q", "--force"]).args(&files);
+            command.args(options).args(&files);
             progress::run("modules", command, None)?;
         }
     }
