@@ -29,9 +29,9 @@ use crate::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// The programs load, and a pod's whole life with traffic on every path.
+    /// The programs load, and a pod's whole life with traffic.
     Quick,
-    /// All packet tests as well.
+    /// All packet tests and every path as well.
     Full,
 }
 
@@ -48,15 +48,17 @@ impl Depth {
             binary: "programs",
             arguments: "--test-threads 2 --skip counting:: --skip shares::refusals_of",
         };
-        /// CHECK and DEL are in the verbs; the paths are of the same VM, across VMs and to the Internet. One after the other, as their
-        /// waits are not made for an emulator.
+        /// CHECK and DEL are in the verbs, source NAT with its replies in the others. One after the other, as their waits are not made for
+        /// an emulator.
         const END_TO_END: Step = Step {
             name: "end to end",
             jit: true,
             binary: "system",
-            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths::every_path_keeps_its_promise_through_clsact_on \
+            arguments: "cni_verbs::add_check_and_del_go_round_in_every_version nat::source_port_is_kept_if_free \
                 dual_stack::same_port_of_two_pods --test-threads 1",
         };
+        /// The paths are of the same VM, across VMs and to the Internet. In an emulator the end of one connection may be seen on the next
+        /// path, about once in ten runs: not for CI.
         const EVERY_WAY: Step = Step {
             arguments: "cni_verbs::add_check_and_del_go_round_in_every_version paths:: dual_stack::same_port_of_two_pods \
                 dual_stack::every_path start::tcx --test-threads 1",
