@@ -150,8 +150,8 @@ impl fmt::Display for Outcome {
 const HEAD: &str = "\
 # Kernels
 
-Each kernel here was booted in an emulator, with the programs, the agent and the plugin: the programs were loaded, each packet test was
-run, and a pod was added, checked, reached on each path and deleted. Instructions are those that the kernel's verifier walked through, of
+Each kernel here was booted in an emulator, with the programs, the agent and the plugin: the programs were loaded, and pods were added,
+checked, reached and deleted. Where the full form was run, so was each packet test; \"not run\" stands where only the quick one was. Instructions are those that the kernel's verifier walked through, of
 the million that it allows; kernels before 5.16 do not say. Some kernels always compile programs (JIT): there is nothing to try without.
 
 Left out are tests that count instructions; of TCX, before 6.6; and on 5.15 two whose packets say by which interface they came, which its
