@@ -34,11 +34,19 @@ impl RouteClass {
     pub const VNET_BY_HOST: Self = Self(5);
     /// The same outside of the VNet: what the host's stack leaves alone is the Internet's.
     pub const INTERNET_BY_HOST: Self = Self(6);
+    /// An address of this node's pool that a service has, and no pod: what the host's stack leaves alone is nobody's.
+    pub const POOL_BY_HOST: Self = Self(7);
 
     /// Reached through the host's stack with the pod's own address, so that any packet of the pod may make the flow again.
     #[inline(always)]
     pub fn is_hosts(self) -> bool {
-        self == Self::HOST || self == Self::VNET_BY_HOST
+        [Self::HOST, Self::VNET_BY_HOST, Self::POOL_BY_HOST].contains(&self)
+    }
+
+    /// Given that no pod has the address: a packet to it that leaves the node comes back, and so on until its time is over.
+    #[inline(always)]
+    pub fn is_nobodys_at_the_wire(self) -> bool {
+        self == Self::POOL || self == Self::POOL_BY_HOST
     }
 }
 
@@ -81,7 +89,7 @@ impl SnatPolicy {
 pub fn from_pod(class: RouteClass, services: ServicePrefixes, snat: SnatPolicy, event: Event) -> Egress {
     match class {
         RouteClass::VNET => Egress { path: Path::WIRE, nat: Nat::KEEP },
-        RouteClass::HOST | RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST => {
+        RouteClass::HOST | RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST | RouteClass::POOL_BY_HOST => {
             Egress { path: Path::STACK, nat: Nat::UNDECIDED }
         }
         RouteClass::INTERNET if services == ServicePrefixes::Unknown => {
@@ -156,6 +164,7 @@ mod tests {
             ("VNet, services known", vnet, Known, ON, Path::WIRE, Nat::KEEP),
             ("the host", host, Known, ON, Path::STACK, Nat::UNDECIDED),
             ("VNet, by rules of the node", RouteClass::VNET_BY_HOST, Known, ON, Path::STACK, Nat::UNDECIDED),
+            ("a service with an address of the pool", RouteClass::POOL_BY_HOST, Known, ON, Path::STACK, Nat::UNDECIDED),
             ("Internet, by rules of the node", RouteClass::INTERNET_BY_HOST, Known, ON, Path::STACK, Nat::UNDECIDED),
             ("platform", platform, Unknown, ON, Path::WIRE, Nat::TRANSLATED),
             ("platform, from a pod with a public address", platform, Known, OWN, Path::WIRE, Nat::TRANSLATED),
@@ -182,6 +191,7 @@ mod tests {
             (RouteClass::VNET, ON, Nat::KEEP),
             (RouteClass::HOST, ON, Nat::KEEP),
             (RouteClass::VNET_BY_HOST, ON, Nat::KEEP),
+            (RouteClass::POOL_BY_HOST, ON, Nat::KEEP),
             (RouteClass::INTERNET_BY_HOST, ON, Nat::TRANSLATED),
             (RouteClass::INTERNET_BY_HOST, OWN, Nat::KEEP),
             (RouteClass::PLATFORM, OWN, Nat::TRANSLATED),

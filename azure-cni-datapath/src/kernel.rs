@@ -13,9 +13,9 @@ use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS;
 /// A feature without which no program loads.
 #[derive(Debug)]
 pub struct Feature {
-    pub what: &'static str,
+    what: &'static str,
     /// The first Linux that has it.
-    pub since: &'static str,
+    since: &'static str,
     probe: Probe,
 }
 
@@ -30,7 +30,7 @@ enum Probe {
 const COMPARE_EXCHANGE: &[u64] = &[0x01b7, 0xfff8_1a7b, 0x00b7, 0xf1_fff8_1adb, 0x95];
 
 /// In ascending order of `since`.
-pub static FEATURES: &[Feature] = &[
+static FEATURES: &[Feature] = &[
     Feature {
         what: "`bpf_redirect_peer`: a packet goes into a pod without a second queue",
         since: "5.10",
@@ -53,7 +53,7 @@ impl Feature {
     fn is_there(&self) -> bool {
         match self.probe {
             Probe::Helper(helper) => is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(true),
-            Probe::Program(instructions) => match load(instructions) {
+            Probe::Program(instructions) => match load_instructions("probe", instructions) {
                 Ok(_) => true,
                 Err(error) => error.raw_os_error() != Some(libc::EINVAL),
             },
@@ -77,8 +77,9 @@ pub(crate) fn has_tcx() -> bool {
     SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }
 
-/// The parts of `union bpf_attr` that BPF_PROG_LOAD reads (include/uapi/linux/bpf.h).
+/// The parts of `union bpf_attr` that BPF_PROG_LOAD reads here (include/uapi/linux/bpf.h).
 #[repr(C)]
+#[derive(Default)]
 struct LoadAttr {
     prog_type: u32,
     insn_cnt: u32,
@@ -89,22 +90,21 @@ struct LoadAttr {
     log_buf: u64,
     kern_version: u32,
     prog_flags: u32,
+    prog_name: [u8; 16],
 }
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 
-fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
-    let attr = LoadAttr {
+/// Loads a TC program of a few instructions, each a `struct bpf_insn` as a native word. Of a name, 15 bytes are kept.
+pub fn load_instructions(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> {
+    let mut attr = LoadAttr {
         prog_type: BPF_PROG_TYPE_SCHED_CLS as u32,
         insn_cnt: instructions.len() as u32,
         insns: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log_buf: 0,
-        kern_version: 0,
-        prog_flags: 0,
+        ..LoadAttr::default()
     };
+    attr.prog_name.iter_mut().zip(name.bytes().take(15)).for_each(|(place, byte)| *place = byte);
     // SAFETY: every address in `attr` is of memory that lives longer than the call.
     let program = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) };
     if program < 0 {

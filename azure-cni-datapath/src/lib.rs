@@ -53,7 +53,7 @@ pub use filter::{Attachment, FilterHolder, FilterPlace};
 pub use gateway::GatewaySync;
 pub use hook::{AttachMode, AttachModes, Hook};
 pub use host_ports::HostPorts;
-pub use kernel::{FEATURES, Feature, missing as missing_features};
+pub use kernel::{Feature, load_instructions, missing as missing_features};
 pub use load::{Globals, OBJECT};
 pub use routes::RouteSync;
 pub use settings::{Constants, Settings};

@@ -116,7 +116,7 @@ fn rank(class: RouteClass) -> u8 {
     match class {
         RouteClass::PLATFORM => 0,
         RouteClass::HOST => 1,
-        RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST => 2,
+        RouteClass::VNET_BY_HOST | RouteClass::INTERNET_BY_HOST | RouteClass::POOL_BY_HOST => 2,
         RouteClass::VNET => 3,
         _ => 4,
     }
@@ -139,6 +139,7 @@ mod tests {
             (prefix(32, 2), RouteClass::HOST),
             (prefix(32, 5), RouteClass::VNET_BY_HOST),
             (prefix(32, 6), RouteClass::INTERNET_BY_HOST),
+            (prefix(32, 7), RouteClass::POOL_BY_HOST),
             (prefix(8, 0), RouteClass::VNET),
             (prefix(32, 1), RouteClass::VNET),
             (prefix(24, 0), RouteClass::POOL),

@@ -1,13 +1,13 @@
 //! Programs beside ours, through which a packet that is put back passes too.
 
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use aya::programs::SchedClassifier;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType};
-use azure_cni_datapath::{AttachMode, AttachModes};
+use azure_cni_datapath::{AttachMode, AttachModes, load_instructions};
 
 use crate::node::{NIC_MAC, ip, packet_socket};
 use crate::rig::Rig;
@@ -69,16 +69,6 @@ fn send(interface: &str, bytes: &[u8]) {
     assert_eq!(sent, bytes.len());
 }
 
-/// `union bpf_attr` as BPF_PROG_LOAD reads it (include/uapi/linux/bpf.h).
-#[repr(C)]
-struct LoadAttr {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    rest: [u64; 8],
-}
-
 /// `union bpf_attr` as BPF_OBJ_PIN reads it.
 #[repr(C)]
 struct PinAttr {
@@ -87,30 +77,17 @@ struct PinAttr {
     file_flags: u32,
 }
 
-const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
-const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 
 /// `r2 = 0; skb->mark = r2; r0 = TCX_NEXT; exit`.
 const CLEAR_MARK: [u64; 4] = [0x02b7, 0x0008_2163, 0xffff_ffff_0000_00b7, 0x95];
 
 fn load_mark_clearer() -> PathBuf {
     let path = PathBuf::from("/sys/fs/bpf/clearer");
-    let attr = LoadAttr {
-        prog_type: BPF_PROG_TYPE_SCHED_CLS,
-        insn_cnt: CLEAR_MARK.len() as u32,
-        insns: CLEAR_MARK.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        rest: [0; 8],
-    };
-    // SAFETY: every address in `attr` is of memory that lives longer than the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) };
-    assert!(fd >= 0, "loading: {}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just made this descriptor, and nothing else knows it.
-    let program = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let program = load_instructions("clearer", &CLEAR_MARK).expect("the kernel takes it");
     let pathname = c"/sys/fs/bpf/clearer";
     let attr = PinAttr { pathname: pathname.as_ptr() as u64, bpf_fd: program.as_raw_fd() as u32, file_flags: 0 };
-    // SAFETY: as above.
+    // SAFETY: every address in `attr` is of memory that lives longer than the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, &raw const attr, size_of::<PinAttr>()) };
     assert_eq!(result, 0, "pinning: {}", std::io::Error::last_os_error());
     path

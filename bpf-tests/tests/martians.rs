@@ -205,3 +205,26 @@ fn pod_is_found_before_the_route_of_its_address() {
         assert_eq!(rig.from_pod_a(&out).verdict, bpf_tests::Verdict::ToWire);
     }
 }
+
+#[test]
+fn packet_for_a_service_with_an_address_of_the_pool_goes_up_and_never_out_again() {
+    let rig = Rig::new();
+    let mut routes = Rig::routes();
+    routes.extend(UNUSED.map(|address| (IpNet::from(address), RouteClass::POOL_BY_HOST)));
+    rig.tables().set_routes(&routes).unwrap();
+    for (Family { pod, internet, .. }, service) in families().into_iter().zip(UNUSED) {
+        let sent = Frame::udp((service, PORT), (internet, 443));
+        for (what, frame) in kinds(internet, service, &sent) {
+            rig.from_wire(&frame).keeps(&format!("from the wire: {what}"), &Untouched);
+            if !["cut short", "to a group's MAC"].contains(&what) {
+                let back = rig.forwarded_to_wire("uplink", &frame);
+                back.keeps(&format!("on its way back: {what}"), &Dropped(NoSuchPod));
+            }
+        }
+        let asked = Frame::udp((pod, PORT), (service, 80));
+        rig.from_pod_a(&asked).keeps("from a pod", &Untouched);
+        rig.forwarded_to_wire("azva", &asked).keeps("from a pod, at the wire", &Dropped(NoSuchPod));
+        let forged = Frame::udp((service, 80), (pod, PORT));
+        rig.from_wire(&forged).keeps("with the service's address, from the wire", &Dropped(MartianSource));
+    }
+}

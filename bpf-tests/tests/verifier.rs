@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use aya::util::KernelVersion;
-use azure_cni_datapath::{Constants, Globals, Hook, OBJECT};
+use azure_cni_datapath::{Constants, Globals, Hook, OBJECT, missing_features};
 use bpf_tests::Rig;
 
 /// BPF_OBJ_NAME_LEN (include/uapi/linux/bpf.h) less the closing zero; the kernel cuts longer names off.
@@ -126,6 +126,21 @@ fn counts() -> Option<[Count; 4]> {
         })
         .collect();
     counts.try_into().ok()
+}
+
+/// `cargo xtask kernels --kernel 5.10` runs it where something is missing.
+#[test]
+fn kernel_that_lacks_something_is_refused_with_its_name() {
+    let start = std::panic::catch_unwind(|| drop(Rig::new()));
+    let missing: Vec<String> = missing_features().map(ToString::to_string).collect();
+    let said = start.err().map(|panic| panic.downcast_ref::<String>().expect("an error with its words").clone());
+    match said {
+        None => assert_eq!(missing, [] as [String; 0], "it started"),
+        Some(said) => {
+            assert!(said.starts_with("Kernel("), "{said}");
+            assert!(!missing.is_empty() && missing.iter().all(|feature| said.contains(feature)), "{missing:?}: {said}");
+        }
+    }
 }
 
 #[test]

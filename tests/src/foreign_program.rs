@@ -1,15 +1,12 @@
 //! eBPF programs of another owner: in the place of ours, at an interface of a VM.
 
-use std::{
-    fs, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    path::Path,
-};
+use std::{fs, io, os::fd::AsRawFd, path::Path};
 
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
 };
+use azure_cni_datapath::load_instructions;
 
 use crate::{
     error::{Attempt, Result},
@@ -60,22 +57,6 @@ fn plant(pin: &Path, interface: &str, direction: TcAttachType) -> Result<u32, Pr
     Ok(program.info()?.id())
 }
 
-/// `union bpf_attr` as BPF_PROG_LOAD reads it (include/uapi/linux/bpf.h).
-#[repr(C)]
-#[derive(Default)]
-struct LoadAttr {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-    prog_name: [u8; 16],
-}
-
 /// `union bpf_attr` as BPF_OBJ_PIN reads it.
 #[repr(C)]
 struct PinAttr {
@@ -84,32 +65,16 @@ struct PinAttr {
     file_flags: u32,
 }
 
-const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
-const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 
 /// `r0 = TC_ACT_UNSPEC; exit`: the next filter decides.
 const PASS_ON: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
 
 fn load_and_pin(path: &Path) -> io::Result<()> {
-    let mut attr = LoadAttr {
-        prog_type: BPF_PROG_TYPE_SCHED_CLS,
-        insn_cnt: PASS_ON.len() as u32,
-        insns: PASS_ON.as_ptr() as u64,
-        license: c"MIT".as_ptr() as u64,
-        ..LoadAttr::default()
-    };
-    attr.prog_name[..FOREIGN_PROGRAM.len()].copy_from_slice(FOREIGN_PROGRAM.as_bytes());
-    // SAFETY: every address in `attr` is of memory that lives longer than the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor, and nothing else knows it.
-    let program = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let program = load_instructions(FOREIGN_PROGRAM, &PASS_ON)?;
     let path = std::ffi::CString::new(path.to_string_lossy().as_bytes())?;
     let attr = PinAttr { pathname: path.as_ptr() as u64, bpf_fd: program.as_raw_fd() as u32, file_flags: 0 };
-    // SAFETY: as above.
+    // SAFETY: every address in `attr` is of memory that lives longer than the call.
     match unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, &raw const attr, size_of::<PinAttr>()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -36,6 +36,7 @@ mod parallel;
 
 mod cns;
 mod pool;
+mod pool_services;
 mod sources;
 mod withheld;
 

@@ -17,18 +17,19 @@ use azure_cni_tests::{
 };
 use serde_json::{Value, json};
 
-const PORT: u16 = 80;
+/// Of each service.
+pub const PORT: u16 = 80;
 const MODES: [ProxyMode; 3] = [ProxyMode::Nftables, ProxyMode::Iptables, ProxyMode::LegacyIptables];
 
-fn builder() -> FabricBuilder {
+pub fn builder() -> FabricBuilder {
     Fabric::builder().vms(2).dual_stack().agent_toml("snat.ipv6 = true")
 }
 
-fn known() -> FabricBuilder {
+pub fn known() -> FabricBuilder {
     builder().agent_toml("routing.service_prefixes = ['10.0.0.0/16', 'fd00:5::/108']")
 }
 
-fn prefix(version: IpVersion) -> &'static str {
+pub fn prefix(version: IpVersion) -> &'static str {
     if version == V4 { VNET_PREFIX } else { VNET_PREFIX6 }
 }
 
@@ -38,7 +39,7 @@ fn balancer(version: IpVersion) -> IpAddr {
     address.parse().expect("an address")
 }
 
-fn service(version: IpVersion, external: &[IpAddr], backends: &[&dyn Station]) -> Service {
+pub fn service(version: IpVersion, external: &[IpAddr], backends: &[&dyn Station]) -> Service {
     let cluster: IpAddr = if version == V4 { "10.0.0.10" } else { "fd00:5::10" }.parse().expect("an address");
     Service {
         name: "web",
@@ -54,18 +55,18 @@ fn rules_known(status: &Value) -> u64 {
     services["nftables"].as_u64().unwrap_or_default() + services["iptables"].as_u64().unwrap_or_default()
 }
 
-fn await_rules(vm: &Vm, count: u64) -> Result<()> {
+pub fn await_rules(vm: &Vm, count: u64) -> Result<()> {
     vm.await_status(&format!("one with {count} destinations in rules"), |status| rules_known(status) == count).map(drop)
 }
 
-fn assert_reached(from: &dyn Station, to: impl Into<SocketAddr>, promised: IpAddr) -> Result<()> {
+pub fn assert_reached(from: &dyn Station, to: impl Into<SocketAddr>, promised: IpAddr) -> Result<()> {
     let to = to.into();
     assert_eq!(probe::tcp(from, to)?.source_seen.ip(), promised, "{} -> {to}", from.name());
     assert_eq!(probe::udp(from, to)?.source_seen.ip(), promised, "{} -> {to}", from.name());
     Ok(())
 }
 
-fn end(vm: &Vm, pods: &[Pod<'_>]) -> Result<()> {
+pub fn end(vm: &Vm, pods: &[Pod<'_>]) -> Result<()> {
     pods.iter().try_for_each(Pod::del)?;
     vm.expect_clean()
 }
@@ -132,64 +133,6 @@ fn public_address_of_a_service_is_served_and_the_rest_of_it_is_the_internets() -
     }
     assert_eq!(vm.dropped()?, [].into());
     end(vm, &pods)
-}
-
-/// Azure leads every address of the NIC to this node, so one of them is as good for a load balancer as any other.
-#[test]
-fn address_of_the_pool_that_a_service_has_is_served_and_no_pods_until_rules_let_it_go() -> Result<()> {
-    for (mode, builder) in [(ProxyMode::Nftables, builder()), (ProxyMode::Iptables, known())] {
-        let net = builder.pool(3).agent_toml("pool.cooldown_secs = 0").start()?;
-        let vm = net.vm(0);
-        let pods = [vm.add_pod("a")?, vm.add_pod("b")?];
-        let [pod, neighbour] = &pods;
-        let addresses: [IpAddr; 2] = [vm.pool()[2].into(), vm.pool6()[2].into()];
-        let write = |external: bool| -> Result<()> {
-            for (version, address) in [V4, V6].into_iter().zip(addresses) {
-                let rules = external.then(|| service(version, &[address], &[neighbour]));
-                kube_proxy_by(mode, vm.namespace(), version, prefix(version), rules.as_slice())?;
-            }
-            await_rules(vm, if external { 4 } else { 0 })
-        };
-        let _servers = [V4, V6].map(|version| EchoServer::start_on(neighbour, (neighbour.ip(version), ECHO_PORT)));
-
-        write(true)?;
-        let problem = |status: &Value| {
-            let problems = status["problems"].to_string();
-            addresses.iter().all(|address| problems.contains(&address.to_string()))
-                && problems.contains("for a service")
-        };
-        vm.await_status("one that says why", problem)?;
-        for (version, address) in [V4, V6].into_iter().zip(addresses) {
-            for from in [pod as &dyn Station, net.peer()] {
-                assert_reached(from, (address, PORT), vm.ip(version))?;
-            }
-        }
-        assert_eq!(vm.dropped()?, [].into());
-        let refused = vm.add_pod("c").err().expect("there is no address for it");
-        assert_eq!(refused.refusal().map(|refusal| refusal.code), Some(11), "{refused}");
-
-        write(false)?;
-        vm.await_status("well", |status| status["pool"]["free"] == 1 && status["pool6"]["free"] == 1)?;
-        let third = vm.add_pod("c")?;
-        write(true)?;
-        let problem = |status: &Value| {
-            let problems = status["problems"].to_string();
-            problem(status) && problems.contains("a pod has it") && problems.contains(third.container_id())
-        };
-        vm.await_status("one that names the pod", problem)?;
-        for (version, address) in [V4, V6].into_iter().zip(addresses) {
-            assert_eq!(third.ip(version), address);
-            let _server = EchoServer::start_on(&third, (address, PORT));
-            assert_reached(pod, (address, PORT), pod.ip(version))?;
-            assert_reached(net.peer(), (address, PORT), net.peer().ip(version))?;
-        }
-        third.check()?;
-        write(false)?;
-        third.del()?;
-        vm.await_status("well", |status| status["problems"] == json!([]))?;
-        end(vm, &pods)?;
-    }
-    Ok(())
 }
 
 #[test]

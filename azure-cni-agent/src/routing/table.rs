@@ -39,10 +39,12 @@ pub fn routes(of: &Surroundings<'_>) -> BTreeMap<IpNet, RouteClass> {
     let for_pods = pool.addresses().filter(|address| !is_own(address));
     let for_pods = for_pods.map(|address| (IpNet::from(address), RouteClass::POOL));
     let services: BTreeSet<_> = config.service_prefixes.iter().flatten().map(|prefix| prefix.trunc()).collect();
-    let addresses = config.host_addresses.iter().chain(&of.host_addresses).chain(&of.services_in_pool);
+    let in_pool = of.services_in_pool.iter().map(|address| (IpNet::from(*address), RouteClass::POOL_BY_HOST));
+    let addresses = config.host_addresses.iter().chain(&of.host_addresses);
     let addresses = addresses.map(|address| IpNet::from(*address));
     let of_host = services.iter().copied().chain(addresses).map(|prefix| (prefix, RouteClass::HOST));
-    let table = vnet.iter().map(|prefix| (*prefix, RouteClass::VNET)).chain(for_pods).chain(of_host).collect();
+    let table =
+        vnet.iter().map(|prefix| (*prefix, RouteClass::VNET)).chain(for_pods).chain(in_pool).chain(of_host).collect();
     let mut table = Table {
         table,
         is_internet_by_host: config.service_prefixes.is_none(),
@@ -88,8 +90,8 @@ impl Table {
     /// The host's stack does something with packets to the prefix.
     fn lead_to_host(&mut self, prefix: IpNet) {
         let is_covered = self.services.cover(prefix);
-        let has_other =
-            self.table.get(&prefix).is_some_and(|class| [RouteClass::HOST, RouteClass::POOL].contains(class));
+        let others = [RouteClass::HOST, RouteClass::POOL, RouteClass::POOL_BY_HOST];
+        let has_other = self.table.get(&prefix).is_some_and(|class| others.contains(class));
         if is_covered || has_other {
             return;
         }

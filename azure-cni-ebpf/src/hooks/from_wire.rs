@@ -97,7 +97,7 @@ fn check_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReaso
 #[inline(always)]
 fn check_class_of_source<F: Headers + Tables>(packet: &Packet<F>) -> Result<(), DropReason> {
     match F::route(packet.tuple.source) {
-        RouteClass::HOST | RouteClass::POOL => Err(DropReason::MartianSource),
+        RouteClass::HOST | RouteClass::POOL | RouteClass::POOL_BY_HOST => Err(DropReason::MartianSource),
         _ => Ok(()),
     }
 }

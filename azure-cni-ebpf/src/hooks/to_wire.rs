@@ -12,6 +12,7 @@ use azure_cni_common::flow::{Nat, Path};
 
 use super::{Hook, open_translated, port_of, promote_outgoing, run};
 use crate::conntrack::{self, KnownFlow, NewFlow, Tracking};
+use crate::globals;
 use crate::icmp::{self, IcmpSender};
 use crate::packet::{self, End, Headers, Kind, Packet, Replacement, Rewrite};
 use crate::scratch::ScratchRef;
@@ -69,7 +70,9 @@ impl Hook for ToWire {
         if message.tuple.source == F::node_address() {
             return icmp::apply_snat(ctx, message, IcmpSender::Host, scratch).map(|_| Verdict::PASS);
         }
-        let Some(pod) = F::endpoint(message.tuple.source) else { return Ok(Verdict::PASS) };
+        let Some(pod) = F::endpoint(message.tuple.source) else {
+            return check_returned(ctx, message).map(|()| Verdict::PASS);
+        };
         match icmp::apply_snat(ctx, message, IcmpSender::PodThroughStack, scratch)? {
             Path::UNKNOWN => {
                 untranslatable(message, SnatPolicy::of(&pod, F::is_translated()), DropReason::IcmpNotTranslated)
@@ -95,13 +98,23 @@ fn sender_of<F: Headers + Tables>(ctx: &TcContext, packet: &mut Packet<F>) -> Re
         let is_noted = matches!(packet.kind, Kind::Flow) && can_be_held(packet.tuple.source_port);
         return Ok(if is_noted { Some(Sender::Host) } else { None });
     }
-    let Some(pod) = F::endpoint(packet.tuple.source) else { return Ok(None) };
+    let Some(pod) = F::endpoint(packet.tuple.source) else { return check_returned(ctx, packet).map(|()| None) };
     if packet.is_fragment() {
         fragments::find_ports(packet);
     }
     // Once more: the stack may have led the packet here from a service's address.
     F::check_platform(&packet.tuple)?;
     Ok(Some(Sender::Pod(SnatPolicy::of(&pod, F::is_translated()))))
+}
+
+/// Refuses what has come in here and was for a service with an address of the pool, whose rules have left it alone. The router would send
+/// it back, again and again.
+#[inline(always)]
+fn check_returned<F: Tables>(ctx: &TcContext, packet: &Packet<F>) -> Result<(), DropReason> {
+    if packet::came_by(ctx) != globals::UPLINK_IFINDEX.load() {
+        return Ok(());
+    }
+    if F::route(packet.tuple.destination) == RouteClass::POOL_BY_HOST { Err(DropReason::NoSuchPod) } else { Ok(()) }
 }
 
 /// The host may reach what pods may not. What the stack forwards with the host's address, because a service led to the platform and
@@ -180,10 +193,11 @@ fn translate<F: Rewrite + Tables>(ctx: &TcContext, packet: &mut Packet<F>, port:
 /// Fails for an address of the pool, which no pod has: it was not delivered.
 #[inline(always)]
 fn nat_of_new_flow<F: Headers + Tables>(packet: &Packet<F>, snat: SnatPolicy, event: Event) -> Result<Nat, DropReason> {
-    match F::route(packet.tuple.destination) {
-        RouteClass::POOL => Err(DropReason::NoSuchPod),
-        class => Ok(egress::at_the_wire(class, snat, event)),
+    let class = F::route(packet.tuple.destination);
+    if class.is_nobodys_at_the_wire() {
+        return Err(DropReason::NoSuchPod);
     }
+    Ok(egress::at_the_wire(class, snat, event))
 }
 
 /// A packet without ports leaves with the pod's address or not at all.

@@ -54,8 +54,7 @@ impl<'a> Archive<'a> {
         let mut update = archive.apt("apt-get");
         update.args(["update", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20"]);
         progress::run("package lists of kernels", update, None)?;
-        let names =
-            archive.apt("apt-cache").args(["pkgnames", "linux-image-"]).output().context("cannot run apt-cache")?;
+        let names = archive.apt("apt-cache").args(["pkgnames", "linux-"]).output().context("cannot run apt-cache")?;
         archive.packages = String::from_utf8_lossy(&names.stdout).into_owned();
         Ok(archive)
     }
@@ -70,9 +69,7 @@ impl<'a> Archive<'a> {
             fs::create_dir_all(&unfinished).context("cannot create a folder")?;
             // Some distributions have the image, its modules and its binary in one package, some in three.
             let names = ["linux-image", "linux-modules", "linux-binary"].map(|kind| format!("{kind}-{release}"));
-            let known = self.apt("apt-cache").arg("pkgnames").output().context("cannot run apt-cache")?;
-            let known = String::from_utf8_lossy(&known.stdout).into_owned();
-            let names = names.iter().filter(|name| known.lines().any(|line| line == **name));
+            let names = names.iter().filter(|name| self.packages.lines().any(|line| line == **name));
             let mut download = self.apt("apt-get");
             download.arg("download").args(names).current_dir(&unfinished);
             progress::run(&format!("kernel {release}"), download, None)?;

@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     archive::Kernel,
     catalogue::Series,
+    console::{Console, Outcome},
     image::Image,
-    report::{Console, Outcome},
     step::Step,
 };
 use crate::workspace::Workspace;

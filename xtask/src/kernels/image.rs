@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{archive::Kernel, catalogue::Series, step::Step};
+use super::{archive::Kernel, catalogue::Series, files, modules, step::Step};
 use crate::{progress, workspace::Workspace};
 
 /// What tests run. The names of iptables are one program, which reads the name it is called by.
@@ -33,18 +33,6 @@ const PROGRAMS: &[&str] = &[
 /// What stands in for the rest, by busybox.
 const BUSYBOX: &[&str] = &["sh", "modprobe", "poweroff", "cat", "echo", "mkdir", "sleep", "uname", "true"];
 
-/// Folders of the kernel's modules that a network of namespaces may ask for.
-const MODULES: &[&str] = &[
-    "net",
-    "drivers/net/veth",
-    "drivers/net/dummy",
-    "drivers/net/vxlan",
-    "drivers/net/geneve",
-    "lib",
-    "crypto",
-    "arch",
-];
-
 const INIT: &str = include_str!("init.sh");
 
 pub(crate) struct Image {
@@ -58,9 +46,7 @@ pub(crate) struct Image {
 impl Image {
     pub(crate) fn build(workspace: &Workspace, directory: &Path) -> Result<Self> {
         let root = directory.join("root");
-        if root.exists() {
-            fs::remove_dir_all(&root).context("cannot clear the last image")?;
-        }
+        files::fresh(&root)?;
         for folder in ["bin", "proc", "sys", "dev", "run", "tmp", "etc", "var"] {
             fs::create_dir_all(root.join(folder)).context("cannot create a folder of the image")?;
         }
@@ -94,7 +80,7 @@ impl Image {
         fs::write(root.join("init"), INIT).context("cannot write init")?;
         make_executable(&root.join("init"))?;
         let base = directory.join("base.cpio");
-        pack(workspace, &root, &base)?;
+        files::pack(workspace, &root, &base)?;
         Ok(Self { base, directory: directory.to_owned(), tests })
     }
 
@@ -107,29 +93,7 @@ impl Image {
         steps: &[Step],
     ) -> Result<PathBuf> {
         let root = self.directory.join("modules");
-        if root.exists() {
-            fs::remove_dir_all(&root).context("cannot clear the last modules")?;
-        }
-        let folder = root.join("lib").join("modules").join(&kernel.release);
-        for name in MODULES {
-            let of_one = ["ko", "ko.xz", "ko.zst"].map(|end| format!("{name}.{end}"));
-            for name in of_one.iter().map(String::as_str).chain([*name]) {
-                let from = kernel.modules.join("kernel").join(name);
-                if from.exists() {
-                    copy(&from, &folder.join("kernel").join(name))?;
-                }
-            }
-        }
-        for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
-            let from = kernel.modules.join(list);
-            if from.exists() {
-                copy(&from, &folder.join(list))?;
-            }
-        }
-        decompress(workspace, &folder)?;
-        let mut depmod = workspace.command("depmod");
-        depmod.arg("--basedir").arg(&root).arg(&kernel.release);
-        progress::run("modules", depmod, None)?;
+        modules::take(workspace, kernel, &root)?;
 
         let left_out: String = series.left_out.iter().map(|name| format!(" --skip {name}")).collect();
         let lines: Vec<String> = steps
@@ -149,7 +113,7 @@ impl Image {
         fs::write(root.join("environment"), variables).context("cannot write the environment")?;
 
         let modules = self.directory.join("modules.cpio");
-        pack(workspace, &root, &modules)?;
+        files::pack(workspace, &root, &modules)?;
         let whole = self.directory.join(format!("{}.cpio", kernel.release));
         let parts = [&self.base, &modules].map(fs::read);
         let mut content = Vec::new();
@@ -180,7 +144,7 @@ fn take(root: &Path, path: &Path, taken: &mut BTreeSet<PathBuf>) -> Result<()> {
     if !taken.insert(path.to_owned()) {
         return Ok(());
     }
-    copy(path, &place(root, path))?;
+    files::copy(path, &place(root, path))?;
     let libraries = Command::new("ldd").arg(path).stderr(Stdio::null()).output().context("cannot run ldd")?;
     for library in libraries_in(&String::from_utf8_lossy(&libraries.stdout)) {
         take(root, &library, taken)?;
@@ -197,19 +161,6 @@ fn libraries_in(answer: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let context = || format!("cannot copy {} into the image", from.display());
-    if from.is_dir() {
-        for entry in fs::read_dir(from).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return Ok(());
-    }
-    fs::create_dir_all(to.parent().expect("below the image's root")).with_context(context)?;
-    fs::copy(from, to).map(drop).with_context(context)
-}
-
 fn strip(workspace: &Workspace, binary: &Path) -> Result<()> {
     let mut strip = workspace.command("strip");
     strip.arg("--strip-debug").arg(binary);
@@ -224,7 +175,7 @@ fn sources(workspace: &Workspace, root: &Path) -> Result<()> {
     for name in names.split('\0').filter(|name| !name.is_empty()) {
         let from = workspace.root.join(name);
         if from.is_file() {
-            copy(&from, &place(root, &from))?;
+            files::copy(&from, &place(root, &from))?;
         }
     }
     Ok(())
@@ -265,43 +216,9 @@ fn executable<'a>(said: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn decompress(workspace: &Workspace, folder: &Path) -> Result<()> {
-    // zstd leaves the compressed file where it was, and a guest's modprobe would take that one.
-    for (end, program, options) in [("xz", "xz", ["-d", "-q"].as_slice()), ("zst", "zstd", &["-d", "-q", "--rm"])] {
-        let mut files = Vec::new();
-        files_with(folder, end, &mut files)?;
-        if !files.is_empty() {
-            let mut command = workspace.command(program);
-            command.args(options).args(&files);
-            progress::run("modules", command, None)?;
-        }
-    }
-    Ok(())
-}
-
-fn files_with(folder: &Path, end: &str, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files_with(&path, end, found)?;
-        } else if path.extension().is_some_and(|extension| extension == end) {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
 fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("cannot make init executable")
-}
-
-fn pack(workspace: &Workspace, root: &Path, archive: &Path) -> Result<()> {
-    let mut pack = workspace.command("sh");
-    pack.args(["-c", "find . -print0 | cpio --null --quiet --create --format=newc > \"$0\""])
-        .arg(archive)
-        .current_dir(root);
-    progress::run("pack the image", pack, None)
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! `kernels`: the programs, the agent and the plugin on the kernels that nodes have, each booted in an emulator.
 //!
 //! A guest is a kernel of a distribution, its modules, this machine's programs and the test binaries that `cargo xtask test` has built.
-//! The guest runs the same tests; nothing is left out but what a caller asks to be left out.
+//! The guest runs the same tests.
 
 mod archive;
 mod catalogue;
+mod console;
+mod document;
+mod files;
 mod guest;
 mod image;
-mod report;
+mod modules;
 mod step;
 
 use std::{fs, path::PathBuf, time::Instant};
@@ -17,9 +20,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::{
     archive::{Archive, Kernel},
     catalogue::{SERIES, Series},
+    console::Outcome,
     guest::Guest,
     image::Image,
-    report::Outcome,
     step::Step,
 };
 use crate::{
@@ -36,7 +39,9 @@ pub(crate) enum Depth {
 }
 
 impl Depth {
-    fn steps(self) -> &'static [Step] {
+    fn steps(self, series: &Series) -> &'static [Step] {
+        const REFUSAL: Step =
+            Step { name: "refusal", jit: true, binary: "programs", arguments: "verifier::kernel_that_lacks_something" };
         const LOAD: Step =
             Step { name: "load", jit: true, binary: "programs", arguments: "verifier:: --nocapture --test-threads 1" };
         const WITHOUT_JIT: Step =
@@ -64,6 +69,9 @@ impl Depth {
                 dual_stack::every_path start::tcx --test-threads 1",
             ..END_TO_END
         };
+        if series.is_too_old {
+            return &[REFUSAL];
+        }
         match self {
             Self::Quick => &[LOAD, END_TO_END],
             Self::Full => &[LOAD, WITHOUT_JIT, PACKETS, EVERY_WAY],
@@ -86,7 +94,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let outcomes = boot(workspace, request)?;
     let document = workspace.root.join("docs").join("kernels.md");
     let before = fs::read_to_string(&document).unwrap_or_default();
-    write_if_changed(&document, report::document(&before, &outcomes).as_bytes())?;
+    write_if_changed(&document, document::document(&before, &outcomes).as_bytes())?;
     eprintln!("==> docs/kernels.md says so");
     judge(workspace, &outcomes)
 }
@@ -111,7 +119,7 @@ fn boot(workspace: &Workspace, request: &Request) -> Result<Vec<(&'static Series
         let outcome = match kernel {
             Some(kernel) => {
                 let guest = Guest { workspace, image: &image, series, kernel: &kernel };
-                guest.run(request.depth.steps()).with_context(|| format!("kernel {}", kernel.release))?
+                guest.run(request.depth.steps(series)).with_context(|| format!("kernel {}", kernel.release))?
             }
             None => Outcome::none(series, "no archive in reach has it"),
         };

@@ -90,7 +90,7 @@ fn an_address_of_the_pool_is_a_pods_unless_the_host_has_it_or_rules_translate_it
         assert_eq!(node.class("10.240.0.4/32"), None, "the primary");
         assert_eq!([node.class("10.240.0.5/32"), node.class("fd00::5/128")], [Some(RouteClass::POOL); 2]);
         assert_eq!([node.class("10.240.0.6/32"), node.class("10.240.0.7/32")], [Some(RouteClass::HOST); 2]);
-        assert_eq!([node.class("10.240.0.8/32"), node.class("fd00::8/128")], [Some(RouteClass::HOST); 2]);
+        assert_eq!([node.class("10.240.0.8/32"), node.class("fd00::8/128")], [Some(RouteClass::POOL_BY_HOST); 2]);
     }
 }
 

@@ -226,3 +226,13 @@ fn cargo_deny_is_installed_for_checking_a_change_and_not_for_a_first_look() {
     assert_eq!(to_check(false), [Step::InstallDeny]);
     assert_eq!(to_check(true), []);
 }
+
+#[test]
+fn the_emulator_is_installed_for_other_kernels_and_for_checking_a_change_and_not_for_a_first_look() {
+    let lacking = Facts { absent: packages(&[Need::Kernels]), lists: Lists::Fresh(debian_12()), deny: true, ..ready() };
+    assert_eq!(steps(&lacking), []);
+    for purpose in [Purpose::Kernels, Purpose::Check] {
+        let plan = super::plan(&lacking, purpose).unwrap();
+        assert_eq!(plan.steps, [Step::InstallPackages(packages(&[Need::Kernels]))]);
+    }
+}
