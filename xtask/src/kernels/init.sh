@@ -1,15 +1,15 @@
 #!/bin/sh
 # The first process of a guest: runs the steps, says on the console how each ended, and powers off.
+#
+# Nothing is mounted over /tmp or /run: the root is memory already, and the checkout may lie there.
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin RUST_BACKTRACE=0
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-mount -t tmpfs tmpfs /tmp
-mount -t tmpfs tmpfs /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /dev/shm /dev/pts
+mkdir -p /tmp /run /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 echo /bin/modprobe > /proc/sys/kernel/modprobe
 for module in veth sch_ingress cls_bpf sch_fq; do modprobe $module; done
