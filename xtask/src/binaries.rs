@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build_ebpf, progress, workspace::Workspace};
+use crate::{arch::Arch, build_ebpf, progress, workspace::Workspace};
 
 struct Binary {
     package: &'static str,
@@ -29,12 +29,13 @@ const FAULT_VARIABLE: &str = "AZURE_CNI_FAIL_AFTER";
 const TOOLS: [&str; 2] = ["azure-cni-tests", "azure-cni-bench"];
 
 /// Builds what users install, and the demo and the benchmark. Returns the directory of what users install.
-pub(crate) fn for_users(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn for_users(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let mut build = workspace.cargo();
     build.args(["build", "--release", "--bins"]);
     build.args([AGENT.package, CTL.package].iter().chain(&TOOLS).flat_map(|name| ["--package", name]));
+    arch.configure(&mut build);
     progress::show("the agent, the operator's command, the demo, the benchmark", build)?;
-    let directory = collect(workspace, &workspace.target.join("dist"))?;
+    let directory = collect(workspace, arch, "dist")?;
     ensure_without_faults(&directory.join(AGENT.name))?;
     Ok(directory)
 }
@@ -50,26 +51,29 @@ fn ensure_without_faults(agent: &Path) -> Result<()> {
 
 /// Builds the same together with the tests: features that the tests add to dependencies, such as tokio's test clock, would otherwise
 /// have half of the workspace compiled twice. For the same reason the result does not go where users look.
-pub(crate) fn for_tests(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn for_tests(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
     let mut build = workspace.cargo();
     build.args(["build", "--release", "--workspace", "--exclude", build_ebpf::PACKAGE, "--bins", "--tests"]);
+    arch.configure(&mut build);
     progress::show("all binaries and tests", build)?;
-    collect(workspace, &workspace.target.join("xtask").join("bin"))
+    collect(workspace, arch, "xtask/bin")
 }
 
-fn collect(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
+fn collect(workspace: &Workspace, arch: Arch, place: &str) -> Result<PathBuf> {
     let mut plugin = workspace.cargo();
     plugin.args(["rustc", "--release", "--package", PLUGIN.package, "--bin", PLUGIN.name]);
+    arch.configure(&mut plugin);
     plugin.args(["--", "-C", "target-feature=+crt-static"]);
     progress::show("the plugin, linked statically", plugin)?;
 
-    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let directory = arch.target(workspace).join(place);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     for Binary { name, .. } in [PLUGIN, AGENT, CTL] {
-        let (built, copy) = (workspace.release_dir().join(name), directory.join(name));
+        let (built, copy) = (arch.release_dir(workspace).join(name), directory.join(name));
         // A copy that is running cannot be overwritten, but it can be replaced.
         let unfinished = copy.with_extension("new");
         fs::copy(&built, &unfinished).with_context(|| format!("cannot copy {}", built.display()))?;
         fs::rename(&unfinished, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
     }
-    Ok(directory.to_owned())
+    Ok(directory)
 }

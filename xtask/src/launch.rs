@@ -6,14 +6,14 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
 use anyhow::{Context as _, Result};
 
-use crate::{binaries, build_ebpf, setup, workspace::Workspace};
+use crate::{arch::NATIVE, binaries, build_ebpf, setup, workspace::Workspace};
 
 pub(crate) fn run(workspace: &Workspace, program: &str, arguments: &[OsString]) -> Result<()> {
-    let facts = setup::ensure(workspace, setup::Purpose::Build)?;
+    let facts = setup::ensure(workspace, setup::Purpose::Build(NATIVE))?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
-    let installed = binaries::for_users(workspace)?;
+    let installed = binaries::for_users(workspace, NATIVE)?;
 
-    let mut launched = workspace.command(workspace.release_dir().join(program));
+    let mut launched = workspace.command(NATIVE.release_dir(workspace).join(program));
     launched.args(arguments).env("AZURE_CNI_BIN_DIR", installed);
     Err(launched.exec()).with_context(|| format!("cannot run {}", launched.get_program().display()))
 }

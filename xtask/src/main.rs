@@ -17,6 +17,7 @@ mod test;
 #[cfg(test)]
 mod documents;
 
+mod arch;
 mod compiler;
 mod elf;
 mod machine;
@@ -26,6 +27,7 @@ mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use arch::{Arch, NATIVE};
 use clap::{Parser, Subcommand};
 use workspace::Workspace;
 
@@ -69,7 +71,11 @@ enum Chore {
         release: bool,
     },
     /// Set up, and build the three binaries to install: azure-cni, azure-cni-agent and azure-cni-ctl, in target/dist
-    Build,
+    Build {
+        /// For VMs with another processor; the binaries are then in target/TRIPLE/dist
+        #[arg(long, value_name = "ARCH", default_value_t = NATIVE)]
+        target: Arch,
+    },
     /// Set up, build, and show the real agent and plugin carrying traffic on a VNet made of namespaces (root)
     #[command(after_help = "The demo's own options include:\n  \
         --keep     leave everything standing, and print how to look around\n  \
@@ -109,6 +115,9 @@ enum Chore {
         /// One series only, such as 6.1, or `newest`
         #[arg(long, value_name = "SERIES")]
         kernel: Option<String>,
+        /// Of this processor; the binaries are compiled for it
+        #[arg(long, default_value_t = NATIVE)]
+        arch: Arch,
         /// The oldest and the newest only, without the packet tests
         #[arg(long)]
         quick: bool,
@@ -136,10 +145,10 @@ fn run(command: Chore) -> anyhow::Result<()> {
             let profile = if release { build_ebpf::Profile::Release } else { build_ebpf::Profile::Dev };
             build_ebpf::run(&workspace, &machine::probe(&workspace), profile)
         }
-        Chore::Build => {
-            let facts = setup::ensure(&workspace, setup::Purpose::Build)?;
+        Chore::Build { target } => {
+            let facts = setup::ensure(&workspace, setup::Purpose::Build(target))?;
             build_ebpf::run(&workspace, &facts, build_ebpf::Profile::Release)?;
-            let installed = binaries::for_users(&workspace)?;
+            let installed = binaries::for_users(&workspace, target)?;
             eprintln!("==> to install: {}", installed.display());
             Ok(())
         }
@@ -148,9 +157,9 @@ fn run(command: Chore) -> anyhow::Result<()> {
         Chore::Test { filter, no_lint, arguments } => {
             test::run(&workspace, &test::Selection { filter, lint: !no_lint, arguments })
         }
-        Chore::Kernels { kernel, quick } => {
+        Chore::Kernels { kernel, arch, quick } => {
             let depth = if quick { kernels::Depth::Quick } else { kernels::Depth::Full };
-            kernels::run(&workspace, &kernels::Request { series: kernel, depth })
+            kernels::run(&workspace, &kernels::Request { series: kernel, arch, depth })
         }
         Chore::Lint => lint::run(&workspace),
     }

@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    arch::NATIVE,
     binaries,
     build_ebpf::{self, PACKAGE},
     kernels, lint, progress, setup,
@@ -37,13 +38,13 @@ enum Runner {
 }
 
 pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
-    let purpose = if selection.lint { setup::Purpose::Check } else { setup::Purpose::Build };
+    let purpose = if selection.lint { setup::Purpose::Check } else { setup::Purpose::Build(NATIVE) };
     let facts = setup::ensure(workspace, purpose)?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     if selection.lint {
         lint::check(workspace, &facts)?;
     }
-    let binaries = binaries::for_tests(workspace)?;
+    let binaries = binaries::for_tests(workspace, NATIVE)?;
     if selection.lint && selection.filter.is_none() {
         kernels::check(workspace)?;
     }

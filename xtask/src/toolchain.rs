@@ -2,7 +2,7 @@
 //!
 //! cargo and rustup pass their own toolchain to every child through the environment. Here another one is wanted, so that is cleared.
 
-use std::{env, fmt, path::Path, process::Command};
+use std::{fmt, path::Path, process::Command};
 
 use crate::{
     machine::{BuildStd, DEBIAN_CARGO_CLIPPY, DEBIAN_RUSTC, Facts, RustupToolchain},
@@ -71,10 +71,9 @@ impl fmt::Display for Toolchain {
 ///
 /// The linker writes BTF only on request, and only from debug information.
 pub(crate) fn rust_flags(linker: &Path, more: &[&str]) -> String {
-    // As the kernel's headers and aya name the architecture that the programs will run on.
-    let arch = if env::consts::ARCH.starts_with("riscv64") { "riscv64" } else { env::consts::ARCH };
     let mut flags = vec![
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        // aya asks for a processor. What differs by it are the registers that tracing sees; nothing here does, and one object is for all.
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),

@@ -52,10 +52,6 @@ impl Workspace {
         }
         command
     }
-
-    pub(crate) fn release_dir(&self) -> PathBuf {
-        self.target.join("release")
-    }
 }
 
 fn is_about_xtask(variable: &str) -> bool {

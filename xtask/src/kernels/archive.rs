@@ -6,10 +6,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-use super::catalogue::{SERIES, Series, Source};
-use crate::{progress, workspace::Workspace};
+use super::catalogue::{Series, Source, series_of};
+use crate::{arch::Arch, progress, workspace::Workspace};
 
 /// An option of a line of sources.list.
 const TRUSTED: &str = "[trusted=yes] ";
@@ -19,8 +19,13 @@ const DEBIAN: &str = "http://deb.debian.org/debian";
 /// Where a Debian has the keys of its archive.
 const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Ubuntu's own archive; machines that run Debian have none in their lists.
-const UBUNTU: &str = "http://archive.ubuntu.com/ubuntu";
+/// Ubuntu's own archives; machines that run Debian have none in their lists.
+fn ubuntu(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "http://archive.ubuntu.com/ubuntu",
+        Arch::Arm64 => "http://ports.ubuntu.com/ubuntu-ports",
+    }
+}
 
 /// A kernel that was unpacked.
 #[derive(Debug)]
@@ -35,22 +40,23 @@ pub(crate) struct Kernel {
 pub(crate) struct Archive<'a> {
     workspace: &'a Workspace,
     directory: PathBuf,
+    arch: Arch,
     /// Names of the packages on offer, a line each.
     packages: String,
 }
 
 impl<'a> Archive<'a> {
     /// Reads the lists of all series. A source out of reach has none.
-    pub(crate) fn open(workspace: &'a Workspace, directory: &Path) -> Result<Self> {
+    pub(crate) fn open(workspace: &'a Workspace, arch: Arch, directory: &Path) -> Result<Self> {
         let apt = directory.join("apt");
         for part in ["lists/partial", "cache/archives/partial", "etc"] {
             fs::create_dir_all(apt.join(part)).context("cannot create apt's folders")?;
         }
-        let mut archive = Self { workspace, directory: directory.to_owned(), packages: String::new() };
-        let sources = sources(&archive.mirror()?, SERIES);
+        let mut archive = Self { workspace, directory: directory.to_owned(), arch, packages: String::new() };
+        let sources = sources(&archive.mirror()?, arch);
         write(&apt.join("sources.list"), &sources)?;
         write(&apt.join("status"), "")?;
-        write(&apt.join("apt.conf"), &configuration(&apt))?;
+        write(&apt.join("apt.conf"), &configuration(&apt, arch))?;
         let mut update = archive.apt("apt-get");
         update.args(["update", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20"]);
         progress::run("package lists of kernels", update, None)?;
@@ -61,7 +67,7 @@ impl<'a> Archive<'a> {
 
     /// Fetches and unpacks the newest kernel of a series, unless it is there already. None: no archive has one.
     pub(crate) fn fetch(&self, series: &Series) -> Result<Option<Kernel>> {
-        let Some(release) = series.newest(self.packages.lines()) else { return Ok(None) };
+        let Some(release) = series.newest(self.arch, self.packages.lines()) else { return Ok(None) };
         let root = self.directory.join(release);
         if !root.is_dir() {
             let unfinished = self.directory.join("unfinished");
@@ -93,6 +99,25 @@ impl<'a> Archive<'a> {
         Ok(Some(Kernel { release: release.to_owned(), image, modules }))
     }
 
+    /// Downloads packages of a suite of Debian, and all that they need. Returns where they are.
+    pub(crate) fn download(&self, suite: &str, names: &[&str]) -> Result<Vec<PathBuf>> {
+        let install = |more: &[&str]| {
+            let mut install = self.apt("apt-get");
+            install.args(["install", "--yes", "--no-install-recommends", "--target-release", suite]);
+            install.args(more).args(names);
+            install
+        };
+        // Asked before the download: afterwards there is nothing left to fetch, and apt names nothing.
+        let archives = self.directory.join("apt/cache/archives");
+        let listed = install(&["--print-uris", "--quiet=2", "-o", "Dir::Cache::archives=none/"]).output();
+        let listed = listed.context("cannot run apt-get")?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        progress::run("programs for guests", install(&["--download-only"]), None)?;
+        let paths: Vec<_> = listed.lines().filter_map(file_of_uri).map(|name| archives.join(name)).collect();
+        ensure!(!paths.is_empty(), "apt names no packages of {suite} for guests");
+        Ok(paths)
+    }
+
     /// Where this machine has Debian's packages from; on Ubuntu, Debian's own archive.
     fn mirror(&self) -> Result<String> {
         let mut targets = self.workspace.command("apt-get");
@@ -111,13 +136,13 @@ impl<'a> Archive<'a> {
 
 /// Ubuntu's keys are in no package of Debian, and Debian's are not on every Ubuntu: what comes from there is not verified. It is
 /// unpacked, and runs in an emulator alone, which has no network.
-fn sources(mirror: &str, wanted: &[Series]) -> String {
+fn sources(mirror: &str, arch: Arch) -> String {
     let mut lines = String::new();
     let debian = if Path::new(DEBIAN_KEYS).exists() { "" } else { TRUSTED };
-    for series in wanted {
+    for series in series_of(arch) {
         let (trust, archive, suites) = match &series.source {
             Source::Debian(suites) => (debian, mirror, *suites),
-            Source::Ubuntu(suite) => (TRUSTED, UBUNTU, std::slice::from_ref(suite)),
+            Source::Ubuntu(suite) => (TRUSTED, ubuntu(arch), std::slice::from_ref(suite)),
         };
         for suite in suites {
             let line = format!("deb {trust}{archive} {suite} main\n");
@@ -130,14 +155,19 @@ fn sources(mirror: &str, wanted: &[Series]) -> String {
     lines
 }
 
-fn configuration(apt: &Path) -> String {
-    let apt = apt.display();
+fn configuration(apt: &Path, arch: Arch) -> String {
+    let (apt, arch) = (apt.display(), arch.debian());
     format!(
         "Dir::State \"{apt}\";\nDir::State::status \"{apt}/status\";\nDir::State::lists \"{apt}/lists\";\n\
          Dir::Cache \"{apt}/cache\";\nDir::Etc::sourcelist \"{apt}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
-         APT::Architecture \"amd64\";\nAPT::Architectures {{\"amd64\";}};\nAPT::Sandbox::User \"root\";\n\
+         APT::Architecture \"{arch}\";\nAPT::Architectures {{\"{arch}\";}};\nAPT::Sandbox::User \"root\";\n\
          Acquire::Languages \"none\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
     )
+}
+
+/// Of `'URI' FILE SIZE HASH`.
+fn file_of_uri(line: &str) -> Option<&str> {
+    line.strip_prefix('\'')?.split_whitespace().nth(1)
 }
 
 fn write(path: &Path, content: &str) -> Result<()> {

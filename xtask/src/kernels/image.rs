@@ -1,87 +1,54 @@
-//! What a guest finds in its memory: programs of this machine with their libraries, the tests, the sources that tests read, and the
+//! What a guest finds in its memory: programs with their libraries, the tests, the sources that tests read, and the
 //! modules of its kernel. Archives of the form that the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst), one
 //! behind the other.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{archive::Kernel, catalogue::Series, files, modules, step::Step};
-use crate::{progress, workspace::Workspace};
-
-/// What tests run. The names of iptables are one program, which reads the name it is called by.
-const PROGRAMS: &[&str] = &[
-    "ip",
-    "tc",
-    "nft",
-    "iptables",
-    "ip6tables",
-    "iptables-legacy",
-    "iptables-legacy-restore",
-    "sysctl",
-    "unshare",
-    "iperf3",
-    "mount",
-];
-
-/// What stands in for the rest, by busybox.
-const BUSYBOX: &[&str] = &["sh", "modprobe", "poweroff", "cat", "echo", "mkdir", "sleep", "uname", "true"];
+use super::{
+    archive::{Archive, Kernel},
+    catalogue::Series,
+    files, modules,
+    step::Step,
+    userland,
+};
+use crate::{arch::Arch, progress, workspace::Workspace};
 
 const INIT: &str = include_str!("init.sh");
 
 pub(crate) struct Image {
-    /// Programs, tests and sources.
-    base: PathBuf,
+    pub(super) arch: Arch,
+    /// The programs around the tests; then the tests, the binaries and the sources.
+    parts: [PathBuf; 2],
     directory: PathBuf,
     /// Name and path of each test binary.
     tests: Vec<(String, PathBuf)>,
 }
 
 impl Image {
-    pub(crate) fn build(workspace: &Workspace, directory: &Path) -> Result<Self> {
+    pub(crate) fn build(workspace: &Workspace, arch: Arch, archive: &Archive<'_>, directory: &Path) -> Result<Self> {
+        let userland = userland::build(workspace, archive, directory)?;
         let root = directory.join("root");
         files::fresh(&root)?;
-        for folder in ["bin", "proc", "sys", "dev", "run", "tmp", "etc", "var"] {
-            fs::create_dir_all(root.join(folder)).context("cannot create a folder of the image")?;
-        }
-        let mut taken = BTreeSet::new();
-        for name in PROGRAMS {
-            let path = find(name).with_context(|| format!("{name} is not installed: run `cargo xtask setup`"))?;
-            take(&root, &path, &mut taken)?;
-        }
-        take(&root, &find("busybox").context("busybox is not installed")?, &mut taken)?;
-        for name in BUSYBOX {
-            let link = root.join("bin").join(name);
-            if !link.exists() {
-                symlink("/usr/bin/busybox", &link).with_context(|| format!("cannot link {name}"))?;
-            }
-        }
-        let extensions = Path::new("/usr/lib/x86_64-linux-gnu/xtables");
-        for extension in fs::read_dir(extensions).context("iptables has no extensions here")? {
-            take(&root, &extension?.path(), &mut taken)?;
-        }
-        let tests = test_binaries(workspace)?;
-        for (_, path) in &tests {
-            take(&root, path, &mut taken)?;
-            strip(workspace, &place(&root, path))?;
-        }
-        let binaries = workspace.target.join("xtask").join("bin");
-        for name in ["azure-cni", "azure-cni-agent", "azure-cni-ctl"] {
-            take(&root, &binaries.join(name), &mut taken)?;
-            strip(workspace, &place(&root, &binaries.join(name)))?;
+        let tests = test_binaries(workspace, arch)?;
+        let binaries = binaries_dir(workspace, arch);
+        let ours = ["azure-cni", "azure-cni-agent", "azure-cni-ctl"].map(|name| binaries.join(name));
+        for path in tests.iter().map(|(_, path)| path).chain(&ours) {
+            files::copy(path, &place(&root, path))?;
+            let mut strip = workspace.command(arch.tool("strip"));
+            strip.arg("--strip-debug").arg(place(&root, path));
+            progress::run("strip", strip, None)?;
         }
         sources(workspace, &root)?;
         fs::write(root.join("init"), INIT).context("cannot write init")?;
         make_executable(&root.join("init"))?;
-        let base = directory.join("base.cpio");
-        files::pack(workspace, &root, &base)?;
-        Ok(Self { base, directory: directory.to_owned(), tests })
+        let programs = directory.join("programs.cpio");
+        files::pack(workspace, &root, &programs)?;
+        Ok(Self { arch, parts: [userland, programs], directory: directory.to_owned(), tests })
     }
 
     /// The whole of what a kernel unpacks at its start.
@@ -107,7 +74,7 @@ impl Image {
         fs::write(root.join("steps"), lines.concat()).context("cannot write the steps")?;
         let variables = format!(
             "export AZURE_CNI_BIN_DIR='{}'\ncd '{}'\n",
-            workspace.target.join("xtask").join("bin").display(),
+            binaries_dir(workspace, self.arch).display(),
             workspace.root.display()
         );
         fs::write(root.join("environment"), variables).context("cannot write the environment")?;
@@ -115,56 +82,23 @@ impl Image {
         let modules = self.directory.join("modules.cpio");
         files::pack(workspace, &root, &modules)?;
         let whole = self.directory.join(format!("{}.cpio", kernel.release));
-        let parts = [&self.base, &modules].map(fs::read);
         let mut content = Vec::new();
-        for part in parts {
-            content.extend(part.context("cannot read a part of the image")?);
+        for part in self.parts.iter().chain([&modules]) {
+            content.extend(fs::read(part).context("cannot read a part of the image")?);
         }
         fs::write(&whole, content).with_context(|| format!("cannot write {}", whole.display()))?;
         Ok(whole)
     }
 }
 
-fn find(program: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    // Administration programs are not in everyone's PATH.
-    std::env::split_paths(&folders)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
+/// What users install, as the tests have it.
+fn binaries_dir(workspace: &Workspace, arch: Arch) -> PathBuf {
+    arch.target(workspace).join("xtask/bin")
 }
 
 /// Where a file of this machine lies in the image: at the same place.
 fn place(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Copies a file, what its name links to, and the libraries that it needs.
-fn take(root: &Path, path: &Path, taken: &mut BTreeSet<PathBuf>) -> Result<()> {
-    if !taken.insert(path.to_owned()) {
-        return Ok(());
-    }
-    files::copy(path, &place(root, path))?;
-    let libraries = Command::new("ldd").arg(path).stderr(Stdio::null()).output().context("cannot run ldd")?;
-    for library in libraries_in(&String::from_utf8_lossy(&libraries.stdout)) {
-        take(root, &library, taken)?;
-    }
-    Ok(())
-}
-
-/// Of what ldd prints: `name => /path (address)`, or `/path (address)` of the loader.
-fn libraries_in(answer: &str) -> Vec<PathBuf> {
-    answer
-        .lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .map(PathBuf::from)
-        .collect()
-}
-
-fn strip(workspace: &Workspace, binary: &Path) -> Result<()> {
-    let mut strip = workspace.command("strip");
-    strip.arg("--strip-debug").arg(binary);
-    progress::run("strip", strip, None)
 }
 
 /// Tests read sources and documents of the checkout.
@@ -182,7 +116,7 @@ fn sources(workspace: &Workspace, root: &Path) -> Result<()> {
 }
 
 /// The test binaries that cargo has built, by the name of their target.
-fn test_binaries(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+fn test_binaries(workspace: &Workspace, arch: Arch) -> Result<Vec<(String, PathBuf)>> {
     let mut build = workspace.cargo();
     build.args([
         "test",
@@ -194,6 +128,7 @@ fn test_binaries(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
         "--bins",
         "--tests",
     ]);
+    arch.configure(&mut build);
     let answer = build.output().context("cannot run cargo")?;
     ensure!(answer.status.success(), "the tests do not build: {}", String::from_utf8_lossy(&answer.stderr));
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
@@ -224,13 +159,6 @@ fn make_executable(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libraries_are_read_from_every_form_of_line() {
-        let answer = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\t/lib64/ld.so (0x7f)\n";
-        assert_eq!(libraries_in(answer), ["/lib/libc.so.6", "/lib64/ld.so"].map(PathBuf::from));
-        assert_eq!(libraries_in("\tnot a dynamic executable\n"), Vec::<PathBuf>::new());
-    }
 
     #[test]
     fn test_binary_is_found_by_the_name_of_its_target() {

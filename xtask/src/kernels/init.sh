@@ -11,7 +11,6 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /tmp /run /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
-echo /bin/modprobe > /proc/sys/kernel/modprobe
 for module in veth sch_ingress cls_bpf sch_fq; do modprobe $module; done
 ip link set lo up
 # NAME JIT PROGRAM ARGUMENTS...: JIT is 1, or 0 for the interpreter, which some kernels do not have.

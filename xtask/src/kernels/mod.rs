@@ -12,20 +12,28 @@ mod guest;
 mod image;
 mod modules;
 mod step;
+mod userland;
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     archive::{Archive, Kernel},
-    catalogue::{SERIES, Series},
+    catalogue::{Series, series_of},
     console::Outcome,
     guest::Guest,
     image::Image,
     step::Step,
 };
 use crate::{
+    arch::{Arch, NATIVE},
     binaries, build_ebpf, setup,
     workspace::{Workspace, write_if_changed},
 };
@@ -83,53 +91,81 @@ impl Depth {
 pub(crate) struct Request {
     /// Such as `6.1`; none: all, or with [`Depth::Quick`] the oldest and the newest.
     pub(crate) series: Option<String>,
+    pub(crate) arch: Arch,
     pub(crate) depth: Depth,
 }
 
 /// Boots each kernel that was asked for, and writes its row of `docs/kernels.md`.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
-    let facts = setup::ensure(workspace, setup::Purpose::Kernels)?;
+    let facts = setup::ensure(workspace, setup::Purpose::Kernels(request.arch))?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
-    binaries::for_tests(workspace)?;
-    let outcomes = boot(workspace, request)?;
+    binaries::for_tests(workspace, request.arch)?;
     let document = workspace.root.join("docs").join("kernels.md");
-    let before = fs::read_to_string(&document).unwrap_or_default();
-    write_if_changed(&document, document::document(&before, &outcomes).as_bytes())?;
+    let outcomes = boot(workspace, request, |series, outcome| {
+        let before = fs::read_to_string(&document).unwrap_or_default();
+        let now = document::document(&before, request.arch, series, outcome);
+        write_if_changed(&document, now.as_bytes()).map(drop)
+    })?;
     eprintln!("==> docs/kernels.md says so");
-    judge(workspace, &outcomes)
+    judge(&directory(workspace, request.arch), &outcomes)
 }
 
 /// Boots what CI asks for, with everything built.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let request = Request { series: None, depth: Depth::Quick };
-    judge(workspace, &boot(workspace, &request)?)
+    let request = Request { series: None, arch: NATIVE, depth: Depth::Quick };
+    judge(&directory(workspace, NATIVE), &boot(workspace, &request, |_, _| Ok(()))?)
 }
 
-fn boot(workspace: &Workspace, request: &Request) -> Result<Vec<(&'static Series, Outcome)>> {
+/// `record` is told of each kernel as soon as it has ended.
+fn boot(
+    workspace: &Workspace,
+    request: &Request,
+    record: impl Fn(&Series, &Outcome) -> Result<()> + Sync,
+) -> Result<Vec<(&'static Series, Outcome)>> {
     let chosen = chosen(request)?;
-    let directory = directory(workspace);
+    let directory = directory(workspace, request.arch);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let archive = Archive::open(workspace, &directory)?;
-    let image = Image::build(workspace, &directory)?;
+    let archive = Archive::open(workspace, request.arch, &directory)?;
+    let image = Image::build(workspace, request.arch, &archive, &directory)?;
 
-    let mut outcomes = Vec::new();
-    for series in chosen {
-        let started = Instant::now();
-        let (series, kernel) = find(&archive, series, request.depth)?;
-        let outcome = match kernel {
-            Some(kernel) => {
-                let guest = Guest { workspace, image: &image, series, kernel: &kernel };
-                guest.run(request.depth.steps(series)).with_context(|| format!("kernel {}", kernel.release))?
-            }
-            None => Outcome::none(series, "no archive in reach has it"),
-        };
-        eprintln!("    {outcome} ({} s)", started.elapsed().as_secs());
+    let outcomes = Mutex::new(Vec::new());
+    let end = |series: &'static Series, outcome: Outcome| {
+        let mut outcomes = outcomes.lock().expect("no guest panics");
+        record(series, &outcome)?;
         outcomes.push((series, outcome));
+        anyhow::Ok(())
+    };
+    let mut guests = Vec::new();
+    for series in chosen {
+        let (series, kernel) = find(&archive, series, request)?;
+        let Some(kernel) = kernel else {
+            end(series, Outcome::none(series, "no archive in reach has it"))?;
+            continue;
+        };
+        let steps = request.depth.steps(series);
+        let image = image.for_kernel(workspace, series, &kernel, steps)?;
+        guests.push(Guest { workspace, arch: request.arch, series, kernel, steps, image });
     }
-    Ok(outcomes)
+    // Two beside each other: for a good part of its time a guest uses one processor, or waits.
+    let guests = Mutex::new(guests.into_iter());
+    let next = || guests.lock().expect("no guest panics").next();
+    let run = || -> Result<()> {
+        while let Some(guest) = next() {
+            let started = Instant::now();
+            let outcome = guest.run().with_context(|| format!("kernel {}", guest.kernel.release))?;
+            eprintln!("    {outcome} ({} s)", started.elapsed().as_secs());
+            end(guest.series, outcome)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let beside = scope.spawn(run);
+        run().and(beside.join().expect("no guest panics"))
+    })?;
+    Ok(outcomes.into_inner().expect("no guest panics"))
 }
 
-fn judge(workspace: &Workspace, outcomes: &[(&Series, Outcome)]) -> Result<()> {
+fn judge(directory: &Path, outcomes: &[(&Series, Outcome)]) -> Result<()> {
     ensure!(outcomes.iter().any(|(_, outcome)| outcome.has_run()), "no kernel could be had: is there a network?");
     let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.has_failed()).collect();
     if !failed.is_empty() {
@@ -138,7 +174,7 @@ fn judge(workspace: &Workspace, outcomes: &[(&Series, Outcome)]) -> Result<()> {
             "{} of {} kernels failed; what each printed is in {}\n  {}",
             failed.len(),
             outcomes.len(),
-            directory(workspace).display(),
+            directory.display(),
             lines.join("\n  ")
         );
     }
@@ -146,14 +182,18 @@ fn judge(workspace: &Workspace, outcomes: &[(&Series, Outcome)]) -> Result<()> {
 }
 
 /// Of archives, kernels, images, and of what guests printed.
-fn directory(workspace: &Workspace) -> PathBuf {
-    workspace.target.join("kernels")
+fn directory(workspace: &Workspace, arch: Arch) -> PathBuf {
+    workspace.target.join("kernels").join(arch.debian())
 }
 
 /// The kernel of a series. CI takes the next series that can be had, so that an archive out of reach costs it no kernel.
-fn find(archive: &Archive<'_>, series: &'static Series, depth: Depth) -> Result<(&'static Series, Option<Kernel>)> {
-    let later = SERIES.iter().skip_while(|other| other.name != series.name);
-    let most = if depth == Depth::Quick { SERIES.len() } else { 1 };
+fn find(
+    archive: &Archive<'_>,
+    series: &'static Series,
+    request: &Request,
+) -> Result<(&'static Series, Option<Kernel>)> {
+    let later = series_of(request.arch).skip_while(|other| other.name != series.name);
+    let most = if request.series.is_none() && request.depth == Depth::Quick { usize::MAX } else { 1 };
     for candidate in later.take(most) {
         if let Some(kernel) = archive.fetch(candidate).with_context(|| format!("kernel {}", candidate.name))? {
             return Ok((candidate, Some(kernel)));
@@ -166,11 +206,11 @@ fn find(archive: &Archive<'_>, series: &'static Series, depth: Depth) -> Result<
 fn chosen(request: &Request) -> Result<Vec<&'static Series>> {
     match (&request.series, request.depth) {
         (Some(name), _) => {
-            let names = || SERIES.iter().map(|series| series.name).collect::<Vec<_>>().join(", ");
-            let series = SERIES.iter().find(|series| series.name == name);
+            let names = || series_of(request.arch).map(|series| series.name).collect::<Vec<_>>().join(", ");
+            let series = series_of(request.arch).find(|series| series.name == name);
             Ok(vec![series.with_context(|| format!("no kernel {name:?} is known here; there are {}", names()))?])
         }
-        (None, Depth::Full) => Ok(SERIES.iter().collect()),
-        (None, Depth::Quick) => Ok(SERIES.iter().filter(|series| series.is_end).collect()),
+        (None, Depth::Full) => Ok(series_of(request.arch).collect()),
+        (None, Depth::Quick) => Ok(series_of(request.arch).filter(|series| series.is_end).collect()),
     }
 }

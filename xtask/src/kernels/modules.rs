@@ -45,7 +45,9 @@ pub(super) fn take(workspace: &Workspace, kernel: &Kernel, root: &Path) -> Resul
     let mut depmod = workspace.command("depmod");
     depmod.arg("--basedir").arg(root).arg(&kernel.release);
     progress::run("modules", depmod, None)?;
-    Ok(())
+    // depmod looks below `lib`, which is a link in a guest: a folder of that name would take its place.
+    let (lib, usr) = (root.join("lib"), root.join("usr"));
+    fs::create_dir_all(&usr).and_then(|()| fs::rename(lib, usr.join("lib"))).context("cannot move the modules")
 }
 
 fn decompress(workspace: &Workspace, folder: &Path) -> Result<()> {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::packages::Package;
-use crate::compiler::{Compiler, Version};
+use crate::{
+    arch::Arch,
+    compiler::{Compiler, Version},
+};
 
 /// The bpf-linker that setup installs; a later patch of the same minor version serves as well.
 pub(crate) const LINKER_VERSION: &str = "0.13.0";
@@ -17,6 +20,8 @@ pub(crate) struct Facts {
     /// In the order of preference: nightlies first, then the toolchain that runs us.
     pub(crate) rustup_toolchains: Vec<RustupToolchain>,
     pub(crate) debian: DebianRust,
+    /// The compiler that runs us has the standard library for these.
+    pub(crate) targets: Vec<Arch>,
     /// Those of the table whose trace was not found.
     pub(crate) absent: Vec<&'static Package>,
     pub(crate) apt: bool,

@@ -2,6 +2,8 @@
 //!
 //! A package counts as present by the trace that it leaves, not by its name, so that the same thing from elsewhere serves as well.
 
+use crate::arch::Arch;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Package {
     pub(crate) name: &'static str,
@@ -20,6 +22,10 @@ pub(crate) enum Need {
     DebianRust,
     /// Only for booting other kernels.
     Kernels,
+    /// Only for booting those of one processor.
+    Emulator(Arch),
+    /// Only where another processor than the machine's is built for.
+    Cross(Arch),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,11 +62,40 @@ pub(crate) static PACKAGES: &[Package] = &[
     package("iptables", Need::Always, Trace::Program("iptables"), "the benchmark's reference masquerades with it"),
     package(
         "qemu-system-x86",
-        Need::Kernels,
+        Need::Emulator(Arch::X86_64),
         Trace::Program("qemu-system-x86_64"),
-        "the emulator that other kernels boot in",
+        "the emulator that kernels of x86-64 boot in",
     ),
-    package("busybox-static", Need::Kernels, Trace::Program("busybox"), "what a guest boots with"),
+    package(
+        "qemu-system-arm",
+        Need::Emulator(Arch::Arm64),
+        Trace::Program("qemu-system-aarch64"),
+        "the emulator that kernels of arm64 boot in",
+    ),
+    package(
+        "gcc-aarch64-linux-gnu",
+        Need::Cross(Arch::Arm64),
+        Trace::Program("aarch64-linux-gnu-gcc"),
+        "links binaries for arm64",
+    ),
+    package(
+        "libc6-dev-arm64-cross",
+        Need::Cross(Arch::Arm64),
+        Trace::File("/usr/aarch64-linux-gnu/lib/libc.a"),
+        "the C library that they are linked with",
+    ),
+    package(
+        "gcc-x86-64-linux-gnu",
+        Need::Cross(Arch::X86_64),
+        Trace::Program("x86_64-linux-gnu-gcc"),
+        "links binaries for x86-64",
+    ),
+    package(
+        "libc6-dev-amd64-cross",
+        Need::Cross(Arch::X86_64),
+        Trace::File("/usr/x86_64-linux-gnu/lib/libc.a"),
+        "the C library that they are linked with",
+    ),
     package("cpio", Need::Kernels, Trace::Program("cpio"), "packs what a guest finds in its memory"),
     package("kmod", Need::Kernels, Trace::Program("depmod"), "says which module of a guest's kernel needs which"),
     package("xz-utils", Need::Kernels, Trace::Program("xz"), "unpacks modules of Debian"),

@@ -9,12 +9,14 @@ use std::{
     process::{Command, Stdio},
 };
 
+use clap::ValueEnum as _;
+
 use super::{
     facts::{BuildStd, Candidates, DebianRust, Facts, Linker, Lists, RustupToolchain},
     packages::{DEBIAN_BPF_CORE, DEBIAN_RUSTC, PACKAGES, Package, Trace},
     trial,
 };
-use crate::{compiler::Compiler, workspace::Workspace};
+use crate::{arch::Arch, compiler::Compiler, workspace::Workspace};
 
 pub(crate) fn probe(workspace: &Workspace) -> Facts {
     Facts {
@@ -26,6 +28,7 @@ pub(crate) fn probe(workspace: &Workspace) -> Facts {
             compiler: answer(workspace.command(DEBIAN_RUSTC).arg("-vV")).and_then(|answer| Compiler::parse(&answer)),
             bpf_core: Path::new(DEBIAN_BPF_CORE).is_dir(),
         },
+        targets: targets(workspace),
         absent: PACKAGES.iter().filter(|package| !present(package)).collect(),
         apt: program("apt-get").is_some(),
         lists: Lists::Unasked,
@@ -87,6 +90,11 @@ fn rustup_toolchain(workspace: &Workspace, name: String) -> Option<RustupToolcha
         true => BuildStd::Untried,
     };
     Some(RustupToolchain { name, compiler, build_std })
+}
+
+fn targets(workspace: &Workspace) -> Vec<Arch> {
+    let sysroot = answer(workspace.command("rustc").args(["--print", "sysroot"])).unwrap_or_default();
+    Arch::value_variants().iter().copied().filter(|arch| arch.has_std(Path::new(sysroot.trim()))).collect()
 }
 
 /// Finds a program in PATH, and in directories that PATH may lack: a user's PATH lacks `sbin`, and cargo may run by its full name without

@@ -8,6 +8,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::{
+    arch::{Arch, NATIVE},
     compiler::{LINKER_LLVM, OLDEST_RUST, Version},
     machine::{
         BuildStd, Candidates, Facts, LINKER_VERSION, LLVM_PREFIX, Linker, Lists, Need, PACKAGES, Package,
@@ -25,6 +26,7 @@ pub(crate) struct Plan {
 pub(crate) enum Step {
     AddRustSrc { toolchain: String },
     TryBuildStd { toolchain: String },
+    AddTarget(Arch),
     RefreshPackageLists,
     InstallPackages(Vec<&'static Package>),
     InstallLinker,
@@ -34,12 +36,21 @@ pub(crate) enum Step {
 /// What the machine is set up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Building and running: all that a newcomer's first look needs.
-    Build,
+    /// Building, and running where it is for this machine: all that a newcomer's first look needs.
+    Build(Arch),
     /// Checking a change as well.
     Check,
     /// Booting other kernels.
-    Kernels,
+    Kernels(Arch),
+}
+
+impl Purpose {
+    fn arch(self) -> Arch {
+        match self {
+            Self::Build(arch) | Self::Kernels(arch) => arch,
+            Self::Check => NATIVE,
+        }
+    }
 }
 
 /// The cargo-deny that setup installs; any that is installed already serves as well.
@@ -80,8 +91,15 @@ pub(crate) fn plan(facts: &Facts, purpose: Purpose) -> Result<Plan, Obstacle> {
     if build_linker {
         needs.push(Need::Linker);
     }
-    if purpose != Purpose::Build {
-        needs.push(Need::Kernels);
+    let arch = purpose.arch();
+    if !matches!(purpose, Purpose::Build(_)) {
+        needs.extend([Need::Kernels, Need::Emulator(arch)]);
+    }
+    if arch != NATIVE {
+        needs.push(Need::Cross(arch));
+        if !facts.targets.contains(&arch) {
+            steps.push(Step::AddTarget(arch));
+        }
     }
 
     let packages: Vec<_> =
@@ -169,6 +187,7 @@ impl Step {
         let command = match self {
             Self::TryBuildStd { .. } => return None,
             Self::AddRustSrc { toolchain } => format!("rustup component add rust-src --toolchain {toolchain}"),
+            Self::AddTarget(arch) => format!("rustup target add {}", arch.triple()),
             Self::RefreshPackageLists => "apt-get update".to_owned(),
             Self::InstallPackages(packages) => {
                 let names: Vec<_> = packages.iter().map(|package| package.name).collect();
@@ -206,6 +225,7 @@ impl fmt::Display for Step {
                 write!(f, "add rust-src to {toolchain} through rustup")
             }
             Self::TryBuildStd { toolchain } => write!(f, "try whether {toolchain} builds `core` for eBPF"),
+            Self::AddTarget(arch) => write!(f, "add the standard library for {arch} through rustup"),
             Self::RefreshPackageLists => write!(f, "refresh apt's package lists"),
             Self::InstallPackages(packages) => write!(f, "install {} packages with apt", packages.len()),
             Self::InstallLinker => write!(f, "build and install bpf-linker {LINKER_VERSION} (a minute or two)"),

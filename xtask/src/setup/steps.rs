@@ -17,6 +17,8 @@ use crate::{
 
 /// A component of a few megabytes; without a route to its server rustup would try for minutes.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
+/// A standard library has ten times that.
+const TARGET_LIMIT: Duration = Duration::from_secs(300);
 
 pub(super) fn perform(step: &Step, workspace: &Workspace) -> Result<()> {
     let name = step.to_string();
@@ -26,6 +28,11 @@ pub(super) fn perform(step: &Step, workspace: &Workspace) -> Result<()> {
             rustup.args(["component", "add", "rust-src", "--toolchain", toolchain]).env("RUSTUP_MAX_RETRIES", "1");
             rustup.env_remove("RUST_BACKTRACE");
             progress::run(&name, rustup, Some(RUSTUP_LIMIT))
+        }
+        Step::AddTarget(arch) => {
+            let mut rustup = workspace.command("rustup");
+            rustup.args(["target", "add", arch.triple()]).env("RUSTUP_MAX_RETRIES", "1").env_remove("RUST_BACKTRACE");
+            progress::run(&name, rustup, Some(TARGET_LIMIT))
         }
         Step::TryBuildStd { toolchain } => try_build_std(&name, toolchain, workspace),
         Step::RefreshPackageLists => {

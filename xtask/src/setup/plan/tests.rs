@@ -4,7 +4,7 @@ use super::*;
 use crate::machine::facts::DebianRust;
 
 fn plan(facts: &Facts) -> Result<Plan, Obstacle> {
-    super::plan(facts, Purpose::Build)
+    super::plan(facts, Purpose::Build(NATIVE))
 }
 
 const NIGHTLY: &str = "nightly-x86_64-unknown-linux-gnu";
@@ -229,10 +229,27 @@ fn cargo_deny_is_installed_for_checking_a_change_and_not_for_a_first_look() {
 
 #[test]
 fn the_emulator_is_installed_for_other_kernels_and_for_checking_a_change_and_not_for_a_first_look() {
-    let lacking = Facts { absent: packages(&[Need::Kernels]), lists: Lists::Fresh(debian_12()), deny: true, ..ready() };
+    let emulators = [Arch::X86_64, Arch::Arm64].map(Need::Emulator);
+    let absent = packages(&[&[Need::Kernels], emulators.as_slice()].concat());
+    let lacking = Facts { absent, lists: Lists::Fresh(debian_12()), deny: true, ..ready() };
     assert_eq!(steps(&lacking), []);
-    for purpose in [Purpose::Kernels, Purpose::Check] {
+    for purpose in [Purpose::Kernels(NATIVE), Purpose::Check] {
         let plan = super::plan(&lacking, purpose).unwrap();
-        assert_eq!(plan.steps, [Step::InstallPackages(packages(&[Need::Kernels]))]);
+        assert_eq!(plan.steps, [Step::InstallPackages(packages(&[Need::Kernels, Need::Emulator(NATIVE)]))]);
     }
+}
+
+#[test]
+fn other_processor_needs_a_linker_and_a_standard_library_for_it() {
+    let other = if NATIVE == Arch::Arm64 { Arch::X86_64 } else { Arch::Arm64 };
+    let plan = |facts: Facts| super::plan(&facts, Purpose::Build(other)).unwrap().steps;
+    let lacking = Facts {
+        absent: packages(&[Need::Cross(Arch::X86_64), Need::Cross(Arch::Arm64)]),
+        lists: Lists::Fresh(debian_12()),
+        ..ready()
+    };
+    let packages = Step::InstallPackages(packages(&[Need::Cross(other)]));
+    assert_eq!(plan(lacking.clone()), [Step::AddTarget(other), packages.clone()]);
+    assert_eq!(plan(Facts { targets: vec![other], ..lacking.clone() }), [packages]);
+    assert_eq!(steps(&lacking), []);
 }
