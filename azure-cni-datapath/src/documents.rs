@@ -194,6 +194,19 @@ fn maps_document_says_what_the_programs_have() {
     assert_eq!(found, wanted, "out of date: run `UPDATE_DOCS=1 cargo test -p azure-cni-datapath maps_document`");
 }
 
+/// The kernel refuses a ring that is not made of whole pages (kernel/bpf/ringbuf.c, ringbuf_map_alloc), and those of arm64 may have 64 KiB.
+#[test]
+fn rings_are_made_of_whole_pages_of_every_size() {
+    const LARGEST_PAGE: u32 = 64 * 1024;
+    let object = Object::parse(OBJECT).unwrap();
+    let rings = object.maps.iter().filter(|(_, map)| map.map_type() == BPF_MAP_TYPE_RINGBUF as u32);
+    let sizes: BTreeMap<&String, u32> = rings.map(|(name, map)| (name, map.max_entries())).collect();
+    assert!(!sizes.is_empty());
+    for (name, size) in sizes {
+        assert!(size.is_power_of_two() && size.is_multiple_of(LARGEST_PAGE), "{name} has {size} bytes");
+    }
+}
+
 fn write_rows(document: &mut String, object: &Object, meanings: &[Meaning], pinned: bool) {
     let configured = configured_sizes();
     for Meaning { name, key, value, writer, purpose } in meanings {

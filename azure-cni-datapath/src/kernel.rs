@@ -14,8 +14,8 @@ use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS;
 #[derive(Debug)]
 pub struct Feature {
     what: &'static str,
-    /// The first Linux that has it.
-    since: &'static str,
+    /// The first Linux that has it, and the first that has it on arm64.
+    since: [&'static str; 2],
     probe: Probe,
 }
 
@@ -33,17 +33,18 @@ const COMPARE_EXCHANGE: &[u64] = &[0x01b7, 0xfff8_1a7b, 0x00b7, 0xf1_fff8_1adb, 
 static FEATURES: &[Feature] = &[
     Feature {
         what: "`bpf_redirect_peer`: a packet goes into a pod without a second queue",
-        since: "5.10",
+        since: ["5.10"; 2],
         probe: Probe::Helper(BPF_FUNC_redirect_peer),
     },
     Feature {
         what: "`bpf_ktime_get_coarse_ns`: the time without a look at the hardware",
-        since: "5.11",
+        since: ["5.11"; 2],
         probe: Probe::Helper(BPF_FUNC_ktime_get_coarse_ns),
     },
     Feature {
+        // Before 5.18 the compiler (JIT) of arm64 has none (arch/arm64/net/bpf_jit_comp.c), and most distributions allow no other way.
         what: "atomic instructions that return what was there",
-        since: "5.12",
+        since: ["5.12", "5.18"],
         probe: Probe::Program(COMPARE_EXCHANGE),
     },
 ];
@@ -55,15 +56,24 @@ impl Feature {
             Probe::Helper(helper) => is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(true),
             Probe::Program(instructions) => match load_instructions("probe", instructions) {
                 Ok(_) => true,
-                Err(error) => error.raw_os_error() != Some(libc::EINVAL),
+                Err(error) => !error.raw_os_error().is_some_and(says_no),
             },
         }
     }
 }
 
+/// Whether the kernel refuses a program for what is in it. The verifier says EINVAL; a kernel that must compile what it cannot says ENOTSUPP,
+/// which has no name in user space (include/linux/errno.h; kernel/bpf/core.c, bpf_prog_select_runtime).
+const fn says_no(errno: i32) -> bool {
+    const ENOTSUPP: i32 = 524;
+    matches!(errno, libc::EINVAL | ENOTSUPP)
+}
+
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (Linux {} or later)", self.what, self.since)
+        let [since, since_on_arm64] = self.since;
+        let since = if cfg!(target_arch = "aarch64") { since_on_arm64 } else { since };
+        write!(f, "{} (Linux {since} or later)", self.what)
     }
 }
 
@@ -119,12 +129,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn refusal_is_told_from_want_of_memory_and_of_rights() {
+        assert!(says_no(libc::EINVAL) && says_no(524));
+        assert!(![libc::ENOMEM, libc::EPERM, libc::EAGAIN].into_iter().any(says_no));
+    }
+
+    #[test]
     fn readme_names_every_feature_and_the_oldest_linux_that_has_all() {
         let readme = include_str!("../../README.md");
-        for Feature { what, since, .. } in FEATURES {
-            assert!(readme.contains(&format!("| {what} | {since} |")), "| {what} | {since} |");
+        for Feature { what, since: [since, on_arm64], .. } in FEATURES {
+            let row = format!("| {what} | {since} | {on_arm64} |");
+            assert!(readme.contains(&row), "{row}");
         }
-        let newest = FEATURES.last().expect("there are some").since;
-        assert!(readme.contains(&format!("Linux {newest} or later")), "{newest}");
+        let [newest, on_arm64] = FEATURES.last().expect("there are some").since;
+        assert!(readme.contains(&format!("Linux {newest} or later (on arm64 {on_arm64})")), "{newest}");
     }
 }

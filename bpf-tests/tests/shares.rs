@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use azure_cni_common::drop_reason::DropReason::{NatPortsExhausted, PodFlowShare};
 use azure_cni_common::flow::FlowKey;
-use azure_cni_common::lifetime::{NS_PER_SEC, Timeouts};
+use azure_cni_common::lifetime::NS_PER_SEC;
 use azure_cni_common::nat::PortRange;
 use azure_cni_common::nat::share::blocks_of;
 use azure_cni_datapath::{Constants, Sweeper};
@@ -19,9 +19,8 @@ const PORTS: PortRange = PortRange { first: 2000, last: 2000 + 8 * 256 - 1 };
 const SHARE: usize = 8 * 64;
 
 fn with_ports() -> Rig {
-    // No port comes back during a test, on however slow a machine.
-    let timeouts = Timeouts { datagram_one_way_secs: 3600, datagram_question_secs: 3600, ..Timeouts::DEFAULT };
-    let constants = Constants { nat_ports: PORTS, nat_pod_blocks: blocks_of(25), timeouts, ..Rig::constants() };
+    let constants =
+        Constants { nat_ports: PORTS, nat_pod_blocks: blocks_of(25), timeouts: Rig::PATIENT, ..Rig::constants() };
     Rig::with_tables(constants, 1024, 8192)
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::catalogue::{Series, Source, series_of};
+use super::{
+    catalogue::{Series, Source, series_of},
+    files,
+};
 use crate::{arch::Arch, progress, workspace::Workspace};
 
 /// An option of a line of sources.list.
@@ -79,15 +82,9 @@ impl<'a> Archive<'a> {
             let mut download = self.apt("apt-get");
             download.arg("download").args(names).current_dir(&unfinished);
             progress::run(&format!("kernel {release}"), download, None)?;
-            for package in fs::read_dir(&unfinished)?
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<Result<Vec<_>, _>>()?
-            {
-                let mut unpack = self.workspace.command("dpkg-deb");
-                unpack.arg("--extract").arg(&package).arg(&unfinished);
-                progress::run("unpack", unpack, None)?;
-                fs::remove_file(&package)?;
-            }
+            let packages = fs::read_dir(&unfinished)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            files::unpack(self.workspace, &packages, &unfinished)?;
+            packages.iter().try_for_each(fs::remove_file)?;
             fs::rename(&unfinished, &root).context("cannot rename a folder")?;
         }
         let first = |places: [PathBuf; 2], what: &str| {

@@ -64,8 +64,6 @@ pub(crate) static SERIES: &[Series] = &[
         "pods_address_from_the_wire_does_not_reach_a_pod_through_the_stack",
         "host_agent_and_metadata_are_out_of_reach_through_a_service_that_is_masqueraded",
         "flow_between_pods_through_a_service_is_its_openers",
-        // They load the programs dozens of times, each of which takes its verifier half a minute in an emulator.
-        "sizes::agent_killed",
     ]),
     series("6.1", Source::Debian(&["bookworm"]), "Debian 12").without(&[TCX]),
     series("6.8", Source::Ubuntu("noble-updates"), "Ubuntu 24.04 of the platform"),

@@ -1,6 +1,9 @@
 //! Files on their way into an image, and images out of files.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -26,6 +29,14 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     fs::create_dir_all(to.parent().expect("below the image's root")).with_context(context)?;
     fs::copy(from, to).map(drop).with_context(context)
+}
+
+/// Unpacks packages of Debian into a folder.
+pub(super) fn unpack(workspace: &Workspace, packages: &[PathBuf], root: &Path) -> Result<()> {
+    let mut unpack = workspace.command("sh");
+    unpack.args(["-ec", "root=$0; for package; do dpkg-deb --extract \"$package\" \"$root\"; done"]);
+    unpack.arg(root).args(packages);
+    progress::run(&format!("unpack {} packages", packages.len()), unpack, None)
 }
 
 /// Writes an archive of the form that the kernel unpacks at its start.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{archive::Archive, files};
-use crate::{progress, workspace::Workspace};
+use crate::workspace::Workspace;
 
 /// They bring their libraries, the C library among them: the suite is the newest stable one, since binaries that were linked with an older
 /// C library run there, and not the other way round.
@@ -59,11 +59,7 @@ pub(super) fn build(workspace: &Workspace, archive: &Archive<'_>, directory: &Pa
     }
     let root = directory.join("userland");
     files::fresh(&root)?;
-    for package in &packages {
-        let mut unpack = workspace.command("dpkg-deb");
-        unpack.arg("--extract").arg(package).arg(&root);
-        progress::run("unpack", unpack, None)?;
-    }
+    files::unpack(workspace, &packages, &root)?;
     for folder in TRIMMED {
         let _ = fs::remove_dir_all(root.join(folder));
     }
