@@ -112,9 +112,9 @@ enum Chore {
         writes its rows of docs/kernels.md."
     )]
     Kernels {
-        /// One series only, such as 6.1, or `newest`
+        /// This series only, such as 6.1, or `newest`; may be given several times
         #[arg(long, value_name = "SERIES")]
-        kernel: Option<String>,
+        kernel: Vec<String>,
         /// Of this processor; the binaries are compiled for it
         #[arg(long, default_value_t = NATIVE)]
         arch: Arch,

@@ -90,8 +90,8 @@ impl Depth {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Such as `6.1`; none: all, or with [`Depth::Quick`] the oldest and the newest.
-    pub(crate) series: Option<String>,
+    /// Such as `6.1`, in the order in which they begin; none: all, or with [`Depth::Quick`] the oldest and the newest.
+    pub(crate) series: Vec<String>,
     pub(crate) arch: Arch,
     pub(crate) depth: Depth,
 }
@@ -113,7 +113,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 
 /// Boots what CI asks for, with everything built.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let request = Request { series: None, arch: NATIVE, depth: Depth::Quick };
+    let request = Request { series: Vec::new(), arch: NATIVE, depth: Depth::Quick };
     judge(&directory(workspace, NATIVE), &boot(workspace, &request, |_, _| Ok(()))?)
 }
 
@@ -194,7 +194,7 @@ fn find(
     request: &Request,
 ) -> Result<(&'static Series, Option<Kernel>)> {
     let later = series_of(request.arch).skip_while(|other| other.name != series.name);
-    let most = if request.series.is_none() && request.depth == Depth::Quick { usize::MAX } else { 1 };
+    let most = if request.series.is_empty() && request.depth == Depth::Quick { usize::MAX } else { 1 };
     for candidate in later.take(most) {
         if let Some(kernel) = archive.fetch(candidate).with_context(|| format!("kernel {}", candidate.name))? {
             return Ok((candidate, Some(kernel)));
@@ -205,13 +205,15 @@ fn find(
 }
 
 fn chosen(request: &Request) -> Result<Vec<&'static Series>> {
-    match (&request.series, request.depth) {
-        (Some(name), _) => {
-            let names = || series_of(request.arch).map(|series| series.name).collect::<Vec<_>>().join(", ");
-            let series = series_of(request.arch).find(|series| series.name == name);
-            Ok(vec![series.with_context(|| format!("no kernel {name:?} is known here; there are {}", names()))?])
-        }
-        (None, Depth::Full) => Ok(series_of(request.arch).collect()),
-        (None, Depth::Quick) => Ok(series_of(request.arch).filter(|series| series.is_end).collect()),
+    let all = || series_of(request.arch);
+    let named = |name: &String| {
+        let names = || all().map(|series| series.name).collect::<Vec<_>>().join(", ");
+        let series = all().find(|series| series.name == name);
+        series.with_context(|| format!("no kernel {name:?} of {} is known here; there are {}", request.arch, names()))
+    };
+    match (request.series.as_slice(), request.depth) {
+        ([], Depth::Full) => Ok(all().collect()),
+        ([], Depth::Quick) => Ok(all().filter(|series| series.is_end).collect()),
+        (names, _) => names.iter().map(named).collect(),
     }
 }
