@@ -43,14 +43,6 @@ impl Rig {
     pub const NODE_LOCAL_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
     pub const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
-    /// For a test in which no flow of datagrams ends by itself, on however slow a machine.
-    pub const PATIENT: Timeouts = Timeouts {
-        datagram_one_way_secs: 3600,
-        datagram_exchange_secs: 3600,
-        datagram_question_secs: 3600,
-        ..Timeouts::DEFAULT
-    };
-
     /// The constants of a node in a cluster whose services are known.
     pub fn constants() -> Constants {
         Constants {
@@ -69,6 +61,21 @@ impl Rig {
             block_imds: false,
             log: false,
         }
+    }
+
+    /// The same for a test that takes long on a slow machine, as loading programs does: no flow of datagrams ends by itself meanwhile.
+    pub fn patient_constants() -> Constants {
+        let timeouts = Timeouts {
+            datagram_one_way_secs: 3600,
+            datagram_exchange_secs: 3600,
+            datagram_question_secs: 3600,
+            ..Timeouts::DEFAULT
+        };
+        Constants { timeouts, ..Self::constants() }
+    }
+
+    pub fn patient() -> Self {
+        Self::with(Self::patient_constants(), 1024)
     }
 
     pub fn new() -> Self {

@@ -19,8 +19,7 @@ const PORTS: PortRange = PortRange { first: 2000, last: 2000 + 8 * 256 - 1 };
 const SHARE: usize = 8 * 64;
 
 fn with_ports() -> Rig {
-    let constants =
-        Constants { nat_ports: PORTS, nat_pod_blocks: blocks_of(25), timeouts: Rig::PATIENT, ..Rig::constants() };
+    let constants = Constants { nat_ports: PORTS, nat_pod_blocks: blocks_of(25), ..Rig::patient_constants() };
     Rig::with_tables(constants, 1024, 8192)
 }
 

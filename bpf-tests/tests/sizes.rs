@@ -17,11 +17,6 @@ const A6: (Ipv6Addr, u16) = (Rig::POD_A6, 20_000);
 const NODE6: (Ipv6Addr, u16) = (Rig::NODE6, 20_000);
 const INTERNET6: (Ipv6Addr, u16) = (Rig::INTERNET6, 443);
 
-/// Programs are loaded several times in a test.
-fn constants() -> Constants {
-    Constants { timeouts: Rig::PATIENT, ..Rig::constants() }
-}
-
 fn sized(flows: u32, half_open: u32) -> impl FnOnce(&mut Settings) {
     move |settings| (settings.max_flows, settings.max_half_open) = (flows, half_open)
 }
@@ -69,7 +64,7 @@ fn expect_settled(rig: &Rig) {
 
 #[test]
 fn tables_get_larger_and_smaller_and_every_flow_goes_on() {
-    let mut rig = Rig::with(constants(), 1024);
+    let mut rig = Rig::patient();
     open_flows(&rig);
     for (flows, half_open) in [(4096, 1024), (4096, 2048), (256, 128), (1024, 512)] {
         let when = format!("{flows} {half_open}");
@@ -87,7 +82,7 @@ fn tables_get_larger_and_smaller_and_every_flow_goes_on() {
 
 #[test]
 fn agent_with_the_same_sizes_changes_no_map() {
-    let mut rig = Rig::with(constants(), 1024);
+    let mut rig = Rig::patient();
     let id = |rig: &Rig| rig.map_data("FLOWS4").info().unwrap().id();
     let before = id(&rig);
     rig.restart_agent();
@@ -102,7 +97,7 @@ fn key(port: u16) -> FlowKey<Ipv4> {
 
 #[test]
 fn what_earlier_programs_write_until_they_are_swapped_is_carried_over_too() {
-    let mut rig = Rig::with(constants(), 1024);
+    let mut rig = Rig::patient();
     open_flows(&rig);
     let [mut before, ..] = rig.flows();
     let (established, flow) = before.iter().next().unwrap().unwrap();
@@ -131,7 +126,7 @@ fn what_earlier_programs_write_until_they_are_swapped_is_carried_over_too() {
 
 #[test]
 fn table_that_cannot_hold_its_flows_keeps_its_size_until_it_can_and_says_so() {
-    let mut rig = Rig::with(constants(), 1024);
+    let mut rig = Rig::patient();
     open_flows(&rig);
     let [mut flows, mut half_open, _] = rig.flows();
     let (_, flow) = flows.iter().next().unwrap().unwrap();
@@ -164,7 +159,7 @@ fn table_that_cannot_hold_its_flows_keeps_its_size_until_it_can_and_says_so() {
 
 /// An agent is killed: its successor finds what it has left. `stop`: what the pins are like when it is.
 fn killed_and_started_again(what: &str, stop: impl FnOnce(&Rig), finds: &[Why]) {
-    let mut rig = Rig::with(constants(), 1024);
+    let mut rig = Rig::patient();
     open_flows(&rig);
     let [mut earlier, ..] = rig.flows();
     let (_, flow) = earlier.iter().next().unwrap().unwrap();
@@ -242,7 +237,7 @@ fn agent_killed_while_it_swaps_programs_is_followed_by_one_that_finishes() {
 
 #[test]
 fn map_of_another_kind_or_size_is_carried_over_and_one_of_another_layout_refused() {
-    let mut rig = Rig::with(constants(), 1024);
+    let mut rig = Rig::patient();
     open_flows(&rig);
     let pin = |rig: &Rig, name: &str, kind, value_len, entries| {
         let (path, key_len) = (rig.pins().join("maps").join(name), if name == "ROUTES4" { 8 } else { 16 });
@@ -274,7 +269,7 @@ fn map_of_another_kind_or_size_is_carried_over_and_one_of_another_layout_refused
 
 #[test]
 fn ipv6_comes_and_goes_while_flows_of_ipv4_go_on() {
-    let mut rig = Rig::with(Constants { has_ipv6: false, ..constants() }, 1024);
+    let mut rig = Rig::with(Constants { has_ipv6: false, ..Rig::patient_constants() }, 1024);
     rig.from_pod_a(&Frame::udp(A, INTERNET));
     let goes_on = |rig: &Rig, when: &str| {
         rig.from_wire(&Frame::udp(INTERNET, NODE)).keeps(when, &ToPod(Frame::udp(INTERNET, A).one_hop_on()));
@@ -296,7 +291,7 @@ fn ipv6_comes_and_goes_while_flows_of_ipv4_go_on() {
 
 #[test]
 fn translations_of_ipv6_outlive_the_setting_that_made_them() {
-    let mut rig = Rig::with_tables(constants(), 4096, 2048);
+    let mut rig = Rig::with_tables(Rig::patient_constants(), 4096, 2048);
     open_flows(&rig);
     for (snat6, entries) in [(false, 1024), (true, 4096)] {
         rig.restart_with(|settings| settings.constants.snat6 = snat6);

@@ -222,7 +222,7 @@ fn pods_that_share_a_slot_of_the_cache_are_told_apart() {
 
 #[test]
 fn restarted_agent_makes_the_cache_again() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::patient();
     let stale = Slot::of([(Ipv4::from(Rig::PEER), EndpointEntry::at(ifindex("azvb")))]);
     let mut cache = rig.endpoint_cache();
     for address in [Rig::POD_A, Rig::PEER] {
@@ -236,7 +236,7 @@ fn restarted_agent_makes_the_cache_again() {
 /// The programs on the interfaces use these maps until they are replaced, so none may be made again.
 #[test]
 fn upgraded_agent_carries_over_what_an_earlier_layout_had() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::patient();
     assert_eq!(rig.from_pod_a(&Frame::tcp(A, INTERNET, "S")).verdict, Verdict::ToWire);
     assert_eq!(rig.from_wire(&Frame::tcp(INTERNET, NODE, "SA")).verdict, Verdict::ToPod);
     assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
@@ -256,7 +256,7 @@ fn upgraded_agent_carries_over_what_an_earlier_layout_had() {
 /// The agent that carried over the other maps was killed.
 #[test]
 fn carrying_over_goes_on_where_it_was_broken_off() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::patient();
     rig.upgrade_agent_that_pinned(&["ENDPOINTS4"]);
     assert_eq!(rig.tables().endpoint(Rig::POD_A.into()).unwrap().map(|pod| pod.ifindex), Some(ifindex("azva")));
 }
@@ -274,7 +274,7 @@ fn pins_of_an_unknown_layout_are_refused_and_left_alone() {
 
 #[test]
 fn restarted_agent_finds_everything_as_it_was() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::patient();
     assert_eq!(rig.from_pod_a(&Frame::udp(A, INTERNET)).verdict, Verdict::ToWire);
     assert_eq!(rig.from_pod_b(&Frame::udp(A, INTERNET)).verdict, Verdict::Drop);
     let drops =

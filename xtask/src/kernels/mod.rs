@@ -136,13 +136,17 @@ fn boot(
         outcomes.push((series, outcome));
         anyhow::Ok(())
     };
-    let mut guests = Vec::new();
+    let mut guests: Vec<Guest> = Vec::new();
     for series in chosen {
         let (series, kernel) = find(&archive, series, request)?;
         let Some(kernel) = kernel else {
             end(series, Outcome::none(series, "no archive in reach has it"))?;
             continue;
         };
+        // Named twice, or the only one that an archive in reach has.
+        if guests.iter().any(|guest| guest.kernel.release == kernel.release) {
+            continue;
+        }
         let steps = request.depth.steps(series);
         let image = image.for_kernel(workspace, series, &kernel, steps)?;
         guests.push(Guest { workspace, arch: request.arch, series, kernel, steps, image });
