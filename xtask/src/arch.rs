@@ -44,8 +44,8 @@ impl Arch {
         }
     }
 
-    /// Where Debian's packages have libraries of it, below `lib`.
-    pub(crate) fn multiarch(self) -> &'static str {
+    /// As the names of its cross compiler's programs begin.
+    fn multiarch(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-linux-gnu",
             Self::Arm64 => "aarch64-linux-gnu",
@@ -75,7 +75,7 @@ impl Arch {
         self.target(workspace).join("release")
     }
 
-    /// Whether a compiler with this folder of target libraries compiles for it.
+    /// Whether the compiler with this sysroot has its standard library.
     pub(crate) fn has_std(self, sysroot: &Path) -> bool {
         sysroot.join("lib/rustlib").join(self.triple()).join("lib").is_dir()
     }

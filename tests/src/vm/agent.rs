@@ -19,9 +19,8 @@ use crate::{
     station::Station,
 };
 
-/// An agent that needs longer than this to load its programs is broken, however busy the machine: in an emulator that had a third of a processor,
-/// the verifier of 5.15 took a minute.
-const READY_LIMIT: Duration = Duration::from_secs(180);
+/// An agent that needs longer than this to load its programs is broken, however busy the machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Vm {

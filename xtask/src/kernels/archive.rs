@@ -104,8 +104,8 @@ impl<'a> Archive<'a> {
             install.args(more).args(names);
             install
         };
-        // Asked before the download: afterwards there is nothing left to fetch, and apt names nothing.
         let archives = self.directory.join("apt/cache/archives");
+        // As if nothing had been downloaded yet: apt names only what it would fetch.
         let listed = install(&["--print-uris", "--quiet=2", "-o", "Dir::Cache::archives=none/"]).output();
         let listed = listed.context("cannot run apt-get")?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();

@@ -18,8 +18,8 @@ checked, reached and deleted. Where the full form was run, so was each packet te
 Instructions are those that the kernel's verifier walked through, of the million that it allows; kernels before 5.16 do not say. Some
 kernels always compile programs (JIT): there is nothing to try without. The object of programs is the same in all rows.
 
-Left out are tests that count instructions; those that load the programs dozens of times to change the sizes of tables; of TCX, before 6.6; and on
-5.15 those whose packets say by which interface they came, which its BPF_PROG_TEST_RUN refuses.
+Left out are tests that count instructions; of TCX, before 6.6; and on 5.15 those whose packets say by which interface they came, which its
+BPF_PROG_TEST_RUN refuses.
 
 No archive in reach has 6.6, nor a kernel of arm64 with pages of 64 KiB: 6.1 and 6.8, and pages of 16 KiB, are the neighbours that were tried.
 

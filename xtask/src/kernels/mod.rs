@@ -54,13 +54,12 @@ impl Depth {
             Step { name: "load", jit: true, binary: "programs", arguments: "verifier:: --nocapture --test-threads 1" };
         const WITHOUT_JIT: Step =
             Step { name: "without JIT", jit: false, binary: "programs", arguments: "verifier::names" };
-        /// Without those that count instructions: programs that count are many times as large, and are for this machine alone. And without
-        /// those of the agent's tables, which load the programs dozens of times: an emulator's verifier takes ten seconds for each.
+        /// Without those that count instructions: programs that count are many times as large, and are for this machine alone.
         const PACKETS: Step = Step {
             name: "packet tests",
             jit: true,
             binary: "programs",
-            arguments: "--test-threads 2 --skip counting:: --skip shares::refusals_of --skip sizes::",
+            arguments: "--test-threads 2 --skip counting:: --skip shares::refusals_of",
         };
         /// CHECK and DEL are in the verbs, source NAT with its replies in the others. One after the other, as their waits are not made for
         /// an emulator.
