@@ -70,7 +70,7 @@ fn source_status(agent: &Agent) -> (SourceStatus, Vec<String>) {
     let now = wall_clock::unix_secs();
     let health = agent.source.health();
     let status = SourceStatus {
-        kind: agent.source.origin.source.name().to_owned(),
+        kind: agent.source.origin.kind.name().to_owned(),
         location: agent.source.origin.from.clone(),
         confirmed_secs_ago: health.age_secs(now),
         stale: health.is_stale(),

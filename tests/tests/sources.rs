@@ -87,6 +87,26 @@ fn each_source_gives_pods_addresses_and_the_vm_reaches_it_beside_their_traffic()
     Ok(())
 }
 
+/// That a machine which is none of the platform's takes the file is a test of the agent's own: here the machine may be one.
+#[test]
+fn agent_that_is_told_no_source_finds_the_service_that_answers_and_stays_with_it() -> Result<()> {
+    for service in [Service::WireServer, Service::Imds] {
+        let net = eager().service(service).agent_toml("pool.source = 'auto'").start()?;
+        let vm = net.vm(0);
+        let pod = vm.add_pod("a")?;
+        assert!(vm.pool().contains(&pod.address()), "{service:?}");
+        assert_eq!(vm.status()?["source"]["kind"], service.source());
+        net.lister().down();
+        vm.restart_agent()?;
+        let status = vm.await_status("known from before", is_stale)?;
+        assert_eq!(status["source"]["kind"], service.source());
+        pod.check()?;
+        pod.del()?;
+        vm.expect_clean()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn dual_stack_pool_of_instance_metadata_gives_both_families() -> Result<()> {
     let net = eager().dual_stack().service(Service::Imds).pool(2).start()?;

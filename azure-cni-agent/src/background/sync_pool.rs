@@ -8,8 +8,7 @@ use azure_cni_ipam::{Change, PollOutcome, Pool, Schedule};
 
 use super::sync_endpoints::sync_endpoints;
 use crate::agent::Agent;
-use crate::config::PoolSource;
-use crate::source::{SourceError, fetch_pool, report_left_out};
+use crate::source::{Kind, SourceError, fetch_pool, report_left_out};
 use crate::verbs::{publish_routes, set_platform_gateway};
 use crate::wall_clock::unix_secs;
 
@@ -18,12 +17,12 @@ const MAX_LOGGED: usize = 16;
 
 /// Runs until the agent ends.
 pub(super) async fn poll_source(agent: Arc<Agent>) {
-    let (mut schedule, chance) = match agent.config.pool.source {
+    let (mut schedule, chance) = match agent.source.origin.kind {
         // azure-cns lists no addresses: it gives each attachment its own.
-        PoolSource::Cns => return,
+        Kind::Cns => return,
         // Reading a file costs nothing, and an operator who edits it wants to see the effect soon.
-        PoolSource::File => (schedule(&agent, agent.config.pool.refresh_min_secs), false),
-        PoolSource::WireServer | PoolSource::Imds => (schedule(&agent, agent.config.pool.refresh_max_secs), true),
+        Kind::File => (schedule(&agent, agent.config.pool.refresh_min_secs), false),
+        Kind::WireServer | Kind::Imds => (schedule(&agent, agent.config.pool.refresh_max_secs), true),
     };
     loop {
         let pause = schedule.due().saturating_sub(agent.now());
@@ -45,7 +44,7 @@ fn schedule(agent: &Agent, max_secs: u64) -> Schedule {
 }
 
 async fn sync_pool(agent: &Arc<Agent>) -> PollOutcome {
-    match fetch_pool(&agent.config.pool, &agent.uplink).await {
+    match fetch_pool(&agent.config.pool, agent.source.origin.kind, &agent.uplink).await {
         Ok(listed) => apply(agent, listed).await,
         Err(error) => {
             report_failure(agent, &error);

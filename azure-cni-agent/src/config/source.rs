@@ -20,11 +20,11 @@ const REFRESH_SECS: (u64, u64) = (1, 86_400);
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolConfig {
-    /// Where the agent gets the pool from: `wireserver`, `imds`, `cns` or `file`. [ipam.md](ipam.md) describes each, and how
-    /// the agent polls it.
+    /// Where the agent gets the pool from: `wireserver`, `imds`, `cns`, `file`, or `auto` for the first of wire server, instance
+    /// metadata and file that gives one. [ipam.md](ipam.md) describes each, and how the agent polls it.
     #[cfg_attr(test, schemars(with = "String"))]
     pub source: PoolSource,
-    /// The file, for `source = "file"`: the wire server's XML or the JSON of instance metadata; the agent recognises the
+    /// The file, for `source = "file"` and `"auto"`: the wire server's XML or the JSON of instance metadata; the agent recognises the
     /// form by the content. It reads the file again every `refresh_min_secs`.
     pub file: PathBuf,
     /// URL of the wire server's document.
@@ -57,6 +57,8 @@ pub struct PoolConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolSource {
+    /// On the platform its wire server or instance metadata, elsewhere these or a file: whichever of them gives a pool first.
+    Auto,
     /// A file in the wire server's or in instance metadata's form.
     File,
     /// The platform's wire server.
@@ -65,18 +67,6 @@ pub enum PoolSource {
     Imds,
     /// azure-cns, which gives each attachment its addresses.
     Cns,
-}
-
-impl PoolSource {
-    /// As it is written in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::WireServer => "wireserver",
-            Self::Imds => "imds",
-            Self::Cns => "cns",
-        }
-    }
 }
 
 impl PoolConfig {
@@ -97,7 +87,7 @@ impl Default for PoolConfig {
     fn default() -> Self {
         let literal = |text: &str| text.parse().expect("a constant that is a URL");
         Self {
-            source: PoolSource::File,
+            source: PoolSource::Auto,
             file: "/etc/azure-cni/pool.xml".into(),
             wireserver_url: literal("http://168.63.129.16/machine/plugins?comp=nmagent&type=getinterfaceinfov1"),
             imds_url: literal("http://169.254.169.254/metadata/instance/network?api-version=2021-02-01"),

@@ -29,9 +29,9 @@ impl ConfirmedPool {
         Self { origin, uplink: MacAddress(uplink).to_string(), confirmed_unix_secs, pool }
     }
 
-    /// The pool that an earlier agent stored, if it is of this source and NIC. `None` too if the file cannot be read: the
-    /// agent then waits for the source.
-    pub fn read(dir: &Path, origin: &Origin, uplink: [u8; 6]) -> Option<Self> {
+    /// The pool that an earlier agent stored, if it is of one of these sources and of this NIC. `None` too if the file cannot be read:
+    /// the agent then waits for the source.
+    pub fn read(dir: &Path, origins: &[Origin], uplink: [u8; 6]) -> Option<Self> {
         let path = dir.join(FILE_NAME);
         let stored: Self = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text)
@@ -44,7 +44,7 @@ impl ConfirmedPool {
                 return None;
             }
         };
-        (stored.origin == *origin && stored.uplink == MacAddress(uplink).to_string()).then_some(stored)
+        (origins.contains(&stored.origin) && stored.uplink == MacAddress(uplink).to_string()).then_some(stored)
     }
 
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
@@ -57,9 +57,8 @@ impl ConfirmedPool {
 mod tests {
     use azure_cni_ipam::wireserver;
 
+    use super::super::origin::Kind;
     use super::*;
-    use crate::config::PoolSource;
-
     const MAC: [u8; 6] = [0, 0x0d, 0x3a, 0, 0, 1];
 
     fn confirmed() -> ConfirmedPool {
@@ -68,7 +67,7 @@ mod tests {
                    <IPAddress Address=\"10.0.0.9\"/></IPSubnet></Interface></Interfaces>";
         let mut pool = Pool::for_uplink(&wireserver::parse(xml).unwrap(), MacAddress(MAC)).unwrap();
         pool.public.insert("10.0.0.9".parse().unwrap());
-        let origin = Origin { source: PoolSource::WireServer, from: "http://a/".into() };
+        let origin = Origin { kind: Kind::WireServer, from: "http://a/".into() };
         ConfirmedPool::new(origin, MAC, 77, pool)
     }
 
@@ -76,12 +75,14 @@ mod tests {
     fn only_the_same_source_and_nic_read_back_what_was_stored() {
         let dir = tempfile::tempdir().unwrap();
         let stored = confirmed();
-        assert_eq!(ConfirmedPool::read(dir.path(), &stored.origin, MAC), None);
+        let same = [stored.origin.clone()];
+        assert_eq!(ConfirmedPool::read(dir.path(), &same, MAC), None);
         stored.write(dir.path()).unwrap();
-        assert_eq!(ConfirmedPool::read(dir.path(), &stored.origin, MAC), Some(stored.clone()));
-        assert_eq!(ConfirmedPool::read(dir.path(), &stored.origin, [2; 6]), None);
-        let elsewhere = Origin { from: "http://b/".into(), ..stored.origin };
-        assert_eq!(ConfirmedPool::read(dir.path(), &elsewhere, MAC), None);
+        assert_eq!(ConfirmedPool::read(dir.path(), &same, MAC), Some(stored.clone()));
+        assert_eq!(ConfirmedPool::read(dir.path(), &same, [2; 6]), None);
+        let elsewhere = Origin { from: "http://b/".into(), ..stored.origin.clone() };
+        assert_eq!(ConfirmedPool::read(dir.path(), std::slice::from_ref(&elsewhere), MAC), None);
+        assert_eq!(ConfirmedPool::read(dir.path(), &[elsewhere, stored.origin.clone()], MAC), Some(stored));
     }
 
     #[test]
@@ -89,7 +90,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "{", "{}", "null", "\u{0}\u{0}"] {
             std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
-            assert_eq!(ConfirmedPool::read(dir.path(), &confirmed().origin, MAC), None, "{text:?}");
+            assert_eq!(ConfirmedPool::read(dir.path(), &[confirmed().origin], MAC), None, "{text:?}");
         }
     }
 }

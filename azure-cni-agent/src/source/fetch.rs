@@ -7,8 +7,8 @@ use azure_cni_api::MacAddress;
 use azure_cni_ipam::{Listing, Pool, imds, listing, wireserver};
 
 use super::error::{Problem, SourceError};
-use super::origin::Origin;
-use crate::config::{PoolConfig, PoolSource};
+use super::origin::{Kind, Origin};
+use crate::config::PoolConfig;
 use crate::http::Client;
 use crate::net::Link;
 
@@ -16,20 +16,20 @@ use crate::net::Link;
 const METADATA_HEADER: (&str, &str) = ("metadata", "true");
 
 /// The pool of the uplink, as the source lists it now.
-pub async fn fetch_pool(config: &PoolConfig, uplink: &Link) -> Result<Pool, SourceError> {
-    let failed = |problem| SourceError { origin: Origin::of(config), problem };
-    let listing = fetch_listing(config).await.map_err(failed)?;
+pub async fn fetch_pool(config: &PoolConfig, kind: Kind, uplink: &Link) -> Result<Pool, SourceError> {
+    let failed = |problem| SourceError { origin: Origin::of(config, kind), problem };
+    let listing = fetch_listing(config, kind).await.map_err(failed)?;
     Pool::for_uplink(&listing, MacAddress(uplink.mac))
         .map_err(|source| failed(Problem::Pool { uplink: uplink.name.clone(), source }))
 }
 
-async fn fetch_listing(config: &PoolConfig) -> Result<Listing, Problem> {
+async fn fetch_listing(config: &PoolConfig, kind: Kind) -> Result<Listing, Problem> {
     let client = Client::new(config);
-    let text = match config.source {
-        PoolSource::WireServer => client.get_retrying(&config.wireserver_url, None, wireserver::MAX_BYTES).await?,
-        PoolSource::Imds => client.get_retrying(&config.imds_url, Some(METADATA_HEADER), imds::MAX_BYTES).await?,
-        PoolSource::File => read_file(config.file.clone()).await?,
-        PoolSource::Cns => return Err(Problem::Unlisted),
+    let text = match kind {
+        Kind::WireServer => client.get_retrying(&config.wireserver_url, None, wireserver::MAX_BYTES).await?,
+        Kind::Imds => client.get_retrying(&config.imds_url, Some(METADATA_HEADER), imds::MAX_BYTES).await?,
+        Kind::File => read_file(config.file.clone()).await?,
+        Kind::Cns => return Err(Problem::Unlisted),
     };
     Ok(listing::parse(&text)?)
 }

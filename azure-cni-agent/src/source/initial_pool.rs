@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use azure_cni_ipam::{Addresses, Pool};
 
+use super::candidates::{Candidates, NoPool};
 use super::confirmed_pool::ConfirmedPool;
-use super::error::SourceError;
-use super::fetch::fetch_pool;
 use super::health::Health;
-use super::origin::Origin;
+use super::origin::{Kind, Origin};
+use super::platform;
 use super::watched::WatchedSource;
 use crate::config::{AgentConfig, PoolConfig, PoolSource};
 use crate::net::{Link, NetError, Netlink};
@@ -30,53 +30,72 @@ pub struct InitialPool {
     pub source: WatchedSource,
 }
 
-/// If the source is a server and there is no stored pool, waits until the server lists one. A file is read once, so that an
-/// operator who configures a missing or malformed file sees the error at once.
+/// Waits until a server lists the pool, unless an earlier agent stored one. A file is read once, so that an operator who configures a
+/// missing or malformed file sees the error at once.
 pub async fn initial_pool(config: &AgentConfig, netlink: &Netlink, uplink: &Link) -> anyhow::Result<InitialPool> {
-    let origin = Origin::of(&config.pool);
-    let stored = ConfirmedPool::read(&config.state_dir, &origin, uplink.mac);
+    let on_platform = config.pool.source == PoolSource::Auto && platform::is_here();
+    if on_platform && config.pool.file.exists() {
+        let file = config.pool.file.display();
+        tracing::warn!(%file, "this is a VM of the platform, so the file is not read; pool.source = \"file\" would");
+    }
+    let mut candidates = Candidates::of(&config.pool, on_platform);
+    let stored = ConfirmedPool::read(&config.state_dir, &candidates.origins(&config.pool), uplink.mac);
     if config.pool.source == PoolSource::Cns {
         let pool = pool_of_uplink(netlink, uplink, stored).await?;
+        let origin = Origin::of(&config.pool, Kind::Cns);
         return Ok(InitialPool { pool, source: WatchedSource::new(origin, Health::default()) });
     }
-    let Some(stored) = stored else { return first_pool(config, uplink).await };
-    let error = match tokio::time::timeout(SOURCE_TIMEOUT, fetch_pool(&config.pool, uplink)).await {
-        Ok(Ok(pool)) => return Ok(confirmed(config, uplink, pool)),
+    let Some(stored) = stored else { return first_pool(config, &candidates, uplink).await };
+    candidates.prefer(stored.origin.kind);
+    let error = match tokio::time::timeout(SOURCE_TIMEOUT, candidates.ask(&config.pool, uplink)).await {
+        Ok(Ok((kind, pool))) => return Ok(confirmed(config, kind, uplink, pool)),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("address pool from {origin}: no response within {} s", SOURCE_TIMEOUT.as_secs()),
+        Err(_) => format!("address pool from {}: no response within {} s", stored.origin, SOURCE_TIMEOUT.as_secs()),
     };
     if let Err(problem) = node::check_primary(netlink, uplink, stored.pool.primary.into()).await {
         tracing::warn!(%error, %problem, "cannot use the stored pool");
-        return first_pool(config, uplink).await;
+        return first_pool(config, &candidates, uplink).await;
     }
     tracing::warn!(%error, "starting with the stored pool");
     let mut health = Health::confirmed_at(stored.confirmed_unix_secs);
     health.failed(error);
-    Ok(InitialPool { pool: stored.pool, source: WatchedSource::new(origin, health) })
+    Ok(InitialPool { pool: stored.pool, source: WatchedSource::new(stored.origin, health) })
 }
 
-async fn first_pool(config: &AgentConfig, uplink: &Link) -> anyhow::Result<InitialPool> {
+async fn first_pool(config: &AgentConfig, candidates: &Candidates, uplink: &Link) -> anyhow::Result<InitialPool> {
     loop {
-        match fetch_pool(&config.pool, uplink).await {
-            Ok(pool) => return Ok(confirmed(config, uplink, pool)),
-            Err(error) if config.pool.source == PoolSource::File => return Err(error.into()),
+        match candidates.ask(&config.pool, uplink).await {
+            Ok((kind, pool)) => return Ok(confirmed(config, kind, uplink, pool)),
+            Err(error) if candidates.has_file() => return Err(nowhere(config, error)),
             Err(error) => wait_to_retry(&config.pool, error).await,
         }
     }
 }
 
-async fn wait_to_retry(config: &PoolConfig, error: SourceError) {
+/// What ends a start.
+fn nowhere(config: &AgentConfig, error: NoPool) -> anyhow::Error {
+    match config.pool.source {
+        PoolSource::Auto => anyhow!(
+            "{error}. On a VM of the platform, find out why neither service answers it, or set pool.source to the one to wait for; \
+             elsewhere, list the pool in {}",
+            config.pool.file.display()
+        ),
+        _ => error.into(),
+    }
+}
+
+async fn wait_to_retry(config: &PoolConfig, error: NoPool) {
     let retry_secs = config.refresh_min_secs;
     tracing::error!(%error, retry_secs, "no address pool yet; the agent serves no pod before it has one");
     tokio::time::sleep(Duration::from_secs(retry_secs)).await;
 }
 
 /// A pool that the source has just listed. Stores it for the next start.
-fn confirmed(config: &AgentConfig, uplink: &Link, pool: Pool) -> InitialPool {
+fn confirmed(config: &AgentConfig, kind: Kind, uplink: &Link, pool: Pool) -> InitialPool {
     let now = unix_secs();
     let mut health = Health::default();
     health.succeeded(now);
-    let source = WatchedSource::new(Origin::of(&config.pool), health);
+    let source = WatchedSource::new(Origin::of(&config.pool, kind), health);
     source.store_pool(config, uplink, &pool, now);
     InitialPool { pool, source }
 }
