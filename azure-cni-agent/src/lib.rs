@@ -12,6 +12,7 @@ pub mod config;
 pub mod freed_memory;
 pub mod http;
 pub mod net;
+pub mod rights;
 pub mod steps;
 mod wall_clock;
 
@@ -23,6 +24,7 @@ pub mod node;
 pub mod node_watch;
 pub mod programs;
 pub mod refusals;
+pub mod rehearsal;
 pub mod routing;
 pub mod source;
 pub mod state;

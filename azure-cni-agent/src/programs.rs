@@ -10,6 +10,9 @@ use azure_cni_datapath::{Attachment, Datapath, DatapathError, FilterHolder, Hook
 
 use crate::net::{NetError, Netlink};
 
+/// The kind of qdisc that has filters for both directions.
+const CLSACT: &str = "clsact";
+
 /// Why a program does not run at an interface.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
@@ -19,6 +22,13 @@ pub enum ProgramError {
     Datapath(#[from] DatapathError),
     #[error(transparent)]
     Foreign(#[from] ForeignFilter),
+    /// A retry helps once it was removed.
+    #[error(
+        "{interface} has a qdisc `{kind}` of another owner, beside which there is none with a place for {}: remove it with `tc qdisc del \
+         dev {interface} ingress`, or have its owner make `clsact`, which several can use",
+        hook.program()
+    )]
+    ForeignQdisc { hook: Hook, interface: String, kind: String },
 }
 
 /// A filter of another owner in the place of ours. A retry helps once it was removed.
@@ -127,6 +137,12 @@ async fn attach(
     hook: Hook,
     interface: Interface<'_>,
 ) -> Result<(), ProgramError> {
+    if datapath.attaches_by_filter(hook)
+        && let Some(kind) = netlink.ingress_qdisc(interface.index).await?
+        && kind != CLSACT
+    {
+        return Err(ProgramError::ForeignQdisc { hook, interface: interface.name.to_owned(), kind });
+    }
     let error = match datapath.attach(hook, interface.name) {
         Err(error @ DatapathError::Occupied { .. }) => error,
         other => return Ok(other?),

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use azure_cni_api::boot_time;
 use azure_cni_common::lifetime::Timeouts;
 use azure_cni_common::nat::share::blocks_of;
-use azure_cni_datapath::{AttachModes, Constants, Datapath, Hook, Settings};
+use azure_cni_datapath::{AttachModes, Constants, Datapath, DatapathError, Hook, Settings};
 use azure_cni_ipam::Pool;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,8 @@ use crate::node;
 use crate::node_watch::NodeWatch;
 use crate::programs::{self, ForeignFilters, Interface};
 use crate::reconcile;
+use crate::rehearsal;
+use crate::rights;
 use crate::routing::Routing;
 use crate::source::{self, InitialPool};
 use crate::state::{AttachmentRecord, SetAside, Store};
@@ -35,6 +37,14 @@ use crate::verbs;
 pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the agent makes interfaces and loads eBPF programs: run it as root");
+    }
+    let missing = rights::missing().context("reading the agent's capabilities")?;
+    if !missing.is_empty() {
+        bail!(
+            "the agent lacks {}, with which it makes interfaces, enters pods' namespaces and loads eBPF programs: give it these \
+             capabilities, as by `privileged` of its container",
+            missing.join(" and ")
+        );
     }
     let boot_id = boot_time::boot_id().context("reading the boot id")?;
     let netlink = Netlink::here()?;
@@ -49,7 +59,8 @@ pub async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let store_problem = report_set_aside(store.set_aside());
     let sizes = config.datapath.table_sizes(node::memory_bytes().context("reading the machine's memory")?);
     let has_ipv6 = may_have_ipv6(&config, &pool, &store.all());
-    let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, has_ipv6, &boot_id))?;
+    let datapath = Datapath::open(&settings(&config, sizes, &uplink, &pool, has_ipv6, &boot_id)?)?;
+    rehearsal::attach_a_pod(&datapath).context("trying what each pod's start needs of the kernel")?;
     let source = Arc::new(source);
     let cns = || Cns::new(&config, source.clone(), uplink.name.clone());
     let cns = (config.pool.source == PoolSource::Cns).then(cns);
@@ -176,9 +187,9 @@ fn settings(
     pool: &Pool,
     has_ipv6: bool,
     boot_id: &str,
-) -> Settings {
+) -> Result<Settings, DatapathError> {
     let ports = config.snat.port_range;
-    Settings {
+    Ok(Settings {
         object: azure_cni_datapath::OBJECT,
         dir: config.bpffs_dir.clone(),
         constants: Constants {
@@ -201,11 +212,11 @@ fn settings(
         max_half_open: sizes.max_half_open,
         max_routes: config.datapath.max_routes,
         attach: match config.datapath.attach {
-            ConfiguredMode::Auto => AttachModes::detect(),
+            ConfiguredMode::Auto => AttachModes::detect()?,
             ConfiguredMode::Tcx => AttachModes::TCX,
             ConfiguredMode::Clsact => AttachModes::CLSACT,
         },
-    }
+    })
 }
 
 /// Hard to guess for other machines: they do not know the boot id.

@@ -75,8 +75,15 @@ fn is_running(program: &SchedClassifier, hook: Hook, interface: &str) -> bool {
 
 /// Adds a filter. Fails with [`DatapathError::Occupied`] if there is one in its place, and leaves that one alone.
 pub(crate) fn add_filter(pins: &Pins, hook: Hook, interface: &str) -> Result<(), DatapathError> {
-    // It exists already for the second hook of an interface. Any other error shows when the filter is added.
-    let _ = qdisc_add_clsact(interface);
+    match qdisc_add_clsact(interface) {
+        // For the second hook of an interface, or by another owner. Check first that it is no other qdisc in that place.
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        Err(error) => {
+            let reason = format!("its clsact qdisc cannot be made: {}", text(&error));
+            return Err(DatapathError::Attach { hook: hook.program(), interface: interface.to_owned(), reason });
+        }
+        Ok(()) => {}
+    }
     let place = hook.filter_place();
     let options = NlOptions { priority: place.priority, handle: TcHandle::from(place.handle), classid: None };
     let mut program = program(pins, hook).map_err(|error| failure(hook, interface, &error))?;

@@ -13,7 +13,7 @@ use crate::error::DatapathError;
 use crate::events::EventSource;
 use crate::filter::{Attachment, FilterHolder};
 use crate::hook::{AttachMode, AttachModes, Hook};
-use crate::kernel::has_tcx;
+use crate::kernel;
 use crate::load::{self, Loaded};
 use crate::map::lock;
 use crate::pins::{Pins, unpin};
@@ -22,6 +22,7 @@ use crate::size_problem::SizeProblem;
 use crate::sizes;
 use crate::successors::Successors;
 use crate::tables::Tables;
+use crate::tcx_links;
 
 pub struct Datapath {
     /// Ends with the agent, however it ends.
@@ -46,7 +47,22 @@ impl Datapath {
 
     /// The same, where pins of one of these earlier layouts may be left.
     pub fn open_after(settings: &Settings, earlier: &[EarlierLayout]) -> Result<Self, DatapathError> {
-        if [settings.attach.uplink, settings.attach.endpoints].contains(&AttachMode::Tcx) && !has_tcx() {
+        Self::try_open(settings, earlier).map_err(|error| match error {
+            // A kernel that lacks something says so in many ways: of a map, of a program, of a place for one.
+            DatapathError::Load(_)
+            | DatapathError::Program { .. }
+            | DatapathError::Map { .. }
+            | DatapathError::NoTcx => {
+                let missing: Vec<String> = kernel::missing().map(ToString::to_string).collect();
+                if missing.is_empty() { error } else { DatapathError::Kernel(missing.join("; ")) }
+            }
+            other => other,
+        })
+    }
+
+    fn try_open(settings: &Settings, earlier: &[EarlierLayout]) -> Result<Self, DatapathError> {
+        let modes = [settings.attach.uplink, settings.attach.endpoints];
+        if modes.contains(&AttachMode::Tcx) && !tcx_links::are_known().map_err(DatapathError::AskTcx)? {
             return Err(DatapathError::NoTcx);
         }
         bpffs::ensure_mounted(&settings.dir)?;
@@ -143,7 +159,8 @@ impl Datapath {
             AttachMode::Clsact => {
                 self.unpin(hook, interface)?;
                 // An agent with another `bpffs_dir` may have pinned it too.
-                if has_tcx() { attach::detach_tcx(hook, interface, None) } else { Ok(()) }
+                let known = tcx_links::are_known().map_err(DatapathError::AskTcx)?;
+                if known { attach::detach_tcx(hook, interface, None) } else { Ok(()) }
             }
         }
     }

@@ -15,6 +15,9 @@ pub enum DatapathError {
     /// No retry helps on this kernel.
     #[error("this kernel lacks what the eBPF programs need: {0}")]
     Kernel(String),
+    /// The process may not ask, or the kernel has no memory.
+    #[error("asking the kernel whether it has TCX: {0}")]
+    AskTcx(#[source] std::io::Error),
     #[error("this kernel has no TCX (Linux 6.6 or later): set `datapath.attach` to \"auto\" or \"clsact\"")]
     NoTcx,
     /// The verifier refused a program; the source has its log.

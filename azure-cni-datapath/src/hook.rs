@@ -1,6 +1,7 @@
 //! The programs by where they run, and the ways to attach them.
 
-use crate::kernel::has_tcx;
+use crate::error::DatapathError;
+use crate::tcx_links;
 
 /// A program and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +65,10 @@ impl AttachModes {
     /// TCX for the uplink if the kernel has it, and clsact for pods. To attach by TCX, the kernel holds the lock of all
     /// interfaces and waits for every processor twice (kernel/bpf/tcx.c, tcx_entry_sync): a pod's start takes six times as
     /// long.
-    pub fn detect() -> Self {
-        Self { uplink: if has_tcx() { AttachMode::Tcx } else { AttachMode::Clsact }, endpoints: AttachMode::Clsact }
+    pub fn detect() -> Result<Self, DatapathError> {
+        let uplink =
+            if tcx_links::are_known().map_err(DatapathError::AskTcx)? { AttachMode::Tcx } else { AttachMode::Clsact };
+        Ok(Self { uplink, endpoints: AttachMode::Clsact })
     }
 
     pub(crate) const fn of(self, hook: Hook) -> AttachMode {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use aya::programs::tc::TcAttachType;
-use aya::programs::{ProgramType, SchedClassifier};
-use aya::sys::is_helper_supported;
+use aya::maps::MapType;
+use aya::programs::ProgramType;
+use aya::sys::{is_helper_supported, is_map_supported};
 use aya_obj::generated::bpf_func_id::{self, BPF_FUNC_ktime_get_coarse_ns, BPF_FUNC_redirect_peer};
 use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS;
 
@@ -21,6 +21,7 @@ pub struct Feature {
 
 #[derive(Debug)]
 enum Probe {
+    Map(MapType),
     Helper(bpf_func_id),
     /// Programs of this kind load. The last of their instructions is an exit.
     Program(&'static [u64]),
@@ -31,6 +32,11 @@ const COMPARE_EXCHANGE: &[u64] = &[0x01b7, 0xfff8_1a7b, 0x00b7, 0xf1_fff8_1adb, 
 
 /// In ascending order of `since`.
 static FEATURES: &[Feature] = &[
+    Feature {
+        what: "ring buffers: the agent hears of packets that were refused",
+        since: ["5.8"; 2],
+        probe: Probe::Map(MapType::RingBuf),
+    },
     Feature {
         what: "`bpf_redirect_peer`: a packet goes into a pod without a second queue",
         since: ["5.10"; 2],
@@ -53,6 +59,7 @@ impl Feature {
     /// Whether the kernel has it. What cannot be found out counts as there: the loading then says why.
     fn is_there(&self) -> bool {
         match self.probe {
+            Probe::Map(kind) => is_map_supported(kind).unwrap_or(true),
             Probe::Helper(helper) => is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(true),
             Probe::Program(instructions) => match load_instructions("probe", instructions) {
                 Ok(_) => true,
@@ -80,11 +87,6 @@ impl fmt::Display for Feature {
 /// What this kernel lacks. Needs the rights to load programs.
 pub fn missing() -> impl Iterator<Item = &'static Feature> {
     FEATURES.iter().filter(|feature| !feature.is_there())
-}
-
-/// Whether the kernel has TCX (6.6). Asks which programs the loopback interface has, which every network namespace has.
-pub(crate) fn has_tcx() -> bool {
-    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }
 
 /// The parts of `union bpf_attr` that BPF_PROG_LOAD reads here (include/uapi/linux/bpf.h).

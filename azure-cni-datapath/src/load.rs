@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use crate::error::DatapathError;
 use crate::hook::Hook;
-use crate::kernel::{self, Feature};
 use crate::pins::{Pins, unpin};
 use crate::settings::{Constants, Settings};
 use crate::sizes::Wanted;
@@ -142,10 +141,7 @@ fn load_program(object: &mut Ebpf, hook: Hook, pins: &Pins) -> Result<u32, Datap
     let failed = |source| DatapathError::Program { name: hook.program(), source: Box::new(source) };
     let program = object.program_mut(hook.program()).ok_or_else(|| failed(ProgramError::NotLoaded))?;
     let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
-    if let Err(error) = program.load() {
-        let missing: Vec<String> = kernel::missing().map(Feature::to_string).collect();
-        return Err(if missing.is_empty() { failed(error) } else { DatapathError::Kernel(missing.join("; ")) });
-    }
+    program.load().map_err(failed)?;
     // Interfaces keep the program that they run. The pin is for the next attachment.
     let path = pins.program(hook);
     unpin(&path)?;

@@ -61,6 +61,17 @@ struct LinkAttr {
     unused: [u32; 2],
 }
 
+/// Whether the kernel has TCX (6.6): whether it knows the place, at the loopback interface, which every network namespace has. This reads
+/// only.
+pub(crate) fn are_known() -> io::Result<bool> {
+    match query("lo", BPF_TCX_INGRESS, &mut [], &mut []) {
+        Ok(_) => Ok(true),
+        // kernel/bpf/syscall.c, bpf_prog_query: a kind of place that it does not know.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The programs with the hook's name that run at an interface by TCX, this agent's and others, by their ids. This reads only.
 pub(crate) fn running(hook: Hook, interface: &str, direction: TcAttachType) -> Result<BTreeSet<u32>, ProgramError> {
     let (_, running) = SchedClassifier::query_tcx(interface, direction)?;
@@ -99,19 +110,29 @@ pub(crate) fn detach(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> i
 /// The links of these programs at an interface.
 fn links(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> io::Result<Vec<u32>> {
     let (mut program_ids, mut link_ids) = ([0_u32; MAX_PROGRAMS], [0_u32; MAX_PROGRAMS]);
-    let mut attr = QueryAttr {
-        target_ifindex: if_nametoindex(interface)?,
-        attach_type: if hook.is_ingress() { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS },
-        prog_ids: program_ids.as_mut_ptr() as u64,
-        link_ids: link_ids.as_mut_ptr() as u64,
-        count: MAX_PROGRAMS as u32,
-        ..QueryAttr::default()
-    };
-    // SAFETY: both arrays have room for `count` numbers, and live longer than the call.
-    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
-    let found = program_ids.into_iter().zip(link_ids).take(attr.count as usize);
+    let place = if hook.is_ingress() { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS };
+    let count = query(interface, place, &mut program_ids, &mut link_ids)?;
+    let found = program_ids.into_iter().zip(link_ids).take(count);
     // Number 0: attached without a link, which no agent does.
     Ok(found.filter(|(program, link)| programs.contains(program) && *link != 0).map(|(_, link)| link).collect())
+}
+
+/// What runs at a place of an interface, by the ids of programs and of their links. Both slices have one length; empty ones only count.
+/// Returns how many there are.
+fn query(interface: &str, place: u32, program_ids: &mut [u32], link_ids: &mut [u32]) -> io::Result<usize> {
+    let count = program_ids.len().min(link_ids.len());
+    let address = |ids: &mut [u32]| if count == 0 { 0 } else { ids.as_mut_ptr() as u64 };
+    let mut attr = QueryAttr {
+        target_ifindex: if_nametoindex(interface)?,
+        attach_type: place,
+        prog_ids: address(program_ids),
+        link_ids: address(link_ids),
+        count: count as u32,
+        ..QueryAttr::default()
+    };
+    // SAFETY: both slices have room for `count` numbers, and live longer than the call.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
+    Ok(attr.count as usize)
 }
 
 /// `None` if nobody holds the link any more. The kernel detaches such a link a moment later (kernel/bpf/syscall.c,

@@ -39,7 +39,7 @@ impl Rig {
     /// A program that clears every packet's mark, in front of all others.
     pub fn clear_marks_at(&self, interface: &str) {
         let mut program = SchedClassifier::from_pin(load_mark_clearer()).expect("just pinned");
-        let options = match AttachModes::detect().uplink {
+        let options = match AttachModes::detect().expect("the right to ask").uplink {
             AttachMode::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
             AttachMode::Clsact => TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() }),
         };

@@ -82,7 +82,7 @@ impl Node {
             max_flows,
             max_half_open,
             max_routes: 65_536,
-            attach: AttachModes::detect(),
+            attach: AttachModes::detect().expect("the right to ask"),
         };
         let datapath = Datapath::open(&settings).unwrap_or_else(|error| panic!("{error:?}"));
         let namespace = |kind| File::open(format!("/proc/thread-self/ns/{kind}")).expect("a namespace has a file");

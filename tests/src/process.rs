@@ -40,6 +40,19 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(attach) };
 }
 
+/// Leaves the command's process these capabilities alone, of those that root has (capabilities(7), "Capability bounding set").
+pub(crate) fn keep_capabilities(command: &mut Command, kept: &'static [u32]) {
+    let drop_others = move || {
+        for capability in (0..64).filter(|capability| !kept.contains(capability)) {
+            // SAFETY: the call reads no memory. Capabilities that this kernel does not know are EINVAL.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability)) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(drop_others) };
+}
+
 /// Runs a command to its end, feeding it `stdin`; one that takes longer than `limit` is killed.
 pub(crate) fn run(mut command: Command, stdin: &[u8], limit: Duration) -> Result<Output> {
     let text = describe(&command);

@@ -41,7 +41,9 @@ fn assert_path(from: &dyn Station, to: &dyn Station, version: IpVersion, promise
     let arrivals = witness.finish().into_iter().filter(|arrival| arrival.destination == at);
     let seen: BTreeSet<(u8, IpAddr)> = arrivals.map(|arrival| (arrival.protocol, arrival.source)).collect();
     assert_eq!(seen, protocols(version).map(|protocol| (protocol, promised)).into(), "{path}");
-    Ok(())
+    drop(connection);
+    // The next path may have the same far end.
+    [from, to].into_iter().try_for_each(probe::await_endings)
 }
 
 fn keeps_source(from: &dyn Station, to: &dyn Station, version: IpVersion) -> Result<()> {

@@ -236,6 +236,54 @@ fn bpf_file_system_is_mounted_where_there_is_none() -> Result<()> {
     Ok(())
 }
 
+/// As numbered in include/uapi/linux/capability.h.
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+
+#[test]
+fn capabilities_that_a_container_lacks_are_named_and_two_are_enough() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    let lacking: [(&[u32], &[&str]); 3] = [
+        (&[], &["lacks CAP_NET_ADMIN and CAP_SYS_ADMIN", "privileged"]),
+        (&[CAP_SYS_ADMIN], &["lacks CAP_NET_ADMIN,"]),
+        (&[CAP_NET_ADMIN], &["lacks CAP_SYS_ADMIN,"]),
+    ];
+    for (capabilities, words) in lacking {
+        let said = vm.refused_start_with_only(capabilities)?;
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+        assert!(!vm.pins("maps").exists(), "it loaded its maps before it looked");
+    }
+    vm.start_agent_with_only(&[CAP_NET_ADMIN, CAP_SYS_ADMIN])?;
+    let echo = EchoServer::start(net.internet())?;
+    let pod = vm.add_pod("a")?;
+    assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), vm.address());
+    pod.check()?;
+    pod.del()?;
+    vm.expect_clean()
+}
+
+/// The kernel takes filters for what goes out beside an `ingress` qdisc and shows them what comes in.
+#[test]
+fn qdisc_in_the_place_of_clsact_is_named_with_the_command_that_removes_it() -> Result<()> {
+    let net = without_agents().agent_toml("datapath.attach = 'clsact'").start()?;
+    let vm = net.vm(0);
+    let tc = |arguments: &str| -> Result<String> {
+        let output = vm.namespace().command("tc")?.args(arguments.split(' ')).output().expect("tc is part of iproute2");
+        assert!(output.status.success(), "tc {arguments}: {output:?}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    tc("qdisc add dev eth0 ingress")?;
+    let said = vm.refused_start(&[])?;
+    let removal = "tc qdisc del dev eth0 ingress";
+    assert!(said.contains("`ingress`") && said.contains(removal), "{said}");
+    assert_eq!(tc("filter show dev eth0 ingress")?, "", "it attached something");
+    tc(removal.strip_prefix("tc ").expect("it begins so"))?;
+    vm.start_agent()?;
+    vm.add_pod("a")?.del()?;
+    vm.expect_clean()
+}
+
 /// `cargo xtask kernels` runs it where there is no TCX.
 #[test]
 fn tcx_serves_where_the_kernel_has_it_and_is_refused_by_name_where_it_has_not() -> Result<()> {

@@ -12,6 +12,7 @@ mod netfilter;
 mod netlink;
 mod netns;
 mod next_hops;
+mod qdisc;
 mod removals;
 mod route;
 mod rule;

@@ -56,6 +56,11 @@ impl Netns {
         Self::open(Path::new("/proc/self/ns/net"))
     }
 
+    /// The calling thread's.
+    pub fn of_thread() -> Result<Self, NetnsError> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
     pub fn id(&self) -> NetnsId {
         self.id
     }

@@ -39,6 +39,18 @@ impl Vm {
     pub fn launch_agent(&self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = self.agent_command()?;
         command.envs(environment.iter().copied());
+        self.launch(command)
+    }
+
+    /// Starts an agent that has only these capabilities (include/uapi/linux/capability.h), as in a container.
+    pub fn start_agent_with_only(&self, capabilities: &'static [u32]) -> Result<()> {
+        let mut command = self.agent_command()?;
+        process::keep_capabilities(&mut command, capabilities);
+        self.launch(command)?;
+        self.await_agent().inspect_err(|_| drop(self.agent().take()))
+    }
+
+    fn launch(&self, mut command: Command) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.attempt(|| format!("open {}", self.log_path().display()))?;
         command.stdout(log.try_clone().attempt(|| "share".into())?);
@@ -68,6 +80,17 @@ impl Vm {
     pub fn refused_start(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.agent_command()?;
         command.args(arguments);
+        Self::refused(command)
+    }
+
+    /// The same for an agent that has only these capabilities.
+    pub fn refused_start_with_only(&self, capabilities: &'static [u32]) -> Result<String> {
+        let mut command = self.agent_command()?;
+        process::keep_capabilities(&mut command, capabilities);
+        Self::refused(command)
+    }
+
+    fn refused(command: Command) -> Result<String> {
         let output = process::run(command, b"", READY_LIMIT)?;
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() {
