@@ -51,7 +51,7 @@ fn row(series: &Series, arch: Arch, outcome: &Outcome) -> String {
     for count in outcome.instructions {
         write!(row, " {} |", count.map_or_else(|| "-".to_owned(), |count| count.to_string())).expect("a string");
     }
-    if series.is_too_old {
+    if series.is_too_old(arch) {
         let refusal = outcome.cell("refusal");
         row.push_str(&format!(" - | - | refused by name: {refusal} |"));
         return row;

@@ -26,7 +26,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     archive::{Archive, Kernel},
-    catalogue::{Series, series_of},
+    catalogue::{Series, ends_of, series_of},
     console::Outcome,
     guest::Guest,
     image::Image,
@@ -47,7 +47,7 @@ pub(crate) enum Depth {
 }
 
 impl Depth {
-    fn steps(self, series: &Series) -> &'static [Step] {
+    fn steps(self, arch: Arch, series: &Series) -> &'static [Step] {
         const REFUSAL: Step =
             Step { name: "refusal", jit: true, binary: "programs", arguments: "verifier::kernel_that_lacks_something" };
         const LOAD: Step =
@@ -77,7 +77,7 @@ impl Depth {
                 dual_stack::every_path start::tcx --test-threads 1",
             ..END_TO_END
         };
-        if series.is_too_old {
+        if series.is_too_old(arch) {
             return &[REFUSAL];
         }
         match self {
@@ -146,7 +146,7 @@ fn boot(
         if guests.iter().any(|guest| guest.kernel.release == kernel.release) {
             continue;
         }
-        let steps = request.depth.steps(series);
+        let steps = request.depth.steps(request.arch, series);
         let image = image.for_kernel(workspace, series, &kernel, steps)?;
         guests.push(Guest { workspace, arch: request.arch, series, kernel, steps, image });
     }
@@ -216,7 +216,23 @@ fn chosen(request: &Request) -> Result<Vec<&'static Series>> {
     };
     match (request.series.as_slice(), request.depth) {
         ([], Depth::Full) => Ok(all().collect()),
-        ([], Depth::Quick) => Ok(all().filter(|series| series.is_end).collect()),
+        ([], Depth::Quick) => Ok(ends_of(request.arch).collect()),
         (names, _) => names.iter().map(named).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_the_atomics_of_its_processor_is_refused_by_name() {
+        let steps = |name, arch| {
+            let series = series_of(arch).find(|series| series.name == name).unwrap();
+            Depth::Full.steps(arch, series).iter().map(|step| step.name).collect::<Vec<_>>()
+        };
+        assert_eq!(steps("5.15", Arch::Arm64), ["refusal"]);
+        assert!(!steps("5.15", Arch::X86_64).contains(&"refusal"));
+        assert!(!steps("6.1", Arch::Arm64).contains(&"refusal"));
     }
 }
