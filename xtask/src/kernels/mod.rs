@@ -103,10 +103,12 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     let facts = setup::ensure(workspace, setup::Purpose::Kernels(request.arch))?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     binaries::for_tests(workspace, request.arch)?;
+    let object = fs::read(&workspace.ebpf_object).context("cannot read the object of programs")?;
+    let object = document::identity(&object);
     let document = workspace.root.join("docs").join("kernels.md");
     let outcomes = boot(workspace, request, chosen, |series, outcome| {
         let before = fs::read_to_string(&document).unwrap_or_default();
-        let now = document::document(&before, request.arch, series, outcome);
+        let now = document::document(&before, &object, request.arch, series, outcome);
         write_if_changed(&document, now.as_bytes()).map(drop)
     })?;
     eprintln!("==> docs/kernels.md says so");
