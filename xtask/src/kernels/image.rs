@@ -197,6 +197,13 @@ mod tests {
         assert_eq!(executable(said, "system"), None);
     }
 
+    /// An agent that starts on a node finds none loaded either.
+    #[test]
+    fn guest_loads_no_module_for_the_agent() {
+        let commands = INIT.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(commands.filter(|line| line.contains("modprobe") || line.contains("insmod")).count(), 0);
+    }
+
     fn of_kernel(release: &str, directory: &Path) -> (Image, Kernel) {
         let nowhere = directory.join("nowhere");
         let kernel = Kernel { release: release.to_owned(), image: nowhere.clone(), modules: nowhere.clone() };
