@@ -36,6 +36,13 @@ impl Workspace {
         Ok(Self { root, target, ebpf_object, cargo })
     }
 
+    /// A checkout that need not exist.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        let target = root.join("target");
+        Self { root: root.to_owned(), ebpf_object: target.join("ebpf/object"), target, cargo: "cargo".into() }
+    }
+
     /// The cargo that runs xtask, for the host's packages.
     pub(crate) fn cargo(&self) -> Command {
         self.command(&self.cargo)

@@ -7,6 +7,9 @@ use super::{catalogue::Series, step::Step};
 /// What a guest says of a step that begins or ends; see `init.sh`.
 const MARK: &str = "@@ ";
 
+/// What begins a cell of a kernel that was not there.
+pub(super) const NOT_TRIED: &str = "not tried";
+
 const PROGRAMS: [&str; 4] = ["from_endpoint", "to_endpoint", "from_wire", "to_wire"];
 
 /// Of one step.
@@ -124,16 +127,17 @@ impl Outcome {
         Self { release: series.name.to_owned(), steps: Vec::new(), instructions: [None; 4], missing: Some(why) }
     }
 
-    /// A cell of the document: how one of the steps ended.
-    pub(super) fn cell(&self, name: &str) -> String {
-        let step = self.steps.iter().find(|step| step.step == name);
-        match (self.missing, step) {
-            (Some(why), _) => format!("not tried: {why}"),
-            (None, Some(step)) if step.is_passed_by => "-".to_owned(),
-            (None, Some(step)) if !step.has_failed() => format!("{} passed", step.passed),
-            (None, Some(step)) => step.to_string(),
-            (None, None) => "not run".to_owned(),
+    /// A cell of the document: how one of the steps ended. None: it was not asked for.
+    pub(super) fn cell(&self, name: &str) -> Option<String> {
+        if let Some(why) = self.missing {
+            return Some(format!("{NOT_TRIED}: {why}"));
         }
+        let step = self.steps.iter().find(|step| step.step == name)?;
+        Some(match step {
+            step if step.is_passed_by => "-".to_owned(),
+            step if !step.has_failed() => format!("{} passed", step.passed),
+            step => step.to_string(),
+        })
     }
 
     pub(crate) fn has_run(&self) -> bool {
@@ -149,7 +153,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.release)?;
         if let Some(why) = self.missing {
-            return write!(f, "not tried, {why}");
+            return write!(f, "{NOT_TRIED}, {why}");
         }
         let steps: Vec<String> = self.steps.iter().map(Tests::to_string).collect();
         f.write_str(&steps.join("; "))

@@ -1,10 +1,9 @@
 //! One boot: a kernel and its image in an emulator without a network, whose console says how the steps end.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
-    process::{Child, Stdio},
+    path::Path,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -16,6 +15,8 @@ use super::{
     archive::Kernel,
     catalogue::Series,
     console::{Console, Outcome},
+    emulator::Emulator,
+    image::Image,
     step::Step,
 };
 use crate::{arch::Arch, workspace::Workspace};
@@ -24,34 +25,25 @@ use crate::{arch::Arch, workspace::Workspace};
 const SILENCE: Duration = Duration::from_secs(900);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
-/// A guest that is ready to boot.
+/// A guest that has yet to boot.
 pub(crate) struct Guest<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) arch: Arch,
     pub(crate) series: &'static Series,
     pub(crate) kernel: Kernel,
     pub(crate) steps: &'static [Step],
-    /// What its kernel unpacks at its start; see [`super::image`].
-    pub(crate) image: PathBuf,
-}
-
-/// The emulator, which ends with us.
-struct Emulator(Child);
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    pub(crate) image: &'a Image,
 }
 
 impl Guest<'_> {
+    /// The emulator ends with the thread that calls this, at the latest.
     pub(crate) fn run(&self) -> Result<Outcome> {
         let release = &self.kernel.release;
         eprintln!("==> {release}");
-        let log = self.image.with_extension("log");
-        let mut emulator = self.emulator()?;
-        let output = emulator.0.stdout.take().context("the emulator has no console")?;
+        let log = self.image.directory.join(format!("{release}.log"));
+        let image = self.image.for_kernel(self.workspace, self.series, &self.kernel, self.steps)?;
+        let mut emulator = self.emulator(&image.path())?;
+        let output = emulator.console().context("the emulator has no console")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let mut reader = BufReader::new(output);
@@ -74,15 +66,13 @@ impl Guest<'_> {
                 spoke = Instant::now();
             }
         }
-        drop(emulator);
-        fs::remove_file(&self.image).context("cannot remove the image")?;
         if !console.has_begun() {
             bail!("it did not come up; what it printed is in {}", log.display());
         }
         Ok(console.outcome(release, self.steps))
     }
 
-    fn emulator(&self) -> Result<Emulator> {
+    fn emulator(&self, image: &Path) -> Result<Emulator> {
         // Without what costs an emulator time: string instructions, which it does byte by byte and which kernels take for every copy if
         // the processor says that they are fast; a fifth level of page tables; signed pointers, which its own arm64 processor has and the
         // platform's VMs do not.
@@ -93,9 +83,8 @@ impl Guest<'_> {
         let mut emulator = self.workspace.command(program);
         emulator.args(machine.split(' '));
         emulator.args("-accel tcg,thread=multi -smp 2 -m 3G -nographic -no-reboot -nic none".split(' '));
-        emulator.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(&self.image);
+        emulator.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(image);
         emulator.args(["-append", &format!("console={console} quiet panic=-1")]);
-        let child = emulator.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
-        Ok(Emulator(child.with_context(|| format!("cannot run {program}"))?))
+        Emulator::start(emulator).with_context(|| format!("cannot run {program}"))
     }
 }

@@ -3,7 +3,8 @@
 //! behind the other.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -18,13 +19,16 @@ use super::{
 };
 use crate::{arch::Arch, progress, workspace::Workspace};
 
+/// The folder of the images of guests that run.
+const GUESTS: &str = "guests";
+
 const INIT: &str = include_str!("init.sh");
 
 pub(crate) struct Image {
     pub(super) arch: Arch,
     /// The programs around the tests; then the tests, the binaries and the sources.
     parts: [PathBuf; 2],
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Name and path of each test binary.
     tests: Vec<(String, PathBuf)>,
 }
@@ -32,6 +36,8 @@ pub(crate) struct Image {
 impl Image {
     pub(crate) fn build(workspace: &Workspace, arch: Arch, archive: &Archive<'_>, directory: &Path) -> Result<Self> {
         let userland = userland::build(workspace, archive, directory)?;
+        // A run that was killed has left its own there.
+        files::fresh(&directory.join(GUESTS))?;
         let root = directory.join("root");
         files::fresh(&root)?;
         let tests = test_binaries(workspace, arch)?;
@@ -51,15 +57,16 @@ impl Image {
         Ok(Self { arch, parts: [userland, programs], directory: directory.to_owned(), tests })
     }
 
-    /// The whole of what a kernel unpacks at its start.
+    /// The whole of what a kernel unpacks at its start. Guests that run beside each other have nothing in common here.
     pub(crate) fn for_kernel(
         &self,
         workspace: &Workspace,
         series: &Series,
         kernel: &Kernel,
         steps: &[Step],
-    ) -> Result<PathBuf> {
-        let root = self.directory.join("modules");
+    ) -> Result<GuestImage> {
+        let image = GuestImage::new(&self.directory, &kernel.release)?;
+        let root = image.0.join("modules");
         modules::take(workspace, kernel, &root)?;
 
         let left_out: String = series.left_out.iter().map(|name| format!(" --skip {name}")).collect();
@@ -79,15 +86,37 @@ impl Image {
         );
         fs::write(root.join("environment"), variables).context("cannot write the environment")?;
 
-        let modules = self.directory.join("modules.cpio");
+        let modules = image.0.join("modules.cpio");
         files::pack(workspace, &root, &modules)?;
-        let whole = self.directory.join(format!("{}.cpio", kernel.release));
-        let mut content = Vec::new();
+        let mut whole = File::create(image.path()).context("cannot write the image")?;
         for part in self.parts.iter().chain([&modules]) {
-            content.extend(fs::read(part).context("cannot read a part of the image")?);
+            let mut part = File::open(part).with_context(|| format!("cannot read {}", part.display()))?;
+            io::copy(&mut part, &mut whole).context("cannot write the image")?;
         }
-        fs::write(&whole, content).with_context(|| format!("cannot write {}", whole.display()))?;
-        Ok(whole)
+        Ok(image)
+    }
+}
+
+/// The folder of a guest's image, which goes when this does: an image has more than 100 MB.
+pub(super) struct GuestImage(PathBuf);
+
+impl GuestImage {
+    fn new(directory: &Path, release: &str) -> Result<Self> {
+        let image = Self(directory.join(GUESTS).join(release));
+        files::fresh(&image.0)?;
+        Ok(image)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.join("image.cpio")
+    }
+}
+
+impl Drop for GuestImage {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("    cannot remove {}: {error}", self.0.display());
+        }
     }
 }
 
@@ -159,11 +188,50 @@ fn make_executable(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{arch::NATIVE, kernels::catalogue::series_of};
 
     #[test]
     fn test_binary_is_found_by_the_name_of_its_target() {
         let said = "  Executable unittests src/lib.rs (target/release/deps/programs_of-1a)\n  Executable tests/main.rs (target/release/deps/programs-2b)\n";
         assert_eq!(executable(said, "programs"), Some("target/release/deps/programs-2b"));
         assert_eq!(executable(said, "system"), None);
+    }
+
+    /// An agent that starts on a node finds none loaded either.
+    #[test]
+    fn guest_loads_no_module_for_the_agent() {
+        let commands = INIT.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(commands.filter(|line| line.contains("modprobe") || line.contains("insmod")).count(), 0);
+    }
+
+    fn of_kernel(release: &str, directory: &Path) -> (Image, Kernel) {
+        let nowhere = directory.join("nowhere");
+        let kernel = Kernel { release: release.to_owned(), image: nowhere.clone(), modules: nowhere.clone() };
+        let parts = [nowhere.clone(), nowhere];
+        (Image { arch: NATIVE, parts, directory: directory.to_owned(), tests: Vec::new() }, kernel)
+    }
+
+    #[test]
+    fn image_that_cannot_be_packed_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (image, kernel) = of_kernel("6.1.0-50", directory.path());
+        let workspace = Workspace::find().unwrap();
+        let series = series_of(NATIVE).next().unwrap();
+        assert!(image.for_kernel(&workspace, series, &kernel, &[]).is_err());
+        assert_eq!(fs::read_dir(directory.path().join(GUESTS)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn guests_have_folders_of_their_own_as_long_as_they_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let one = GuestImage::new(directory.path(), "6.1.0-50").unwrap();
+        fs::write(one.path(), "one").unwrap();
+        let other = GuestImage::new(directory.path(), "6.12.117").unwrap();
+        fs::write(other.path(), "other").unwrap();
+        assert_eq!(fs::read(one.path()).unwrap(), b"one");
+        drop(one);
+        assert_eq!(fs::read(other.path()).unwrap(), b"other");
+        drop(other);
+        assert_eq!(fs::read_dir(directory.path().join(GUESTS)).unwrap().count(), 0);
     }
 }

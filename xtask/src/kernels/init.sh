@@ -11,7 +11,7 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /tmp /run /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
-for module in veth sch_ingress cls_bpf sch_fq; do modprobe $module; done
+# No module is loaded here: on a node too, the kernel loads what the agent asks for, by /sbin/modprobe.
 ip link set lo up
 # NAME JIT PROGRAM ARGUMENTS...: JIT is 1, or 0 for the interpreter, which some kernels do not have.
 step() {

@@ -7,6 +7,7 @@ mod archive;
 mod catalogue;
 mod console;
 mod document;
+mod emulator;
 mod files;
 mod guest;
 mod image;
@@ -26,7 +27,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     archive::{Archive, Kernel},
-    catalogue::{Series, series_of},
+    catalogue::{Series, ends_of, series_of},
     console::Outcome,
     guest::Guest,
     image::Image,
@@ -47,7 +48,7 @@ pub(crate) enum Depth {
 }
 
 impl Depth {
-    fn steps(self, series: &Series) -> &'static [Step] {
+    fn steps(self, arch: Arch, series: &Series) -> &'static [Step] {
         const REFUSAL: Step =
             Step { name: "refusal", jit: true, binary: "programs", arguments: "verifier::kernel_that_lacks_something" };
         const LOAD: Step =
@@ -77,7 +78,7 @@ impl Depth {
                 dual_stack::every_path start::tcx --test-threads 1",
             ..END_TO_END
         };
-        if series.is_too_old {
+        if series.is_too_old(arch) {
             return &[REFUSAL];
         }
         match self {
@@ -97,13 +98,17 @@ pub(crate) struct Request {
 
 /// Boots each kernel that was asked for, and writes its row of `docs/kernels.md`.
 pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
+    // A name that is not known costs nobody a build.
+    let chosen = chosen(request)?;
     let facts = setup::ensure(workspace, setup::Purpose::Kernels(request.arch))?;
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     binaries::for_tests(workspace, request.arch)?;
+    let object = fs::read(&workspace.ebpf_object).context("cannot read the object of programs")?;
+    let object = document::identity(&object);
     let document = workspace.root.join("docs").join("kernels.md");
-    let outcomes = boot(workspace, request, |series, outcome| {
+    let outcomes = boot(workspace, request, chosen, |series, outcome| {
         let before = fs::read_to_string(&document).unwrap_or_default();
-        let now = document::document(&before, request.arch, series, outcome);
+        let now = document::document(&before, &object, request.arch, series, outcome);
         write_if_changed(&document, now.as_bytes()).map(drop)
     })?;
     eprintln!("==> docs/kernels.md says so");
@@ -113,16 +118,16 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
 /// Boots what CI asks for, with everything built.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let request = Request { series: Vec::new(), arch: NATIVE, depth: Depth::Quick };
-    judge(&directory(workspace, NATIVE), &boot(workspace, &request, |_, _| Ok(()))?)
+    judge(&directory(workspace, NATIVE), &boot(workspace, &request, chosen(&request)?, |_, _| Ok(()))?)
 }
 
 /// `record` is told of each kernel as soon as it has ended.
 fn boot(
     workspace: &Workspace,
     request: &Request,
+    chosen: Vec<&'static Series>,
     record: impl Fn(&Series, &Outcome) -> Result<()> + Sync,
 ) -> Result<Vec<(&'static Series, Outcome)>> {
-    let chosen = chosen(request)?;
     let directory = directory(workspace, request.arch);
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let archive = Archive::open(workspace, request.arch, &directory)?;
@@ -146,9 +151,8 @@ fn boot(
         if guests.iter().any(|guest| guest.kernel.release == kernel.release) {
             continue;
         }
-        let steps = request.depth.steps(series);
-        let image = image.for_kernel(workspace, series, &kernel, steps)?;
-        guests.push(Guest { workspace, arch: request.arch, series, kernel, steps, image });
+        let steps = request.depth.steps(request.arch, series);
+        guests.push(Guest { workspace, arch: request.arch, series, kernel, steps, image: &image });
     }
     // Two beside each other: for a good part of its time a guest uses one processor, or waits.
     let guests = Mutex::new(guests.into_iter());
@@ -216,7 +220,32 @@ fn chosen(request: &Request) -> Result<Vec<&'static Series>> {
     };
     match (request.series.as_slice(), request.depth) {
         ([], Depth::Full) => Ok(all().collect()),
-        ([], Depth::Quick) => Ok(all().filter(|series| series.is_end).collect()),
+        ([], Depth::Quick) => Ok(ends_of(request.arch).collect()),
         (names, _) => names.iter().map(named).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No command runs in a folder that is not there: whatever came first would be another error, and install nothing.
+    #[test]
+    fn a_series_that_is_not_known_is_refused_before_anything_else() {
+        let workspace = Workspace::at(Path::new("/nowhere"));
+        let request = Request { series: vec!["6.11".to_owned()], arch: NATIVE, depth: Depth::Quick };
+        let error = run(&workspace, &request).unwrap_err().to_string();
+        assert!(error.starts_with("no kernel \"6.11\""), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_without_the_atomics_of_its_processor_is_refused_by_name() {
+        let steps = |name, arch| {
+            let series = series_of(arch).find(|series| series.name == name).unwrap();
+            Depth::Full.steps(arch, series).iter().map(|step| step.name).collect::<Vec<_>>()
+        };
+        assert_eq!(steps("5.15", Arch::Arm64), ["refusal"]);
+        assert!(!steps("5.15", Arch::X86_64).contains(&"refusal"));
+        assert!(!steps("6.1", Arch::Arm64).contains(&"refusal"));
     }
 }

@@ -19,6 +19,7 @@ const PACKAGES: &[&str] = &[
     "iperf3",
     "iproute2",
     "iptables",
+    // `/sbin/modprobe`: by it the kernel loads what is asked for.
     "kmod",
     "libgcc-s1",
     "mount",
