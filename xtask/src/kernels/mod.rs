@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     arch::{Arch, NATIVE},
-    binaries, build_ebpf, setup,
+    binaries, build_ebpf, elf, setup,
     workspace::{Workspace, write_if_changed},
 };
 
@@ -104,7 +104,8 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<()> {
     build_ebpf::run(workspace, &facts, build_ebpf::Profile::Release)?;
     binaries::for_tests(workspace, request.arch)?;
     let object = fs::read(&workspace.ebpf_object).context("cannot read the object of programs")?;
-    let object = document::identity(&object);
+    let loaded = elf::loaded_contents(&object).context("the object of programs is no ELF object")?;
+    let object = document::identity(&loaded);
     let document = workspace.root.join("docs").join("kernels.md");
     let outcomes = boot(workspace, request, chosen, |series, outcome| {
         let before = fs::read_to_string(&document).unwrap_or_default();
