@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 
 use aya_obj::generated::{
-    BPF_ADD, BPF_ALU64, BPF_CALL, BPF_DW, BPF_IMM, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MOV, BPF_PSEUDO_CALL,
-    BPF_PSEUDO_FUNC, BPF_ST, BPF_STX, BPF_X, bpf_insn,
+    BPF_CALL, BPF_DW, BPF_IMM, BPF_JMP, BPF_LD, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, BPF_X, bpf_insn,
 };
 
-/// R10: where the frame ends. It grows downwards.
-const FRAME: usize = 10;
-const REGISTERS: usize = 11;
-/// R0 to R5 are lost by a call.
-const LOST_BY_CALL: usize = 6;
+use crate::{
+    depth,
+    error::{Error, TAIL_CALL},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
@@ -23,113 +21,81 @@ pub struct Function {
     pub calls: BTreeSet<usize>,
 }
 
-/// In the order of the code.
+/// [`try_functions`] of code that is known to have passed it, as that of the object has.
+///
+/// # Panics
+///
+/// If it has not.
 pub fn functions(code: &[bpf_insn]) -> Vec<Function> {
-    let called: Vec<(usize, usize)> =
-        (0..code.len()).filter_map(|slot| Some((slot, called_from(code, slot)?))).collect();
+    try_functions(code).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// In the order of the code. What is called is known in all of it, or there is an error.
+pub fn try_functions(code: &[bpf_insn]) -> Result<Vec<Function>, Error> {
+    let mut called = Vec::new();
+    for slot in 0..code.len() {
+        called.extend(called_from(code, slot)?.map(|start| (slot, start)));
+    }
     let starts: BTreeSet<usize> = [0].into_iter().chain(called.iter().map(|(_, start)| *start)).collect();
     let starts: Vec<usize> = starts.into_iter().collect();
     let index_of = |slot: usize| starts.partition_point(|start| *start <= slot) - 1;
-    let mut functions: Vec<Function> = starts
-        .iter()
-        .enumerate()
-        .map(|(index, start)| {
-            let end = starts.get(index + 1).copied().unwrap_or(code.len());
-            Function { start: *start, frame: frame(&code[*start..end]), calls: BTreeSet::new() }
-        })
-        .collect();
+    let function = |(index, start): (usize, &usize)| {
+        let end = starts.get(index + 1).copied().unwrap_or(code.len());
+        Ok(Function { start: *start, frame: depth::frame(code, *start..end)?, calls: BTreeSet::new() })
+    };
+    let mut functions = starts.iter().enumerate().map(function).collect::<Result<Vec<_>, Error>>()?;
     for (slot, start) in called {
         functions[index_of(slot)].calls.insert(index_of(start));
     }
-    functions
+    Ok(functions)
 }
 
 /// The function that the instruction calls, or takes the address of.
-fn called_from(code: &[bpf_insn], slot: usize) -> Option<usize> {
+fn called_from(code: &[bpf_insn], slot: usize) -> Result<Option<usize>, Error> {
     let instruction = &code[slot];
     let source = u32::from(instruction.src_reg());
-    let is_call = u32::from(instruction.code) == BPF_JMP | BPF_CALL && source == BPF_PSEUDO_CALL;
-    let is_address = u32::from(instruction.code) == BPF_LD | BPF_IMM | BPF_DW && source == BPF_PSEUDO_FUNC;
-    (is_call || is_address).then(|| (slot as i64 + 1 + i64::from(instruction.imm)) as usize)
-}
-
-/// The deepest byte that a function's code speaks of: by an access, or by an address that it makes.
-fn frame(code: &[bpf_insn]) -> u32 {
-    // How far below the frame's end a register points, where it does.
-    let mut below: [Option<i64>; REGISTERS] = [None; REGISTERS];
-    below[FRAME] = Some(0);
-    let mut deepest = 0;
-    for instruction in code {
-        let (destination, source) = (usize::from(instruction.dst_reg()), usize::from(instruction.src_reg()));
-        let (code, class) = (u32::from(instruction.code), u32::from(instruction.code) & 0x07);
-        let offset = i64::from(instruction.off);
-        let address = match class {
-            BPF_LDX => below[source].map(|at| at - offset),
-            BPF_ST | BPF_STX => below[destination].map(|at| at - offset),
-            _ => None,
-        };
-        match class {
-            _ if code == BPF_ALU64 | BPF_MOV | BPF_X => below[destination] = below[source],
-            _ if code == BPF_ALU64 | BPF_ADD | BPF_K => {
-                below[destination] = below[destination].map(|at| at - i64::from(instruction.imm));
-            }
-            BPF_ST | BPF_STX => {}
-            BPF_JMP if code == BPF_JMP | BPF_CALL => below[..LOST_BY_CALL].fill(None),
-            // Jumps and exits.
-            BPF_JMP | 0x06 => {}
-            _ if destination < FRAME => below[destination] = None,
-            _ => {}
+    let is_known = match u32::from(instruction.code) {
+        code if code == BPF_JMP | BPF_CALL | BPF_X => return Err(Error::IndirectCall(slot)),
+        code if code == BPF_JMP | BPF_CALL && source == 0 && instruction.imm as u32 == TAIL_CALL => {
+            return Err(Error::TailCall(slot));
         }
-        let made = below[..FRAME].iter().flatten().copied().max().unwrap_or(0);
-        deepest = deepest.max(address.unwrap_or(0)).max(made);
+        code if code == BPF_JMP | BPF_CALL => source == BPF_PSEUDO_CALL,
+        code => code == BPF_LD | BPF_IMM | BPF_DW && source == BPF_PSEUDO_FUNC,
+    };
+    let start = slot as i64 + 1 + i64::from(instruction.imm);
+    match usize::try_from(start) {
+        _ if !is_known => Ok(None),
+        Ok(start) if start < code.len() => Ok(Some(start)),
+        _ => Err(Error::JumpOutside(slot)),
     }
-    deepest.max(0) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::code::*;
 
-    fn instruction(code: u32, (destination, source): (u8, u8), off: i16, imm: i32) -> bpf_insn {
-        let _bitfield_1 = bpf_insn::new_bitfield_1(destination, source);
-        bpf_insn { code: code as u8, _bitfield_align_1: [], _bitfield_1, off, imm }
-    }
-
-    fn store(off: i16) -> bpf_insn {
-        instruction(BPF_STX | BPF_DW, (FRAME as u8, 1), off, 0)
-    }
-
-    fn call(distance: i32) -> bpf_insn {
-        instruction(BPF_JMP | BPF_CALL, (0, BPF_PSEUDO_CALL as u8), 0, distance)
-    }
-
-    fn exit() -> bpf_insn {
-        instruction(BPF_JMP | 0x90, (0, 0), 0, 0)
-    }
-
-    #[test]
-    fn frame_is_as_deep_as_what_is_written_there_or_pointed_at() {
-        let frame = |code: &[bpf_insn]| functions(code)[0].frame;
-        assert_eq!(frame(&[exit()]), 0);
-        assert_eq!(frame(&[store(-8), store(-40), store(-16), exit()]), 40);
-        let address = [
-            instruction(BPF_ALU64 | BPF_MOV | BPF_X, (2, FRAME as u8), 0, 0),
-            instruction(BPF_ALU64 | BPF_ADD | BPF_K, (2, 0), 0, -24),
-        ];
-        assert_eq!(frame(&[address[0], address[1], exit()]), 24);
-        // What is read behind such a pointer is nearer to the frame's end; below it, deeper.
-        let below = instruction(BPF_LDX | BPF_DW, (1, 2), -8, 0);
-        assert_eq!(frame(&[address[0], address[1], below, exit()]), 32);
-        // The register is another's by then.
-        let other = instruction(BPF_ALU64 | BPF_MOV | BPF_K, (2, 0), 0, 7);
-        assert_eq!(frame(&[address[0], other, address[1], exit()]), 0);
-    }
+    const FRAME: usize = 10;
 
     #[test]
     fn functions_are_what_is_called_or_handed_to_the_kernel() {
-        let callback = instruction(BPF_LD | BPF_IMM | BPF_DW, (2, BPF_PSEUDO_FUNC as u8), 0, 4);
-        let code = [call(4), callback, instruction(0, (0, 0), 0, 0), store(-8), exit(), store(-16), exit()];
-        let found: Vec<_> = functions(&code).into_iter().map(|f| (f.start, f.frame, f.calls)).collect();
-        assert_eq!(found, [(0, 8, [1, 2].into()), (5, 16, [].into()), (6, 0, [].into())]);
+        let callback = address_of(4);
+        let code = [call(4), callback[0], callback[1], store(FRAME, -8, 1), exit(), store(FRAME, -16, 1), exit()];
+        assert_eq!(try_functions(&code), Err(Error::JumpOutside(5)));
+        let callback = address_of(5);
+        let code =
+            [call(4), callback[0], callback[1], store(FRAME, -8, 1), exit(), store(FRAME, -16, 1), exit(), exit()];
+        let found: Vec<_> = try_functions(&code).unwrap().into_iter().map(|f| (f.start, f.frame, f.calls)).collect();
+        assert_eq!(found, [(0, 8, [1, 2].into()), (5, 16, [].into()), (7, 0, [].into())]);
+    }
+
+    #[test]
+    fn a_call_whose_function_is_not_in_the_code_is_an_error() {
+        assert_eq!(try_functions(&[set(3, 0), call_helper(12), exit()]), Err(Error::TailCall(1)));
+        assert_eq!(try_functions(&[set(3, 0), exit(), call_register(3), exit()]), Err(Error::IndirectCall(2)));
+        assert_eq!(try_functions(&[call(-3), exit()]), Err(Error::JumpOutside(0)));
+        // A function of the program whose distance is that number, and another helper.
+        let far: Vec<_> = [call(12), call_helper(13)].into_iter().chain([exit(); 13]).collect();
+        assert_eq!(try_functions(&far).unwrap().len(), 2);
     }
 }

@@ -2,23 +2,30 @@
 //!
 //! The kernel adds up the frames of the deepest chain of calls, each rounded up, and refuses what is more than 512 bytes
 //! (kernel/bpf/verifier.c, check_max_stack_depth). It rounds to 32 bytes; newer ones to 16, where they compile programs.
+//! What cannot be told from the code is an error: tail calls, calls of what a register holds, a place in the frame that is not known.
 //! Instructions are as Documentation/bpf/standardization/instruction-set.rst has them.
 
+mod chains;
+#[cfg(test)]
+mod code;
+mod depth;
+mod error;
 mod frames;
+mod limits;
+mod value;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use anyhow::{Context, Result};
-use aya_obj::{Object, generated::bpf_func_info};
+use anyhow::{Context, Result, ensure};
+use aya_obj::{
+    Object,
+    generated::{bpf_func_info, bpf_insn},
+};
 
-pub use frames::{Function, functions};
-
-/// Bytes that a frame is rounded up to by the kernels that round up most.
-pub const ROUNDING: u32 = 32;
-
-/// The most bytes that a program of ours may need, of the 512 that there are.
-pub const CEILING: u32 = 384;
+pub use error::Error;
+pub use frames::{Function, functions, try_functions};
+pub use limits::{CEILING, MAX_CALL_FRAMES, ROUNDING, STACK};
 
 /// Calls, each from the function before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +51,8 @@ impl fmt::Display for Chain {
     }
 }
 
-/// The deepest chain of calls of each program in an object file, by the program's name.
+/// The deepest chain of calls of each program in an object file, by the program's name. An error where a kernel would refuse the chain, or
+/// the code does not tell it.
 pub fn deepest_chains(object: &[u8]) -> Result<BTreeMap<String, Chain>> {
     let mut object = Object::parse(object).context("not an object of eBPF programs")?;
     let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -57,18 +65,30 @@ pub fn deepest_chains(object: &[u8]) -> Result<BTreeMap<String, Chain>> {
     object.relocate_calls(&sections)?;
     let chain_of = |(name, program): (&String, &aya_obj::Program)| {
         let linked = &object.functions[&program.function_key()];
-        let functions = functions(&linked.instructions);
-        let chain = chain_from(0, &functions, &mut vec![None; functions.len()]);
-        let name_of = |function: &Function| {
-            let mut infos = linked.func_info.func_info.iter();
-            let info = infos.find(|info| info.insn_off as usize == function.start);
-            info.and_then(|info| names.get(&info.type_id)).cloned().unwrap_or_else(|| format!("at {}", function.start))
+        let name_at = |slot: usize| {
+            let infos = linked.func_info.func_info.iter();
+            let info = infos.filter(|info| info.insn_off as usize <= slot).max_by_key(|info| info.insn_off);
+            info.and_then(|info| names.get(&info.type_id)).cloned().unwrap_or_else(|| format!("at {slot}"))
         };
-        let frames =
-            chain.iter().map(|index| Frame { function: name_of(&functions[*index]), bytes: functions[*index].frame });
-        (name.clone(), Chain { bytes: depth(&chain, &functions), functions: frames.collect() })
+        let chain = chain_of(&linked.instructions, name_at).with_context(|| name.clone())?;
+        Ok((name.clone(), chain))
     };
-    Ok(object.programs.iter().map(chain_of).collect())
+    object.programs.iter().map(chain_of).collect()
+}
+
+/// The deepest chain of a program. `name_at`: of the function that has a slot of the code.
+fn chain_of(code: &[bpf_insn], name_at: impl Fn(usize) -> String) -> Result<Chain> {
+    let in_function = |error: Error| anyhow::Error::new(error).context(name_at(error.slot()));
+    let functions = try_functions(code).map_err(in_function)?;
+    let named = |chain: Vec<usize>| {
+        let frame =
+            |index: &usize| Frame { function: name_at(functions[*index].start), bytes: functions[*index].frame };
+        Chain { bytes: chains::depth(&chain, &functions), functions: chain.iter().map(frame).collect() }
+    };
+    let longest = named(chains::longest(&functions).map_err(in_function)?);
+    let frames = longest.functions.len();
+    ensure!(frames <= MAX_CALL_FRAMES, "{frames} frames are more than the {MAX_CALL_FRAMES} of a kernel: {longest}");
+    Ok(named(chains::deepest(&functions).map_err(in_function)?))
 }
 
 /// Without the crate and the compiler's own marks: `rewrite::replace`.
@@ -77,18 +97,27 @@ fn readable(name: &str) -> String {
     plain.strip_prefix("azure_cni_ebpf::").unwrap_or(&plain).to_owned()
 }
 
-/// The deepest chain that begins with a function. There is no recursion: the kernel refuses it.
-fn chain_from(index: usize, functions: &[Function], known: &mut [Option<Vec<usize>>]) -> Vec<usize> {
-    if let Some(chain) = &known[index] {
-        return chain.clone();
-    }
-    let calls = functions[index].calls.iter();
-    let below = calls.map(|called| chain_from(*called, functions, known)).max_by_key(|chain| depth(chain, functions));
-    let chain: Vec<usize> = [index].into_iter().chain(below.into_iter().flatten()).collect();
-    known[index] = Some(chain.clone());
-    chain
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn depth(chain: &[usize], functions: &[Function]) -> u32 {
-    chain.iter().map(|index| functions[*index].frame.max(1).next_multiple_of(ROUNDING)).sum()
+    /// Functions of which each calls the next.
+    fn row_of(count: usize) -> Vec<bpf_insn> {
+        let calls = (1..count).flat_map(|_| [code::call(1), code::exit()]);
+        calls.chain([code::exit()]).collect()
+    }
+
+    #[test]
+    fn a_chain_has_as_many_frames_as_a_kernel_takes() {
+        let chain = chain_of(&row_of(MAX_CALL_FRAMES), |slot| slot.to_string()).unwrap();
+        assert_eq!((chain.bytes, chain.functions.len()), (256, MAX_CALL_FRAMES));
+        let error = chain_of(&row_of(MAX_CALL_FRAMES + 1), |slot| slot.to_string()).unwrap_err().to_string();
+        assert!(error.starts_with("9 frames") && error.ends_with("14 0 > 16 0"), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_function_and_the_instruction() {
+        let error = chain_of(&[code::call_helper(12), code::exit()], |_| "main".to_owned()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("main: slot 0 is a tail call (helper 12)"), "{error:#}");
+    }
 }
