@@ -21,17 +21,8 @@ pub struct Function {
     pub calls: BTreeSet<usize>,
 }
 
-/// [`try_functions`] of code that is known to have passed it, as that of the object has.
-///
-/// # Panics
-///
-/// If it has not.
-pub fn functions(code: &[bpf_insn]) -> Vec<Function> {
-    try_functions(code).unwrap_or_else(|error| panic!("{error}"))
-}
-
 /// In the order of the code. What is called is known in all of it, or there is an error.
-pub fn try_functions(code: &[bpf_insn]) -> Result<Vec<Function>, Error> {
+pub fn functions(code: &[bpf_insn]) -> Result<Vec<Function>, Error> {
     let mut called = Vec::new();
     for slot in 0..code.len() {
         called.extend(called_from(code, slot)?.map(|start| (slot, start)));
@@ -81,21 +72,21 @@ mod tests {
     fn functions_are_what_is_called_or_handed_to_the_kernel() {
         let callback = address_of(4);
         let code = [call(4), callback[0], callback[1], store(FRAME, -8, 1), exit(), store(FRAME, -16, 1), exit()];
-        assert_eq!(try_functions(&code), Err(Error::JumpOutside(5)));
+        assert_eq!(functions(&code), Err(Error::JumpOutside(5)));
         let callback = address_of(5);
         let code =
             [call(4), callback[0], callback[1], store(FRAME, -8, 1), exit(), store(FRAME, -16, 1), exit(), exit()];
-        let found: Vec<_> = try_functions(&code).unwrap().into_iter().map(|f| (f.start, f.frame, f.calls)).collect();
+        let found: Vec<_> = functions(&code).unwrap().into_iter().map(|f| (f.start, f.frame, f.calls)).collect();
         assert_eq!(found, [(0, 8, [1, 2].into()), (5, 16, [].into()), (7, 0, [].into())]);
     }
 
     #[test]
     fn a_call_whose_function_is_not_in_the_code_is_an_error() {
-        assert_eq!(try_functions(&[set(3, 0), call_helper(12), exit()]), Err(Error::TailCall(1)));
-        assert_eq!(try_functions(&[set(3, 0), exit(), call_register(3), exit()]), Err(Error::IndirectCall(2)));
-        assert_eq!(try_functions(&[call(-3), exit()]), Err(Error::JumpOutside(0)));
+        assert_eq!(functions(&[set(3, 0), call_helper(12), exit()]), Err(Error::TailCall(1)));
+        assert_eq!(functions(&[set(3, 0), exit(), call_register(3), exit()]), Err(Error::IndirectCall(2)));
+        assert_eq!(functions(&[call(-3), exit()]), Err(Error::JumpOutside(0)));
         // A function of the program whose distance is that number, and another helper.
         let far: Vec<_> = [call(12), call_helper(13)].into_iter().chain([exit(); 13]).collect();
-        assert_eq!(try_functions(&far).unwrap().len(), 2);
+        assert_eq!(functions(&far).unwrap().len(), 2);
     }
 }

@@ -24,7 +24,7 @@ use aya_obj::{
 };
 
 pub use error::Error;
-pub use frames::{Function, functions, try_functions};
+pub use frames::{Function, functions};
 pub use limits::{CEILING, MAX_CALL_FRAMES, ROUNDING, STACK};
 
 /// Calls, each from the function before it.
@@ -79,7 +79,7 @@ pub fn deepest_chains(object: &[u8]) -> Result<BTreeMap<String, Chain>> {
 /// The deepest chain of a program. `name_at`: of the function that has a slot of the code.
 fn chain_of(code: &[bpf_insn], name_at: impl Fn(usize) -> String) -> Result<Chain> {
     let in_function = |error: Error| anyhow::Error::new(error).context(name_at(error.slot()));
-    let functions = try_functions(code).map_err(in_function)?;
+    let functions = functions(code).map_err(in_function)?;
     let named = |chain: Vec<usize>| {
         let frame =
             |index: &usize| Frame { function: name_at(functions[*index].start), bytes: functions[*index].frame };

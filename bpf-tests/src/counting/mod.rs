@@ -89,7 +89,7 @@ impl Rig {
 
 /// Loads and pins what counts as well as doing what the code does. Says what keeps it from that.
 pub fn load_counting(code: &Code, counter: &Counter, pin: &Path) -> Result<(), String> {
-    let frames = functions(code.instructions);
+    let frames = functions(code.instructions).map_err(|error| error.to_string())?;
     let counting = instrument(code.instructions, &frames, counter.fd)?;
     let moved = |info: &bpf_func_info| bpf_func_info { insn_off: counting.moved_to[info.insn_off as usize], ..*info };
     let functions: Vec<_> = code.functions.iter().map(moved).collect();
