@@ -47,9 +47,13 @@ impl Candidates {
         self.kinds.iter().map(|kind| Origin::of(config, *kind)).collect()
     }
 
-    /// Asks this one before the others: it has given a pool before.
+    /// Asks this one before the others: it has given a pool before. A service that has, shows that the platform is here.
     pub fn prefer(&mut self, kind: Kind) {
         self.kinds.sort_by_key(|other| *other != kind);
+        if kind != Kind::File {
+            self.kinds.retain(|other| *other != Kind::File);
+            self.limit = None;
+        }
     }
 
     /// The one that tells at once whether it has a pool, so that nothing is waited for.
@@ -144,6 +148,8 @@ mod tests {
         let mut candidates = Candidates::of(&PoolConfig::default(), false);
         candidates.prefer(Kind::File);
         assert_eq!(candidates.kinds, [Kind::File, Kind::WireServer, Kind::Imds]);
+        candidates.prefer(Kind::Imds);
+        assert_eq!(candidates, Candidates { kinds: vec![Kind::Imds, Kind::WireServer], limit: None });
     }
 
     #[tokio::test]
