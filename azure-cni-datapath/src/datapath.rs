@@ -22,7 +22,7 @@ use crate::size_problem::SizeProblem;
 use crate::sizes;
 use crate::successors::Successors;
 use crate::tables::Tables;
-use crate::tcx_links;
+use crate::tcx_query;
 
 pub struct Datapath {
     /// Ends with the agent, however it ends.
@@ -62,7 +62,7 @@ impl Datapath {
 
     fn try_open(settings: &Settings, earlier: &[EarlierLayout]) -> Result<Self, DatapathError> {
         let modes = [settings.attach.uplink, settings.attach.endpoints];
-        if modes.contains(&AttachMode::Tcx) && !tcx_links::are_known().map_err(DatapathError::AskTcx)? {
+        if modes.contains(&AttachMode::Tcx) && !tcx_query::is_known().map_err(DatapathError::AskTcx)? {
             return Err(DatapathError::NoTcx);
         }
         bpffs::ensure_mounted(&settings.dir)?;
@@ -159,7 +159,7 @@ impl Datapath {
             AttachMode::Clsact => {
                 self.unpin(hook, interface)?;
                 // An agent with another `bpffs_dir` may have pinned it too.
-                let known = tcx_links::are_known().map_err(DatapathError::AskTcx)?;
+                let known = tcx_query::is_known().map_err(DatapathError::AskTcx)?;
                 if known { attach::detach_tcx(hook, interface, None) } else { Ok(()) }
             }
         }

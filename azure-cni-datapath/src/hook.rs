@@ -1,7 +1,7 @@
 //! The programs by where they run, and the ways to attach them.
 
 use crate::error::DatapathError;
-use crate::tcx_links;
+use crate::tcx_query;
 
 /// A program and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl AttachModes {
     /// long.
     pub fn detect() -> Result<Self, DatapathError> {
         let uplink =
-            if tcx_links::are_known().map_err(DatapathError::AskTcx)? { AttachMode::Tcx } else { AttachMode::Clsact };
+            if tcx_query::is_known().map_err(DatapathError::AskTcx)? { AttachMode::Tcx } else { AttachMode::Clsact };
         Ok(Self { uplink, endpoints: AttachMode::Clsact })
     }
 

@@ -21,6 +21,7 @@ mod load;
 mod attach;
 mod filter;
 mod tcx_links;
+mod tcx_query;
 
 mod bandwidth;
 mod batch;

@@ -11,41 +11,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
-use nix::net::if_::if_nametoindex;
 
 use crate::hook::Hook;
+use crate::tcx_query::{BPF_TCX_EGRESS, BPF_TCX_INGRESS, bpf, query};
 
 /// `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const BPF_OBJ_PIN: libc::c_long = 6;
-const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
 const BPF_LINK_DETACH: libc::c_long = 34;
-
-/// `enum bpf_attach_type`.
-const BPF_TCX_INGRESS: u32 = 46;
-const BPF_TCX_EGRESS: u32 = 47;
 
 /// As many programs as the kernel takes at one place (include/linux/bpf_mprog.h, BPF_MPROG_MAX).
 const MAX_PROGRAMS: usize = 64;
 
-/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes (include/uapi/linux/bpf.h). Addresses as 64-bit integers.
-#[repr(C)]
-#[derive(Default)]
-struct QueryAttr {
-    target_ifindex: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    prog_ids: u64,
-    count: u32,
-    unused: u32,
-    prog_attach_flags: u64,
-    link_ids: u64,
-    link_attach_flags: u64,
-    revision: u64,
-}
-
-/// The same of BPF_OBJ_PIN.
+/// The part of `union bpf_attr` that BPF_OBJ_PIN reads (include/uapi/linux/bpf.h). Addresses as 64-bit integers.
 #[repr(C)]
 struct PinAttr {
     pathname: u64,
@@ -59,17 +37,6 @@ struct PinAttr {
 struct LinkAttr {
     link: u32,
     unused: [u32; 2],
-}
-
-/// Whether the kernel has TCX (6.6): whether it knows the place, at the loopback interface, which every network namespace has. This reads
-/// only.
-pub(crate) fn are_known() -> io::Result<bool> {
-    match query("lo", BPF_TCX_INGRESS, &mut [], &mut []) {
-        Ok(_) => Ok(true),
-        // kernel/bpf/syscall.c, bpf_prog_query: a kind of place that it does not know.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// The programs with the hook's name that run at an interface by TCX, this agent's and others, by their ids. This reads only.
@@ -117,24 +84,6 @@ fn links(hook: Hook, interface: &str, programs: &BTreeSet<u32>) -> io::Result<Ve
     Ok(found.filter(|(program, link)| programs.contains(program) && *link != 0).map(|(_, link)| link).collect())
 }
 
-/// What runs at a place of an interface, by the ids of programs and of their links. Both slices have one length; empty ones only count.
-/// Returns how many there are.
-fn query(interface: &str, place: u32, program_ids: &mut [u32], link_ids: &mut [u32]) -> io::Result<usize> {
-    let count = program_ids.len().min(link_ids.len());
-    let address = |ids: &mut [u32]| if count == 0 { 0 } else { ids.as_mut_ptr() as u64 };
-    let mut attr = QueryAttr {
-        target_ifindex: if_nametoindex(interface)?,
-        attach_type: place,
-        prog_ids: address(program_ids),
-        link_ids: address(link_ids),
-        count: count as u32,
-        ..QueryAttr::default()
-    };
-    // SAFETY: both slices have room for `count` numbers, and live longer than the call.
-    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
-    Ok(attr.count as usize)
-}
-
 /// `None` if nobody holds the link any more. The kernel detaches such a link a moment later (kernel/bpf/syscall.c,
 /// bpf_link_put), and lists it until then.
 fn open(link: u32) -> io::Result<Option<OwnedFd>> {
@@ -148,22 +97,12 @@ fn open(link: u32) -> io::Result<Option<OwnedFd>> {
     Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
-/// # Safety
-/// `attr` is what the command reads, and the addresses in it are of memory that the command may use so.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
-    // SAFETY: by this function's own contract.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn attributes_are_laid_out_as_the_kernel_reads_them() {
-        assert_eq!(size_of::<QueryAttr>(), 64);
-        assert_eq!(std::mem::offset_of!(QueryAttr, link_ids), 40);
         assert_eq!(size_of::<PinAttr>(), 16);
     }
 }
