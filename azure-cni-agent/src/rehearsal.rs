@@ -22,7 +22,7 @@ pub enum RehearsalError {
     #[error("the veth that was just made is gone")]
     NoVeth,
     #[error("{0}; are the kernel's modules sch_ingress and cls_bpf there, and may they be loaded?")]
-    Attach(#[from] ProgramError),
+    Attach(ProgramError),
 }
 
 /// The name that the host's end of a pod's veth could have; no pod's is so short.
@@ -58,8 +58,8 @@ async fn attach_here(datapath: &Datapath) -> Result<(), RehearsalError> {
         let interface = Interface { name: HOST_NAME, index: link.index };
         let attached = programs::ensure_attached(&netlink, datapath, hook, interface).await;
         // By a link, the program would be pinned.
-        datapath.detach(hook, HOST_NAME).map_err(ProgramError::from)?;
-        attached?;
+        datapath.detach(hook, HOST_NAME).map_err(|error| RehearsalError::Attach(error.into()))?;
+        attached.map_err(RehearsalError::Attach)?;
     }
     Ok(())
 }
