@@ -284,6 +284,28 @@ fn qdisc_in_the_place_of_clsact_is_named_with_the_command_that_removes_it() -> R
     vm.expect_clean()
 }
 
+/// `cargo xtask kernels` runs it where the kernel may load no module.
+#[test]
+fn module_that_pods_need_serves_where_it_is_and_is_named_where_it_cannot_be_loaded() -> Result<()> {
+    let net = without_agents().start()?;
+    let vm = net.vm(0);
+    configure(vm.namespace(), "link add trial type veth peer name end")?;
+    let mut tc = vm.namespace().command("tc")?;
+    let made = tc.args(["qdisc", "add", "dev", "trial", "clsact"]).output().expect("tc is part of iproute2");
+    configure(vm.namespace(), "link del trial")?;
+    if made.status.success() {
+        vm.start_agent()?;
+        vm.add_pod("a")?.del()?;
+        vm.expect_clean()
+    } else {
+        let said = vm.refused_start(&[])?;
+        let words = ["trying what each pod's start needs of the kernel", "sch_ingress", "clsact qdisc"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert!(!vm.socket().exists());
+        Ok(())
+    }
+}
+
 /// `cargo xtask kernels` runs it where there is no TCX.
 #[test]
 fn tcx_serves_where_the_kernel_has_it_and_is_refused_by_name_where_it_has_not() -> Result<()> {

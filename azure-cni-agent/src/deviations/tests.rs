@@ -9,18 +9,7 @@ const NEW: &str = "10.240.0.99";
 const OLD6: &str = "fd00::4";
 
 fn link(index: u32, mtu: u32) -> Link {
-    Link {
-        index,
-        name: "eth0".to_owned(),
-        mac: [2; 6],
-        mtu,
-        is_up: true,
-        is_running: true,
-        is_veth: false,
-        group: 0,
-        alias: None,
-        peer: None,
-    }
+    Link { mtu, ..Link::nic(index, [2; 6]) }
 }
 
 fn wanted(addresses: &[&str]) -> Wanted {

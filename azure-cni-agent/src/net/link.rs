@@ -41,6 +41,23 @@ pub struct Peer {
 }
 
 impl Link {
+    /// `eth0`, as it is on most VMs.
+    #[cfg(test)]
+    pub fn nic(index: u32, mac: [u8; 6]) -> Self {
+        Self {
+            index,
+            name: "eth0".to_owned(),
+            mac,
+            mtu: 1500,
+            is_up: true,
+            is_running: true,
+            is_veth: false,
+            group: 0,
+            alias: None,
+            peer: None,
+        }
+    }
+
     pub(super) fn from_message(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,

@@ -117,18 +117,7 @@ mod tests {
     }
 
     fn uplink() -> Link {
-        Link {
-            index: 2,
-            name: "eth0".into(),
-            mac: MAC,
-            mtu: 1500,
-            is_up: true,
-            is_running: true,
-            is_veth: false,
-            group: 0,
-            alias: None,
-            peer: None,
-        }
+        Link::nic(2, MAC)
     }
 
     #[test]

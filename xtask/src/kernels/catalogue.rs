@@ -123,7 +123,11 @@ mod tests {
     use super::*;
 
     fn newest(name: &str, packages: &[&'static str]) -> Option<&'static str> {
-        SERIES.iter().find(|series| series.name == name).unwrap().newest(Arch::X86_64, packages.iter().copied())
+        newest_of(Arch::X86_64, name, packages)
+    }
+
+    fn newest_of(arch: Arch, name: &str, packages: &[&'static str]) -> Option<&'static str> {
+        series_of(arch).find(|series| series.name == name).unwrap().newest(arch, packages.iter().copied())
     }
 
     #[test]
@@ -163,10 +167,7 @@ mod tests {
             "linux-image-6.12.107+deb13-arm64-16k",
             "linux-image-6.12.117+deb13-arm64",
         ];
-        let newest = |name| {
-            let series = series_of(Arch::Arm64).find(|series| series.name == name).unwrap();
-            series.newest(Arch::Arm64, packages.iter().copied())
-        };
+        let newest = |name| newest_of(Arch::Arm64, name, &packages);
         assert_eq!(newest("6.12"), Some("6.12.107+deb13-cloud-arm64"));
         assert_eq!(newest("6.12-16k"), Some("6.12.107+deb13-arm64-16k"));
         assert!(series_of(Arch::X86_64).all(|series| series.pages.is_none()));
@@ -181,10 +182,7 @@ mod tests {
             "linux-image-6.8.0-102-generic",
             "linux-image-generic-64k",
         ];
-        let newest = |name| {
-            let series = series_of(Arch::Arm64).find(|series| series.name == name).unwrap();
-            series.newest(Arch::Arm64, packages.iter().copied())
-        };
+        let newest = |name| newest_of(Arch::Arm64, name, &packages);
         assert_eq!(newest("6.8-64k"), Some("6.8.0-101-generic-64k"));
         assert_eq!(newest("6.8"), Some("6.8.0-1074-azure"));
     }

@@ -128,7 +128,8 @@ mod tests {
                 .iter()
                 .for_each(|line| console.read(line));
         }
-        let wanted: Vec<Step> = steps.iter().map(|name| Step { name, jit: true, binary: "", arguments: "" }).collect();
+        let wanted: Vec<Step> =
+            steps.iter().map(|name| Step { name, jit: true, modules: true, binary: "", arguments: "" }).collect();
         console.outcome(release, &wanted)
     }
 

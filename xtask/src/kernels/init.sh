@@ -13,18 +13,25 @@ mkdir -p /tmp /run /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 # No module is loaded here: on a node too, the kernel loads what the agent asks for, by /sbin/modprobe.
 ip link set lo up
-# NAME JIT PROGRAM ARGUMENTS...: JIT is 1, or 0 for the interpreter, which some kernels do not have.
+# NAME JIT MODULES PROGRAM ARGUMENTS...: JIT is 1, or 0 for the interpreter, which some kernels do not have. MODULES is 1, or 0 for a kernel that
+# loads none but the veths of the tests' networks.
 step() {
     name=$1
     jit=$2
-    shift 2
+    modules=$3
+    shift 3
     if ! echo $jit > /proc/sys/net/core/bpf_jit_enable; then
         echo "@@ pass $name"
         return
     fi
     echo "@@ begin $name"
+    if [ "$modules" = 0 ]; then
+        modprobe veth
+        echo > /proc/sys/kernel/modprobe
+    fi
     "$@"
     echo "@@ end $name $?"
+    echo /sbin/modprobe > /proc/sys/kernel/modprobe
 }
 . /environment
 . /steps

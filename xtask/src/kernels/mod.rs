@@ -49,16 +49,35 @@ pub(crate) enum Depth {
 
 impl Depth {
     fn steps(self, arch: Arch, series: &Series) -> &'static [Step] {
-        const REFUSAL: Step =
-            Step { name: "refusal", jit: true, binary: "programs", arguments: "verifier::kernel_that_lacks_something" };
-        const LOAD: Step =
-            Step { name: "load", jit: true, binary: "programs", arguments: "verifier:: --nocapture --test-threads 1" };
+        const REFUSAL: Step = Step {
+            name: "refusal",
+            jit: true,
+            modules: true,
+            binary: "programs",
+            arguments: "verifier::kernel_that_lacks_something",
+        };
+        /// Before another step has loaded what this one must not find.
+        const WITHOUT_MODULES: Step = Step {
+            name: "without modules",
+            jit: true,
+            modules: false,
+            binary: "system",
+            arguments: "start::module_that_pods_need",
+        };
+        const LOAD: Step = Step {
+            name: "load",
+            jit: true,
+            modules: true,
+            binary: "programs",
+            arguments: "verifier:: --nocapture --test-threads 1",
+        };
         const WITHOUT_JIT: Step =
-            Step { name: "without JIT", jit: false, binary: "programs", arguments: "verifier::names" };
+            Step { name: "without JIT", jit: false, modules: true, binary: "programs", arguments: "verifier::names" };
         /// Without those that count instructions: programs that count are many times as large, and are for this machine alone.
         const PACKETS: Step = Step {
             name: "packet tests",
             jit: true,
+            modules: true,
             binary: "programs",
             arguments: "--test-threads 2 --skip counting:: --skip shares::refusals_of",
         };
@@ -67,6 +86,7 @@ impl Depth {
         const END_TO_END: Step = Step {
             name: "end to end",
             jit: true,
+            modules: true,
             binary: "system",
             arguments: "cni_verbs::add_check_and_del_go_round_in_every_version nat::source_port_is_kept_if_free \
                 dual_stack::same_port_of_two_pods --test-threads 1",
@@ -82,8 +102,8 @@ impl Depth {
             return &[REFUSAL];
         }
         match self {
-            Self::Quick => &[LOAD, END_TO_END],
-            Self::Full => &[LOAD, WITHOUT_JIT, PACKETS, EVERY_WAY],
+            Self::Quick => &[WITHOUT_MODULES, LOAD, END_TO_END],
+            Self::Full => &[WITHOUT_MODULES, LOAD, WITHOUT_JIT, PACKETS, EVERY_WAY],
         }
     }
 }
