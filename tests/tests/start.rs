@@ -1,6 +1,10 @@
 //! An agent that cannot work does not start. It says what is missing and how to fix it, and it changes nothing.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use azure_cni_tests::{
@@ -238,6 +242,7 @@ fn bpf_file_system_is_mounted_where_there_is_none() -> Result<()> {
 
 /// As numbered in include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 
 #[test]
@@ -259,6 +264,18 @@ fn capabilities_that_a_container_lacks_are_named_and_two_are_enough() -> Result<
     let pod = vm.add_pod("a")?;
     assert_eq!(probe::tcp(&pod, echo.address())?.source_seen.ip(), vm.address());
     pod.check()?;
+
+    // Of a process with more rights than the agent has: what is behind it is behind the kernel's check for tracing (proc_pid_fd(5)).
+    let namespace = fs::File::open(pod.namespace().path()).expect("it is there");
+    let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+    let check = pod.call("CHECK")?.with("CNI_NETNS", &path);
+    let refused = vm.cni(&check)?;
+    let said = &refused.stdout;
+    assert!(!refused.status.success() && said.contains(&path) && said.contains("ermission denied"), "{said}");
+    vm.stop_agent()?;
+    vm.start_agent_with_only(&[CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE])?;
+    let served = vm.cni(&check)?;
+    assert!(served.status.success(), "{served:?}");
     pod.del()?;
     vm.expect_clean()
 }
@@ -284,15 +301,17 @@ fn qdisc_in_the_place_of_clsact_is_named_with_the_command_that_removes_it() -> R
     vm.expect_clean()
 }
 
-/// `cargo xtask kernels` runs it where the kernel may load no module.
+/// `cargo xtask kernels` runs it where that module is not there.
 #[test]
-fn module_that_pods_need_serves_where_it_is_and_is_named_where_it_cannot_be_loaded() -> Result<()> {
+fn module_that_pods_need_serves_where_it_is_and_is_named_where_it_is_not() -> Result<()> {
     let net = without_agents().start()?;
     let vm = net.vm(0);
     configure(vm.namespace(), "link add trial type veth peer name end")?;
     let mut tc = vm.namespace().command("tc")?;
     let made = tc.args(["qdisc", "add", "dev", "trial", "clsact"]).output().expect("tc is part of iproute2");
     configure(vm.namespace(), "link del trial")?;
+    let is_hidden = std::env::var("AZURE_CNI_KERNEL_LACKS").is_ok_and(|module| module == "sch_ingress");
+    assert_eq!(made.status.success(), !is_hidden, "{made:?}");
     if made.status.success() {
         vm.start_agent()?;
         vm.add_pod("a")?.del()?;

@@ -165,8 +165,8 @@ mod tests {
     use super::*;
 
     const STEPS: [Step; 2] = [
-        Step { name: "load", jit: true, modules: true, binary: "", arguments: "" },
-        Step { name: "end to end", jit: true, modules: true, binary: "", arguments: "" },
+        Step { name: "load", jit: true, lacks: None, binary: "", arguments: "" },
+        Step { name: "end to end", jit: true, lacks: None, binary: "", arguments: "" },
     ];
 
     fn outcome(console: &str) -> Outcome {

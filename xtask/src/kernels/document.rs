@@ -129,7 +129,7 @@ mod tests {
                 .for_each(|line| console.read(line));
         }
         let wanted: Vec<Step> =
-            steps.iter().map(|name| Step { name, jit: true, modules: true, binary: "", arguments: "" }).collect();
+            steps.iter().map(|name| Step { name, jit: true, lacks: None, binary: "", arguments: "" }).collect();
         console.outcome(release, &wanted)
     }
 

@@ -74,8 +74,8 @@ impl Image {
             .iter()
             .map(|step| {
                 let (_, binary) = self.tests.iter().find(|(name, _)| name == step.binary).expect("both were built");
-                let (jit, modules) = (u8::from(step.jit), u8::from(step.modules));
-                format!("step '{}' {jit} {modules} {} {}{left_out}\n", step.name, binary.display(), step.arguments)
+                let (jit, lacks) = (u8::from(step.jit), step.lacks.unwrap_or("none"));
+                format!("step '{}' {jit} {lacks} {} {}{left_out}\n", step.name, binary.display(), step.arguments)
             })
             .collect();
         fs::write(root.join("steps"), lines.concat()).context("cannot write the steps")?;

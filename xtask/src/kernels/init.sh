@@ -13,25 +13,26 @@ mkdir -p /tmp /run /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 # No module is loaded here: on a node too, the kernel loads what the agent asks for, by /sbin/modprobe.
 ip link set lo up
-# NAME JIT MODULES PROGRAM ARGUMENTS...: JIT is 1, or 0 for the interpreter, which some kernels do not have. MODULES is 1, or 0 for a kernel that
-# loads none but the veths of the tests' networks.
+# NAME JIT MODULE PROGRAM ARGUMENTS...: JIT is 1, or 0 for the interpreter, which some kernels do not have. MODULE is not there meanwhile.
 step() {
     name=$1
     jit=$2
-    modules=$3
+    module=$3
+    export AZURE_CNI_KERNEL_LACKS=$module
     shift 3
     if ! echo $jit > /proc/sys/net/core/bpf_jit_enable; then
         echo "@@ pass $name"
         return
     fi
     echo "@@ begin $name"
-    if [ "$modules" = 0 ]; then
-        modprobe veth
-        echo > /proc/sys/kernel/modprobe
-    fi
+    for file in /lib/modules/*/kernel/*/*/$module.ko*; do
+        [ -e "$file" ] && busybox mv "$file" "$file.away"
+    done
     "$@"
     echo "@@ end $name $?"
-    echo /sbin/modprobe > /proc/sys/kernel/modprobe
+    for file in /lib/modules/*/kernel/*/*/$module.ko*.away; do
+        [ -e "$file" ] && busybox mv "$file" "${file%.away}"
+    done
 }
 . /environment
 . /steps

@@ -52,32 +52,32 @@ impl Depth {
         const REFUSAL: Step = Step {
             name: "refusal",
             jit: true,
-            modules: true,
+            lacks: None,
             binary: "programs",
             arguments: "verifier::kernel_that_lacks_something",
         };
         /// Before another step has loaded what this one must not find.
-        const WITHOUT_MODULES: Step = Step {
-            name: "without modules",
+        const WITHOUT_MODULE: Step = Step {
+            name: "without a module",
             jit: true,
-            modules: false,
+            lacks: Some("sch_ingress"),
             binary: "system",
             arguments: "start::module_that_pods_need",
         };
         const LOAD: Step = Step {
             name: "load",
             jit: true,
-            modules: true,
+            lacks: None,
             binary: "programs",
             arguments: "verifier:: --nocapture --test-threads 1",
         };
         const WITHOUT_JIT: Step =
-            Step { name: "without JIT", jit: false, modules: true, binary: "programs", arguments: "verifier::names" };
+            Step { name: "without JIT", jit: false, lacks: None, binary: "programs", arguments: "verifier::names" };
         /// Without those that count instructions: programs that count are many times as large, and are for this machine alone.
         const PACKETS: Step = Step {
             name: "packet tests",
             jit: true,
-            modules: true,
+            lacks: None,
             binary: "programs",
             arguments: "--test-threads 2 --skip counting:: --skip shares::refusals_of",
         };
@@ -86,7 +86,7 @@ impl Depth {
         const END_TO_END: Step = Step {
             name: "end to end",
             jit: true,
-            modules: true,
+            lacks: None,
             binary: "system",
             arguments: "cni_verbs::add_check_and_del_go_round_in_every_version nat::source_port_is_kept_if_free \
                 dual_stack::same_port_of_two_pods --test-threads 1",
@@ -102,8 +102,8 @@ impl Depth {
             return &[REFUSAL];
         }
         match self {
-            Self::Quick => &[WITHOUT_MODULES, LOAD, END_TO_END],
-            Self::Full => &[WITHOUT_MODULES, LOAD, WITHOUT_JIT, PACKETS, EVERY_WAY],
+            Self::Quick => &[WITHOUT_MODULE, LOAD, END_TO_END],
+            Self::Full => &[WITHOUT_MODULE, LOAD, WITHOUT_JIT, PACKETS, EVERY_WAY],
         }
     }
 }

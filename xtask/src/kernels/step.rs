@@ -6,8 +6,8 @@ pub(crate) struct Step {
     pub(crate) name: &'static str,
     /// Whether the kernel compiles programs. A kernel that always does passes the step by.
     pub(crate) jit: bool,
-    /// Whether the kernel may load modules, beside those that the tests' own networks are made of.
-    pub(crate) modules: bool,
+    /// A module that the guest lacks meanwhile.
+    pub(crate) lacks: Option<&'static str>,
     pub(crate) binary: &'static str,
     /// For the binary's own runner: filters, and its options.
     pub(crate) arguments: &'static str,
